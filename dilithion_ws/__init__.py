@@ -1,0 +1,58 @@
+"""A WebSocket server to embed in a node: JSON-RPC 2.0 over RFC 6455, answered from a thread pool.
+
+    rpc = RpcTable()
+
+    @rpc.method
+    def getblockcount() -> int:
+        return chain.height
+
+    with WebSocketServer(rpc, Config(port=8333)) as server:
+        server.wait()
+
+Concurrency. Every method of `WebSocketServer` and `RpcTable` may be called from any thread. Handlers are plain functions
+and may block: a slow one costs the others nothing.
+
+Limits. Every bound is a field of `Limits`; whoever meets one is told its name, its value and its setting.
+"""
+
+from .config import Config, Limits
+from .errors import (
+    CloseCode,
+    ConfigError,
+    ConnectionNotFoundError,
+    DilithionWsError,
+    ForkError,
+    JsonRpcCode,
+    NotRunningError,
+    OutboxFullError,
+    RegistrationError,
+    RpcError,
+    StartError,
+)
+from .rpc.context import CallContext, Session
+from .rpc.table import RpcTable
+from .server import ConnectionInfo, WebSocketServer, initialize_websocket
+from .version import __version__
+
+__all__ = [
+    "CallContext",
+    "CloseCode",
+    "Config",
+    "ConfigError",
+    "ConnectionInfo",
+    "ConnectionNotFoundError",
+    "DilithionWsError",
+    "ForkError",
+    "JsonRpcCode",
+    "Limits",
+    "NotRunningError",
+    "OutboxFullError",
+    "RegistrationError",
+    "RpcError",
+    "RpcTable",
+    "Session",
+    "StartError",
+    "WebSocketServer",
+    "__version__",
+    "initialize_websocket",
+]

@@ -1,0 +1,48 @@
+"""Name and password as clients send them: HTTP Basic (RFC 7617), or a subprotocol where headers can't be set."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import NamedTuple
+
+__all__ = ["BEARER_PREFIX", "Credentials", "from_basic", "from_subprotocols"]
+
+BEARER_PREFIX = "base64url.bearer.dilithion."
+_MOST = 1024
+
+
+class Credentials(NamedTuple):
+    """What a client says it is; not checked yet."""
+
+    name: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "<Credentials>"
+
+
+def from_basic(header: str) -> Credentials | None:
+    """The credentials in an Authorization header; None where it is malformed or of another scheme."""
+    scheme, _, value = header.strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    return _split(value.strip(), urlsafe=False)
+
+
+def from_subprotocols(offered: list[str]) -> Credentials | None:
+    """The credentials that hide among offered subprotocols; None where there are none, or more than one."""
+    found = [item for item in offered if item.startswith(BEARER_PREFIX)]
+    return _split(found[0][len(BEARER_PREFIX) :], urlsafe=True) if len(found) == 1 else None
+
+
+def _split(encoded: str, *, urlsafe: bool) -> Credentials | None:
+    if len(encoded) > _MOST:
+        return None
+    try:
+        padded = encoded + "=" * (-len(encoded) % 4)
+        text = base64.b64decode(padded, b"-_" if urlsafe else None, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None
+    name, colon, password = text.partition(":")
+    return Credentials(name, password) if colon else None

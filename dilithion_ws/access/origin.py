@@ -1,0 +1,87 @@
+"""Which pages and which names may open a WebSocket.
+
+A browser lets any page open a WebSocket to any server, and sends the page's origin along. So a page of a stranger could
+use a node on its visitor's machine: the Origin header is all that tells (RFC 6455 section 10.2). A stranger's host name
+can also be made to resolve to 127.0.0.1 (DNS rebinding): then the origin looks like the server's own, and the Host header
+is what tells.
+
+- Origin: absent is allowed (no browser sent it). A present one must be the server's own, or configured, or of loopback
+  while the server is bound to loopback, so that a page under development on localhost works. `null` is foreign.
+- Host: localhost, a loopback address, what the server is bound to, or configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import SplitResult, urlsplit
+
+from ..addresses import is_loopback, parse_address
+
+__all__ = ["OriginRules"]
+
+
+class OriginRules:
+    """The rules for one listening address.
+
+    Args:
+        bound: the address that the server listens on.
+        hosts: names by which it may be called beside those that it has anyway.
+        origins: origins of pages that may use it, such as `https://wallet.example`; `*` allows all.
+    """
+
+    def __init__(self, bound: str, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
+        self._loopback = bound.lower() == "localhost" or is_loopback(bound)
+        everything = parse_address(bound)
+        self._any_address = everything is not None and everything.is_unspecified
+        self._hosts = {"localhost", bound.lower(), *(host.lower() for host in hosts)}
+        self._origins = {origin.lower().rstrip("/") for origin in origins}
+
+    def refusal(self, host: str, origin: str | None) -> str | None:
+        """Why an upgrade may not go on; None where it may.
+
+        Args:
+            host: the Host header.
+            origin: the Origin header, None where it is absent.
+        """
+        name = _host_of(host)
+        if name is None or not self._is_allowed_host(name):
+            return f"the Host {host[:64]!r} is not allowed (rpcwebsocketallowhost)"
+        if origin is None or "*" in self._origins or origin.lower() in self._origins:
+            return None
+        if self._is_own(origin, host, name):
+            return None
+        return f"the Origin {origin[:64]!r} is not allowed (rpcwebsocketalloworigin)"
+
+    def _is_allowed_host(self, name: str) -> bool:
+        if name in self._hosts or is_loopback(name):
+            return True
+        # Bound to all addresses, it may be called by any of them; a name can't be made to look like one.
+        return self._any_address and parse_address(name) is not None
+
+    def _is_own(self, origin: str, host: str, name: str) -> bool:
+        parts = _split(origin)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+            return False
+        if parts.netloc.lower() == host.lower():
+            return True
+        page = parts.hostname.lower()
+        return (
+            self._loopback and (page == "localhost" or is_loopback(page)) and (name == "localhost" or is_loopback(name))
+        )
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for a bad one
+    except ValueError:
+        return None
+    return parts
+
+
+def _host_of(header: str) -> str | None:
+    """The name in a Host header, without port and brackets; None where it is malformed."""
+    parts = _split(f"//{header}")
+    if parts is None or not parts.hostname or parts.username is not None or parts.path or parts.query or parts.fragment:
+        return None
+    return parts.hostname.lower().rstrip(".")

@@ -1,0 +1,186 @@
+"""Who there is: users with their roles, from `rpc_permissions.json` and from the configuration.
+
+The file is the node's, version 1:
+
+    {"version": 1,
+     "users": {"alice": {"password_hash": "<hex>", "salt": "<hex>", "role": "wallet", "scheme": "scrypt:16384:8:1"}},
+     "roles": {"auditor": ["READ_BLOCKCHAIN", "READ_WALLET"]}}
+
+`scheme` is ours; without it a hash is one of the node's two older forms. Roles of one's own are lists of permissions, or
+a number with their bits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError
+from .passwords import NODE_SCHEME, SCHEMES, StoredPassword, hash_password
+from .permissions import ALL_RIGHTS, ROLES, Permission, parse_rights
+
+__all__ = ["Directory", "User", "UsersFile", "check_name", "parse_users", "render_users"]
+
+_NAME = re.compile(r"[^\x00-\x1f\x7f:]{1,64}")
+_MOST_USERS = 10_000
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody who may come in.
+
+    Attributes:
+        name: up to 64 characters, none of them a colon or a control character (RFC 7617 section 2).
+        role: the name of the role.
+        rights: bits of `Permission`.
+        password: what is kept of the password.
+    """
+
+    name: str
+    role: str
+    rights: int
+    password: StoredPassword
+
+
+@dataclass(frozen=True)
+class UsersFile:
+    """What a users file says.
+
+    Attributes:
+        users: by name.
+        roles: rights of the file's own roles, by name.
+    """
+
+    users: Mapping[str, User]
+    roles: Mapping[str, int]
+
+
+class Directory:
+    """All users at one moment; a change makes a new directory.
+
+    Checking a password costs the same for every name, known or not: each scheme that is in use is computed once, with
+    the user's own salt where it is the user's scheme and with a salt of nobody's where it is not.
+    """
+
+    def __init__(self, users: Iterable[User] = ()) -> None:
+        self._users = {user.name: user for user in users}
+        schemes = sorted({user.password.scheme for user in self._users.values()})
+        self._nobodies = {scheme: hash_password("", scheme) for scheme in schemes}
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def get(self, name: str) -> User | None:
+        """The user of this name."""
+        return self._users.get(name)
+
+    def check(self, name: str, password: str) -> User | None:
+        """The user, where name and password are right. Slow on purpose: never to be called in the leading thread."""
+        user = self._users.get(name)
+        right = False
+        for scheme, nobody in self._nobodies.items():
+            mine = user is not None and user.password.scheme == scheme
+            stored = user.password if user is not None and mine else nobody
+            right |= stored.matches(password) & mine
+        return user if right else None
+
+
+def parse_users(text: str, source: str) -> UsersFile:
+    """Reads a users file.
+
+    Args:
+        text: its contents.
+        source: its name, for messages.
+
+    Raises:
+        ConfigError: something in it can't be used; the text says where and what is accepted.
+    """
+    try:
+        data = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: not JSON: {error}") from None
+    if not isinstance(data, dict) or data.get("version") != 1 or isinstance(data.get("version"), bool):
+        raise ConfigError(f'{source}: expected an object with "version": 1')
+    unknown = set(data) - {"version", "users", "roles"}
+    if unknown:
+        raise ConfigError(f"{source}: unknown member {min(unknown)!r}; accepted are version, users, roles")
+    roles = {name: _rights(name, value, source) for name, value in _object(data, "roles", source).items()}
+    users = {}
+    for name, entry in _object(data, "users", source).items():
+        users[name] = _user(name, entry, {**ROLES, **roles}, source)
+    if len(users) > _MOST_USERS:
+        raise ConfigError(f"{source}: {len(users)} users are more than {_MOST_USERS}")
+    return UsersFile(users, roles)
+
+
+def render_users(file: UsersFile) -> str:
+    """The text of a users file."""
+    users = {}
+    for name, user in file.users.items():
+        entry = {"password_hash": user.password.digest.hex(), "salt": user.password.salt.hex(), "role": user.role}
+        if user.password.scheme != NODE_SCHEME:
+            entry["scheme"] = user.password.scheme
+        users[name] = entry
+    roles: dict[str, Any] = {
+        name: [item.name for item in Permission if rights & item] if rights != ALL_RIGHTS else rights
+        for name, rights in file.roles.items()
+    }
+    return json.dumps({"version": 1, "users": users, "roles": roles}, indent=2, ensure_ascii=False) + "\n"
+
+
+def check_name(name: str, source: str) -> None:
+    """Raises ConfigError for a name that can't be a user's."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{source}: user name {name[:64]!r}: 1 to 64 characters, no colon, no control characters")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"member {name[:64]!r} occurs twice")
+        found[name] = value
+    return found
+
+
+def _object(data: dict[str, Any], name: str, source: str) -> dict[str, Any]:
+    value = data.get(name, {})
+    if not isinstance(value, dict):
+        raise ConfigError(f"{source}: {name} must be an object")
+    return value
+
+
+def _rights(name: str, value: Any, source: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= ALL_RIGHTS:
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return parse_rights(",".join(value), f"{source}: role {name!r}") if value else 0
+    raise ConfigError(f"{source}: role {name!r} must be a list of permissions, or their bits as a number")
+
+
+def _user(name: str, entry: Any, roles: Mapping[str, int], source: str) -> User:
+    check_name(name, source)
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{source}: user {name!r} must be an object")
+    unknown = set(entry) - {"password_hash", "salt", "role", "scheme"}
+    if unknown:
+        raise ConfigError(f"{source}: user {name!r} has the unknown member {min(unknown)!r}")
+    role = entry.get("role")
+    if not isinstance(role, str) or role not in roles:
+        raise ConfigError(f"{source}: user {name!r} has the role {role!r}; known are {', '.join(sorted(roles))}")
+    scheme = entry.get("scheme", NODE_SCHEME)
+    try:
+        salt, digest = bytes.fromhex(entry["salt"]), bytes.fromhex(entry["password_hash"])
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(f"{source}: user {name!r} needs salt and password_hash, both hex") from None
+    if len(digest) != 32 or not 8 <= len(salt) <= 64 or not isinstance(scheme, str):
+        raise ConfigError(
+            f"{source}: user {name!r} needs a password_hash of 32 bytes, a salt of 8 to 64, a scheme like {SCHEMES[0]}"
+        )
+    try:
+        return User(name, role, roles[role], StoredPassword(scheme, salt, digest))
+    except ConfigError as error:
+        raise ConfigError(f"{source}: user {name!r}: {error}") from None

@@ -1,0 +1,25 @@
+"""IP addresses as text: what kind they are."""
+
+from __future__ import annotations
+
+import ipaddress
+
+__all__ = ["IPAddress", "is_loopback", "parse_address"]
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def parse_address(text: str) -> IPAddress | None:
+    """The address that a text stands for, None where it is none; IPv4-mapped ones become IPv4, zones are dropped."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def is_loopback(text: str) -> bool:
+    """Whether an address is of this machine."""
+    address = parse_address(text)
+    return address is not None and address.is_loopback

@@ -1,0 +1,79 @@
+"""`dilithion-ws serve`: a server with the development node, or one that echoes."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from typing import Any
+
+from ..config import Config
+from ..devnode import DevNode
+from ..devnode.methods import register_methods
+from ..errors import ConfigError, StartError
+from ..rpc.context import Session
+from ..rpc.table import RpcTable
+from ..server import WebSocketServer
+from .options import add_settings, load_settings
+
+__all__ = ["add_serve"]
+
+DEFAULT_PORT = "8333"
+
+
+def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "serve",
+        help="run a server",
+        description="Runs a server until SIGINT or SIGTERM; SIGHUP reloads users and certificate. "
+        f"It prints its URL once it is ready to be connected to. Without another word it listens on port {DEFAULT_PORT}.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--dev", action="store_true", help="with a development node: a small chain in memory")
+    what.add_argument("--echo", action="store_true", help="send every message back, for conformance tests")
+    parser.add_argument("--seed", type=int, help="makes the development node repeat its history")
+    parser.add_argument(
+        "--block-interval", type=float, default=2.0, metavar="S", help="seconds between blocks (default: %(default)s)"
+    )
+    parser.add_argument("--verbose", action="store_true", help="log more, to standard error")
+    add_settings(parser)
+    parser.set_defaults(run=serve)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Runs the server until it is told to stop."""
+    try:
+        config = load_settings(options, {"rpcwebsocketport": DEFAULT_PORT}).config
+        server, node = _echo_server(config) if options.echo else _development_server(config, options)
+        server.start()
+    except (ConfigError, StartError) as error:
+        print(f"dilithion-ws: {error}", file=sys.stderr)
+        return 1
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.stop(0))
+    signal.signal(signal.SIGHUP, lambda *_: server.reload())
+    if node is not None:
+        node.start()
+    print(f"Listening on {server.url}", flush=True)
+    server.wait()
+    if node is not None:
+        node.stop()
+    return 0
+
+
+def _echo_server(config: Config) -> tuple[WebSocketServer, None]:
+    def echo(session: Session, message: Any) -> Any:
+        return message
+
+    return WebSocketServer(None, config, on_message=echo), None
+
+
+def _development_server(config: Config, options: argparse.Namespace) -> tuple[WebSocketServer, DevNode]:
+    if not options.block_interval > 0:
+        raise ConfigError(f"--block-interval is {options.block_interval:g}; it takes seconds, more than 0")
+    node = DevNode(options.seed, options.block_interval)
+    rpc = RpcTable()
+    server = WebSocketServer(rpc, config)
+    register_methods(rpc, node, lambda: server.stop(0))
+    return server, node

@@ -1,0 +1,111 @@
+"""`dilithion-ws user`: edits the users file, `rpc_permissions.json`. A running server notices by itself."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+
+from ..access.passwords import SCHEMES, hash_password
+from ..access.permissions import ROLES
+from ..access.users import User, UsersFile, check_name, parse_users, render_users
+from ..errors import ConfigError
+from ..files import read_text, write_private
+from .options import USERS
+
+__all__ = ["add_user"]
+
+LEAST_PASSWORD = 8
+MOST_CHARACTERS = 8 << 20
+
+
+def add_user(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "user",
+        help="edit the users file",
+        description=f"Adds, lists and removes users, and changes their passwords, in {USERS}. The file is replaced as a "
+        "whole and readable for its owner only. The password is prompted for, or read from standard input.",
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for name, help in (
+        ("add", "add a user"),
+        ("list", "list the users and their roles"),
+        ("remove", "remove a user"),
+        ("passwd", "change a user's password"),
+    ):
+        action = actions.add_parser(name, help=help, description=help.capitalize() + ".")
+        if name != "list":
+            action.add_argument("name", help="the user's name")
+        if name == "add":
+            action.add_argument("--role", default="readonly", help=f"{', '.join(ROLES)}, or one of the file's own")
+        if name in ("add", "passwd"):
+            action.add_argument("--scheme", choices=SCHEMES, default=SCHEMES[0], help="how the password is stored")
+        action.add_argument("--file", default=USERS, help="the users file (default: %(default)s)")
+        action.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+        action.set_defaults(run=edit, action=name)
+
+
+def edit(options: argparse.Namespace) -> int:
+    """Carries one action out; 1 where it can't be done, and then the file is as it was."""
+    try:
+        file = _load(options.file)
+        if options.action == "list":
+            for user in sorted(file.users.values(), key=lambda user: user.name):
+                print(f"{user.name}\t{user.role}\t{user.password.scheme}")
+            return 0
+        _save(options.file, _changed(file, options))
+    except ConfigError as error:
+        print(f"dilithion-ws: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _changed(file: UsersFile, options: argparse.Namespace) -> UsersFile:
+    users, name = dict(file.users), options.name
+    if options.action == "add":
+        check_name(name, options.file)
+        roles = {**ROLES, **file.roles}
+        if name in users:
+            raise ConfigError(f"{options.file}: there is a user {name!r} already")
+        if options.role not in roles:
+            raise ConfigError(
+                f"{options.file}: there is no role {options.role!r}; known are {', '.join(sorted(roles))}"
+            )
+        role, rights = options.role, roles[options.role]
+    elif name not in users:
+        raise ConfigError(f"{options.file}: there is no user {name!r}")
+    else:
+        role, rights = users[name].role, users[name].rights
+    if options.action == "remove":
+        del users[name]
+    else:
+        users[name] = User(name, role, rights, hash_password(_ask_password(), options.scheme))
+    return UsersFile(users, file.roles)
+
+
+def _ask_password() -> str:
+    """A new password: asked for twice at a terminal, else the first line of standard input."""
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Again: ") != password:
+            raise ConfigError("the two passwords differ")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if len(password) < LEAST_PASSWORD:
+        raise ConfigError(f"a password has at least {LEAST_PASSWORD} characters")
+    return password
+
+
+def _load(path: str) -> UsersFile:
+    try:
+        return parse_users(read_text(path, MOST_CHARACTERS), path)
+    except FileNotFoundError:
+        return UsersFile({}, {})
+
+
+def _save(path: str, users: UsersFile) -> None:
+    try:
+        write_private(path, render_users(users))
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written: {error.strerror}") from None

@@ -1,0 +1,98 @@
+"""Transactions that wait for a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .chain import Chain, Coin, Step
+from .primitives import Outpoint, Transaction
+
+__all__ = ["Entry", "Mempool"]
+
+MINIMUM_FEE_RATE = 5
+"""Ions a byte."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A waiting transaction, its fee in ions, and when it came."""
+
+    tx: Transaction
+    fee: int
+    time: int
+
+
+class Mempool:
+    """Not thread-safe: the node holds its lock around every use."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._spends: dict[Outpoint, str] = {}
+        self.entries: dict[str, Entry] = {}
+
+    def check(self, tx: Transaction) -> int:
+        """The fee of a transaction that could come in; raises ValueError with the reason where it could not."""
+        if tx.is_coinbase:
+            raise ValueError("Coinbase transaction not allowed in mempool")
+        if tx.txid in self.entries:
+            raise ValueError("Transaction already in mempool")
+        if self._chain.find_transaction(tx.txid) is not None:
+            raise ValueError("Transaction already in block chain")
+        if any(item.source in self._spends for item in tx.inputs):
+            raise ValueError("Input is spent by another transaction in the mempool")
+        fee = self._chain.check_spend(tx, self.view(), self._chain.height + 1)
+        if fee < MINIMUM_FEE_RATE * tx.size:
+            raise ValueError(f"Fee is below {MINIMUM_FEE_RATE} ions a byte")
+        return fee
+
+    def add(self, tx: Transaction, time: int) -> Entry:
+        """Takes a transaction in; raises ValueError with the reason where it can't come in."""
+        entry = Entry(tx, self.check(tx), time)
+        self.entries[tx.txid] = entry
+        for item in tx.inputs:
+            self._spends[item.source] = tx.txid
+        return entry
+
+    def remove(self, txid: str) -> Entry | None:
+        """Takes a transaction out."""
+        entry = self.entries.pop(txid, None)
+        if entry is not None:
+            for item in entry.tx.inputs:
+                self._spends.pop(item.source, None)
+        return entry
+
+    def is_spent(self, source: Outpoint) -> bool:
+        """Whether a waiting transaction spends an output."""
+        return source in self._spends
+
+    def view(self) -> dict[Outpoint, Coin]:
+        """Outputs that a new transaction may spend: those of the chain, and those of transactions that wait."""
+        coins = dict(self._chain.coins)
+        for entry in self.entries.values():
+            for index, output in enumerate(entry.tx.outputs):
+                coins[Outpoint(entry.tx.txid, index)] = Coin(output, self._chain.height + 1, False)
+        return coins
+
+    def choose(self, most: int) -> tuple[list[Transaction], int]:
+        """What a new block should have, parents before children, and the fees of it."""
+        chosen = list(self.entries.values())[:most]
+        return [entry.tx for entry in chosen], sum(entry.fee for entry in chosen)
+
+    def follow(self, steps: Iterable[Step], time: int) -> None:
+        """Takes out what blocks have brought, and what these made impossible; takes back what came out of blocks."""
+        returned: list[Transaction] = []
+        for step in steps:
+            if step.connected:
+                for tx in step.block.transactions:
+                    self.remove(tx.txid)
+            else:
+                returned += [tx for tx in step.block.transactions if not tx.is_coinbase]
+        waiting = returned + [entry.tx for entry in self.entries.values()]
+        self.entries.clear()
+        self._spends.clear()
+        for tx in waiting:
+            try:
+                self.add(tx, time)
+            except ValueError:
+                pass  # spent, or mined, on the new branch

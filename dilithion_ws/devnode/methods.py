@@ -1,0 +1,26 @@
+"""The development node's methods, all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .. import RpcTable
+from .chain_methods import register_chain_methods
+from .control_methods import register_control_methods
+from .node import DevNode
+from .wallet_methods import register_wallet_methods
+
+__all__ = ["register_methods"]
+
+
+def register_methods(rpc: RpcTable, node: DevNode, stop: Callable[[], object]) -> None:
+    """Registers the node's methods as a host does, through the public API alone.
+
+    Args:
+        rpc: the table.
+        node: who answers.
+        stop: called when a client asks for a stop.
+    """
+    register_chain_methods(rpc, node)
+    register_wallet_methods(rpc, node)
+    register_control_methods(rpc, node, stop)

@@ -1,0 +1,166 @@
+"""The development node: chain, mempool, wallet and peers under one lock, moved on by one step after the other.
+
+A step is all that a node lives through in one block interval: peers come and go, others pay each other and us, a block is
+mined, now and then a branch of two blocks overtakes the last one. Steps draw from one random generator, so that the same
+seed gives the same history, to the hash, as long as no client changes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from .chain import Chain, Step
+from .mempool import Entry, Mempool
+from .network import Network
+from .primitives import COIN, Block, Transaction, script_of_address
+from .wallet import Wallet
+
+__all__ = ["DevNode"]
+
+logger = logging.getLogger("dilithion_ws.devnode")
+
+SUBSIDY = 50 * COIN
+BITS = 0x2000FFFF  # a hash in 256 has the work
+FIRST_BLOCKS = 110
+STEP_SECONDS = 240
+GENESIS_TIME = 1_737_158_400
+
+
+class DevNode:
+    """A node in memory.
+
+    Args:
+        seed: makes its whole history repeat; None takes a random one.
+        interval: seconds between two blocks.
+        mining: whether blocks come by themselves.
+    """
+
+    def __init__(self, seed: int | None = None, interval: float = 2.0, mining: bool = True) -> None:
+        self.lock = threading.RLock()  # guards everything of the node; `changed` waits on it
+        self.changed = threading.Condition(self.lock)
+        self._rng = random.Random(seed)
+        self._seeded = seed is not None
+        self._interval = interval
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        genesis = Block.mine("00" * 32, 0, (Transaction.coinbase(0, "nobody", SUBSIDY, b"\x6a"),), GENESIS_TIME, BITS)
+        self.chain = Chain(genesis)
+        self.mempool = Mempool(self.chain)
+        self.wallet = Wallet(self._rng.randbytes(32), self.chain, self.mempool)
+        self.others = Wallet(self._rng.randbytes(32), self.chain, self.mempool)
+        self.network = Network(self._rng)
+        self.mining = mining
+        self.threads = 1
+        self.mining_address: str | None = None
+        self.blocks_found = 0
+        self.hashes = 0
+        for _ in range(FIRST_BLOCKS):
+            self._mine_one()
+        self.network.connect(self.now, self.chain.height)
+
+    @property
+    def now(self) -> int:
+        """The node's time in Unix seconds: real, or counted from the blocks where a seed was given."""
+        return self.chain.tip.header.time if self._seeded else int(time.time())
+
+    def start(self) -> None:
+        """Lets time pass in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="devnode", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Lets time stand still."""
+        self._stopped.set()
+        with self.changed:
+            self.changed.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(5.0)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._interval):
+            try:
+                self.step()
+            except Exception:
+                logger.exception("a step of the development node failed")
+
+    def step(self) -> None:
+        """One block interval of history."""
+        with self.changed:
+            self.network.step(self.now, self.chain.height)
+            self._trade()
+            if not self.mining:
+                return
+            if self._rng.random() < 1 / 12:
+                self._reorganise()
+            else:
+                self._mine_one()
+            self.changed.notify_all()
+
+    def submit(self, tx: Transaction) -> Entry:
+        """Takes a transaction into the mempool; raises ValueError with the reason where it can't come in."""
+        with self.changed:
+            return self.mempool.add(tx, self.now)
+
+    def generate(self, count: int, address: str) -> list[str]:
+        """Mines blocks for an address, now; returns their hashes."""
+        with self.changed:
+            hashes = [self._mine_one(address).hash for _ in range(count)]
+            self.changed.notify_all()
+        return hashes
+
+    def wait_until(self, reached: Callable[[], bool], seconds: float) -> None:
+        """Waits for a state of the chain, or for the time to pass, or for the node to stop."""
+        with self.changed:
+            self.changed.wait_for(lambda: reached() or self._stopped.is_set(), seconds)
+
+    # What happens in a step; the lock is held
+
+    def _trade(self) -> None:
+        for _ in range(self._rng.randrange(4)):
+            payer, payee = self.others, self.wallet if self._rng.random() < 0.3 else self.others
+            amount = self._rng.randrange(COIN // 100, 2 * COIN)
+            try:
+                tx, _ = payer.build(self._rng.choice(payee.addresses), amount)
+                self.mempool.add(tx, self.now)
+            except ValueError:
+                pass  # out of mature coins for the moment
+
+    def _mine_one(self, address: str | None = None) -> Block:
+        mine = address is None and self._rng.random() < 0.5
+        owner = self.wallet if mine else self.others
+        payee = address or (self.mining_address if mine else None) or owner.addresses[0]
+        block = self._assemble(self.chain.tip, payee, most=5)
+        if mine:
+            self.blocks_found += 1
+        self._take(block)
+        return block
+
+    def _assemble(self, parent: Block, payee: str, most: int) -> Block:
+        script = script_of_address(payee)
+        assert script is not None
+        chosen, fees = self.mempool.choose(most) if most else ([], 0)
+        coinbase = Transaction.coinbase(
+            parent.height + 1, f"miner {self._rng.randrange(1 << 32)}", SUBSIDY + fees, script
+        )
+        moment = max(parent.header.time + 1, parent.header.time + STEP_SECONDS if self._seeded else self.now)
+        block = Block.mine(parent.hash, parent.height + 1, (coinbase, *chosen), moment, BITS)
+        self.hashes += block.header.nonce + 1
+        return block
+
+    def _take(self, block: Block) -> list[Step]:
+        steps = self.chain.add(block)
+        self.mempool.follow(steps, self.now)
+        return steps
+
+    def _reorganise(self) -> None:
+        """Somebody else mined two blocks on the parent of our tip."""
+        parent = self.chain.active[-2]
+        for _ in range(2):
+            block = self._assemble(parent, self.others.addresses[0], most=0)
+            self._take(block)
+            parent = block
+        logger.info("reorganised to %s at height %d", self.chain.tip.hash, self.chain.height)

@@ -1,0 +1,123 @@
+"""A wallet: addresses from one seed, balances from the chain, payments from its coins.
+
+The right to spend is a secret whose hash is the address; showing it is all there is to a signature here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .chain import MATURITY, Chain, Coin
+from .mempool import MINIMUM_FEE_RATE, Mempool
+from .primitives import Block, Outpoint, Transaction, TxInput, TxOutput, digest, encode_address, script_of_address
+
+__all__ = ["Balance", "Wallet"]
+
+DUST = 50_000
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Ions: spendable, of transactions that wait, and of coinbases that are not mature."""
+
+    available: int
+    unconfirmed: int
+    immature: int
+
+
+class Wallet:
+    """Not thread-safe: the node holds its lock around every use."""
+
+    def __init__(self, seed: bytes, chain: Chain, mempool: Mempool) -> None:
+        self._seed = seed
+        self._chain = chain
+        self._mempool = mempool
+        self._secrets: dict[str, bytes] = {}
+        self.addresses: list[str] = []
+        self.sent: dict[str, tuple[str, int, int]] = {}  # by transaction: address, amount and fee of a payment
+        self.new_address()
+
+    def new_address(self) -> str:
+        """A fresh address, m/44'/573'/0'/0'/i' with i counting up."""
+        secret = digest(self._seed + len(self.addresses).to_bytes(4, "big"))
+        address = encode_address(digest(secret)[:20])
+        self._secrets[address] = secret
+        self.addresses.append(address)
+        return address
+
+    def owns(self, address: str | None) -> bool:
+        """Whether an address is the wallet's."""
+        return address in self._secrets
+
+    def coins(self) -> list[tuple[Outpoint, Coin]]:
+        """Its unspent outputs, oldest first, those excluded that a waiting transaction spends."""
+        mine = [
+            (source, coin)
+            for source, coin in self._chain.coins.items()
+            if self.owns(coin.output.address) and not self._mempool.is_spent(source)
+        ]
+        return sorted(mine, key=lambda item: (item[1].height, item[0]))
+
+    def is_mature(self, coin: Coin) -> bool:
+        """Whether the next block may spend an output."""
+        return not coin.coinbase or self._chain.height + 1 - coin.height >= MATURITY
+
+    def balance(self) -> Balance:
+        """What it has."""
+        coins = [coin for _, coin in self.coins()]
+        waiting = sum(
+            output.value
+            for entry in self._mempool.entries.values()
+            for output in entry.tx.outputs
+            if self.owns(output.address)
+        )
+        mature = sum(coin.output.value for coin in coins if self.is_mature(coin))
+        return Balance(mature, waiting, sum(coin.output.value for coin in coins) - mature)
+
+    def build(self, address: str, amount: int, source: str | None = None) -> tuple[Transaction, int]:
+        """A payment and its fee, in ions; raises ValueError with the node's own words where it can't be made."""
+        script = script_of_address(address)
+        if script is None:
+            raise ValueError(f"Invalid Dilithion address: {address}")
+        chosen: list[tuple[Outpoint, Coin]] = []
+        total, fee = 0, _fee(1)
+        for item in self.coins():
+            if total >= amount + fee:
+                break
+            if self.is_mature(item[1]) and source in (None, item[1].output.address):
+                chosen.append(item)
+                total += item[1].output.value
+                fee = _fee(len(chosen))
+        if not chosen:
+            raise ValueError("Failed to create transaction: No spendable outputs available")
+        if total < amount + fee:
+            have, need = total / 1e8, (amount + fee) / 1e8
+            raise ValueError(f"Insufficient balance. Have {have:.6f} DIL, need {need:.6f} DIL (amount + fee)")
+        outputs = [TxOutput(amount, script)]
+        if total - amount - fee >= DUST:
+            change = script_of_address(self.addresses[0])
+            assert change is not None
+            outputs.append(TxOutput(total - amount - fee, change))
+        else:
+            fee = total - amount
+        inputs = tuple(TxInput(at, self._secrets[coin.output.address or ""]) for at, coin in chosen)
+        return Transaction(inputs, tuple(outputs)), fee
+
+    def history(self) -> list[tuple[str, str, int, int | None, Transaction, Block]]:
+        """Its transactions in blocks, newest first: category, address, amount, fee, transaction, block."""
+        found: list[tuple[str, str, int, int | None, Transaction, Block]] = []
+        for block in reversed(self._chain.active):
+            for tx in reversed(block.transactions):
+                if tx.txid in self.sent:
+                    address, amount, fee = self.sent[tx.txid]
+                    found.append(("send", address, -amount, -fee, tx, block))
+                    continue
+                for output in tx.outputs:
+                    if self.owns(output.address):
+                        found.append(("receive", output.address or "", output.value, None, tx, block))
+        return found
+
+
+def _fee(inputs: int) -> int:
+    size = 10 + inputs * (41 + 32) + 2 * 34
+    return size * MINIMUM_FEE_RATE

@@ -1,0 +1,338 @@
+"""Decides about every client of one server: who comes in, who it is, what it may call and how often.
+
+It holds together the rules of `access/`, and puts what it decides into the audit log. Passwords are checked in the pool
+only: the leader asks what is remembered, and otherwise gets a `Verification` to be run elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+
+from .access.credentials import Credentials, from_basic, from_subprotocols
+from .access.origin import OriginRules
+from .access.permissions import UNDECLARED, names_of, needed
+from .access.rates import DEFAULT_METHOD, method_rates
+from .access.remembered import Remembered
+from .access.throttle import Lockout, Rate, Throttle
+from .access.users import Directory, User
+from .addresses import is_loopback, parse_address
+from .audit import Audit
+from .clock import Clock
+from .config import Config, limit_reached, parse_network
+from .errors import CloseCode, ConfigError, JsonRpcCode, RpcError
+from .net.service import Verification, Welcome
+from .protocol.upgrade import Headers, HttpRefusal, UpgradeRequest
+from .rpc.context import CallContext, Session
+from .rpc.table import Method
+
+__all__ = ["SUBPROTOCOL", "Gatekeeper"]
+
+logger = logging.getLogger("dilithion_ws")
+
+SUBPROTOCOL = "dilithion.v1"
+
+_REMEMBERED_MOST = 1000
+_CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="Dilithion RPC", charset="UTF-8"'),)
+_LOGIN_STEPS = ("Call authenticate with user and password", "Or send HTTP Basic credentials with the upgrade")
+_PERMISSION_STEPS = ("Ask the operator for a role with this permission", "Use another user")
+_RATE_STEPS = ("Wait for data.retry_after_ms", "Subscribe instead of polling", "Send fewer calls")
+
+
+class Gatekeeper:
+    """The rules of one server.
+
+    Args:
+        config: what is allowed.
+        directory: the users; empty where none are needed.
+        clock: seconds that never go backwards.
+        audit: where decisions are noted.
+    """
+
+    def __init__(self, config: Config, directory: Directory, clock: Clock, audit: Audit) -> None:
+        limits = config.limits
+        self._config = config
+        self._limits = limits
+        self._directory = directory
+        self._clock = clock
+        self._audit = audit
+        self._origins = OriginRules(config.host, config.allow_hosts, config.allow_origins)
+        self._networks = [parse_network(text, "allow_ips (rpcallowip)") for text in config.allow_ips]
+        self._remembered = Remembered(clock, limits.login_remembered, _REMEMBERED_MOST)
+        self._lockout = Lockout(
+            clock, limits.login_failures, limits.lockout, limits.lockout_longest, limits.tracked_clients
+        )
+        self._throttle = Throttle(clock, limits.tracked_clients)
+        self._method_rates = method_rates(config.method_rates)
+        self._call_rate = Rate(limits.call_burst, limits.call_rate)
+        self._message_rate = Rate(limits.message_burst, limits.message_rate)
+        self._byte_rate = Rate(limits.byte_burst, limits.byte_rate)
+        self._connection_rate = Rate(limits.connection_burst, limits.connection_rate)
+        self.close: Callable[[int, int, str], None] = lambda connection_id, code, reason: None
+
+    # Connections
+
+    def connection_refusal(self, host: str) -> HttpRefusal | None:
+        """Why an address may not connect; None where it may. Called by the acceptor for each connection."""
+        if self._networks and not is_loopback(host):
+            address = parse_address(host)
+            if address is None or not any(address in network for network in self._networks):
+                self._audit.note("refused", address=host, reason="rpcallowip")
+                return HttpRefusal(403, "this address may not connect (rpcallowip)")
+        if self._is_limited(host):
+            wait = self._throttle.take(("connections", host), self._connection_rate)
+            if wait:
+                self._audit.note("refused", address=host, reason="connection rate")
+                text = f"too many connections: {limit_reached(self._limits, 'connection_rate')}"
+                return HttpRefusal(429, text, _retry_after(wait))
+        return None
+
+    def upgrade(
+        self, connection_id: int, address: tuple[str, int], request: UpgradeRequest
+    ) -> HttpRefusal | Welcome | Verification:
+        """Decides on an upgrade, or says that a password has to be checked for it."""
+        host = address[0]
+        refusal = self._origins.refusal(request.header(b"host") or "", request.header(b"origin"))
+        if refusal is not None:
+            self._audit.note("refused", address=host, reason=refusal)
+            return HttpRefusal(403, refusal)
+        session = Session(connection_id, address)
+        session.limited = self._is_limited(host)
+        offers = request.offers()
+        headers: Headers = ((b"Sec-WebSocket-Protocol", SUBPROTOCOL.encode()),) if SUBPROTOCOL in offers else ()
+        if not self._config.has_users:
+            return Welcome(session, headers, math.inf)
+        authorization = request.header(b"authorization")
+        credentials = from_subprotocols(offers) if authorization is None else from_basic(authorization)
+        if credentials is None:
+            if authorization is not None or any(".bearer." in offer for offer in offers):
+                locked = self._locked_out(host)
+                if locked is not None:
+                    return locked
+                self._failed(Credentials("", ""), host)
+                return HttpRefusal(401, "Unauthorized - Invalid or missing credentials", _CHALLENGE)
+            session.admitted = False
+            session.rights = 0
+            return Welcome(session, headers, self._limits.authentication_timeout)
+        locked = self._locked_out(host)
+        if locked is not None:
+            return locked
+        user = self._remembered.find(credentials, self._directory)
+        if user is not None:
+            self._admit(session, user)
+            return Welcome(session, headers, math.inf)
+        return _PasswordCheck(self, credentials, session, headers)
+
+    def opened(self, session: Session) -> None:
+        """A connection is open and will be found by `replace_directory`: what it missed before is made up for."""
+        if session.user is not None:
+            self._bring_up_to_date(session)
+
+    def overdue(self, session: Session) -> tuple[int, str] | None:
+        """Whether a client has not authenticated in time."""
+        if session.admitted:
+            return None
+        self._audit.note("refused", address=session.address[0], reason="authentication timeout")
+        return CloseCode.NOT_AUTHENTICATED, limit_reached(self._limits, "authentication_timeout")
+
+    # Logins. `verify` and `authenticate` run in the pool: they are slow on purpose.
+
+    def verify(self, credentials: Credentials, host: str) -> User | None:
+        """The user, where the credentials are right; notes the outcome."""
+        directory = self._directory
+        user = self._remembered.find(credentials, directory) or directory.check(*credentials)
+        if user is None:
+            self._failed(credentials, host)
+        else:
+            self._remembered.add(credentials, user)
+            self._lockout.succeeded(host)
+        return user
+
+    def welcome(self, credentials: Credentials, session: Session, headers: Headers) -> HttpRefusal | Welcome:
+        """The decision on an upgrade whose password is to be checked."""
+        host = session.address[0]
+        refusal = self._locked_out(host)  # others of this address may have failed while this one waited
+        if refusal is not None:
+            return refusal
+        user = self.verify(credentials, host)
+        if user is not None:
+            self._admit(session, user)
+        if session.user is None or not session.admitted:
+            return HttpRefusal(401, "Unauthorized - Invalid or missing credentials", _CHALLENGE)
+        return Welcome(session, headers, math.inf)
+
+    def authenticate(self, context: CallContext, user: str, password: str) -> dict[str, str | None]:
+        """Log in with user and password"""
+        session = context.session
+        host = session.address[0]
+        if not self._config.has_users:
+            return {"user": None, "role": "admin"}
+        wait = self._lockout.locked_for(host)
+        if wait:
+            raise _rate_limited("Too many failed authentication attempts. Try again later.", wait)
+        found = self.verify(Credentials(user, password), host)
+        if found is not None:
+            self._admit(session, found)
+            return {"user": found.name, "role": found.role}
+        session.failures += 1
+        if session.failures >= self._limits.login_failures:
+            self.close(
+                session.connection_id, CloseCode.NOT_AUTHENTICATED, limit_reached(self._limits, "login_failures")
+            )
+        raise RpcError(JsonRpcCode.NOT_AUTHENTICATED, "Wrong user or password", recovery_steps=_LOGIN_STEPS)
+
+    def own_methods(self) -> dict[str, Method]:
+        """Methods of the server itself."""
+        method = Method("authenticate", self.authenticate, None, True, "Log in with user and password")
+        method.is_login = True
+        return {method.name: method}
+
+    def replace_directory(self, directory: Directory, sessions: Callable[[], Iterable[Session]]) -> None:
+        """Takes new users: changed roles count from the next call, who is gone is closed with 4401.
+
+        Args:
+            directory: the users from now on.
+            sessions: returns the open ones; asked after the change, so that whoever opens later has met the new users.
+        """
+        self._directory = directory
+        for session in sessions():
+            if session.user is not None:
+                self._bring_up_to_date(session)
+
+    def _bring_up_to_date(self, session: Session) -> None:
+        assert session.user is not None
+        user = self._directory.get(session.user)
+        if user is not None:
+            session.rights = user.rights
+        elif session.admitted:
+            session.admitted = False
+            session.rights = 0
+            self._audit.note("removed", address=session.address[0], user=session.user)
+            self.close(session.connection_id, CloseCode.NOT_AUTHENTICATED, "this user has been removed")
+
+    def _admit(self, session: Session, user: User) -> None:
+        session.user = user.name
+        session.rights = user.rights
+        session.admitted = True
+        self._audit.note("login", address=session.address[0], user=user.name, role=user.role)
+        self._bring_up_to_date(session)  # the users may have changed while the password was checked
+
+    def _locked_out(self, host: str) -> HttpRefusal | None:
+        wait = self._lockout.locked_for(host)
+        if not wait:
+            return None
+        self._audit.note("refused", address=host, reason="locked out")
+        return HttpRefusal(429, "Too many failed authentication attempts. Try again later.", _retry_after(wait))
+
+    def _failed(self, credentials: Credentials, host: str) -> None:
+        seconds = self._lockout.failed(host)
+        known = self._directory.get(credentials.name) is not None
+        # A name that nobody has may be a password typed into the wrong field: it is not noted.
+        self._audit.note("login failed", address=host, user=credentials.name if known else None)
+        if seconds:
+            self._audit.note("locked out", address=host, seconds=seconds)
+
+    # Calls
+
+    def refusal(self, session: Session, name: str, method: Method | None) -> RpcError | None:
+        """Why a client may not make a call; None where it may. See `rpc.dispatcher.Guard`."""
+        if method is not None and method.is_login:
+            return None  # it has limits of its own
+        if not session.admitted:
+            return RpcError(
+                JsonRpcCode.NOT_AUTHENTICATED, "Not authenticated: log in first", recovery_steps=_LOGIN_STEPS
+            )
+        if session.limited:
+            refusal = self._call_refusal(session, name)
+            if refusal is not None:
+                return refusal
+        if method is None:
+            return None  # the dispatcher says so
+        need = method.need
+        if need < 0:
+            need = method.need = _find_need(method)
+        if session.rights & need == need:
+            return None
+        self._audit.note("denied", address=session.address[0], user=session.user, method=method.name)
+        return RpcError(
+            JsonRpcCode.PERMISSION_DENIED,
+            f"Permission denied: {method.name} needs {names_of(need)}",
+            {"permission": names_of(need)},
+            error_code="RPC-PERMISSION-DENIED",
+            recovery_steps=_PERMISSION_STEPS,
+        )
+
+    def message_refusal(self, session: Session, size: int) -> RpcError | None:
+        """Why a client may not send a message of so many bytes now; None where it may."""
+        if not session.limited:
+            return None
+        host = session.address[0]
+        for kind, rate, cost in (("messages", self._message_rate, 1), ("bytes", self._byte_rate, size)):
+            wait = self._throttle.take((kind, host), rate, cost)
+            if wait:
+                name = "message_rate" if kind == "messages" else "byte_rate"
+                return self._strike(session, limit_reached(self._limits, name), wait)
+        return None
+
+    def _call_refusal(self, session: Session, name: str) -> RpcError | None:
+        who = session.user or session.address[0]
+        rates = self._method_rates
+        rate = rates.get(name)
+        key = name if rate is not None else DEFAULT_METHOD
+        wait = self._throttle.take((who, key), rate or rates[DEFAULT_METHOD])
+        if wait:
+            return self._strike(session, f"rate of {name[:64]} (rpcwebsocketmethodrates)", wait)
+        wait = self._throttle.take((who, ""), self._call_rate)
+        if wait:
+            return self._strike(session, limit_reached(self._limits, "call_rate"), wait)
+        session.strikes = 0
+        return None
+
+    def _strike(self, session: Session, limit: str, wait: float) -> RpcError:
+        """Counts a call that came too soon; who keeps on is closed."""
+        session.strikes += 1
+        if session.strikes == 1:
+            self._audit.note("rate limited", address=session.address[0], user=session.user, limit=limit)
+        if session.strikes == self._limits.rate_strikes:
+            self.close(session.connection_id, CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "rate_strikes"))
+        return _rate_limited(f"Rate limit exceeded: {limit}. Please slow down your requests.", wait)
+
+    def _is_limited(self, host: str) -> bool:
+        return self._config.limit_loopback or not is_loopback(host)
+
+
+class _PasswordCheck:
+    """A password that is to be checked before an upgrade goes on."""
+
+    def __init__(self, keeper: Gatekeeper, credentials: Credentials, session: Session, headers: Headers) -> None:
+        self._keeper = keeper
+        self._credentials = credentials
+        self._session = session
+        self._headers = headers
+
+    def run(self) -> HttpRefusal | Welcome:
+        """Checks it; slow."""
+        return self._keeper.welcome(self._credentials, self._session, self._headers)
+
+
+def _find_need(method: Method) -> int:
+    try:
+        return needed(method.name, method.permission)
+    except ConfigError as error:
+        logger.error("%s; only the role admin can call %s", error, method.name)
+        return UNDECLARED
+
+
+def _rate_limited(text: str, wait: float) -> RpcError:
+    return RpcError(
+        JsonRpcCode.RATE_LIMITED,
+        text,
+        {"retry_after_ms": max(1, math.ceil(wait * 1000))},
+        error_code="RPC-RATE-LIMIT",
+        recovery_steps=_RATE_STEPS,
+    )
+
+
+def _retry_after(wait: float) -> Headers:
+    return ((b"Retry-After", b"%d" % math.ceil(wait)),)

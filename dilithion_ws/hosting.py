@@ -1,0 +1,235 @@
+"""Between the transport and the host: which code of the host a message runs, and the host's callbacks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .clock import Clock, Deadline
+from .config import Limits
+from .errors import RpcError
+from .gatekeeper import Gatekeeper
+from .net.service import Answer, Call, Verification, Welcome
+from .protocol.frames import BINARY, TEXT
+from .protocol.upgrade import HttpRefusal, UpgradeRequest
+from .rpc.context import Session
+from .rpc.dispatcher import BatchCall, Dispatcher, SingleCall
+from .rpc.messages import NULL_ID, error_answer, parse_error
+from .rpc.table import Pace, RpcTable
+
+__all__ = ["Callbacks", "HostService", "MessageHandler"]
+
+logger = logging.getLogger("dilithion_ws")
+
+MessageHandler = Callable[[Session, str | bytes], Any]
+
+
+class HostService:
+    """Answers the transport from the host's table of methods, or from its handler of raw messages.
+
+    Args:
+        rpc: the methods.
+        limits: bounds.
+        clock: seconds that never go backwards.
+        keeper: decides who may come in, and what they may do.
+        callbacks: told of connects and disconnects.
+        on_message: the handler of raw messages; None where the host has none.
+    """
+
+    def __init__(
+        self,
+        rpc: RpcTable,
+        limits: Limits,
+        clock: Clock,
+        keeper: Gatekeeper,
+        callbacks: Callbacks,
+        on_message: MessageHandler | None,
+    ) -> None:
+        self._dispatcher = Dispatcher(rpc, limits, clock, keeper, keeper.own_methods())
+        self._keeper = keeper
+        self._callbacks = callbacks
+        self._on_message = on_message
+
+    def upgrade(
+        self, connection_id: int, address: tuple[str, int], request: UpgradeRequest
+    ) -> HttpRefusal | Welcome | Verification:
+        """As the gatekeeper decides."""
+        return self._keeper.upgrade(connection_id, address, request)
+
+    def overdue(self, session: Session) -> tuple[int, str] | None:
+        """As the gatekeeper decides."""
+        return self._keeper.overdue(session)
+
+    def opened(self, session: Session) -> None:
+        """Passes the beginning of a connection on."""
+        self._keeper.opened(session)
+        self._callbacks.connected(session)
+
+    def closed(self, session: Session, code: int, reason: str) -> None:
+        """Passes the end of a connection on."""
+        self._callbacks.disconnected(session, code, reason)
+
+    def receive(self, session: Session, opcode: int, payload: bytes) -> Answer | Call | None:
+        """A message: for the host's handler where there is one, else for JSON-RPC, in text and binary frames alike."""
+        refusal = self._keeper.message_refusal(session, len(payload)) if session.limited else None
+        if self._on_message is not None and session.admitted and refusal is None:
+            return _RawCall(self._on_message, self._receive_rpc, session, opcode, payload)
+        return self._receive_rpc(session, opcode, payload, refusal)
+
+    def _receive_rpc(
+        self, session: Session, opcode: int, payload: bytes, refusal: RpcError | None = None
+    ) -> bytes | SingleCall | BatchCall | None:
+        if opcode == BINARY and not payload.isascii():  # the text of text messages has been checked on its way in
+            try:
+                payload.decode()
+            except UnicodeDecodeError as error:
+                return error_answer(NULL_ID, parse_error(str(error)))
+        return self._dispatcher.receive(payload, session, refusal)
+
+
+class _RawCall:
+    """A message for the host's own handler, which may leave it to JSON-RPC. Messages of one client stay in order."""
+
+    __slots__ = ("_handler", "_inner", "_opcode", "_payload", "_receive_rpc", "_session", "pace")
+
+    def __init__(
+        self,
+        handler: MessageHandler,
+        receive_rpc: Callable[[Session, int, bytes], bytes | SingleCall | BatchCall | None],
+        session: Session,
+        opcode: int,
+        payload: bytes,
+    ) -> None:
+        self._handler = handler
+        self._receive_rpc = receive_rpc
+        self._session = session
+        self._opcode = opcode
+        self._payload = payload
+        self._inner: SingleCall | BatchCall | None = None
+        self.pace = Pace.SEEN_FAST
+
+    @property
+    def serial(self) -> bool:
+        """Raw messages must end in order; JSON-RPC calls need not."""
+        return self._inner is None
+
+    @property
+    def is_login(self) -> bool:
+        """It checks no password."""
+        return False
+
+    def run(self) -> Answer | None:
+        """Calls the handler; what it raises is logged, and the client hears nothing of it."""
+        message = self._payload.decode() if self._opcode == TEXT else self._payload
+        try:
+            answer = self._handler(self._session, message)
+            if answer is NotImplemented:
+                return self._leave_to_rpc()
+            if answer is None:
+                return None
+            if isinstance(answer, str):
+                return answer.encode()
+            return BINARY, bytes(answer)
+        except BaseException:
+            logger.exception("on_message failed for %r", self._session)
+            return None
+
+    def _leave_to_rpc(self) -> Answer | None:
+        found = self._receive_rpc(self._session, self._opcode, self._payload)
+        if found is None or isinstance(found, bytes):
+            return found
+        self._inner = found
+        return found.run()
+
+    def refuse(self, reason: str) -> Answer | None:
+        """The answer of JSON-RPC where the message is a call; raw messages have no form for it, so it is logged."""
+        inner = self._inner or self._receive_rpc(self._session, self._opcode, self._payload)
+        if isinstance(inner, (SingleCall, BatchCall)):
+            return inner.refuse(reason)
+        logger.error("a message of %r was not handled: %s", self._session, reason)
+        return None
+
+    def expire(self) -> Answer | None:
+        """The answer of JSON-RPC where the message was left to it; else it is logged, and the connection will close."""
+        if self._inner is not None:
+            return self._inner.expire()
+        logger.error("on_message has not returned for a message of %r", self._session)
+        return None
+
+    def stalled(self) -> None:
+        """Passed on where the message was left to JSON-RPC."""
+        if self._inner is not None:
+            self._inner.stalled()
+
+
+class Callbacks:
+    """Calls the host's callbacks one after the other in a thread of their own, so that they never hold up a client.
+
+    Args:
+        on_connect, on_disconnect: the callbacks; the thread exists only where there is one.
+        backlog: callbacks that may wait; what comes on top is logged and dropped.
+    """
+
+    def __init__(
+        self,
+        on_connect: Callable[[Session], None] | None,
+        on_disconnect: Callable[[Session, int, str], None] | None,
+        backlog: int,
+    ) -> None:
+        self._on_connect = on_connect
+        self._on_disconnect = on_disconnect
+        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(backlog)
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the thread where the host has callbacks."""
+        if self._on_connect is not None or self._on_disconnect is not None:
+            self._thread = threading.Thread(target=self._run, name="dilithion-ws-callbacks", daemon=True)
+            self._thread.start()
+
+    def is_own_thread(self) -> bool:
+        """Whether the calling thread is the one that runs callbacks."""
+        return threading.current_thread() is self._thread
+
+    def connected(self, session: Session) -> None:
+        """Has on_connect called."""
+        callback = self._on_connect
+        if callback is not None:
+            self._put(lambda: callback(session))
+
+    def disconnected(self, session: Session, code: int, reason: str) -> None:
+        """Has on_disconnect called."""
+        callback = self._on_disconnect
+        if callback is not None:
+            self._put(lambda: callback(session, code, reason))
+
+    def stop(self, deadline: Deadline) -> None:
+        """Ends the thread once the callbacks before this have been called, or at the deadline."""
+        if self._thread is None:
+            return
+        while True:
+            try:
+                self._queue.put(None, timeout=deadline.remaining())
+                break
+            except queue.Full:  # the host is stuck in a callback: those behind it give way
+                with contextlib.suppress(queue.Empty):
+                    self._queue.get_nowait()
+                logger.error("a connect or disconnect callback was dropped: the server has stopped")
+        self._thread.join(max(0.1, deadline.remaining()))
+
+    def _put(self, call: Callable[[], None]) -> None:
+        try:
+            self._queue.put_nowait(call)
+        except queue.Full:
+            logger.error("a connect or disconnect callback was dropped: the host does not keep up")
+
+    def _run(self) -> None:
+        while (call := self._queue.get()) is not None:
+            try:
+                call()
+            except BaseException:
+                logger.exception("a connect or disconnect callback failed")

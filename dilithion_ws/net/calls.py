@@ -1,0 +1,111 @@
+"""A call that runs in the pool: answered exactly once, by its worker or by its deadline, whichever comes first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..clock import Clock
+from ..config import Limits, limit_reached
+from ..protocol.frames import TEXT, frame
+from .connection import Connection, Sent, State
+from .service import Answer, Call
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Owner(Protocol):
+        """What the call reports to: the leader."""
+
+        limits: Limits
+        clock: Clock
+
+        def post(self, command: Callable[[], None]) -> None: ...
+
+        def settle(self, pending: Pending, sent: Sent) -> None: ...
+
+
+__all__ = ["Pending", "to_frame"]
+
+logger = logging.getLogger("dilithion_ws.net")
+
+_SMALL = 65536
+"""An answer of this size goes to the outbox however full it is: a refusal that took its place would not be smaller."""
+
+
+def to_frame(answer: Answer) -> bytes:
+    """The frame of an answer."""
+    return frame(TEXT, answer) if isinstance(answer, bytes) else frame(*answer)
+
+
+class Pending:
+    """One call in the pool or in its queue.
+
+    Attributes:
+        connection: who asked.
+        answered: whether the client has been told, or nothing is left to tell. Guarded by the connection's lock.
+    """
+
+    __slots__ = ("_call", "_owner", "answered", "connection")
+
+    def __init__(self, owner: Owner, connection: Connection, call: Call) -> None:
+        self._owner = owner
+        self.connection = connection
+        self._call = call
+        self.answered = False
+
+    def run(self) -> None:
+        """Does the work in a worker, unless its deadline passed while it was waiting."""
+        if self.answered:
+            return
+        try:
+            answer = self._call.run()
+        except BaseException:  # a fault of ours, for `run` must not raise; the client must have an answer
+            logger.exception("a call raised")
+            answer = self._call.refuse("internal error")
+        self.finish(answer)
+
+    def finish(self, answer: Answer | None) -> None:
+        """Sends the answer, from the worker; an answer too late is dropped, for the client was told of the time-out."""
+        sent = self._tell(answer)
+        if sent is not None:
+            self._owner.post(lambda: self._owner.settle(self, sent))
+
+    @property
+    def serial(self) -> bool:
+        """See `Call`."""
+        return self._call.serial
+
+    @property
+    def is_login(self) -> bool:
+        """See `Call`."""
+        return self._call.is_login
+
+    def stalled(self) -> None:
+        """Tells the work that it holds up its thread."""
+        self._call.stalled()
+
+    def expire(self) -> None:
+        """Tells the client that its call timed out; run by the leader."""
+        if not self.answered:
+            sent = self._tell(self._call.expire())
+            if sent is not None:
+                self._owner.settle(self, sent)
+
+    def _tell(self, answer: Answer | None) -> Sent | None:
+        """Sends the one answer; None where there was one before."""
+        connection, limits = self.connection, self._owner.limits
+        data = b"" if answer is None else to_frame(answer)
+        most = limits.outbox + limits.result_size
+        while True:
+            with connection.lock:
+                if self.answered:
+                    return None
+                if len(data) <= _SMALL or connection.unsent <= limits.outbox or connection.unsent + len(data) <= most:
+                    self.answered = True
+                    if not data or connection.state not in (State.OPEN, State.FINISHING):
+                        return Sent.ALL
+                    return connection.write(data, self._owner.clock)
+            refusal = self._call.refuse(f"answers wait unread past the {limit_reached(limits, 'outbox')}")
+            data = b"" if refusal is None else to_frame(refusal)

@@ -1,0 +1,253 @@
+"""One client's socket: its state, and the only code that writes to it.
+
+    state       meaning                                          next
+    SECURING    accepted, TLS is being negotiated                HANDSHAKE, DRAINING, CLOSED
+    HANDSHAKE   accepted, the HTTP request is not whole yet      OPEN, DRAINING, CLOSED
+    OPEN        messages flow both ways                          CLOSING, FINISHING, DRAINING, CLOSED
+    CLOSING     our close frame is sent, the peer's awaited      DRAINING, CLOSED
+    FINISHING   the peer's close came, answers are outstanding   DRAINING, CLOSED
+    DRAINING    we have said all; the peer's end is awaited      CLOSED
+    CLOSED      terminal
+
+Invariants
+1. Only the leader changes `state`, and does so holding `lock`, so that a writer who holds it sees the truth.
+2. Nothing is written behind a close frame: `send` refuses unless the state is OPEN or FINISHING.
+3. Bytes leave in the order in which they were given; one thread at a time is in `socket.send`, for it holds `lock`.
+4. OpenSSL's objects are not made for two threads at once: with TLS, reading too holds `lock`.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from enum import Enum, IntEnum
+from typing import Any
+
+from ..clock import Clock
+from ..protocol.stream import Event, MessageStream
+from ..protocol.upgrade import Upgrade
+from .outbox import Outbox
+from .poller import READ
+from .tls import WANTS
+
+__all__ = ["TRANSITIONS", "Connection", "Sent", "State"]
+
+
+_TLS_RECORD = 16384
+
+
+class State(Enum):
+    """Where a connection is in its life; see the table above."""
+
+    SECURING = "securing"
+    HANDSHAKE = "handshake"
+    OPEN = "open"
+    CLOSING = "closing"
+    FINISHING = "finishing"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.SECURING: frozenset({State.HANDSHAKE, State.DRAINING, State.CLOSED}),
+    State.HANDSHAKE: frozenset({State.OPEN, State.DRAINING, State.CLOSED}),
+    State.OPEN: frozenset({State.CLOSING, State.FINISHING, State.DRAINING, State.CLOSED}),
+    State.CLOSING: frozenset({State.DRAINING, State.CLOSED}),
+    State.FINISHING: frozenset({State.DRAINING, State.CLOSED}),
+    State.DRAINING: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
+class Sent(IntEnum):
+    """What became of bytes that were given to a connection."""
+
+    ALL = 0
+    """They are with the system."""
+    WAITING = 1
+    """Some are in the outbox; the leader must wait for the socket to take more."""
+    BROKEN = 2
+    """The socket failed; the leader must close it."""
+    REFUSED = 3
+    """The connection takes no more messages."""
+
+
+class Connection:
+    """One client. Attributes without a note are the leader's alone.
+
+    Attributes:
+        id: its number, never used twice by one server.
+        fd: the descriptor of its socket.
+        address: the peer's IP address and port.
+        lock: guards `outbox`, writing to the socket, and changes of `state`.
+        outbox: what the socket would not take yet; None where there is nothing. Guarded by `lock`.
+        upgrade: the HTTP stage, from its first byte to its end.
+        stream: the message stage, once open.
+        session: what the service made of this client, once open.
+        interest: what the poller waits for.
+        in_flight: calls in the pool that are not answered yet.
+        serial: whether something must end before the next bytes are looked at: a raw message, or a login.
+        backlog: received events that must wait because too much is in flight or unsent.
+        opened_at, heard_at: when the connection was accepted, and when bytes last came.
+        ping_at: when a ping was sent that nothing has answered yet, else 0.
+        secure: whether the socket speaks TLS.
+        wants: what the TLS handshake waits for, READ or WRITE.
+        deadline: when the present state must have ended; while OPEN, when the client must have authenticated.
+        timer_at: the moment for which the leader has a timer; one at an earlier moment is the only other that counts.
+        leaving: close code and reason, where the connection shall close once its calls are answered.
+        end: close code and reason, once they are known.
+    """
+
+    __slots__ = (
+        "address",
+        "backlog",
+        "deadline",
+        "end",
+        "fd",
+        "heard_at",
+        "id",
+        "in_flight",
+        "interest",
+        "leaving",
+        "lock",
+        "opened_at",
+        "outbox",
+        "ping_at",
+        "secure",
+        "serial",
+        "session",
+        "sock",
+        "state",
+        "stream",
+        "timer_at",
+        "upgrade",
+        "wants",
+    )
+
+    def __init__(self, id: int, sock: socket.socket, address: tuple[str, int], now: float) -> None:
+        self.id = id
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.address = address
+        self.lock = threading.Lock()
+        self.state = State.HANDSHAKE
+        self.outbox: Outbox | None = None
+        self.upgrade: Upgrade | None = None
+        self.stream: MessageStream | None = None
+        self.session: Any = None
+        self.interest = 0
+        self.in_flight = 0
+        self.serial = False
+        self.secure = False
+        self.wants = READ
+        self.backlog: list[Event] | None = None
+        self.opened_at = now
+        self.heard_at = now
+        self.ping_at = 0.0
+        self.deadline = 0.0
+        self.timer_at = 0.0
+        self.leaving: tuple[int, str] | None = None
+        self.end: tuple[int, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} {self.state.value} {self.address[0]}:{self.address[1]}>"
+
+    def become(self, state: State) -> None:
+        """Changes the state; requires holding `lock`, for invariant 1."""
+        assert self.lock.locked()
+        assert state in TRANSITIONS[self.state], f"{self!r} can't become {state.value}"
+        self.state = state
+
+    def send(self, data: bytes, clock: Clock) -> Sent:
+        """Sends whole frames, from any thread and without waiting; what the socket won't take goes to the outbox."""
+        with self.lock:
+            if self.state is not State.OPEN and self.state is not State.FINISHING:
+                return Sent.REFUSED
+            return self.write(data, clock)
+
+    def write(self, data: bytes, clock: Clock) -> Sent:
+        """What `send` does once the state allows it; requires holding `lock`."""
+        assert self.lock.locked()
+        outbox = self.outbox
+        if outbox is None:
+            sent = self._send_some(data)
+            if sent == len(data):
+                return Sent.ALL
+            if sent < 0:
+                return Sent.BROKEN
+            outbox = self.outbox = Outbox(clock())
+            outbox.append(memoryview(data)[sent:])
+        else:
+            outbox.append(data)
+        return Sent.WAITING
+
+    def flush(self, now: float) -> Sent:
+        """Sends what the outbox has; returns ALL, WAITING or BROKEN."""
+        with self.lock:
+            if self.outbox is None:
+                return Sent.ALL
+            broken = False
+
+            def send(data: bytes | memoryview) -> int:
+                nonlocal broken
+                sent = self._send_some(data)
+                broken = sent < 0
+                return max(0, sent)
+
+            if self.outbox.drain(send, now):
+                self.outbox = None
+                return Sent.ALL
+            return Sent.BROKEN if broken else Sent.WAITING
+
+    @property
+    def unsent(self) -> int:
+        """Bytes in the outbox."""
+        outbox = self.outbox
+        return 0 if outbox is None else outbox.size
+
+    def _send_some(self, data: bytes | memoryview) -> int:
+        """How many bytes the socket took: 0 where it would block, -1 where it is of no more use."""
+        try:
+            return self.sock.send(data)
+        except (BlockingIOError, InterruptedError, *WANTS):
+            return 0
+        except OSError:
+            return -1
+
+    def receive(self, size: int) -> bytes:
+        """Reads what there is, about `size` bytes at most.
+
+        Returns:
+            The bytes; none at the end of the stream.
+
+        Raises:
+            BlockingIOError: there is nothing to read now.
+            OSError: the socket is of no more use.
+        """
+        if not self.secure:
+            return self.sock.recv(size)
+        pieces: list[bytes] = []
+        with self.lock:  # invariant 4
+            # To the end of what OpenSSL holds: the poller is silent about bytes that have left the kernel.
+            while size > 0:
+                try:
+                    piece = self.sock.recv(min(size, _TLS_RECORD))
+                except (BlockingIOError, *WANTS):
+                    break
+                if not piece:
+                    return b"".join(pieces)
+                pieces.append(piece)
+                size -= len(piece)
+        if not pieces:
+            raise BlockingIOError
+        return b"".join(pieces)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether OpenSSL holds bytes that the poller can't know of."""
+        if not self.secure or self.state is State.CLOSED:
+            return False
+        assert isinstance(self.sock, ssl.SSLSocket)
+        with self.lock:  # invariant 4
+            return self.sock.pending() > 0

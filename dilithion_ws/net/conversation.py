@@ -1,0 +1,340 @@
+"""What the leader does with the bytes of a connection: the upgrade, then message by message, until it must wait."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+from ..config import limit_reached
+from ..errors import CloseCode
+from ..protocol.frames import BINARY, CLOSE, PING, PONG, close_payload, frame
+from ..protocol.stream import FAILED, Event, MessageStream
+from ..protocol.upgrade import HttpRefusal, Upgrade, UpgradeRequest, accept_response
+from .calls import Pending, to_frame
+from .closing import Closing
+from .connection import Connection, Sent, State
+from .hub import Hub
+from .lead import Lead, Work
+from .poller import ENDED, READ, WRITE
+from .pool import Job
+from .securing import Securing
+from .service import Answer, Call, Verification, Welcome
+
+__all__ = ["Conversation"]
+
+logger = logging.getLogger("dilithion_ws.net")
+
+_READ_SIZE = 65536
+_UNKNOWN_PACE, _SEEN_FAST_PACE, _DECLARED_FAST_PACE = 2, 1, 0
+
+
+class Conversation:
+    """Reads, has messages answered, writes. Leader only, except where noted.
+
+    Args:
+        hub: the connections.
+        closing: how they end.
+        securing: how TLS begins.
+        lead: runs calls in the leading thread.
+        submit: gives a call to the pool; False where its queue is full.
+        submit_login: the same for the check of a password at the upgrade.
+        has_spare: whether a worker is free to take the lead, should a call keep the leader.
+        make_pending: makes the pool's view of a call.
+        post: has the leader run something later.
+
+    Attributes:
+        restricted: the leader is the last thread that can lead, so that it must not run a call that could keep it.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        closing: Closing,
+        securing: Securing,
+        lead: Lead,
+        submit: Callable[[Pending], bool],
+        submit_login: Callable[[Job], bool],
+        has_spare: Callable[[], bool],
+        make_pending: Callable[[Connection, Call], Pending],
+        post: Callable[[Job], None],
+    ) -> None:
+        self._hub = hub
+        self._closing = closing
+        self._securing = securing
+        self._lead = lead
+        self._submit = submit
+        self._submit_login = submit_login
+        self._post = post
+        self._has_spare = has_spare
+        self._make_pending = make_pending
+        self._last_id = 0
+        self.restricted = False
+
+    def welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        """Takes in a socket that the acceptor has admitted."""
+        self._last_id += 1
+        connection = Connection(self._last_id, sock, address, self._hub.now)
+        self._securing.begin(connection)
+        self._hub.add(connection)
+        if self._hub.stopping:
+            self._closing.begin(connection, 1001, "the server is stopping")
+
+    def ready(self, connection: Connection, mask: int) -> None:
+        """The poller says that the socket can be read, or written, or has ended."""
+        try:
+            if connection.state is State.SECURING:
+                self._securing.step(connection)
+                return
+            if mask & WRITE and not self._flush(connection):
+                return
+            if mask & READ:
+                self._read(connection)
+            elif mask & ENDED:
+                self._closing.drop(connection)
+        except Exception:
+            self._failed(connection)
+
+    def on_timer(self, connection: Connection, at: float) -> None:
+        """A moment has come at which something of the connection may be overdue."""
+        try:
+            self._closing.on_timer(connection, at)
+        except Exception:
+            self._failed(connection)
+
+    def _failed(self, connection: Connection) -> None:
+        """A fault of ours, met with one connection: it goes, the others stay."""
+        logger.exception("serving %r failed", connection)
+        self._closing.fail(connection, close_payload(CloseCode.INTERNAL_ERROR, "internal error"))
+
+    def _flush(self, connection: Connection) -> bool:
+        sent = connection.flush(self._hub.now)
+        if sent is Sent.BROKEN:
+            self._closing.drop(connection)
+            return False
+        if sent is Sent.ALL and connection.state is State.DRAINING:
+            self._closing.end_of_output(connection)
+        self.resume(connection)
+        return connection.state is not State.CLOSED
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            data = connection.receive(_READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._closing.drop(connection)
+            return
+        connection.heard_at = self._hub.now
+        state = connection.state
+        if state is State.OPEN:
+            stream = connection.stream
+            assert stream is not None
+            events = stream.receive(data)
+            if events:
+                self._serve(connection, events)
+        elif state is State.HANDSHAKE:
+            self._shake_hands(connection, data)
+        elif state is State.CLOSING:
+            self._await_close(connection, data)
+        if connection.secure:
+            self._read_on(connection)
+
+    def _read_on(self, connection: Connection) -> None:
+        """Has bytes read that OpenSSL holds already, after other connections have had their turn."""
+        if connection.interest & READ and connection.has_more:
+            self._post(lambda: self.ready(connection, READ) if connection.interest & READ else None)
+
+    def _shake_hands(self, connection: Connection, data: bytes) -> None:
+        limits = self._hub.limits
+        if connection.upgrade is None:
+            connection.upgrade = Upgrade(limits.header_size, limit_reached(limits, "header_size"))
+        outcome = connection.upgrade.receive(data)
+        if outcome is None:
+            return
+        if isinstance(outcome, HttpRefusal):
+            self._closing.refuse(connection, outcome)
+            return
+        decision = self._hub.service.upgrade(connection.id, connection.address, outcome)
+        if isinstance(decision, (HttpRefusal, Welcome)):
+            self._decided(connection, outcome, decision)
+        else:
+            self._verify(connection, outcome, decision)
+
+    def _verify(self, connection: Connection, request: UpgradeRequest, verification: Verification) -> None:
+        """Has the pool decide; the connection is not read meanwhile, and its deadline goes on."""
+
+        def decide() -> None:
+            try:
+                decision = verification.run()
+            except Exception:  # a fault of ours; the client must have an answer
+                logger.exception("verifying %r failed", connection)
+                decision = HttpRefusal(503, "internal error")
+            self._post(lambda: self._decided(connection, request, decision))
+
+        connection.serial = True
+        self._hub.arm(connection)
+        if not self._submit_login(decide):
+            reason = f"too many logins wait; {limit_reached(self._hub.limits, 'login_queue')}"
+            self._closing.refuse(connection, HttpRefusal(503, reason, ((b"Retry-After", b"1"),)))
+
+    def _decided(self, connection: Connection, request: UpgradeRequest, decision: HttpRefusal | Welcome) -> None:
+        """Opens the connection, or refuses it; nothing where its time was over before."""
+        if connection.state is not State.HANDSHAKE:
+            return
+        connection.serial = False
+        if isinstance(decision, HttpRefusal):
+            self._closing.refuse(connection, decision)
+            return
+        assert connection.upgrade is not None
+        hub, limits = self._hub, self._hub.limits
+        trailing = connection.upgrade.trailing
+        connection.upgrade = None
+        connection.stream = MessageStream(limits.message_size, limit_reached(limits, "message_size"))
+        connection.session = decision.session
+        with connection.lock:
+            connection.become(State.OPEN)
+            sent = connection.write(accept_response(request, decision.headers), hub.clock)
+        connection.deadline = hub.now + decision.seconds
+        connection.timer_at = 0.0  # the handshake's deadline is void
+        hub.schedule(connection, min(hub.now + limits.ping_interval, connection.deadline))
+        hub.arm(connection)
+        hub.service.opened(connection.session)
+        if not hub.after_send(connection, sent):
+            self._closing.drop(connection)
+        elif trailing:
+            self._serve(connection, connection.stream.receive(trailing))
+
+    def _await_close(self, connection: Connection, data: bytes) -> None:
+        """Our close frame is out: messages no longer count, only the peer's close frame does."""
+        stream = connection.stream
+        assert stream is not None
+        for kind, payload in stream.receive(data):
+            if kind == CLOSE:
+                self._closing.answer(connection, payload)
+            elif kind == FAILED:
+                self._closing.drain(connection)
+
+    def _serve(self, connection: Connection, events: list[Event]) -> None:
+        """Answers events in order; what can't be looked at yet stays in the connection's backlog."""
+        hub, size = self._hub, connection.unsent
+        output: list[bytes] = []
+        limit = hub.limits.outbox
+        for at, (kind, payload) in enumerate(events):
+            if kind <= BINARY:
+                answer = hub.service.receive(connection.session, kind, payload)
+                if answer is not None and not isinstance(answer, (bytes, tuple)):
+                    answer = self._run(connection, answer, Work(connection, events, at, output))
+                if answer is None:
+                    if hub.must_wait(connection):
+                        self._put_off(connection, events[at + 1 :])
+                        break
+                    continue
+                data = to_frame(answer)
+            elif kind == PING:
+                data = frame(PONG, payload)
+            elif kind == PONG:
+                continue
+            else:
+                self._send(connection, output)
+                if connection.state is State.OPEN:
+                    end = self._closing.answer if kind == CLOSE else self._closing.fail
+                    end(connection, payload)
+                return
+            output.append(data)
+            size += len(data)
+            if size > limit:
+                self._send(connection, output)
+                size = connection.unsent
+                if connection.state is not State.OPEN:
+                    return
+                if hub.must_wait(connection):
+                    self._put_off(connection, events[at + 1 :])
+                    break
+        self._send(connection, output)
+
+    def _run(self, connection: Connection, call: Call, work: Work) -> Answer | None:
+        """Runs a call here where it is expected to be quick, else has the pool run it; returns an answer to send now."""
+        if self.restricted:
+            inline = _DECLARED_FAST_PACE
+        else:
+            inline = _UNKNOWN_PACE if self._has_spare() else _SEEN_FAST_PACE
+        if call.pace <= inline:
+            return self._lead.run(call, work)
+        pending = self._make_pending(connection, call)
+        if not self._submit(pending):
+            name = "login_queue" if call.is_login else "queue"
+            return call.refuse(f"the queue is full; {limit_reached(self._hub.limits, name)}")
+        self.went_to_pool(pending)
+        return None
+
+    def went_to_pool(self, pending: Pending) -> None:
+        """Counts a call that the pool has now, and gives it its deadline."""
+        pending.connection.in_flight += 1
+        pending.connection.serial = pending.serial
+        self._hub.calls[pending] = self._hub.now + self._hub.limits.call_timeout
+
+    def taken_over(self, work: Work, pending: Pending) -> None:
+        """The lead was taken from a worker that a call keeps: its connection goes on without it."""
+        connection = work.connection
+        pending.stalled()
+        self.went_to_pool(pending)
+        rest = work.events[work.at + 1 :]
+        self._send(connection, work.output)
+        if connection.state is State.OPEN:
+            self._put_off(connection, rest)
+
+    def _put_off(self, connection: Connection, rest: list[Event]) -> None:
+        if rest:
+            connection.backlog = rest + (connection.backlog or [])
+        self._hub.arm(connection)
+
+    def _send(self, connection: Connection, output: list[bytes]) -> None:
+        if output:
+            data = output[0] if len(output) == 1 else b"".join(output)
+            output.clear()
+            self.after_send(connection, connection.send(data, self._hub.clock))
+
+    def after_send(self, connection: Connection, sent: Sent) -> None:
+        """Does what a send leaves to be done."""
+        if sent and not self._hub.after_send(connection, sent):
+            self._closing.drop(connection)
+
+    def resume(self, connection: Connection) -> None:
+        """Goes on with a connection after something that it was waiting for may have happened."""
+        events = connection.backlog
+        if events is not None and connection.state is State.OPEN:
+            connection.backlog = None
+            if self._hub.must_wait(connection):
+                connection.backlog = events
+            else:
+                try:
+                    self._serve(connection, events)
+                except Exception:
+                    self._failed(connection)
+        self._hub.arm(connection)
+        if connection.secure:
+            self._read_on(connection)
+
+    def answered(self, pending: Pending, sent: Sent) -> None:
+        """A call of the pool has been answered, or there is nobody left to answer."""
+        connection = pending.connection
+        del self._hub.calls[pending]
+        connection.in_flight -= 1
+        connection.serial = False
+        if connection.state is State.CLOSED:
+            return
+        self.after_send(connection, sent)
+        if connection.in_flight == 0:
+            if connection.state is State.FINISHING:
+                self._closing.finish(connection)
+                return
+            if connection.leaving is not None:
+                self._closing.begin(connection, *connection.leaving)
+                return
+            if self._hub.stopping and connection.state is State.OPEN:
+                self._closing.begin(connection, 1001, "the server is stopping")
+                return
+        self.resume(connection)

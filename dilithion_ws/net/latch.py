@@ -1,0 +1,71 @@
+"""A thing that happens once and can be waited for, safely even from a signal handler.
+
+`threading.Event` is not: a handler that interrupts its thread inside `wait` or `set` of the same event can deadlock on
+the event's own lock. A latch gives each waiter a lock of its own, and nobody takes a lock that another code path holds.
+"""
+
+from __future__ import annotations
+
+import threading
+
+__all__ = ["Bell", "Latch"]
+
+
+class Latch:
+    """Closed until `open()` is called, then open for ever."""
+
+    def __init__(self) -> None:
+        self._open = False
+        self._waiters: list[threading.Lock] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has happened."""
+        return self._open
+
+    def open(self) -> None:
+        """Lets all waiters go, now and from now on."""
+        self._open = True
+        while self._waiters:
+            try:
+                _release(self._waiters.pop())
+            except IndexError:
+                break  # another thread opened it at the same time
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits for it, at most `timeout` seconds; returns whether it has happened."""
+        if self._open:
+            return True
+        mine = threading.Lock()
+        mine.acquire()
+        self._waiters.append(mine)
+        if not self._open:  # else `open` may have passed the list before this waiter was in it
+            mine.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        try:
+            self._waiters.remove(mine)
+        except ValueError:
+            pass  # taken by `open`
+        return self._open
+
+
+class Bell:
+    """Wakes one waiting thread; rings before the wait are remembered as one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """Wakes the waiter, or lets its next wait return at once."""
+        _release(self._lock)
+
+    def wait(self, timeout: float | None) -> None:
+        """Waits for a ring, at most `timeout` seconds (None: no end)."""
+        self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+
+
+def _release(lock: threading.Lock) -> None:
+    try:
+        lock.release()
+    except RuntimeError:
+        pass  # was free already

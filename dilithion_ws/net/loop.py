@@ -1,0 +1,213 @@
+"""The loop of the leading worker: wait for sockets, serve them one after the other, then commands and timers.
+
+One thread at a time is in `lead`. Others hand it work by `post`. The loop's state is never locked: it belongs to
+whoever leads, and `lead.py` says how that changes hands.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+
+from ..clock import Clock
+from ..config import Limits, limit_reached
+from .admission import Admission
+from .calls import Pending
+from .closing import Closing
+from .connection import Connection, Sent
+from .conversation import Conversation
+from .hub import Hub
+from .lead import Lead, LeadLostError
+from .poller import READ, Waker
+from .pool import Job, Pool
+from .securing import Securing
+from .service import Call, Service
+from .tls import Tls
+
+__all__ = ["Loop"]
+
+_TEMPORARY_PATIENCE = 0.05
+"""Seconds between two looks whether somebody else can lead."""
+
+logger = logging.getLogger("dilithion_ws.net")
+
+
+class Loop:
+    """What the leader runs.
+
+    Args:
+        limits: bounds and times.
+        clock: seconds that never go backwards.
+        service: who answers.
+        admission: the count of connections.
+        pool: the workers.
+        tls: makes connections secure; None for plain ones.
+        on_call: called when a call begins while nobody watches for stalls.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        service: Service,
+        admission: Admission,
+        pool: Pool,
+        on_call: Callable[[], None],
+        tls: Tls | None = None,
+    ) -> None:
+        self.limits = limits
+        self.clock = clock
+        self._pool = pool
+        self._commands: deque[Callable[[], None]] = deque()
+        self._waker = Waker()
+        self._polling = False
+        self._ended = False
+        self.hub = Hub(limits, clock, service, admission)
+        self.hub.poller.set_interest(self._waker.fd, 0, READ)
+        self.closing = Closing(self.hub)
+        self.current = Lead(self._make_pending, on_call)
+        self.securing = Securing(self.hub, self.closing, tls, self._submit_handshake, self.post, self._read)
+        self.conversation = Conversation(
+            self.hub,
+            self.closing,
+            self.securing,
+            self.current,
+            self._submit,
+            self._submit_login,
+            self._has_spare,
+            self._make_pending,
+            self.post,
+        )
+
+    # From any thread
+
+    def post(self, command: Callable[[], None]) -> None:
+        """Has the leader run a command, soon and in order."""
+        self._commands.append(command)
+        if self._polling:
+            self._waker.wake()
+
+    def wake(self) -> None:
+        """Makes the leader look around."""
+        self._waker.wake()
+
+    def settle(self, pending: Pending, sent: Sent) -> None:
+        """A call of the pool has been answered. Leader only: others post it."""
+        self.conversation.answered(pending, sent)
+
+    # The leader
+
+    def lead(self, until: Callable[[], bool] | None = None) -> bool | None:
+        """Leads until the loop is ended, the lead is lost to another worker, or `until` says so.
+
+        Returns:
+            True where the loop has ended, so that nobody leads any more; False where `until` said so and the caller
+            still has the lead; None where somebody else has it.
+        """
+        while not self._ended:
+            if until is not None and until():
+                return False
+            try:
+                self._turn(math.inf if until is None else _TEMPORARY_PATIENCE)
+            except LeadLostError:
+                return None
+            except Exception:
+                logger.exception("a turn of the loop failed; going on")
+        return True
+
+    def _turn(self, patience: float) -> None:
+        hub = self.hub
+        commands = self._commands
+        while commands:
+            self._guarded(commands.popleft())
+        if self._ended:
+            return
+        self._polling = True
+        timeout = 0.0 if commands else hub.timeout()  # a command may have come before `_polling` was set
+        if timeout is None or timeout > patience:
+            timeout = None if patience == math.inf else patience
+        try:
+            events = hub.poller.poll(timeout)
+        finally:
+            self._polling = False
+        hub.now = self.clock()
+        by_fd = hub.by_fd
+        ready = self.conversation.ready
+        for fd, mask in events:
+            connection = by_fd.get(fd)
+            if connection is not None:
+                ready(connection, mask)
+            elif fd == self._waker.fd:
+                self._waker.drain()
+        for at, due in hub.timers.due(hub.now):
+            self.conversation.on_timer(due, at)
+        while hub.calls:
+            pending, at = next(iter(hub.calls.items()))
+            if at > hub.now:
+                break
+            self._expire(pending)
+
+    def _expire(self, pending: Pending) -> None:
+        """Answers a call whose time is over; its worker may have done so just now, and its report be on the way."""
+        self._pool.forget(pending.run)
+        self.hub.calls.move_to_end(pending)
+        self.hub.calls[pending] = self.hub.now + self.limits.call_timeout
+        connection, serial = pending.connection, pending.serial
+        pending.expire()
+        if serial:  # the next message may not overtake this one, which may never end
+            self.closing.begin(connection, 1011, limit_reached(self.limits, "call_timeout"))
+
+    def _guarded(self, command: Callable[[], None]) -> None:
+        try:
+            command()
+        except Exception:
+            logger.exception("a command to the loop failed")
+
+    def take_over(self, call: Call) -> bool:
+        """Takes the lead from a worker that a call keeps; True where the caller leads now and must pass it on."""
+        taken = self.current.take(call)
+        if taken is None:
+            return False
+        work, pending = taken
+        self.conversation.taken_over(work, pending)
+        self.post(lambda: self.conversation.resume(work.connection))
+        return True
+
+    def worker_free(self) -> None:
+        """A worker has nothing to do: it can take the lead, should that be wanted."""
+        if self.conversation.restricted:
+            self._waker.wake()
+
+    def restrict(self, restricted: bool) -> None:
+        """Says whether the leader may run calls that could keep it."""
+        self.conversation.restricted = restricted
+
+    def end(self) -> None:
+        """Closes all connections, and ends the loop after this turn. Leader only."""
+        self.closing.drop_all()
+        self._ended = True
+
+    def close(self) -> None:
+        """Gives the descriptors back, after the leader has ended."""
+        self.hub.poller.close()
+        self._waker.close()
+
+    def _submit(self, pending: Pending) -> bool:
+        return self._pool.submit(pending.run, self._pool.logins if pending.is_login else self._pool.calls)
+
+    def _submit_login(self, job: Job) -> bool:
+        return self._pool.submit(job, self._pool.logins)
+
+    def _read(self, connection: Connection) -> None:
+        self.conversation.ready(connection, READ)
+
+    def _submit_handshake(self, job: Job) -> bool:
+        return self._pool.submit(job, self._pool.handshakes)
+
+    def _has_spare(self) -> bool:
+        return self._pool.free > 0
+
+    def _make_pending(self, connection: Connection, call: Call) -> Pending:
+        return Pending(self, connection, call)

@@ -1,0 +1,84 @@
+"""What the transport needs from above: who answers, and how a call behaves. The transport knows no JSON."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from ..protocol.upgrade import Headers, HttpRefusal, UpgradeRequest
+
+__all__ = ["Answer", "Call", "Service", "Verification", "Welcome"]
+
+Answer = bytes | tuple[int, bytes]
+"""A payload for a text message, or an opcode and a payload."""
+
+
+class Call(Protocol):
+    """Work for a handler. No method raises.
+
+    Attributes:
+        pace: how long it may take, 0 (said to be fast) to 3 (slow: to be run in the pool).
+        serial: whether the next message of the same client must wait for its end.
+        is_login: whether it checks a password, so that it waits among logins.
+    """
+
+    pace: int
+
+    @property
+    def serial(self) -> bool: ...
+
+    @property
+    def is_login(self) -> bool: ...
+
+    def run(self) -> Answer | None:
+        """Does the work; may take for ever."""
+
+    def refuse(self, reason: str) -> Answer | None:
+        """The answer where the work can't be taken."""
+
+    def expire(self) -> Answer | None:
+        """The answer where the work took too long; `run` may still be going on."""
+
+    def stalled(self) -> None:
+        """Told when the work is holding up its thread."""
+
+
+class Welcome(NamedTuple):
+    """The decision to let a client in.
+
+    Attributes:
+        session: what `receive` gets with each of the client's messages.
+        headers: for the 101 response.
+        seconds: when `overdue` is to be asked whether the client may stay; infinity for never.
+    """
+
+    session: Any
+    headers: Headers
+    seconds: float
+
+
+class Verification(Protocol):
+    """A decision that takes a while, such as one about a password: to be run in the pool."""
+
+    def run(self) -> HttpRefusal | Welcome:
+        """Decides. Does not raise."""
+
+
+class Service(Protocol):
+    """Answers clients. `receive` must be quick: handlers run in `Call.run` only. No method raises."""
+
+    def upgrade(
+        self, connection_id: int, address: tuple[str, int], request: UpgradeRequest
+    ) -> HttpRefusal | Welcome | Verification:
+        """Decides on an upgrade, or says that this takes a while."""
+
+    def overdue(self, session: Any) -> tuple[int, str] | None:
+        """Close code and reason for a client that has not done in time what it had to; None where it may stay."""
+
+    def opened(self, session: Any) -> None:
+        """Told that a connection is open: it can be sent to."""
+
+    def receive(self, session: Any, opcode: int, payload: bytes) -> Answer | Call | None:
+        """What to do with a message."""
+
+    def closed(self, session: Any, code: int, reason: str) -> None:
+        """Told of the end of a connection that was opened."""

@@ -1,0 +1,135 @@
+"""From the params of a call to the arguments of a Python function, converted and validated by its type hints.
+
+For each function two msgspec decoders are built at registration, one for an array and one for an object of params, so
+that a call costs one pass over its bytes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ..errors import JsonRpcCode, RegistrationError, RpcError
+from .context import CallContext
+
+__all__ = ["Binder"]
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NOTHING = (b"", b"[]", b"{}", b"null")
+
+
+class Binder:
+    """The parameters of one function.
+
+    Args:
+        name: the method's name, for messages.
+        function: the function; its type hints say what is accepted, `Any` where there is none.
+
+    Raises:
+        RegistrationError: a hint can't be resolved or decoded, or there are `*args` or `**kwargs`.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._name = name
+        self._context_at: int | str | None = None
+        try:
+            hints = typing.get_type_hints(function, include_extras=True)
+            parameters = list(inspect.signature(function).parameters.values())
+        except (NameError, TypeError, ValueError) as error:
+            raise RegistrationError(f"{name}: the signature can't be read: {error}") from error
+        self._takes: list[inspect.Parameter] = []
+        for at, parameter in enumerate(parameters):
+            if hints.get(parameter.name) is CallContext:
+                self._context_at = at if parameter.kind in _POSITIONAL else parameter.name
+            elif parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+                raise RegistrationError(f"{name}: *{parameter.name} can't be bound; name each parameter")
+            else:
+                annotation = hints.get(parameter.name, Any)
+                self._takes.append(parameter.replace(annotation=annotation))
+        self._positional = sum(parameter.kind in _POSITIONAL for parameter in self._takes)
+        keywords = self._takes[self._positional :]
+        self._keywords = [parameter.name for parameter in keywords]
+        self._needs_names = any(parameter.default is inspect.Parameter.empty for parameter in keywords)
+        self.wants_context = self._context_at is not None
+        self._by_position = self._decoder(self._takes[: self._positional], array_like=True)
+        self._by_name = self._decoder(self._takes, array_like=False)
+
+    def bind(self, params: msgspec.Raw, context: CallContext | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments for the function.
+
+        Args:
+            params: the bytes of `params`; empty where the call had none.
+            context: given where `wants_context` is true.
+
+        Raises:
+            RpcError: -32602, with what was wrong and what was expected.
+        """
+        raw = bytes(params) if len(params) <= 4 else None
+        if raw in _NOTHING and not self._takes:
+            arguments: tuple[Any, ...] = ()
+        else:
+            by_name = memoryview(params)[:1].tobytes() == b"{"
+            if not by_name and self._needs_names:
+                raise self._mismatch("some params can be given by name only")
+            decoder = self._by_name if by_name else self._by_position
+            try:
+                decoded = decoder.decode(b"[]" if raw == b"" or raw == b"null" else params)
+            except msgspec.ValidationError as error:
+                raise self._mismatch(self._explain(str(error), by_name)) from None
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise RpcError(JsonRpcCode.PARSE_ERROR, f"Parse error in params: {error}") from None
+            arguments = msgspec.structs.astuple(decoded)
+        keywords: dict[str, Any] = {}
+        if len(arguments) > self._positional:
+            keywords = dict(zip(self._keywords, arguments[self._positional :], strict=True))
+            arguments = arguments[: self._positional]
+        if isinstance(self._context_at, int):
+            arguments = (*arguments[: self._context_at], context, *arguments[self._context_at :])
+        elif self._context_at is not None:
+            keywords[self._context_at] = context
+        return arguments, keywords
+
+    @property
+    def signature(self) -> str:
+        """How the method is called, such as `getblock(hash: str, verbosity: int = 1)`."""
+        shown = ", ".join(str(parameter) for parameter in self._takes)
+        return f"{self._name}({shown})"
+
+    def _mismatch(self, text: str) -> RpcError:
+        text = f"Invalid params: {text}. Expected {self.signature}"
+        return RpcError(JsonRpcCode.INVALID_PARAMS, text, {"expected": self.signature})
+
+    def _decoder(self, takes: list[inspect.Parameter], *, array_like: bool) -> msgspec.json.Decoder[Any]:
+        columns: list[Any] = []
+        for parameter in takes:
+            if parameter.default is inspect.Parameter.empty:
+                columns.append((parameter.name, parameter.annotation))
+            else:
+                default = msgspec.field(default_factory=_constant(parameter.default))
+                columns.append((parameter.name, parameter.annotation, default))
+        try:
+            params = msgspec.defstruct(
+                self._name, columns, array_like=array_like, forbid_unknown_fields=True, kw_only=not array_like
+            )
+            return msgspec.json.Decoder(params)
+        except (TypeError, ValueError) as error:
+            raise RegistrationError(f"{self._name}: a parameter's type can't be decoded from JSON: {error}") from error
+
+    def _explain(self, text: str, by_name: bool) -> str:
+        """msgspec's message in the words of a caller: `$[0]` becomes the parameter's name."""
+        if not by_name:
+            for at, parameter in enumerate(self._takes):
+                text = text.replace(f"`$[{at}]", f"`{parameter.name}", 1)
+        return (
+            text.replace("`$.", "`")
+            .replace("Object missing required field", "missing required parameter")
+            .replace("Object contains unknown field", "unknown parameter")
+        )
+
+
+def _constant(value: Any) -> Callable[[], Any]:
+    return lambda: value

@@ -1,0 +1,243 @@
+"""JSON-RPC 2.0 messages as bytes: reading requests strictly, writing answers exactly.
+
+An id is never decoded on its way through: the bytes that came are the bytes that go back, so that `12`, `"12"`,
+`18446744073709551615` and `1.50` all return as they were.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from ..config import Limits, limit_reached
+from ..errors import JsonRpcCode, RpcError
+
+__all__ = [
+    "NULL_ID",
+    "Request",
+    "encode_result",
+    "error_answer",
+    "id_value",
+    "identify",
+    "invalid_request",
+    "parse_batch",
+    "parse_error",
+    "parse_request",
+    "success_answer",
+]
+
+NULL_ID = b"null"
+_ABSENT = msgspec.Raw(b"")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)  # an unclosed one too: no way to backtrack
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ID_STARTS = frozenset(b'"-0123456789n')
+_PARSE_STEPS = (
+    "Check JSON syntax",
+    "Send UTF-8 text without a byte order mark",
+    "Ensure the request follows JSON-RPC 2.0",
+)
+_REQUEST_STEPS = ("Send an object with a method, and an id if an answer is wanted", "Ensure it follows JSON-RPC 2.0")
+
+
+class Request(msgspec.Struct, gc=False):
+    """One request object; `params` and `id` are left as the bytes that came."""
+
+    method: str
+    params: msgspec.Raw = _ABSENT
+    id: msgspec.Raw = _ABSENT
+    jsonrpc: str | None = None
+
+    @property
+    def is_notification(self) -> bool:
+        """Whether there was no id, so that no answer may be sent (JSON-RPC 2.0 section 4.1)."""
+        return not len(self.id)
+
+
+class _IdOnly(msgspec.Struct, gc=False):
+    id: msgspec.Raw = _ABSENT
+
+
+_decode_request = msgspec.json.Decoder(Request).decode
+_decode_id = msgspec.json.Decoder(_IdOnly).decode
+_decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def _encode_other(value: Any) -> Any:
+    """What msgspec leaves to us: subclasses of Decimal, written without an exponent, as amounts are expected."""
+    if isinstance(value, Decimal) and value.is_finite():
+        return msgspec.Raw(format(value, "f").encode())
+    raise TypeError(f"a value of type {type(value).__name__} can't be encoded as JSON")
+
+
+_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_encode_other).encode
+
+
+def parse_request(data: bytes, limits: Limits) -> Request:
+    """Reads one request object.
+
+    Raises:
+        RpcError: -32700 where it is no JSON, -32600 where it is no request; `identify` tells the id to answer with.
+    """
+    _check_shape(data, limits)
+    try:
+        request = _decode_request(data)
+    except msgspec.ValidationError as error:
+        raise _not_a_request(data, error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise parse_error(str(error)) from None
+    if request.jsonrpc != "2.0" and request.jsonrpc is not None:
+        raise invalid_request(f"the jsonrpc member is {request.jsonrpc[:16]!r}, it must be '2.0'")
+    # Each member has a colon: where there are no more colons than members that were found, none occurs twice.
+    members = 1 + (request.jsonrpc is not None) + (len(request.params) > 0) + (len(request.id) > 0)
+    if data.count(b":") != members:
+        _check_duplicates(data)
+    if len(request.id):
+        _check_id(bytes(request.id))
+    if len(request.params) and memoryview(request.params)[0] not in b"[{n":
+        raise invalid_request("params must be an array or an object")
+    return request
+
+
+def parse_batch(data: bytes, limits: Limits) -> list[bytes]:
+    """Splits a batch into its elements, each of which is still to be read by `parse_request`.
+
+    Raises:
+        RpcError: -32700, -32600 for an empty batch, -32010 for one with too many elements.
+    """
+    _check_shape(data, limits)
+    try:
+        elements = _decode_batch(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise parse_error(str(error)) from None
+    if not elements:
+        raise invalid_request("the batch is empty")
+    if len(elements) > limits.batch_size:
+        raise RpcError(
+            JsonRpcCode.BATCH_TOO_LARGE,
+            f"Batch of {len(elements)} calls is past the {limit_reached(limits, 'batch_size')}",
+            {"limit": limits.batch_size},
+            error_code="RPC-BATCH-TOO-LARGE",
+            recovery_steps=("Send fewer calls in one batch", "Split the batch"),
+        )
+    return [bytes(element) for element in elements]
+
+
+def identify(data: bytes) -> bytes:
+    """The id of something that is no valid request: its bytes where it has a usable one, else null (section 5)."""
+    try:
+        found = bytes(_decode_id(data).id)
+        _check_id(found)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RpcError, IndexError):
+        return NULL_ID
+    return found
+
+
+def id_value(request: Request) -> Any:
+    """The id as Python has it, None for a notification."""
+    if request.is_notification:
+        return None
+    try:
+        return _decode_any(request.id)
+    except msgspec.MsgspecError:  # a number beyond Python's own bounds, which is no fault
+        return bytes(request.id).decode()
+
+
+def encode_result(value: Any) -> bytes:
+    """A result as JSON: Decimal as a number without rounding, integers with every digit.
+
+    Raises:
+        Exception: whatever msgspec raises for a value that JSON can't hold.
+    """
+    text = _encode(value)
+    if b"NaN" in text or b"Infinity" in text:  # only a Decimal gets that far, and as it is it would be no JSON
+        _decode_any(text)
+    return text
+
+
+def success_answer(id: bytes, result: bytes) -> bytes:
+    """An answer with a result, both given as JSON."""
+    return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (result, id)
+
+
+def error_answer(id: bytes, error: RpcError) -> bytes:
+    """An answer with an error; data that can't be encoded is replaced by its type's name."""
+    try:
+        text = _encode(error.to_object())
+    except Exception:
+        message = str(error.message).encode("utf-8", "replace").decode()
+        plain = RpcError(error.code, message, {"unencodable": type(error.data).__name__})
+        text = _encode(plain.to_object())
+    return b'{"jsonrpc":"2.0","error":%b,"id":%b}' % (text, id)
+
+
+def parse_error(text: str) -> RpcError:
+    """-32700, with what is wrong."""
+    return RpcError(
+        JsonRpcCode.PARSE_ERROR,
+        f"Parse error: {text}",
+        error_code="RPC-PARSE-ERROR",
+        recovery_steps=_PARSE_STEPS,
+    )
+
+
+def invalid_request(text: str) -> RpcError:
+    """-32600, with what is wrong."""
+    return RpcError(
+        JsonRpcCode.INVALID_REQUEST,
+        f"Invalid request: {text}",
+        error_code="RPC-INVALID-REQUEST",
+        recovery_steps=_REQUEST_STEPS,
+    )
+
+
+def _not_a_request(data: bytes, error: msgspec.ValidationError) -> RpcError:
+    """msgspec stops at the first wrong type; whether the rest is JSON at all decides between the two codes."""
+    try:
+        _decode_any(data)
+    except msgspec.ValidationError as problem:
+        return invalid_request(str(problem))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        return parse_error(str(problem))
+    return invalid_request(str(error))
+
+
+def _check_id(id: bytes) -> None:
+    if id[0] not in _ID_STARTS:
+        raise invalid_request("id must be a string, a number or null")
+    if b"\\" in id:
+        try:
+            _decode_any(id)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise parse_error(f"in id: {error}") from None
+
+
+def _check_shape(data: bytes, limits: Limits) -> None:
+    """Refuses nesting past the limit before anything recurses over it."""
+    if data.count(b"[") + data.count(b"{") <= limits.json_depth:
+        return
+    brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
+    for _ in range(limits.json_depth):
+        inner = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(inner) == len(brackets):
+            return  # closed, or not balanced: the decoder will say so
+        brackets = inner
+    if brackets:
+        raise parse_error(f"nested deeper than the {limit_reached(limits, 'json_depth')}")
+
+
+def _check_duplicates(data: bytes) -> None:
+    """Refuses an object with the same member twice, since two readers may take different ones of them."""
+    json.loads(data, object_pairs_hook=_unique, parse_int=len, parse_float=len)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    seen = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise invalid_request(f"member {name[:64]!r} occurs twice in one object")
+        seen.add(name)

@@ -1,0 +1,378 @@
+"""The embeddable server: what a host creates, starts, publishes through and stops.
+
+Concurrency: every public method may be called from any thread, from handlers and from signal handlers. None of them
+waits for a client. Handlers run in the server's own threads; a method registered with `blocking=True`, or measured as
+slow, never holds up another client.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .accessfiles import AccessFiles
+from .clock import Clock, Deadline, monotonic
+from .config import Config
+from .errors import ConfigError, ForkError, NotRunningError, StartError
+from .gatekeeper import Gatekeeper
+from .hosting import Callbacks, HostService, MessageHandler
+from .net.tls import Tls
+from .net.transport import Transport
+from .protocol.frames import BINARY, TEXT, frame
+from .rpc.context import Session
+from .rpc.table import RpcTable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ConnectionInfo", "WebSocketServer", "initialize_websocket"]
+
+logger = logging.getLogger("dilithion_ws")
+
+Message = str | bytes
+
+
+@dataclass(frozen=True)
+class ConnectionInfo:
+    """One open connection at one moment.
+
+    Attributes:
+        id: its number, as `send` and `close_connection` take it.
+        address: the client's IP address and port.
+        user: who authenticated, None for nobody.
+        seconds: how long it has been connected.
+        in_flight: its calls that wait for a worker or run in one.
+        unsent_bytes: what the client has not taken yet.
+    """
+
+    id: int
+    address: tuple[str, int]
+    user: str | None
+    seconds: float
+    in_flight: int
+    unsent_bytes: int
+
+
+class WebSocketServer:
+    """A WebSocket server that answers JSON-RPC calls from a table of methods.
+
+    Args:
+        rpc: the methods; None for a server of raw messages only.
+        config: address, port and limits; default: 127.0.0.1 and a free port.
+        on_connect: called with the session of each new client, in a thread of its own and in order.
+        on_disconnect: called with the session, the close code and the reason when a client has gone; likewise.
+        on_message: called with session and message (str or bytes) before JSON-RPC sees it. What it returns is sent back;
+            None sends nothing; NotImplemented leaves the message to JSON-RPC.
+        clock: for tests.
+
+    Example:
+        >>> rpc = RpcTable()
+        >>> rpc.register("getblockcount", lambda: 840000)
+        <Method getblockcount()>
+        >>> with WebSocketServer(rpc) as server:
+        ...     server.is_running
+        True
+    """
+
+    def __init__(
+        self,
+        rpc: RpcTable | None = None,
+        config: Config | None = None,
+        *,
+        on_connect: Callable[[Session], None] | None = None,
+        on_disconnect: Callable[[Session, int, str], None] | None = None,
+        on_message: MessageHandler | None = None,
+        clock: Clock = monotonic,
+    ) -> None:
+        self.rpc = RpcTable() if rpc is None else rpc
+        self.config = Config() if config is None else config
+        self._on_connect = on_connect
+        self._on_disconnect = on_disconnect
+        self._on_message = on_message
+        self._clock = clock
+        self._reloading = threading.RLock()  # guards that of two reloads the later one's users stay; SIGHUP may nest
+        self._starting = threading.Lock()  # guards against two starts at once
+        self._transport: Transport | None = None
+        self._callbacks: Callbacks | None = None
+        self._files: AccessFiles | None = None
+        self._keeper: Gatekeeper | None = None
+        self._tls: Tls | None = None
+        self._pid = os.getpid()
+
+    def start(self) -> Self:
+        """Starts listening and answering; returns the server.
+
+        Raises:
+            StartError: it runs already, or the address can't be listened on. Nothing is left running.
+            ConfigError: a file can't be used, or the address is public and TLS or users are missing.
+        """
+        with self._starting:
+            if self.is_running:
+                raise StartError(f"the server runs already, on port {self.port}")
+            self._pid = os.getpid()
+            self.config.check_exposure()
+            files = AccessFiles(self.config)
+            try:
+                self._start(files)
+            except BaseException:
+                files.close()
+                raise
+        _running.add(self)
+        logger.info("listening on %s port %d", self.config.host, self.port)
+        return self
+
+    def _start(self, files: AccessFiles) -> None:
+        limits = self.config.limits
+        keeper = Gatekeeper(self.config, files.load(), self._clock, files.audit)
+        callbacks = Callbacks(self._on_connect, self._on_disconnect, limits.callback_backlog)
+        service = HostService(self.rpc, limits, self._clock, keeper, callbacks, self._on_message)
+
+        def at_end(deadline: Deadline) -> None:
+            callbacks.stop(deadline)
+            files.close()
+
+        config = self.config
+        tls = Tls(config.certificate, config.private_key, config.client_ca) if config.has_tls else None
+        callbacks.start()
+        files.watch(self.reload)
+        try:
+            transport = Transport(config, service, self._clock, tls, keeper.connection_refusal, at_end)
+            keeper.close = transport.leave
+            self._callbacks, self._files, self._keeper, self._tls = callbacks, files, keeper, tls
+            self._transport = transport  # before the first client can make a handler ask for it
+            transport.start()
+        except BaseException:
+            self._transport = None
+            callbacks.stop(Deadline(self._clock, 0.1))
+            raise
+
+    def reload(self) -> bool:
+        """Reads users file and certificate again, without dropping a connection. Happens by itself when a file changes.
+
+        Users with a changed role have it from their next call; connections of removed ones are closed with 4401. A new
+        certificate is for new connections. What can't be used leaves the old in use.
+
+        Returns:
+            Whether everything could be read; the log says what could not.
+        """
+        results = [self._reload("users", self._reload_users)]
+        if self._tls is not None:
+            results.append(self._reload("certificate", self._tls.reload))
+        return all(results)
+
+    def _reload(self, what: str, load: Callable[[], None]) -> bool:
+        assert self._files is not None
+        try:
+            load()
+        except ConfigError as error:
+            logger.error("reload failed, the old %s stays in use: %s", what, error)
+            self._files.audit.note("reload failed", what=what)
+            return False
+        logger.info("reloaded: %s", what)
+        self._files.audit.note("reload", what=what)
+        return True
+
+    def _reload_users(self) -> None:
+        transport = self._running()
+        assert self._files is not None
+        assert self._keeper is not None
+        with self._reloading:
+            directory = self._files.load()
+            self._keeper.replace_directory(
+                directory, lambda: [connection.session for connection in transport.connections()]
+            )
+
+    def initialize_ssl(self, certificate: str, private_key: str, client_ca: str = "") -> bool:
+        """Makes the server speak TLS from its next start, as the reference's InitializeSSL does: it never raises.
+
+        Args:
+            certificate: PEM file with the certificate and its chain.
+            private_key: PEM file with its key.
+            client_ca: authorities for client certificates; empty for none.
+
+        Returns:
+            Whether the files can be used; the log says what is wrong with them.
+        """
+        try:
+            Tls(certificate, private_key, client_ca)
+            self.config = replace(self.config, certificate=certificate, private_key=private_key, client_ca=client_ca)
+        except ConfigError as error:
+            logger.error("TLS could not be set up: %s", error)
+            return False
+        return True
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stops: accepts no more, closes idle clients with 1001, lets running calls end, then closes the rest.
+
+        May be called at any time, from any thread and from a signal handler, and again. From a handler or a callback
+        it returns at once, so that these can end.
+
+        Args:
+            timeout: seconds until everything is closed by force; default: the drain timeout. 0 only asks, and returns.
+
+        Returns:
+            Whether the server has stopped.
+        """
+        transport = self._transport
+        if transport is None or os.getpid() != self._pid:
+            return True
+        seconds = self.config.limits.drain_timeout if timeout is None else max(0.0, timeout)
+        transport.supervisor.request_stop(seconds if timeout != 0 else self.config.limits.drain_timeout)
+        in_callback = self._callbacks is not None and self._callbacks.is_own_thread()
+        if timeout == 0 or in_callback or not transport.can_wait():
+            return transport.supervisor.ended.is_open
+        return transport.supervisor.ended.wait(seconds + 1.0)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until the server has stopped, at most `timeout` seconds; returns whether it has."""
+        transport = self._transport
+        return True if transport is None else transport.supervisor.ended.wait(timeout)
+
+    def __enter__(self) -> Self:
+        return self if self.is_running else self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        where = f"on {self.config.host}:{self.port}" if self.is_running else "stopped"
+        return f"<WebSocketServer {where}, {len(self.rpc.methods())} methods>"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server has been started and has not stopped, in this process."""
+        transport = self._transport
+        return transport is not None and os.getpid() == self._pid and not transport.supervisor.ended.is_open
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; before the start, the configured one."""
+        return self.config.port if self._transport is None else self._transport.port
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to."""
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        return f"{'wss' if self.config.has_tls else 'ws'}://{host}:{self.port}"
+
+    @property
+    def connection_count(self) -> int:
+        """Open WebSocket connections."""
+        return len(self._running().connections()) if self.is_running else 0
+
+    def connections(self) -> list[ConnectionInfo]:
+        """The open connections at this moment."""
+        if not self.is_running:
+            return []
+        now = self._clock()
+        return [
+            ConnectionInfo(
+                connection.id,
+                connection.address,
+                connection.session.user,
+                max(0.0, now - connection.opened_at),
+                connection.in_flight,
+                connection.unsent,
+            )
+            for connection in self._running().connections()
+        ]
+
+    def send(self, connection_id: int, message: Message) -> None:
+        """Sends one message to one client: text for str, binary for bytes. Never waits.
+
+        Raises:
+            ConnectionNotFoundError: the connection is not open.
+            OutboxFullError: the client does not read, and what waits for it has reached the outbox limit.
+            NotRunningError: the server does not run.
+        """
+        self._running().send(connection_id, _encode(message))
+
+    def broadcast(self, message: Message) -> int:
+        """Sends one message to all clients, encoded once; returns how many it reached. Never waits.
+
+        A client that has fallen behind by its whole outbox is closed with 4108 instead.
+        """
+        return self._running().broadcast(_encode(message))
+
+    def close_connection(self, connection_id: int, code: int = 1000, reason: str = "") -> None:
+        """Starts the closing handshake with one client.
+
+        Args:
+            connection_id: which.
+            code: 1000 to 1014 without 1004 to 1006, or 3000 to 4999 (RFC 6455 section 7.4).
+            reason: text for a person; cut at 123 bytes.
+
+        Raises:
+            ConnectionNotFoundError: the connection is not open.
+            ValueError: the code can't be sent.
+        """
+        if not (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) and not 3000 <= code <= 4999:
+            raise ValueError(f"close code {code} can't be sent: 1000-1003, 1007-1014 and 3000-4999 can")
+        self._running().close(connection_id, code, reason)
+
+    def _running(self) -> Transport:
+        if self._transport is not None and os.getpid() != self._pid:
+            raise ForkError("the process was forked after start(); the child must make a server of its own")
+        if self._transport is None or self._transport.supervisor.ended.is_open:
+            raise NotRunningError("the server is not running; call start() first")
+        return self._transport
+
+
+def initialize_websocket(
+    rpc: RpcTable, port: int, host: str | None = None, config: Config | None = None, **options: Any
+) -> WebSocketServer | None:
+    """Starts a server as the reference's InitializeWebSocket does: it never raises, so that the node goes on without.
+
+    Args:
+        rpc: the methods.
+        port: where to listen; 0 means that WebSocket is switched off, which is no error.
+        host: the address to listen on; default: the configuration's.
+        config: everything else, such as users and TLS; default: `Config()`.
+        options: further arguments of `WebSocketServer`.
+
+    Returns:
+        The running server; None where it is switched off or could not start. The log tells which.
+    """
+    if port == 0:
+        logger.info("WebSocket is switched off (rpcwebsocketport=0)")
+        return None
+    try:
+        config = config or Config()
+        config = replace(config, host=host or config.host, port=port)
+        return WebSocketServer(rpc, config, **options).start()
+    except Exception as error:
+        logger.error("WebSocket could not be started: %s; the node goes on without", error)
+        return None
+
+
+def _encode(message: Message) -> bytes:
+    if isinstance(message, str):
+        return frame(TEXT, message.encode())
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        return frame(BINARY, bytes(message))
+    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+
+
+_AT_EXIT = 1.0
+"""Seconds that a forgotten server gets to stop in when the interpreter exits."""
+
+_running: weakref.WeakSet[WebSocketServer] = weakref.WeakSet()
+
+
+def _stop_all() -> None:
+    for server in list(_running):
+        server.stop(_AT_EXIT)
+
+
+# `atexit` is too late to stop forgotten servers: before it, the interpreter joins the executor's threads, and would wait
+# for ever. The hook that `concurrent.futures` itself uses runs before that. It is private; where a Python has it no more,
+# a host has to call stop().
+getattr(threading, "_register_atexit", lambda function: None)(_stop_all)

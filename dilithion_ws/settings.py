@@ -1,0 +1,243 @@
+"""From `dilithion.conf`, environment and options to a `Config`: one table of keys, from which the documentation is made.
+
+The file's syntax is the node's: `key=value`, keys in any case, `#` and `;` begin a comment, one pair of double quotes is
+stripped, `[section]` lines mean nothing, a repeated key's last value counts. One thing is better here: inside quotes, `#`
+and `;` are part of the value, so that a password may have them. Keys of the node that are not ours are left alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from .config import Config, Limits, setting_name
+from .errors import ConfigError
+from .files import read_text
+
+__all__ = ["PREFIX", "SETTINGS", "Loaded", "Setting", "example", "load", "parse_file", "reference", "shown"]
+
+PREFIX = "rpcwebsocket"
+_ENVIRONMENT = "DILITHION_"
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_MOST_CHARACTERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key.
+
+    Attributes:
+        key: as in the file, in lower case.
+        name: the field of `Config` or, where `is_limit`, of `Limits`.
+        kind: int, float, bool, text, path or list.
+        default: the value where nothing is set.
+        help: what it is, with its unit.
+        secret: whether its value must not be shown.
+        is_limit: whether it is a field of `Limits`.
+    """
+
+    key: str
+    name: str
+    kind: str
+    default: Any
+    help: str
+    secret: bool
+    is_limit: bool
+
+    @property
+    def option(self) -> str:
+        """The command line's name for it."""
+        plain = {"host": "bind", "user": "rpcuser", "password": "rpcpassword"}
+        return "--" + plain.get(self.name, self.name).replace("_", "-")
+
+
+def _table() -> dict[str, Setting]:
+    found = []
+    for item in fields(Config):
+        if item.name != "limits":
+            data = item.metadata
+            default = item.default
+            found.append(Setting(data["key"], item.name, data["kind"], default, data["help"], data["secret"], False))
+    for item in fields(Limits):
+        assert item.default is not MISSING
+        text = f"{item.metadata['help']} ({item.metadata['unit']})"
+        found.append(Setting(setting_name(item.name), item.name, str(item.type), item.default, text, False, True))
+    return {setting.key: setting for setting in found}
+
+
+SETTINGS: Mapping[str, Setting] = _table()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration, and where its values come from.
+
+    Attributes:
+        config: the configuration.
+        sources: by key: `option --port`, `environment DILITHION_RPCUSER`, `file dilithion.conf line 3`, or `default`.
+    """
+
+    config: Config
+    sources: Mapping[str, str]
+
+    def value(self, setting: Setting) -> Any:
+        """The value that a setting has."""
+        return getattr(self.config.limits if setting.is_limit else self.config, setting.name)
+
+
+def load(
+    path: str | None = None, environment: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+) -> Loaded:
+    """See `Config.load`."""
+    texts: dict[str, tuple[str, str]] = {}
+    if path is not None:
+        for key, (text, line) in parse_file(_read(path), path).items():
+            texts[key] = text, f"file {path} line {line}"
+    for name, text in (os.environ if environment is None else environment).items():
+        key = name[len(_ENVIRONMENT) :].lower()
+        if name.startswith(_ENVIRONMENT) and _is_ours(key, f"environment {name}"):
+            texts[key] = text, f"environment {name}"
+    for key, text in (options or {}).items():
+        texts[key] = text, f"option {SETTINGS[key].option}"
+
+    values: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+    for key, (text, source) in texts.items():
+        setting = SETTINGS[key]
+        (limits if setting.is_limit else values)[setting.name] = _convert(setting, text, source)
+    try:
+        config = Config(limits=Limits(**limits), **values)
+    except ConfigError as error:
+        guilty = [source for key, (_, source) in texts.items() if key in str(error)]
+        raise ConfigError(f"{guilty[0]}: {error}" if guilty else str(error)) from None
+    return Loaded(config, {key: texts[key][1] if key in texts else "default" for key in SETTINGS})
+
+
+def parse_file(text: str, path: str) -> dict[str, tuple[str, int]]:
+    """Our keys in the text of a file, each with its value and line.
+
+    Raises:
+        ConfigError: a key begins like ours and is none, or a line can't be read.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        where = f"file {path} line {number}"
+        if line.lstrip().startswith(("#", ";", "[")) or not line.strip():
+            continue
+        key, equals, value = line.partition("=")
+        key = key.strip().lower()
+        if not equals:
+            # A comment may stand where a value would; a line that is neither is the node's own affair.
+            name = key.split(maxsplit=1)[0]  # what follows may be a secret
+            if name in SETTINGS or name.startswith(PREFIX):
+                raise ConfigError(f"{where}: {name[:64]!r} has no value; expected key=value")
+            continue
+        if _is_ours(key, where):
+            found[key] = _value(value, where), number
+    return found
+
+
+def _value(text: str, where: str) -> str:
+    text = text.strip()
+    if text.startswith('"'):
+        end = text.find('"', 1)
+        if end < 0:
+            raise ConfigError(f"{where}: the value has an opening quote and no closing one")
+        rest = text[end + 1 :].strip()
+        if rest and rest[0] not in "#;":
+            raise ConfigError(f"{where}: there is text behind the closing quote")
+        return text[1:end]
+    for sign in "#;":
+        text = text.partition(sign)[0]
+    return text.strip()
+
+
+def _is_ours(key: str, where: str) -> bool:
+    if key in SETTINGS:
+        return True
+    if key.startswith(PREFIX):
+        close = difflib.get_close_matches(key, SETTINGS, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"{where}: unknown key {key[:64]}{hint} (dilithion-ws config --example shows all keys)")
+    return False
+
+
+def _read(path: str) -> str:
+    try:
+        return read_text(path, _MOST_CHARACTERS)
+    except FileNotFoundError:
+        return ""
+    except ConfigError as error:
+        raise ConfigError(f"file {error}") from None
+
+
+def _convert(setting: Setting, text: str, source: str) -> Any:
+    text = text.strip() if setting.key != "rpcpassword" else text
+    shown = "its value" if setting.secret else repr(text[:64])
+    if setting.kind in ("int", "float"):
+        try:
+            return int(text) if setting.kind == "int" else float(text)
+        except ValueError:
+            kind = "a whole number" if setting.kind == "int" else "a number"
+            raise ConfigError(f"{source}: {setting.key} is {shown}; it takes {kind}: {setting.help}") from None
+    if setting.kind == "bool":
+        if text.lower() not in _YES + _NO:
+            raise ConfigError(f"{source}: {setting.key} is {shown}; it takes 1 or 0: {setting.help}")
+        return text.lower() in _YES
+    if setting.kind == "list":
+        return tuple(item.strip() for item in text.split(",") if item.strip())
+    return text
+
+
+def example() -> str:
+    """A commented configuration file with every key and its default."""
+    lines = ["# Settings of dilithion_ws. Every line shows a default; remove the # to change one.", ""]
+    for setting in SETTINGS.values():
+        lines += [
+            f"# {setting.help[:1].upper()}{setting.help[1:]}",
+            f"#{setting.key}={shown(setting, setting.default)}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def reference() -> str:
+    """The table of all keys, in Markdown: the reference in the documentation."""
+    lines = [
+        "# Configuration",
+        "",
+        "Every key of `dilithion.conf`, with the option of `dilithion-ws serve` and the variable of the environment that",
+        "stand for it. Options go before the environment, the environment before the file. This page is made from the",
+        "program's own table by `dilithion-ws config --reference`.",
+        "",
+        "The file has one `key=value` a line. Keys may be in any case; `#` and `;` begin a comment, but not inside",
+        "double quotes; `[section]` lines mean nothing; of a repeated key the last value counts; commas",
+        "separate the items of a list. Keys of the node that are not listed here are left alone.",
+    ]
+    for title, limits in (("Settings", False), ("Limits", True)):
+        lines += ["", f"## {title}", "", "| key | option | default | meaning |", "|---|---|---|---|"]
+        for setting in SETTINGS.values():
+            if setting.is_limit is limits:
+                default = shown(setting, setting.default) or " "
+                text = setting.help.replace("|", "\\|")
+                lines.append(f"| `{setting.key}` | `{setting.option}` | {default} | {text} |")
+    lines += [
+        "",
+        "The environment's variable for a key is `DILITHION_` and the key in capitals: `DILITHION_RPCUSER`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def shown(setting: Setting, value: Any) -> str:
+    """A value as a file would have it; a secret as stars."""
+    if setting.secret and value:
+        return "********"
+    if setting.kind == "bool":
+        return "1" if value else "0"
+    if setting.kind == "list":
+        return ",".join(value)
+    return f"{value:g}" if setting.kind == "float" else str(value)

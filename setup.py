@@ -1,0 +1,47 @@
+"""Packaging of dilithion_ws; settings of the tools are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dilithion_ws/version.py").read_text())[1]
+
+TEST = [
+    "coverage>=7.4",
+    "hypothesis>=6.100",
+    "mypy>=1.10",
+    "pytest>=8.0",
+    "pytest-cov>=5.0",
+    "pytest-timeout>=2.3",
+    "ruff>=0.5",
+    "trustme>=1.1",
+    "websocket-client>=1.8",
+    "websockets>=13.0",
+]
+
+setup(
+    name="dilithion-ws",
+    version=VERSION,
+    description="A WebSocket server to embed in a Dilithion node: JSON-RPC 2.0 over RFC 6455 from a thread pool",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["dilithion_ws", "dilithion_ws.*"]),
+    package_data={"dilithion_ws": ["py.typed"]},
+    install_requires=["h11>=0.14", "msgspec>=0.19", "wsproto>=1.2"],
+    extras_require={"speed": ["websockets>=13.0"], "test": TEST},
+    entry_points={"console_scripts": ["dilithion-ws = dilithion_ws.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    ],
+)

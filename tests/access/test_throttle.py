@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dilithion_ws import ConfigError
+from dilithion_ws.access.rates import METHOD_RATES, method_rates
+from dilithion_ws.access.throttle import Lockout, Rate, Throttle
+
+from ..support import Clock
+
+
+def test_a_bucket_empties_and_fills_again() -> None:
+    clock = Clock()
+    throttle = Throttle(clock, 10)
+    rate = Rate(3, 0.5)
+    assert [throttle.take("a", rate) for _ in range(3)] == [0, 0, 0]
+    assert throttle.take("a", rate) == 2.0
+    assert throttle.take("b", rate) == 0, "another client has a bucket of its own"
+    clock.now += 1.5
+    assert throttle.take("a", rate) == 0.5
+    clock.now += 0.5
+    assert throttle.take("a", rate) == 0
+    clock.now += 1000
+    assert [throttle.take("a", rate) == 0 for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_cost_past_the_capacity_passes_a_full_bucket_and_leaves_a_debt() -> None:
+    clock = Clock()
+    throttle = Throttle(clock, 10)
+    rate = Rate(10, 1)
+    assert throttle.take("a", rate, 25) == 0
+    assert throttle.take("a", rate, 1) == 16.0
+    clock.now += 16
+    assert throttle.take("a", rate, 1) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 4)), max_size=60))
+def test_no_more_passes_than_capacity_and_refill(steps: list[tuple[float, int]]) -> None:
+    clock = Clock()
+    throttle = Throttle(clock, 10)
+    rate = Rate(5, 2)
+    passed, start = 0, clock.now
+    for pause, cost in steps:
+        clock.now += pause
+        wait = throttle.take("a", rate, cost)
+        if wait == 0:
+            passed += cost
+        else:
+            assert 0 < wait <= cost / 2
+        assert passed <= 5 + 2 * (clock.now - start) + 1e-6
+
+
+def test_ten_thousand_clients_take_bounded_memory() -> None:
+    throttle, lockout = Throttle(Clock(), 1000), Lockout(Clock(), 5, 60, 900, 1000)
+    for number in range(10_000):
+        throttle.take(number, Rate(1, 1))
+        lockout.failed(f"127.0.{number >> 8}.{number & 255}")
+    assert len(throttle) == 1000
+    assert len(lockout) == 1000
+
+
+def test_five_failures_lock_an_address_and_each_lock_lasts_twice_as_long() -> None:
+    clock = Clock()
+    lockout = Lockout(clock, 5, 60, 900, 100)
+    assert [lockout.failed("a") for _ in range(5)] == [0, 0, 0, 0, 60]
+    assert lockout.locked_for("a") == 60
+    assert lockout.locked_for("b") == 0
+    lasts = []
+    for _ in range(5):
+        clock.now += lockout.locked_for("a")
+        lasts.append([lockout.failed("a") for _ in range(5)][-1])
+    assert lasts == [120, 240, 480, 900, 900]
+    clock.now += 900
+    lockout.succeeded("a")
+    assert [lockout.failed("a") for _ in range(5)][-1] == 60
+
+
+def test_old_failures_are_forgotten() -> None:
+    clock = Clock()
+    lockout = Lockout(clock, 2, 60, 900, 100)
+    lockout.failed("a")
+    assert lockout.failed("a") == 60
+    clock.now += 2000
+    assert lockout.failed("a") == 0
+    assert lockout.failed("a") == 60
+
+
+def test_a_locked_address_is_not_forgotten_for_fresh_failures() -> None:
+    lockout = Lockout(Clock(), 5, 60, 900, 10)
+    for _ in range(5):
+        lockout.failed("locked")
+    for number in range(1000):
+        lockout.failed(f"fresh{number}")
+    assert lockout.locked_for("locked") == 60
+
+
+def test_the_nodes_table_and_changes_to_it() -> None:
+    assert METHOD_RATES["walletpassphrase"] == (5, 5 / 60)
+    assert METHOD_RATES["getblock"] == (500, 500 / 60)
+    assert METHOD_RATES["default"] == (10, 1000 / 60)
+    changed = method_rates(["getblock=7/0.5", "default=1/1"])
+    assert changed["getblock"] == (7, 0.5)
+    assert changed["default"] == (1, 1)
+    assert changed["sendtoaddress"] == METHOD_RATES["sendtoaddress"]
+    for bad in ("getblock", "getblock=5", "getblock=0/1", "=1/1", "a=1/inf", "a=x/y"):
+        with pytest.raises(ConfigError, match="NAME=CAPACITY/REFILL"):
+            method_rates([bad])

@@ -1,0 +1,85 @@
+"""Fixtures: servers that are stopped at the end of a test, whatever happened."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
+
+from .support import SECRETS, RawClient
+
+pytest_plugins = ["pytester"]
+
+ServerFactory = Callable[..., WebSocketServer]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Fails every test whose output or log, down to debug messages, has a secret in it."""
+    report = yield
+    shown = "".join(text for _, text in report.sections)
+    found = [secret for secret in SECRETS if secret in shown]
+    if found and report.passed:
+        report.outcome = "failed"
+        report.longrepr = f"the test's output or log shows {found[0]!r}"
+    return report
+
+
+@pytest.fixture
+def rpc() -> RpcTable:
+    """A table with a few methods."""
+    table = RpcTable()
+    table.register("getblockcount", lambda: 840000)
+
+    @table.method
+    def add(a: int, b: int = 2) -> int:
+        """Add two numbers"""
+        return a + b
+
+    @table.method
+    def echo(value: Any) -> Any:
+        return value
+
+    return table
+
+
+@pytest.fixture
+def start(rpc: RpcTable) -> Iterator[ServerFactory]:
+    """Starts servers; keyword arguments that name a limit set it, the others go to the server."""
+    servers: list[WebSocketServer] = []
+
+    def start(table: RpcTable | None = None, **options: Any) -> WebSocketServer:
+        limits = {name: options.pop(name) for name in list(options) if name in Limits.__dataclass_fields__}
+        server = WebSocketServer(rpc if table is None else table, Config(limits=Limits(**limits)), **options)
+        servers.append(server.start())
+        return server
+
+    yield start
+    for server in servers:
+        server.stop(2.0)
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., RawClient]]:
+    """Makes raw clients that are closed at the end."""
+    clients: list[RawClient] = []
+
+    def connect(server: WebSocketServer, **options: Any) -> RawClient:
+        clients.append(RawClient(server.port, **options))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """An event for handlers to wait on; it is set at the end, so that no thread is left waiting."""
+    event = threading.Event()
+    yield event
+    event.set()

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from dilithion_ws import RegistrationError, RpcTable
+from dilithion_ws.rpc.table import Method, Pace
+
+
+def test_the_decorator_registers_under_the_functions_name() -> None:
+    rpc = RpcTable()
+
+    @rpc.method
+    def getblockcount() -> int:
+        """Get the height.
+
+        More about it.
+        """
+        return 1
+
+    method = rpc.methods()["getblockcount"]
+    assert method.function is getblockcount
+    assert getblockcount() == 1
+    assert method.summary == "Get the height."
+    assert method.permission is None
+
+
+def test_the_decorator_takes_what_register_takes() -> None:
+    rpc = RpcTable()
+
+    @rpc.method(name="help", permission="READ_BLOCKCHAIN", blocking=True, summary="Helps")
+    def help_() -> None: ...
+
+    method = rpc.methods()["help"]
+    assert (method.permission, method.blocking, method.summary) == ("READ_BLOCKCHAIN", True, "Helps")
+    assert method.pace == Pace.SLOW
+    assert repr(method) == "<Method help()>"
+
+
+def test_names_are_taken_once_and_free_after_unregister() -> None:
+    rpc = RpcTable()
+    rpc.register("a", lambda: 1)
+    with pytest.raises(RegistrationError, match="registered already"):
+        rpc.register("a", lambda: 2)
+    before = rpc.methods()
+    rpc.unregister("a")
+    rpc.register("a", lambda: 3)
+    assert before["a"].function() == 1
+    assert rpc.methods()["a"].function() == 3
+    with pytest.raises(KeyError):
+        rpc.unregister("b")
+    assert rpc.get("b") is None
+
+
+@pytest.mark.parametrize("name", ["", "rpc.discover", "a b", "x" * 65, "é", 5])
+def test_malformed_names_are_refused(name: Any) -> None:
+    with pytest.raises(RegistrationError, match="no method name"):
+        RpcTable().register(name, lambda: None)
+
+
+async def coroutine() -> None: ...
+
+
+def with_stars(*args: int) -> None: ...
+
+
+def with_double_stars(**options: int) -> None: ...
+
+
+def with_socket(value: threading.Thread) -> None: ...
+
+
+def with_unknown(value: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821, UP037
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("text", "not callable"),
+        (coroutine, "coroutine"),
+        (with_stars, "can't be bound"),
+        (with_double_stars, "can't be bound"),
+        (with_unknown, "can't be read"),
+    ],
+)
+def test_functions_that_cannot_be_called_are_refused(function: Any, reason: str) -> None:
+    with pytest.raises(RegistrationError, match=reason):
+        RpcTable().register("name", function)
+
+
+def test_registration_while_serving_never_shows_a_half_made_table() -> None:
+    rpc = RpcTable()
+    rpc.register("stays", lambda: 1)
+    done = threading.Event()
+    seen: list[bool] = []
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(rpc.get("stays") is not None and "stays" in rpc.methods())
+
+    def write(name: str) -> None:
+        for _ in range(300):
+            rpc.register(name, lambda: 1)
+            rpc.unregister(name)
+
+    reader = threading.Thread(target=read)
+    writers = [threading.Thread(target=write, args=(f"m{at}",)) for at in range(4)]
+    for thread in [reader, *writers]:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    reader.join()
+    assert seen
+    assert all(seen)
+    assert list(rpc.methods()) == ["stays"]
+
+
+def paces(blocking: bool | None, *durations: float) -> list[int]:
+    method = Method("m", lambda: None, None, blocking, "")
+    result = [method.pace]
+    for seconds in durations:
+        method.took(seconds, 0.002)
+        result.append(method.pace)
+    return result
+
+
+def test_the_pace_follows_what_was_measured() -> None:
+    assert paces(None, 0.0001) == [Pace.UNKNOWN, Pace.SEEN_FAST]
+    assert paces(None, 0.02) == [Pace.UNKNOWN, Pace.SLOW]
+    assert paces(None, 0.0001, 0.005, 0.0001)[-1] == Pace.SEEN_FAST, "one hiccup makes no slow method"
+    assert paces(None, *[0.005] * 8)[-1] == Pace.SLOW
+    assert paces(None, 0.02, *[0.0001] * 30)[-1] == Pace.SEEN_FAST, "a method may become fast again"
+
+
+def test_a_declared_pace_stays() -> None:
+    assert set(paces(True, 0.0, 0.0)) == {Pace.SLOW}
+    assert set(paces(False, 1.0, 1.0)) == {Pace.DECLARED_FAST}
+    method = Method("m", lambda: None, None, False, "")
+    method.stalled(0.002)
+    assert method.pace == Pace.SLOW, "a declaration does not outlive a stall"
+    method = Method("m", lambda: None, None, None, "")
+    method.stalled(0.002)
+    assert method.pace == Pace.SLOW

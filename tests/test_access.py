@@ -1,0 +1,680 @@
+"""Logins, permissions, rates and the audit log, over the network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dilithion_ws import Config, ConfigError, Limits, RpcTable, WebSocketServer
+from dilithion_ws.access.credentials import BEARER_PREFIX
+from dilithion_ws.access.passwords import hash_password
+from dilithion_ws.access.users import User, UsersFile, render_users
+from dilithion_ws.accessfiles import AccessFiles
+from dilithion_ws.cli import main
+from dilithion_ws.clock import monotonic
+
+from .support import REQUEST, RawClient, client_frame, wait_for
+
+CHEAP = "scrypt:2:1:1"
+
+
+def write_users(path: Path, **roles: str) -> None:
+    """A users file in which every password is the name, doubled."""
+    rights = {"readonly": 0x0F, "wallet": 0x3F, "admin": 0xFFFFFFFF}
+    users = {name: User(name, role, rights[role], hash_password(name * 2, CHEAP)) for name, role in roles.items()}
+    path.write_text(render_users(UsersFile(users, {})))
+    path.chmod(0o600)
+
+
+@pytest.fixture
+def users_file(tmp_path: Path) -> Path:
+    path = tmp_path / "rpc_permissions.json"
+    write_users(path, reader="readonly", spender="wallet", root="admin")
+    return path
+
+
+@pytest.fixture
+def serve(rpc: RpcTable) -> Iterator[Any]:
+    servers: list[WebSocketServer] = []
+    rpc.register("getbalance", lambda: 5)
+    rpc.register("sendtoaddress", lambda address, amount: "txid")
+    rpc.register("stop", lambda: "stopped")
+
+    def serve(**options: Any) -> WebSocketServer:
+        limits = {name: options.pop(name) for name in list(options) if name in Limits.__dataclass_fields__}
+        callbacks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
+        server = WebSocketServer(rpc, Config(limits=Limits(**limits), **options), **callbacks)
+        servers.append(server.start())
+        return server
+
+    yield serve
+    for server in servers:
+        server.stop(2.0)
+
+
+def with_header(header: str) -> bytes:
+    return REQUEST[:-2] + header.encode() + b"\r\n\r\n"
+
+
+def basic(name: str, password: str | None = None) -> bytes:
+    text = f"{name}:{name * 2 if password is None else password}"
+    return with_header("Authorization: Basic " + base64.b64encode(text.encode()).decode())
+
+
+def log_in(server: WebSocketServer, name: str, connect: Any) -> RawClient:
+    client: RawClient = connect(server, upgrade=False)
+    client.upgrade(basic(name))
+    return client
+
+
+def code(answer: Any) -> int | None:
+    found: int | None = answer.get("error", {}).get("code")
+    return found
+
+
+# Logins
+
+
+def test_basic_credentials_at_the_upgrade(serve: Any, connect: Any) -> None:
+    server = serve(user="alice", password="alicealice")
+    client = log_in(server, "alice", connect)
+    assert client.call("getblockcount")["result"] == 840000
+    assert server.connections()[0].user == "alice"
+    again = log_in(server, "alice", connect)
+    assert again.call("stop")["result"] == "stopped", "the one user may do everything"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        basic("alice", "wrong"),
+        basic("bob"),
+        basic("", ""),
+        with_header("Authorization: Basic !!!"),
+        with_header("Authorization: Bearer x"),
+        with_header(f"Sec-WebSocket-Protocol: {BEARER_PREFIX}YTpi"),
+    ],
+)
+def test_wrong_credentials_at_the_upgrade_are_401(serve: Any, connect: Any, request_: bytes) -> None:
+    client = connect(serve(user="alice", password="alicealice"), upgrade=False)
+    client.send(request_)
+    status, headers, _ = client.response()
+    assert status == 401
+    assert headers["www-authenticate"].startswith('Basic realm="Dilithion RPC"')
+
+
+def test_the_bearer_subprotocol_is_not_echoed(serve: Any, connect: Any) -> None:
+    server = serve(user="alice", password="alicealice")
+    client = connect(server, upgrade=False)
+    secret = base64.urlsafe_b64encode(b"alice:alicealice").decode().rstrip("=")
+    head = client.upgrade(with_header(f"Sec-WebSocket-Protocol: dilithion.v1, {BEARER_PREFIX}{secret}"))
+    assert head.lower().count(b"sec-websocket-protocol: dilithion.v1") == 1
+    assert secret.encode() not in head
+    assert client.call("getblockcount")["result"] == 840000
+
+
+def test_authenticate_as_the_first_call(serve: Any, connect: Any, users_file: Path) -> None:
+    server = serve(users_file=str(users_file))
+    client = connect(server)
+    assert code(client.call("getblockcount")) == -32001
+    assert code(client.call("nosuch")) == -32001, "a stranger does not learn what methods there are"
+    client.text('[{"method":"getblockcount","id":1},{"method":"getblockcount"},{"method":"nosuch","id":2}]')
+    assert [code(answer) for answer in client.answer()] == [-32001, -32001]
+    assert client.call("authenticate", "spender", "spenderspender")["result"] == {"user": "spender", "role": "wallet"}
+    assert client.call("getblockcount")["result"] == 840000
+    assert server.connections()[0].user == "spender"
+
+
+def test_five_failures_close_the_connection_and_lock_the_address(serve: Any, connect: Any, users_file: Path) -> None:
+    server = serve(users_file=str(users_file))
+    client = connect(server)
+    for _ in range(5):
+        assert code(client.call("authenticate", "reader", "wrong")) == -32001
+    found, reason = client.close_frame()
+    assert found == 4401
+    assert "login failures limit of 5 logins (rpcwebsocketloginfailures)" in reason
+    locked = connect(server, upgrade=False)
+    locked.send(basic("reader"))
+    status, headers, _ = locked.response()
+    assert status == 429
+    assert 0 < int(headers["retry-after"]) <= 60
+    late = connect(server)
+    answer = late.call("authenticate", "reader", "readerreader")
+    assert code(answer) == -32005
+    assert 0 < answer["error"]["data"]["retry_after_ms"] <= 60_000
+
+
+def test_who_does_not_authenticate_in_time_is_closed(serve: Any, connect: Any, users_file: Path) -> None:
+    server = serve(users_file=str(users_file), authentication_timeout=0.2)
+    silent, late = connect(server), log_in(server, "reader", connect)
+    found, reason = silent.close_frame()
+    assert found == 4401
+    assert "rpcwebsocketauthenticationtimeout" in reason
+    assert late.call("getblockcount")["result"] == 840000
+
+
+def test_without_users_everybody_may_do_everything(serve: Any, connect: Any) -> None:
+    client = connect(serve())
+    assert client.call("stop")["result"] == "stopped"
+    assert client.call("authenticate", "a", "b")["result"] == {"user": None, "role": "admin"}
+
+
+def test_a_login_is_remembered_without_the_password(
+    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    from dilithion_ws.access.users import Directory
+
+    original = Directory.check
+
+    def check(self: Directory, name: str, password: str) -> Any:
+        threads.append(threading.current_thread().name)
+        return original(self, name, password)
+
+    monkeypatch.setattr(Directory, "check", check)
+    server = serve(users_file=str(users_file))
+    for _ in range(4):
+        log_in(server, "reader", connect)
+    assert len(threads) == 1
+
+
+def test_passwords_are_never_checked_in_the_leading_thread(
+    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+) -> None:
+    from dilithion_ws.access.users import Directory
+
+    original = Directory.check
+
+    def check(self: Directory, name: str, password: str) -> Any:
+        gate.wait(20)
+        return original(self, name, password)
+
+    monkeypatch.setattr(Directory, "check", check)
+    server = serve(users_file=str(users_file), login_queue=2, login_workers=2)
+    waiting = [connect(server, upgrade=False) for _ in range(4)]
+    for client in waiting:
+        client.send(basic("reader"))
+    wait_for(lambda: len(server._running().pool.logins.waiting) == 2)
+    other = connect(server)
+    for _ in range(20):
+        assert code(other.call("getblockcount")) == -32001
+    full = connect(server, upgrade=False)
+    full.send(basic("reader"))
+    status, _, body = full.response()
+    assert status == 503
+    assert b"login queue limit of 2 logins (rpcwebsocketloginqueue)" in body
+    assert code(other.call("authenticate", "reader", "readerreader")) == -32009
+    gate.set()
+    for client in waiting:
+        assert client.head().startswith(b"HTTP/1.1 101")
+
+
+def test_a_client_that_leaves_while_its_password_is_checked(
+    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+) -> None:
+    from dilithion_ws.access.users import Directory
+
+    original = Directory.check
+    monkeypatch.setattr(Directory, "check", lambda *args: gate.wait(20) and original(*args))
+    server = serve(users_file=str(users_file), handshake_timeout=0.3)
+    client = connect(server, upgrade=False)
+    client.send(basic("reader"))
+    status, _, _ = client.response()
+    assert status == 408
+    gate.set()
+    wait_for(lambda: server._running().pool.free == 15)
+    assert server.connection_count == 0
+
+
+def test_guesses_that_wait_together_are_not_all_checked(
+    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+) -> None:
+    """Fifty upgrades and a batch of fifty calls arrive before the first guess has failed."""
+    from dilithion_ws.access.users import Directory
+
+    guesses: list[str] = []
+
+    def check(self: Directory, name: str, password: str) -> None:
+        gate.wait(20)
+        guesses.append(password)
+
+    monkeypatch.setattr(Directory, "check", check)
+    server = serve(users_file=str(users_file))
+    clients = [connect(server, upgrade=False) for _ in range(50)]
+    for at, client in enumerate(clients):
+        client.send(basic("reader", f"guess{at}"))
+    stranger = connect(server)
+    calls = [{"method": "authenticate", "params": ["reader", f"call{at}"], "id": at} for at in range(50)]
+    stranger.text(json.dumps(calls))
+    wait_for(lambda: len(server._running().pool.logins.waiting) >= 48)
+    gate.set()
+    statuses = [client.response()[0] for client in clients]
+    codes = {code(answer) for answer in stranger.answer()}
+    assert set(statuses) == {401, 429}
+    assert codes <= {-32001, -32005}
+    assert len(guesses) <= 6, "five, and one that ran beside the fifth"
+
+
+def test_a_user_removed_while_the_password_is_checked_does_not_come_in(
+    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+) -> None:
+    from dilithion_ws.access.users import Directory
+
+    original = Directory.check
+    inside: list[str] = []
+
+    def check(self: Directory, name: str, password: str) -> Any:
+        inside.append(name)
+        gate.wait(20)
+        return original(self, name, password)
+
+    monkeypatch.setattr(Directory, "check", check)
+    server = serve(users_file=str(users_file))
+    by_header, by_call = connect(server, upgrade=False), connect(server)
+    by_header.send(basic("reader"))
+    by_call.request("authenticate", ["reader", "readerreader"])
+    wait_for(lambda: len(inside) == 2, what="both passwords being checked")
+    write_users(users_file, root="admin")
+    assert server.reload()
+    gate.set()
+    assert by_header.response()[0] == 401
+    by_call.answer()
+    assert by_call.close_frame() == (4401, "this user has been removed")
+
+
+def test_ten_thousand_wrong_logins_leave_others_alone(serve: Any, users_file: Path) -> None:
+    """From one address, and from many; memory stays bounded, and a right login from elsewhere works at once."""
+    server = serve(users_file=str(users_file), tracked_clients=500, connections=5000)
+
+    def attempt(source: str, request: bytes) -> int:
+        with socket.create_connection(("127.0.0.1", server.port), 10, source_address=(source, 0)) as sock:
+            sock.sendall(request)
+            return int(sock.recv(4096).split()[1])
+
+    outcomes: dict[int, int] = {}
+    failures: list[BaseException] = []
+
+    def attack(part: int) -> None:
+        try:
+            for number in range(part, 10_000, 4):
+                for source in ("127.0.0.9", f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"):
+                    status = attempt(source, basic("reader", f"wrong{number}"))
+                    outcomes[status] = outcomes.get(status, 0) + 1
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=attack, args=(part,)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        status = attempt("127.0.0.200", basic("reader"))
+        assert status in (101, 503), "right credentials from elsewhere are never refused for the others' sake"
+    assert not failures
+    assert set(outcomes) <= {401, 429, 503}
+    assert outcomes[429] > 9000
+    assert attempt("127.0.0.200", basic("reader")) == 101
+    keeper = server._keeper
+    assert keeper is not None
+    assert len(keeper._lockout) <= 500
+
+
+def test_a_secret_in_the_output_would_be_noticed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of the whole suite's output, checked itself."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    pytester.makeconftest(
+        """
+        from tests import conftest
+        from tests.conftest import pytest_runtest_makereport
+
+        conftest.SECRETS = ("marzipan",)
+        """
+    )
+    pytester.makepyfile(
+        """
+        import logging
+
+        def test_clean():
+            logging.debug("nothing to see")
+
+        def test_leak():
+            logging.debug("the password is %s", "marzi" + "pan")
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--log-level=DEBUG")
+    result.assert_outcomes(passed=1, failed=1, errors=1)  # the call, and the report of its teardown
+
+
+# Permissions
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("reader", {"getblockcount", "getbalance"}),
+        ("spender", {"getblockcount", "getbalance", "sendtoaddress"}),
+        ("root", {"getblockcount", "getbalance", "sendtoaddress", "stop", "echo"}),
+    ],
+)
+def test_roles_may_do_what_they_may(serve: Any, connect: Any, users_file: Path, name: str, allowed: set[str]) -> None:
+    client = log_in(serve(users_file=str(users_file)), name, connect)
+    params: dict[str, list[Any]] = {"sendtoaddress": ["x", 1], "echo": [1]}
+    for method in ("getblockcount", "getbalance", "sendtoaddress", "stop", "echo"):
+        answer = client.call(method, *params.get(method, []))
+        assert code(answer) == (None if method in allowed else -32003), method
+        if method not in allowed:
+            assert answer["error"]["error_code"] == "RPC-PERMISSION-DENIED"
+            assert name not in json.dumps(answer["error"])
+    assert code(client.call("nosuch")) == -32601
+
+
+def test_each_element_of_a_batch_is_checked_by_itself(
+    serve: Any, connect: Any, users_file: Path, rpc: RpcTable
+) -> None:
+    ran: list[str] = []
+    rpc.register("savemempool", lambda: ran.append("savemempool"))
+    client = log_in(serve(users_file=str(users_file)), "reader", connect)
+    client.text('[{"method":"getblockcount","id":1},{"method":"savemempool","id":2},{"method":"savemempool"}]')
+    assert [code(answer) for answer in client.answer()] == [None, -32003]
+    client.text('{"method":"savemempool"}')
+    client.send(client_frame(2, b'{"method":"savemempool","id":3}'))
+    assert code(client.answer()) == -32003
+    assert ran == []
+
+
+def test_raw_messages_are_for_the_admitted(serve: Any, connect: Any, users_file: Path) -> None:
+    seen: list[Any] = []
+    server = serve(users_file=str(users_file), on_message=lambda session, message: seen.append(message))
+    stranger = connect(server)
+    stranger.text("hello")
+    assert code(stranger.answer()) == -32700
+    assert seen == []
+    client = log_in(server, "reader", connect)
+    client.text("hello")
+    wait_for(lambda: seen == ["hello"])
+
+
+def test_reload_removes_users_and_changes_roles_without_dropping_others(
+    serve: Any, connect: Any, users_file: Path
+) -> None:
+    server = serve(users_file=str(users_file))
+    reader, spender, root = (log_in(server, name, connect) for name in ("reader", "spender", "root"))
+    write_users(users_file, spender="readonly", root="admin")
+    assert server.reload()
+    assert reader.close_frame() == (4401, "this user has been removed")
+    assert code(spender.call("sendtoaddress", "x", 1)) == -32003
+    assert spender.call("getbalance")["result"] == 5
+    assert root.call("stop")["result"] == "stopped"
+    users_file.write_text("{")
+    assert not server.reload()
+    assert root.call("stop")["result"] == "stopped"
+    assert log_in(server, "spender", connect).call("getbalance")["result"] == 5
+
+
+def test_a_change_of_the_users_file_is_noticed(serve: Any, connect: Any, users_file: Path) -> None:
+    server = serve(users_file=str(users_file))
+    reader = log_in(server, "reader", connect)
+    write_users(users_file, root="admin")
+    assert reader.close_frame() == (4401, "this user has been removed")
+
+
+# Files
+
+
+def test_the_cookie_is_made_private_and_removed(serve: Any, connect: Any, tmp_path: Path) -> None:
+    path = tmp_path / ".cookie"
+    server = serve(cookie_file=str(path))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    name, _, secret = path.read_text().partition(":")
+    assert name == "__cookie__"
+    assert len(bytes.fromhex(secret)) == 16
+    client = connect(server, upgrade=False)
+    client.upgrade(basic(name, secret))
+    assert client.call("stop")["result"] == "stopped"
+    client.close()
+    assert server.stop(5)
+    assert not path.exists()
+
+
+def test_a_cookie_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / ".cookie"
+    files = AccessFiles(Config(cookie_file=str(path)))
+    path.write_text("__cookie__:of another server")
+    files.close()
+    assert path.exists()
+
+
+def test_files_that_cannot_be_used_are_one_clear_error(tmp_path: Path, rpc: RpcTable, users_file: Path) -> None:
+    for settings, words in (
+        ({"cookie_file": str(tmp_path / "no" / "cookie")}, "rpcwebsocketcookiefile"),
+        ({"audit_log": str(tmp_path / "no" / "audit")}, "rpcwebsocketauditlog"),
+        ({"users_file": str(tmp_path / "none")}, "can't be read: No such file"),
+        ({"user": "a:b", "password": "x"}, "no colon"),
+        ({"user": "root", "password": "x", "users_file": str(users_file)}, "'root' is also rpcuser"),
+    ):
+        server = WebSocketServer(rpc, Config(**settings))  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+            server.start()
+        assert not server.is_running
+
+
+def test_user_command_edits_the_file_safely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "users.json"
+
+    def user(*arguments: str, password: str = "") -> int:
+        monkeypatch.setattr("sys.stdin", io.StringIO(password + "\n"))
+        return main(["user", *arguments, "--file", str(path)])
+
+    assert user("add", "alice", "--role", "wallet", password="long enough") == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert user("add", "bob", "--scheme", "pbkdf2-sha3-256:100000", password="also long enough") == 0
+    capsys.readouterr()
+    assert user("list") == 0
+    assert capsys.readouterr().out == "alice\twallet\tscrypt:16384:8:1\nbob\treadonly\tpbkdf2-sha3-256:100000\n"
+    before = path.read_text()
+    assert "long enough" not in before
+    for arguments, password, words in (
+        (["add", "alice"], "long enough", "already"),
+        (["add", "carol"], "short", "at least 8"),
+        (["add", "carol", "--role", "king"], "long enough", "no role 'king'"),
+        (["add", "a:b"], "long enough", "no colon"),
+        (["remove", "carol"], "", "no user 'carol'"),
+        (["passwd", "carol"], "long enough", "no user 'carol'"),
+    ):
+        assert user(*arguments, password=password) == 1
+        assert words in capsys.readouterr().err
+        assert path.read_text() == before
+    assert user("passwd", "alice", password="another long one") == 0
+    assert path.read_text() != before
+    assert user("remove", "bob") == 0
+    assert user("list") == 0
+    assert "bob" not in capsys.readouterr().out
+    path.write_text("{")
+    assert user("list") == 1
+    assert os.listdir(tmp_path) == ["users.json"]
+
+
+# Rates
+
+
+def test_the_nodes_rates_hold_for_each_user_and_not_for_loopback(serve: Any, connect: Any) -> None:
+    free = connect(serve())
+    for _ in range(50):
+        assert free.call("sendtoaddress", "x", 1)["result"] == "txid"
+    client = connect(serve(limit_loopback=True))
+    answers = [client.call("sendtoaddress", "x", 1) for _ in range(12)]
+    assert [code(answer) for answer in answers] == [None] * 10 + [-32005] * 2
+    error = answers[-1]["error"]
+    assert error["error_code"] == "RPC-RATE-LIMIT"
+    assert 0 < error["data"]["retry_after_ms"] <= 6000
+    assert "rpcwebsocketmethodrates" in error["message"]
+    assert code(client.call("getblockcount")) is None, "each method has a bucket of its own"
+
+
+def test_rates_survive_reconnects_and_count_every_element_of_a_batch(serve: Any, connect: Any) -> None:
+    server = serve(limit_loopback=True, method_rates=("getblockcount=5/0.01",))
+    client = connect(server)
+    client.text(json.dumps([{"method": "getblockcount", "id": at} for at in range(7)]))
+    assert [code(answer) for answer in client.answer()] == [None] * 5 + [-32005] * 2
+    assert code(connect(server).call("getblockcount")) == -32005
+
+
+def test_who_keeps_on_is_closed(serve: Any, connect: Any) -> None:
+    client = connect(serve(limit_loopback=True, method_rates=("default=1/0.01",), rate_strikes=5))
+    for _ in range(6):
+        client.call("getblockcount")
+    found, reason = client.close_frame()
+    assert found == 1008
+    assert "rpcwebsocketratestrikes" in reason
+
+
+def test_messages_bytes_and_connections_have_rates(serve: Any, connect: Any) -> None:
+    server = serve(limit_loopback=True, message_burst=3, message_rate=0.01)
+    client = connect(server)
+    answers = [client.call("getblockcount") for _ in range(4)]
+    assert [code(answer) for answer in answers] == [None] * 3 + [-32005]
+    assert "rpcwebsocketmessagerate" in answers[3]["error"]["message"]
+    server = serve(limit_loopback=True, byte_burst=2000, byte_rate=1.0)
+    client = connect(server)
+    client.call("echo", "x" * 1950)
+    assert "rpcwebsocketbyterate" in client.call("getblockcount")["error"]["message"]
+    server = serve(limit_loopback=True, connection_burst=2, connection_rate=0.01)
+    connect(server)
+    connect(server)
+    third = connect(server, upgrade=False)
+    status, headers, body = third.response()
+    assert status == 429
+    assert headers["retry-after"]
+    assert b"rpcwebsocketconnectionrate" in body
+
+
+def test_addresses_may_be_restricted(serve: Any) -> None:
+    server = serve(allow_ips=("10.0.0.0/8",))
+    keeper = server._keeper
+    assert keeper is not None
+    assert keeper.connection_refusal("10.1.2.3") is None
+    assert keeper.connection_refusal("::ffff:10.1.2.3") is None
+    assert keeper.connection_refusal("127.0.0.1") is None
+    for host in ("192.0.2.1", "::2", "nonsense"):
+        refusal = keeper.connection_refusal(host)
+        assert refusal is not None
+        assert refusal.status == 403
+
+
+# The audit log
+
+
+def test_the_audit_log_has_a_line_for_each_event_and_no_secret(
+    serve: Any, connect: Any, users_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "audit.log"
+    server = serve(users_file=str(users_file), audit_log=str(path))
+    client = log_in(server, "reader", connect)
+    client.call("sendtoaddress", "secret-address", 1)
+    stranger = connect(server)
+    for _ in range(5):
+        stranger.call("authenticate", "reader", "hush-hush")
+    stranger.close_frame()
+    foreign = connect(server, upgrade=False)
+    foreign.send(with_header("Origin: https://evil.example"))
+    foreign.response()
+    path.rename(tmp_path / "audit.log.1")
+    server.reload()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600, "made anew after a rotation"
+    lines = [json.loads(line) for file in (tmp_path / "audit.log.1", path) for line in file.read_text().splitlines()]
+    events = [line["event"] for line in lines]
+    assert events == ["login", "denied", *["login failed"] * 5, "locked out", "refused", "reload"]
+    assert all(line["time"] and "address" in line and "user" in line for line in lines)
+    assert lines[1]["method"] == "sendtoaddress"
+    assert lines[1]["user"] == "reader"
+    text = json.dumps(lines) + caplog.text
+    for secret in ("hush-hush", "readerreader", "secret-address"):
+        assert secret not in text
+
+
+def test_an_audit_file_that_fails_changes_no_decision(
+    serve: Any, connect: Any, users_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    server = serve(users_file=str(users_file), audit_log=str(folder / "audit"))
+    shutil.rmtree(folder)
+    assert log_in(server, "reader", connect).call("getbalance")["result"] == 5
+    stranger = connect(server)
+    assert [code(stranger.call("authenticate", "root", "wrong")) for _ in range(5)] == [-32001] * 5
+    locked = connect(server, upgrade=False)
+    locked.send(with_header("Authorization: Basic x"))
+    assert locked.response()[0] == 429
+    assert server._keeper is not None
+    assert server._keeper._lockout.locked_for("127.0.0.1") <= 60, "malformed credentials do not extend it"
+
+
+def test_a_user_removed_during_a_slow_reload_is_closed(
+    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who opens while the new file is being read has met the old users, and is looked at again afterwards."""
+    server = serve(users_file=str(users_file))
+    original, clients = AccessFiles.load, []
+
+    def load(self: AccessFiles) -> Any:
+        directory = original(self)
+        if not clients:
+            clients.append(log_in(server, "reader", connect))
+            assert clients[0].call("getbalance")["result"] == 5
+        return directory
+
+    write_users(users_file, root="admin")
+    monkeypatch.setattr(AccessFiles, "load", load)
+    assert server.reload()
+    assert clients[0].close_frame() == (4401, "this user has been removed")
+
+
+def test_nothing_that_is_logged_or_shown_has_a_secret(
+    serve: Any, connect: Any, users_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(0)
+    cookie = tmp_path / ".cookie"
+    server = serve(
+        users_file=str(users_file),
+        cookie_file=str(cookie),
+        user="alice",
+        password="hush-password",
+        on_connect=lambda s: None,
+    )
+    secret = cookie.read_text().partition(":")[2]
+    client = connect(server, upgrade=False)
+    client.upgrade(basic("alice", "hush-password"))
+    client.call("authenticate", "alice", "hush-wrong")
+    client.text('{"method":"authenticate","params":{"user":"alice","password":5},"id":1}')
+    shown = json.dumps(client.answer())
+    wrong = connect(server, upgrade=False)
+    wrong.send(basic("alice", "hush-typo"))
+    shown += str(wrong.response())
+    hub = server._running().loop.hub
+    shown += repr(server) + repr(server.config) + repr(server.connections()) + repr(hub.all()) + repr(server._keeper)
+    shown += repr([connection.session for connection in hub.all()]) + caplog.text
+    assert "hush" not in shown
+    assert secret not in shown
+
+
+def test_an_attack_on_logins_does_not_slow_calls(serve: Any, connect: Any, users_file: Path) -> None:
+    started = monotonic()
+    server = serve(users_file=str(users_file))
+    client = log_in(server, "root", connect)
+    for _ in range(30):
+        other = connect(server, upgrade=False)
+        other.send(basic("reader", "wrong"))
+        assert client.call("getblockcount")["result"] == 840000
+    assert monotonic() - started < 20
