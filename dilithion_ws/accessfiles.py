@@ -17,6 +17,7 @@ from .access.passwords import NODE_SCHEME, hash_password
 from .access.permissions import ALL_RIGHTS
 from .access.users import Directory, User, check_name, parse_users
 from .audit import Audit
+from .clock import Clock, monotonic
 from .config import Config
 from .errors import ConfigError
 from .files import read_text, write_private
@@ -29,6 +30,8 @@ COOKIE_USER = "__cookie__"
 _WATCH_SECONDS = 1.0
 _MOST_CHARACTERS = 8 << 20
 
+_Mark = tuple[int, int, int]
+
 
 class AccessFiles:
     """The files of one running server.
@@ -40,21 +43,42 @@ class AccessFiles:
         ConfigError: the cookie or the audit log can't be written.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Clock = monotonic) -> None:
         self._config = config
         self._fixed: list[User] = []
         self._cookie = ""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        try:
-            self.audit = Audit(config.audit_log)
-        except OSError as error:
-            raise ConfigError(f"rpcwebsocketauditlog: {config.audit_log} can't be written: {error.strerror}") from None
+        self._marks: dict[str, _Mark | None] = {path: _mark(path) for path in self._watched()}
         if config.user:
             check_name(config.user, "rpcuser")
             self._fixed.append(User(config.user, "admin", ALL_RIGHTS, hash_password(config.password)))
         if config.cookie_file:
-            self._make_cookie(config.cookie_file)
+            secret = secrets.token_hex(16)
+            self._cookie = f"{COOKIE_USER}:{secret}"
+            # A random secret needs no slow hash.
+            self._fixed.append(User(COOKIE_USER, "admin", ALL_RIGHTS, hash_password(secret, NODE_SCHEME)))
+        limits = config.limits
+        try:
+            rate = (limits.audit_burst, limits.audit_rate)
+            self.audit = Audit(config.audit_log, clock, rate, limits.tracked_clients)
+        except OSError as error:
+            raise ConfigError(f"rpcwebsocketauditlog: {config.audit_log} can't be written: {error.strerror}") from None
+
+    def write_cookie(self) -> None:
+        """Writes the cookie, as `__cookie__:` and 32 hex digits, for the owner alone; nothing where none is asked for.
+
+        To be called once the port is ours: a second start on a port in use must leave the running server's cookie.
+
+        Raises:
+            ConfigError: it can't be written.
+        """
+        if self._cookie:
+            path = self._config.cookie_file
+            try:
+                write_private(path, self._cookie)
+            except OSError as error:
+                raise ConfigError(f"rpcwebsocketcookiefile: {path} can't be written: {error.strerror}") from None
 
     def load(self) -> Directory:
         """All users there are now.
@@ -75,13 +99,15 @@ class AccessFiles:
 
     def watch(self, changed: Callable[[], object]) -> None:
         """Calls `changed` whenever a file has changed, from a thread that exists only where there are such files."""
-        config = self._config
-        paths = [path for path in (config.users_file, config.certificate, config.private_key, config.client_ca) if path]
-        if paths:
+        if self._watched():
             self._thread = threading.Thread(
-                target=self._watch, args=(paths, changed), name="dilithion-ws-watcher", daemon=True
+                target=self._watch, args=(changed,), name="dilithion-ws-watcher", daemon=True
             )
             self._thread.start()
+
+    def _watched(self) -> list[str]:
+        config = self._config
+        return [path for path in (config.users_file, config.certificate, config.private_key, config.client_ca) if path]
 
     def close(self) -> None:
         """Removes the cookie and ends the watch."""
@@ -96,21 +122,11 @@ class AccessFiles:
         self._cookie = ""
         self.audit.close()
 
-    def _make_cookie(self, path: str) -> None:
-        """Writes a fresh password, as `__cookie__:` and 32 hex digits, for the owner alone."""
-        secret = secrets.token_hex(16)
-        self._cookie = f"{COOKIE_USER}:{secret}"
-        try:
-            write_private(path, self._cookie)
-        except OSError as error:
-            raise ConfigError(f"rpcwebsocketcookiefile: {path} can't be written: {error.strerror}") from None
-        # A random secret needs no slow hash.
-        self._fixed.append(User(COOKIE_USER, "admin", ALL_RIGHTS, hash_password(secret, NODE_SCHEME)))
-
-    def _watch(self, paths: list[str], changed: Callable[[], object]) -> None:
-        before = [_mark(path) for path in paths]
+    def _watch(self, changed: Callable[[], object]) -> None:
+        # From before the files were read: what changed since then has not been seen.
+        before = self._marks
         while not self._ended.wait(_WATCH_SECONDS):
-            now = [_mark(path) for path in paths]
+            now = {path: _mark(path) for path in before}
             if now != before:
                 before = now
                 try:
@@ -119,7 +135,7 @@ class AccessFiles:
                     logger.exception("reloading after a change of files failed")
 
 
-def _mark(path: str) -> tuple[int, int, int] | None:
+def _mark(path: str) -> _Mark | None:
     """What tells one version of a file from another."""
     try:
         found = os.stat(path)

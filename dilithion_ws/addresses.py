@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-__all__ = ["IPAddress", "is_loopback", "parse_address"]
+__all__ = ["IPAddress", "is_loopback", "network_of", "parse_address"]
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -23,3 +23,17 @@ def is_loopback(text: str) -> bool:
     """Whether an address is of this machine."""
     address = parse_address(text)
     return address is not None and address.is_loopback
+
+
+def network_of(text: str) -> str:
+    """What limits by address count as one client: an IPv4 address, or an IPv6 network of 64 bits.
+
+    One host has a whole such network to itself (RFC 4291 section 2.5.1), so that a limit for each of its addresses would
+    be none.
+    """
+    if ":" not in text:
+        return text
+    address = parse_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
+    return text if address is None else str(address)

@@ -15,7 +15,7 @@ from typing import Any
 from .addresses import is_loopback
 from .errors import ConfigError
 
-__all__ = ["Config", "Limits", "limit_reached", "parse_network", "parse_rate", "setting_name"]
+__all__ = ["Config", "Limits", "limit_reached", "number_text", "parse_network", "parse_rate", "setting_name"]
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -23,7 +23,12 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
+_LONGEST = 1e8
+"""Seconds that any time may be set to: three years, which clocks and system calls can still take."""
+
+
 def _limit(default: float, unit: str, text: str, *, minimum: float = 1, maximum: float = math.inf) -> Any:
+    maximum = min(maximum, _LONGEST) if unit == "s" else maximum
     metadata = {"unit": unit, "help": text, "minimum": minimum, "maximum": maximum}
     return field(default=default, metadata=metadata)
 
@@ -64,6 +69,7 @@ class Limits:
     lockout_longest: float = _limit(900.0, "s", "the longest lock-out")
     login_workers: int = _limit(2, "logins", "passwords checked at a time")
     login_queue: int = _limit(64, "logins", "logins that wait to be checked", minimum=0)
+    login_queue_per_address: int = _limit(16, "logins", "of one address that wait to be checked")
     login_remembered: float = _limit(300.0, "s", "for which a checked password need not be computed again", minimum=0.0)
     tracked_clients: int = _limit(10_000, "clients", "whose rates and failed logins are remembered", minimum=10)
     call_burst: int = _limit(1000, "calls", "of one user or address at once, of all methods together")
@@ -75,6 +81,8 @@ class Limits:
     connection_burst: int = _limit(64, "connections", "accepted from one address at once")
     connection_rate: float = _limit(5.0, "connections/s", "accepted from one address", minimum=0.001)
     rate_strikes: int = _limit(100, "calls", "refused in a row for their rate before the connection is closed")
+    audit_burst: int = _limit(100, "lines", "of the audit log about one event and address at once; more are counted")
+    audit_rate: float = _limit(1.0, "lines/s", "of the audit log about one event and address", minimum=0.001)
     callback_backlog: int = _limit(4096, "callbacks", "connect and disconnect callbacks that wait for the host")
 
     def __post_init__(self) -> None:
@@ -88,7 +96,7 @@ def _check(name: str, value: Any, whole: bool, metadata: Mapping[str, Any]) -> N
     if isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high and value != math.inf:
         return
     kind = "a whole number" if whole else "a number"
-    top = "" if high == math.inf else f" and at most {high}"
+    top = "" if high == math.inf else f" and at most {number_text(high)}"
     raise ConfigError(
         f"{name} ({setting_name(name)}) is {value!r}; it takes {kind} of {metadata['unit']}, at least {low}{top}"
     )
@@ -106,8 +114,12 @@ def limit_reached(limits: Limits, name: str) -> str:
     """
     unit = Limits.__dataclass_fields__[name].metadata["unit"]
     value = getattr(limits, name)
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{name.replace('_', ' ')} limit of {shown} {unit} ({setting_name(name)})"
+    return f"{name.replace('_', ' ')} limit of {number_text(value)} {unit} ({setting_name(name)})"
+
+
+def number_text(value: float) -> str:
+    """A number as a file would have it: every digit that counts, and no exponent where it can do without."""
+    return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
 
 
 def _setting(default: Any, key: str, kind: str, text: str, *, secret: bool = False) -> Any:
@@ -161,8 +173,14 @@ class Config:
             raise ConfigError(f"port (rpcwebsocketport) is {self.port!r}; it takes a whole number from 0 to 65535")
         if not self.host or not isinstance(self.host, str):
             raise ConfigError(f"host (rpcbind) is {self.host!r}; it takes an address to listen on, such as 127.0.0.1")
-        if not isinstance(self.backlog, int) or isinstance(self.backlog, bool) or self.backlog < 1:
-            raise ConfigError(f"backlog (rpcwebsocketbacklog) is {self.backlog!r}; it takes a whole number, at least 1")
+        if not isinstance(self.backlog, int) or isinstance(self.backlog, bool) or not 1 <= self.backlog <= 65535:
+            raise ConfigError(
+                f"backlog (rpcwebsocketbacklog) is {self.backlog!r}; it takes a whole number from 1 to 65535"
+            )
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, str) and "\0" in value:
+                raise ConfigError(f"{item.name} ({item.metadata['key']}) has a NUL character in it")
         if bool(self.user) != bool(self.password):
             raise ConfigError("rpcuser and rpcpassword belong together: set both, or neither")
         if bool(self.certificate) != bool(self.private_key):

@@ -21,7 +21,7 @@ def read_text(path: str, most: int) -> str:
         ConfigError: it can't be read, is larger, or is not UTF-8.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read(most + 1)
     except FileNotFoundError:
         raise
@@ -43,9 +43,13 @@ def write_private(path: str, text: str) -> None:
     target = os.path.realpath(path)
     draft = f"{target}.new"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        os.fchmod(fd, 0o600)
-        file.write(text)
-        file.flush()
-        os.fsync(fd)
-    os.replace(draft, target)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            os.fchmod(fd, 0o600)
+            file.write(text)
+            file.flush()
+            os.fsync(fd)
+        os.replace(draft, target)
+    except BaseException:
+        os.unlink(draft)
+        raise

@@ -17,7 +17,7 @@ from .access.rates import DEFAULT_METHOD, method_rates
 from .access.remembered import Remembered
 from .access.throttle import Lockout, Rate, Throttle
 from .access.users import Directory, User
-from .addresses import is_loopback, parse_address
+from .addresses import is_loopback, network_of, parse_address
 from .audit import Audit
 from .clock import Clock
 from .config import Config, limit_reached, parse_network
@@ -81,7 +81,7 @@ class Gatekeeper:
                 self._audit.note("refused", address=host, reason="rpcallowip")
                 return HttpRefusal(403, "this address may not connect (rpcallowip)")
         if self._is_limited(host):
-            wait = self._throttle.take(("connections", host), self._connection_rate)
+            wait = self._throttle.take(("connections", network_of(host)), self._connection_rate)
             if wait:
                 self._audit.note("refused", address=host, reason="connection rate")
                 text = f"too many connections: {limit_reached(self._limits, 'connection_rate')}"
@@ -99,6 +99,7 @@ class Gatekeeper:
             return HttpRefusal(403, refusal)
         session = Session(connection_id, address)
         session.limited = self._is_limited(host)
+        session.origin = network_of(host)
         offers = request.offers()
         headers: Headers = ((b"Sec-WebSocket-Protocol", SUBPROTOCOL.encode()),) if SUBPROTOCOL in offers else ()
         if not self._config.has_users:
@@ -107,15 +108,15 @@ class Gatekeeper:
         credentials = from_subprotocols(offers) if authorization is None else from_basic(authorization)
         if credentials is None:
             if authorization is not None or any(".bearer." in offer for offer in offers):
-                locked = self._locked_out(host)
+                locked = self._locked_out(session)
                 if locked is not None:
                     return locked
-                self._failed(Credentials("", ""), host)
+                self._failed(Credentials("", ""), session)
                 return HttpRefusal(401, "Unauthorized - Invalid or missing credentials", _CHALLENGE)
             session.admitted = False
             session.rights = 0
             return Welcome(session, headers, self._limits.authentication_timeout)
-        locked = self._locked_out(host)
+        locked = self._locked_out(session)
         if locked is not None:
             return locked
         user = self._remembered.find(credentials, self._directory)
@@ -138,24 +139,27 @@ class Gatekeeper:
 
     # Logins. `verify` and `authenticate` run in the pool: they are slow on purpose.
 
-    def verify(self, credentials: Credentials, host: str) -> User | None:
+    def standing(self, session: Session) -> int:
+        """How the client's address has done with logins: those of a better one are checked first."""
+        return self._lockout.standing(session.origin)
+
+    def verify(self, credentials: Credentials, session: Session) -> User | None:
         """The user, where the credentials are right; notes the outcome."""
         directory = self._directory
         user = self._remembered.find(credentials, directory) or directory.check(*credentials)
         if user is None:
-            self._failed(credentials, host)
+            self._failed(credentials, session)
         else:
             self._remembered.add(credentials, user)
-            self._lockout.succeeded(host)
+            self._lockout.succeeded(session.origin, user.name)
         return user
 
     def welcome(self, credentials: Credentials, session: Session, headers: Headers) -> HttpRefusal | Welcome:
         """The decision on an upgrade whose password is to be checked."""
-        host = session.address[0]
-        refusal = self._locked_out(host)  # others of this address may have failed while this one waited
+        refusal = self._locked_out(session)  # others of this address may have failed while this one waited
         if refusal is not None:
             return refusal
-        user = self.verify(credentials, host)
+        user = self.verify(credentials, session)
         if user is not None:
             self._admit(session, user)
         if session.user is None or not session.admitted:
@@ -165,13 +169,12 @@ class Gatekeeper:
     def authenticate(self, context: CallContext, user: str, password: str) -> dict[str, str | None]:
         """Log in with user and password"""
         session = context.session
-        host = session.address[0]
         if not self._config.has_users:
             return {"user": None, "role": "admin"}
-        wait = self._lockout.locked_for(host)
+        wait = self._lockout.locked_for(session.origin)
         if wait:
             raise _rate_limited("Too many failed authentication attempts. Try again later.", wait)
-        found = self.verify(Credentials(user, password), host)
+        found = self.verify(Credentials(user, password), session)
         if found is not None:
             self._admit(session, found)
             return {"user": found.name, "role": found.role}
@@ -218,15 +221,16 @@ class Gatekeeper:
         self._audit.note("login", address=session.address[0], user=user.name, role=user.role)
         self._bring_up_to_date(session)  # the users may have changed while the password was checked
 
-    def _locked_out(self, host: str) -> HttpRefusal | None:
-        wait = self._lockout.locked_for(host)
+    def _locked_out(self, session: Session) -> HttpRefusal | None:
+        wait = self._lockout.locked_for(session.origin)
         if not wait:
             return None
-        self._audit.note("refused", address=host, reason="locked out")
+        self._audit.note("refused", address=session.address[0], reason="locked out")
         return HttpRefusal(429, "Too many failed authentication attempts. Try again later.", _retry_after(wait))
 
-    def _failed(self, credentials: Credentials, host: str) -> None:
-        seconds = self._lockout.failed(host)
+    def _failed(self, credentials: Credentials, session: Session) -> None:
+        host = session.address[0]
+        seconds = self._lockout.failed(session.origin, credentials.name)
         known = self._directory.get(credentials.name) is not None
         # A name that nobody has may be a password typed into the wrong field: it is not noted.
         self._audit.note("login failed", address=host, user=credentials.name if known else None)
@@ -239,14 +243,14 @@ class Gatekeeper:
         """Why a client may not make a call; None where it may. See `rpc.dispatcher.Guard`."""
         if method is not None and method.is_login:
             return None  # it has limits of its own
-        if not session.admitted:
-            return RpcError(
-                JsonRpcCode.NOT_AUTHENTICATED, "Not authenticated: log in first", recovery_steps=_LOGIN_STEPS
-            )
         if session.limited:
             refusal = self._call_refusal(session, name)
             if refusal is not None:
                 return refusal
+        if not session.admitted:
+            return RpcError(
+                JsonRpcCode.NOT_AUTHENTICATED, "Not authenticated: log in first", recovery_steps=_LOGIN_STEPS
+            )
         if method is None:
             return None  # the dispatcher says so
         need = method.need
@@ -263,29 +267,43 @@ class Gatekeeper:
             recovery_steps=_PERMISSION_STEPS,
         )
 
-    def message_refusal(self, session: Session, size: int) -> RpcError | None:
-        """Why a client may not send a message of so many bytes now; None where it may."""
+    def malformed(self, session: Session) -> RpcError | None:
+        """Why a client may not even send what is no request; None where it may. See `rpc.dispatcher.Guard`."""
         if not session.limited:
             return None
-        host = session.address[0]
-        for kind, rate, cost in (("messages", self._message_rate, 1), ("bytes", self._byte_rate, size)):
-            wait = self._throttle.take((kind, host), rate, cost)
+        wait = self._throttle.take((session.user or session.origin, ""), self._call_rate)
+        return self._strike(session, limit_reached(self._limits, "call_rate"), wait) if wait else None
+
+    def heard(self, session: Session, size: int) -> None:
+        """Charges bytes that came, whatever they are; who sends on far beyond the limit is closed."""
+        if session.limited:
+            level = self._throttle.charge(("bytes", session.origin), self._byte_rate, size)
+            if level <= -self._byte_rate.capacity:
+                text = limit_reached(self._limits, "byte_rate")
+                self.close(session.connection_id, CloseCode.POLICY_VIOLATION, text)
+
+    def message_refusal(self, session: Session) -> RpcError | None:
+        """Why a client may not send a message now, be it data or a ping; None where it may."""
+        if not session.limited:
+            return None
+        for kind, rate, cost in (("messages", self._message_rate, 1), ("bytes", self._byte_rate, 0)):
+            wait = self._throttle.take((kind, session.origin), rate, cost)
             if wait:
                 name = "message_rate" if kind == "messages" else "byte_rate"
                 return self._strike(session, limit_reached(self._limits, name), wait)
         return None
 
     def _call_refusal(self, session: Session, name: str) -> RpcError | None:
-        who = session.user or session.address[0]
+        who = session.user or session.origin
+        wait = self._throttle.take((who, ""), self._call_rate)
+        if wait:
+            return self._strike(session, limit_reached(self._limits, "call_rate"), wait)
         rates = self._method_rates
         rate = rates.get(name)
         key = name if rate is not None else DEFAULT_METHOD
         wait = self._throttle.take((who, key), rate or rates[DEFAULT_METHOD])
         if wait:
             return self._strike(session, f"rate of {name[:64]} (rpcwebsocketmethodrates)", wait)
-        wait = self._throttle.take((who, ""), self._call_rate)
-        if wait:
-            return self._strike(session, limit_reached(self._limits, "call_rate"), wait)
         session.strikes = 0
         return None
 
@@ -308,12 +326,12 @@ class _PasswordCheck:
     def __init__(self, keeper: Gatekeeper, credentials: Credentials, session: Session, headers: Headers) -> None:
         self._keeper = keeper
         self._credentials = credentials
-        self._session = session
+        self.session = session
         self._headers = headers
 
     def run(self) -> HttpRefusal | Welcome:
         """Checks it; slow."""
-        return self._keeper.welcome(self._credentials, self._session, self._headers)
+        return self._keeper.welcome(self._credentials, self.session, self._headers)
 
 
 def _find_need(method: Method) -> int:

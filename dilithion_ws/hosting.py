@@ -18,7 +18,7 @@ from .protocol.frames import BINARY, TEXT
 from .protocol.upgrade import HttpRefusal, UpgradeRequest
 from .rpc.context import Session
 from .rpc.dispatcher import BatchCall, Dispatcher, SingleCall
-from .rpc.messages import NULL_ID, error_answer, parse_error
+from .rpc.messages import NULL_ID, error_answer, identify, parse_error
 from .rpc.table import Pace, RpcTable
 
 __all__ = ["Callbacks", "HostService", "MessageHandler"]
@@ -73,10 +73,24 @@ class HostService:
         """Passes the end of a connection on."""
         self._callbacks.disconnected(session, code, reason)
 
+    def heard(self, session: Session, size: int) -> None:
+        """As the gatekeeper counts."""
+        self._keeper.heard(session, size)
+
+    def may_ping(self, session: Session) -> bool:
+        """A ping counts as a message."""
+        return not session.limited or self._keeper.message_refusal(session) is None
+
+    def standing(self, session: Session) -> int:
+        """As the gatekeeper knows."""
+        return self._keeper.standing(session)
+
     def receive(self, session: Session, opcode: int, payload: bytes) -> Answer | Call | None:
         """A message: for the host's handler where there is one, else for JSON-RPC, in text and binary frames alike."""
-        refusal = self._keeper.message_refusal(session, len(payload)) if session.limited else None
-        if self._on_message is not None and session.admitted and refusal is None:
+        refusal = self._keeper.message_refusal(session) if session.limited else None
+        if self._on_message is not None and session.admitted:
+            if refusal is not None:
+                return error_answer(identify(payload), refusal)
             return _RawCall(self._on_message, self._receive_rpc, session, opcode, payload)
         return self._receive_rpc(session, opcode, payload, refusal)
 
@@ -94,7 +108,11 @@ class HostService:
 class _RawCall:
     """A message for the host's own handler, which may leave it to JSON-RPC. Messages of one client stay in order."""
 
-    __slots__ = ("_handler", "_inner", "_opcode", "_payload", "_receive_rpc", "_session", "pace")
+    __slots__ = ("_handler", "_opcode", "_payload", "_receive_rpc", "_session")
+
+    pace = Pace.SEEN_FAST
+    serial = True
+    is_login = False
 
     def __init__(
         self,
@@ -109,26 +127,14 @@ class _RawCall:
         self._session = session
         self._opcode = opcode
         self._payload = payload
-        self._inner: SingleCall | BatchCall | None = None
-        self.pace = Pace.SEEN_FAST
 
-    @property
-    def serial(self) -> bool:
-        """Raw messages must end in order; JSON-RPC calls need not."""
-        return self._inner is None
-
-    @property
-    def is_login(self) -> bool:
-        """It checks no password."""
-        return False
-
-    def run(self) -> Answer | None:
+    def run(self) -> Answer | Call | None:
         """Calls the handler; what it raises is logged, and the client hears nothing of it."""
         message = self._payload.decode() if self._opcode == TEXT else self._payload
         try:
             answer = self._handler(self._session, message)
             if answer is NotImplemented:
-                return self._leave_to_rpc()
+                return self._receive_rpc(self._session, self._opcode, self._payload)
             if answer is None:
                 return None
             if isinstance(answer, str):
@@ -138,32 +144,20 @@ class _RawCall:
             logger.exception("on_message failed for %r", self._session)
             return None
 
-    def _leave_to_rpc(self) -> Answer | None:
-        found = self._receive_rpc(self._session, self._opcode, self._payload)
-        if found is None or isinstance(found, bytes):
-            return found
-        self._inner = found
-        return found.run()
-
     def refuse(self, reason: str) -> Answer | None:
         """The answer of JSON-RPC where the message is a call; raw messages have no form for it, so it is logged."""
-        inner = self._inner or self._receive_rpc(self._session, self._opcode, self._payload)
+        inner = self._receive_rpc(self._session, self._opcode, self._payload)
         if isinstance(inner, (SingleCall, BatchCall)):
             return inner.refuse(reason)
         logger.error("a message of %r was not handled: %s", self._session, reason)
         return None
 
-    def expire(self) -> Answer | None:
-        """The answer of JSON-RPC where the message was left to it; else it is logged, and the connection will close."""
-        if self._inner is not None:
-            return self._inner.expire()
+    def expire(self) -> None:
+        """It is logged, and the connection will close."""
         logger.error("on_message has not returned for a message of %r", self._session)
-        return None
 
     def stalled(self) -> None:
-        """Passed on where the message was left to JSON-RPC."""
-        if self._inner is not None:
-            self._inner.stalled()
+        """Nothing is learned from it: the next message may be a quick one."""
 
 
 class Callbacks:

@@ -117,7 +117,7 @@ class WebSocketServer:
                 raise StartError(f"the server runs already, on port {self.port}")
             self._pid = os.getpid()
             self.config.check_exposure()
-            files = AccessFiles(self.config)
+            files = AccessFiles(self.config, self._clock)
             try:
                 self._start(files)
             except BaseException:
@@ -143,6 +143,11 @@ class WebSocketServer:
         files.watch(self.reload)
         try:
             transport = Transport(config, service, self._clock, tls, keeper.connection_refusal, at_end)
+            try:
+                files.write_cookie()
+            except BaseException:
+                transport.abandon()
+                raise
             keeper.close = transport.leave
             self._callbacks, self._files, self._keeper, self._tls = callbacks, files, keeper, tls
             self._transport = transport  # before the first client can make a handler ask for it
@@ -159,8 +164,10 @@ class WebSocketServer:
         certificate is for new connections. What can't be used leaves the old in use.
 
         Returns:
-            Whether everything could be read; the log says what could not.
+            Whether everything could be read; the log says what could not. False also where the server does not run.
         """
+        if not self.is_running:
+            return False
         results = [self._reload("users", self._reload_users)]
         if self._tls is not None:
             results.append(self._reload("certificate", self._tls.reload))
@@ -170,6 +177,8 @@ class WebSocketServer:
         assert self._files is not None
         try:
             load()
+        except NotRunningError:
+            return False  # it has stopped meanwhile
         except ConfigError as error:
             logger.error("reload failed, the old %s stays in use: %s", what, error)
             self._files.audit.note("reload failed", what=what)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-from .config import Config, Limits, setting_name
+from .config import Config, Limits, number_text, setting_name
 from .errors import ConfigError
 from .files import read_text
 
@@ -101,6 +102,8 @@ def load(
         if name.startswith(_ENVIRONMENT) and _is_ours(key, f"environment {name}"):
             texts[key] = text, f"environment {name}"
     for key, text in (options or {}).items():
+        if key not in SETTINGS:
+            raise ConfigError(f"option {key[:64]!r} is no key of the configuration")
         texts[key] = text, f"option {SETTINGS[key].option}"
 
     values: dict[str, Any] = {}
@@ -111,7 +114,7 @@ def load(
     try:
         config = Config(limits=Limits(**limits), **values)
     except ConfigError as error:
-        guilty = [source for key, (_, source) in texts.items() if key in str(error)]
+        guilty = [source for key, (_, source) in texts.items() if re.search(rf"\b{key}\b", str(error))]
         raise ConfigError(f"{guilty[0]}: {error}" if guilty else str(error)) from None
     return Loaded(config, {key: texts[key][1] if key in texts else "default" for key in SETTINGS})
 
@@ -123,7 +126,7 @@ def parse_file(text: str, path: str) -> dict[str, tuple[str, int]]:
         ConfigError: a key begins like ours and is none, or a line can't be read.
     """
     found: dict[str, tuple[str, int]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         where = f"file {path} line {number}"
         if line.lstrip().startswith(("#", ";", "[")) or not line.strip():
             continue
@@ -240,4 +243,4 @@ def shown(setting: Setting, value: Any) -> str:
         return "1" if value else "0"
     if setting.kind == "list":
         return ",".join(value)
-    return f"{value:g}" if setting.kind == "float" else str(value)
+    return number_text(value) if setting.kind == "float" else str(value)

@@ -236,3 +236,42 @@ def test_the_data_directory_and_the_cookie(tmp_path: Path, capsys: pytest.Captur
     found = sources("--conf", str(tmp_path / "dilithion.conf"), "--cookie")
     assert found["rpcwebsocketusersfile"]["value"] == str(tmp_path / "rpc_permissions.json")
     assert found["rpcwebsocketcookiefile"]["value"] == "", "a cookie only where nothing else is configured"
+
+
+# What was once met with a traceback, or with a value that had changed
+
+
+def test_a_byte_order_mark_and_odd_line_ends_hide_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "dilithion.conf"
+    path.write_bytes("\ufeffrpcwebsocketport=99\r\nrpcpassword=a\u2028b\r\nrpcuser=me\r\n".encode())
+    config = Config.load(str(path), {})
+    assert (config.port, config.user, config.password) == (99, "me", "a\u2028b")
+
+
+def test_the_line_named_is_that_of_the_key_and_of_no_other_with_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "dilithion.conf"
+    path.write_text("rpcwebsocketconnections=9\nrpcwebsocketconnectionsperaddress=0\n")
+    with pytest.raises(ConfigError, match="line 2: connections_per_address"):
+        Config.load(str(path), {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("rpcwebsocketpinginterval", "1e12", "at most 100000000"),
+        ("rpcwebsocketcalltimeout", "1e300", "at most 100000000"),
+        ("rpcwebsocketbacklog", "9" * 20, "from 1 to 65535"),
+        ("rpcwebsocketusersfile", "a\0b", "NUL character"),
+        ("rpcsslcertificatechainfile", "a\0b", "NUL character"),
+        ("rpcwebsocketnosuch", "1", "is no key"),
+    ],
+)
+def test_values_out_of_every_bound_are_one_clear_error(key: str, value: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Config.load(None, {}, {key: value})
+
+
+def test_the_example_file_with_every_line_in_force_is_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "dilithion.conf"
+    path.write_text("\n".join(line[1:] if line.startswith("#rpc") else line for line in example().splitlines()))
+    assert Config.load(str(path), {}) == Config()

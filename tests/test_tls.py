@@ -127,10 +127,8 @@ def test_many_records_in_one_packet_and_large_messages(serve: Any, secure: Any) 
     """Bytes that OpenSSL holds are read though the poller is silent about them."""
     client = secure(serve())
     frames = [client_frame(1, json.dumps({"method": "add", "params": [at], "id": at}).encode()) for at in range(3000)]
-    sender = threading.Thread(target=lambda: client.sock.sendall(b"".join(frames)))
-    sender.start()
+    client.send(b"".join(frames))  # and then read, in one thread: a client's OpenSSL is not made for two at once either
     assert [client.answer()["id"] for _ in frames] == list(range(3000))
-    sender.join()
     text = "x" * MEBIBYTE
     for _ in range(3):
         assert client.call("echo", text)["result"] == text
@@ -173,6 +171,69 @@ def test_a_client_that_does_not_read_is_bounded_over_tls_too(serve: Any, secure:
     wait_for(lambda: server.connections()[0].unsent_bytes > MEBIBYTE)
     assert server.connections()[0].unsent_bytes < 2 * MEBIBYTE
     assert [client.answer()["id"] for _ in range(60)] == list(range(60))
+
+
+def test_a_close_that_openssl_holds_already_is_seen_at_once(
+    serve: Any, secure: Any, authority: Authority, rpc: RpcTable, gate: threading.Event
+) -> None:
+    """The client's own close lies behind a call that runs, in a record that the poller is silent about."""
+    rpc.register("wait", lambda: gate.wait(20), blocking=True)
+    held, all_there = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        held.set()
+        return all_there.wait(20)
+
+    rpc.register("hold", hold, blocking=False)
+    server = serve(in_flight=1, close_timeout=60.0, linger_timeout=60.0, stall_after=30.0)
+    busy = secure(server)  # keeps the leader until all bytes have come
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = authority.context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    call = client_frame(1, b'{"method":"wait","id":1}')
+    filler = client_frame(1, b'{"method":"add","params":[1],"id":2}'.ljust(65514))
+    with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
+
+        def exchange(step: Any) -> Any:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    sock.sendall(outgoing.read())
+                    incoming.write(sock.recv(65536))
+
+        exchange(tls.do_handshake)
+        tls.write(REQUEST)
+        assert b"101" in exchange(lambda: tls.read(4096))
+        # Two records of odd sizes, read in pieces of a fixed one: the last bytes stay in OpenSSL.
+        data = filler + client_frame(8, (1000).to_bytes(2, "big"))
+        tls.write(call)
+        while data:
+            data = data[tls.write(data) :]
+        busy.request("hold")
+        assert held.wait(10)
+        sock.sendall(outgoing.read())
+        all_there.set()
+        wait_for(lambda: any(info.in_flight for info in server.connections()))
+        (connection,) = (one for one in server._running().loop.hub.all() if one.in_flight)
+        assert connection.has_more
+        server.close_connection(connection.id, 4000, "enough")
+        assert exchange(lambda: tls.read(4096))[:4] == b"\x88\x08" + (4000).to_bytes(2, "big")
+        assert exchange(lambda: tls.read(4096)) == b"", "well before the deadline of the close"
+
+
+def test_a_handshake_that_is_dropped_while_a_worker_is_in_it(serve: Any, authority: Authority) -> None:
+    """The leader leaves the socket open for the worker to close, so that its number is nobody else's meanwhile."""
+    server = serve(handshake_timeout=0.02, connections=5000)
+    before = open_files()
+    for _ in range(300):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = authority.context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
+            sock.sendall(outgoing.read())
+    wait_for(lambda: server._running().admission.total == 0)
+    wait_for(lambda: open_files() == before)
 
 
 def test_sessions_are_resumed(serve: Any, authority: Authority) -> None:

@@ -87,7 +87,14 @@ def _parameters(scheme: str) -> tuple[str, list[int]]:
             return name, numbers
         if name == "scrypt" and len(numbers) == 3:
             n, r, p = numbers
-            if n >= 2 and n & (n - 1) == 0 and r >= 1 and 1 <= p <= 16 and 128 * n * r <= _MOST_MEMORY:
+            if (
+                n >= 2
+                and n & (n - 1) == 0
+                and r >= 1
+                and n < 1 << 16 * r
+                and 1 <= p <= 16
+                and 128 * n * r <= _MOST_MEMORY
+            ):
                 return name, numbers
         if name == "pbkdf2-sha3-256" and len(numbers) == 1 and 1 <= numbers[0] <= _MOST_ROUNDS:
             return name, numbers

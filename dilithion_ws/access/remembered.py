@@ -43,8 +43,7 @@ class Remembered:
     def find(self, credentials: Credentials, directory: Directory) -> User | None:
         """The user, where just these credentials were found right lately; quick."""
         user = directory.get(credentials.name)
-        if user is None:
-            return None
+        # The mark is computed for unknown names too, so that these take no less time.
         until = self._until.get(self._mark(credentials, user))
         return user if until is not None and self._clock() < until else None
 
@@ -57,8 +56,9 @@ class Remembered:
             if len(self._until) > self._most:
                 self._until.popitem(last=False)
 
-    def _mark(self, credentials: Credentials, user: User) -> bytes:
+    def _mark(self, credentials: Credentials, user: User | None) -> bytes:
         name = credentials.name.encode("utf-8", "surrogatepass")
         secret = credentials.password.encode("utf-8", "surrogatepass")
-        parts = len(name).to_bytes(4, "big") + name + user.password.digest + secret
+        stored = user.password.digest if user is not None else bytes(32)
+        parts = len(name).to_bytes(4, "big") + name + stored + secret
         return hmac.new(self._key, parts, hashlib.sha256).digest()

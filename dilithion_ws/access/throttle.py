@@ -52,32 +52,71 @@ class Throttle:
             0 where there was enough, else the seconds until there will be; nothing was taken then. A cost beyond the
             whole capacity is let through when the bucket is full, and leaves a debt.
         """
-        now = self._clock()
         with self._counting:
-            bucket = self._buckets.get(key)
-            if bucket is None:
-                bucket = self._buckets[key] = [rate.capacity, now]
-                if len(self._buckets) > self._most:
-                    self._buckets.popitem(last=False)
-            else:
-                self._buckets.move_to_end(key)
-            level = min(rate.capacity, bucket[0] + (now - bucket[1]) * rate.refill)
+            bucket = self._filled(key, rate)
             wanted = min(cost, rate.capacity)
-            if level >= wanted:
-                bucket[:] = [level - cost, now]
-                return 0.0
-            bucket[:] = [level, now]
-            return (wanted - level) / rate.refill
+            if bucket[0] < wanted:
+                return (wanted - bucket[0]) / rate.refill
+            bucket[0] -= cost
+            return 0.0
+
+    def charge(self, key: Hashable, rate: Rate, cost: float) -> float:
+        """Takes from a client's bucket what has come already, and so can't be refused.
+
+        Returns:
+            What is in the bucket now; negative for a debt, which is at most the capacity.
+        """
+        with self._counting:
+            bucket = self._filled(key, rate)
+            bucket[0] = max(-rate.capacity, bucket[0] - cost)
+            return bucket[0]
+
+    def _filled(self, key: Hashable, rate: Rate) -> list[float]:
+        """The bucket as it is now; requires holding the lock."""
+        assert self._counting.locked()
+        now = self._clock()
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = [rate.capacity, now]
+            if len(self._buckets) > self._most:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+            bucket[0] = min(rate.capacity, bucket[0] + (now - bucket[1]) * rate.refill)
+            bucket[1] = now
+        return bucket
+
+
+class _Record:
+    """What is known of one address.
+
+    Attributes:
+        failures: failed logins since the last lock-out, by a hash of the user name; fewer than a lock-out takes.
+        locked_until: the end of the last lock-out, 0 where there was none.
+        lockouts: how many there were.
+        failed_at: when a login failed last.
+    """
+
+    __slots__ = ("failed_at", "failures", "locked_until", "lockouts")
+
+    def __init__(self) -> None:
+        self.failures: dict[int, int] = {}
+        self.locked_until = 0.0
+        self.lockouts = 0
+        self.failed_at = 0.0
 
 
 class Lockout:
     """Refuses an address after failed logins: for a while, then twice as long, up to a bound. Thread-safe.
 
+    A good login forgives what failed under its own name only: else whoever has one password could guess another's, with
+    a good login of his own between the guesses.
+
     Args:
         clock: seconds that never go backwards.
         failures: logins that may fail before the first lock-out.
         first, longest: seconds that it lasts, at first and at most.
-        most: addresses kept.
+        most: addresses kept, of failed logins and of good ones each.
     """
 
     def __init__(self, clock: Clock, failures: int, first: float, longest: float, most: int) -> None:
@@ -86,8 +125,9 @@ class Lockout:
         self._first = first
         self._longest = longest
         self._most = most
-        self._counting = threading.Lock()  # guards `_records`
-        self._records: OrderedDict[str, list[float]] = OrderedDict()  # by address: failures, locked until, lock-outs
+        self._counting = threading.Lock()  # guards `_records` and `_good`
+        self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._good: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -95,33 +135,49 @@ class Lockout:
     def locked_for(self, address: str) -> float:
         """Seconds for which an address is still locked out, 0 where it is not."""
         record = self._records.get(address)
-        return max(0.0, record[1] - self._clock()) if record is not None else 0.0
+        return max(0.0, record.locked_until - self._clock()) if record is not None else 0.0
 
-    def failed(self, address: str) -> float:
+    def standing(self, address: str) -> int:
+        """How an address has done so far: 2 for a good login, 0 for failed ones only, 1 where nothing is known."""
+        return 2 if address in self._good else 0 if address in self._records else 1
+
+    def failed(self, address: str, name: str) -> float:
         """Notes a failed login; returns the seconds of the lock-out that it led to, 0 for none."""
         now = self._clock()
         with self._counting:
-            record = self._records.setdefault(address, [0, 0.0, 0])
+            record = self._records.setdefault(address, _Record())
             self._records.move_to_end(address)
-            if record[1] and now > record[1] + self._longest:
-                record[:] = [0, 0.0, 0]  # long enough ago to be forgotten
-            record[0] += 1
+            if record.failed_at and now > max(record.failed_at, record.locked_until) + self._longest:
+                record = self._records[address] = _Record()  # long enough ago to be forgotten
+            record.failed_at = now
+            mark = hash(name)
+            record.failures[mark] = record.failures.get(mark, 0) + 1
             seconds = 0.0
-            if record[0] >= self._failures:
-                seconds = min(self._longest, self._first * 2 ** min(record[2], 60))
-                record[:] = [0, now + seconds, record[2] + 1]
+            if sum(record.failures.values()) >= self._failures:
+                seconds = min(self._longest, self._first * 2 ** min(record.lockouts, 60))
+                record.failures.clear()
+                record.locked_until = now + seconds
+                record.lockouts += 1
             if len(self._records) > self._most:
                 self._forget_one(now)
             return seconds
 
-    def succeeded(self, address: str) -> None:
-        """Notes a good login: what failed before it is forgotten."""
+    def succeeded(self, address: str, name: str) -> None:
+        """Notes a good login: what failed under this name before it is forgotten."""
         with self._counting:
-            self._records.pop(address, None)
+            self._good[address] = None
+            self._good.move_to_end(address)
+            if len(self._good) > self._most:
+                self._good.popitem(last=False)
+            record = self._records.get(address)
+            if record is not None:
+                record.failures.pop(hash(name), None)
+                if not record.failures and not record.lockouts:
+                    del self._records[address]
 
     def _forget_one(self, now: float) -> None:
         """Forgets the oldest record that is not locked; of the first few, lest a full table make this slow."""
         for at, (address, record) in enumerate(self._records.items()):
-            if record[1] <= now or at == 15:
+            if record.locked_until <= now or at == 15:
                 del self._records[address]
                 return

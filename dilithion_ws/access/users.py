@@ -24,6 +24,7 @@ from .permissions import ALL_RIGHTS, ROLES, Permission, parse_rights
 
 __all__ = ["Directory", "User", "UsersFile", "check_name", "parse_users", "render_users"]
 
+_NAMEABLE = sum(Permission)
 _NAME = re.compile(r"[^\x00-\x1f\x7f:]{1,64}")
 _MOST_USERS = 10_000
 
@@ -125,7 +126,7 @@ def render_users(file: UsersFile) -> str:
             entry["scheme"] = user.password.scheme
         users[name] = entry
     roles: dict[str, Any] = {
-        name: [item.name for item in Permission if rights & item] if rights != ALL_RIGHTS else rights
+        name: rights if rights & ~_NAMEABLE else [item.name for item in Permission if rights & item]
         for name, rights in file.roles.items()
     }
     return json.dumps({"version": 1, "users": users, "roles": roles}, indent=2, ensure_ascii=False) + "\n"
@@ -133,8 +134,8 @@ def render_users(file: UsersFile) -> str:
 
 def check_name(name: str, source: str) -> None:
     """Raises ConfigError for a name that can't be a user's."""
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"{source}: user name {name[:64]!r}: 1 to 64 characters, no colon, no control characters")
+    if not _NAME.fullmatch(name) or not name.isprintable():
+        raise ConfigError(f"{source}: user name {name[:64]!r}: 1 to 64 characters, no colon, printable")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ..addresses import is_loopback
+from ..addresses import is_loopback, network_of
 from ..config import Limits, limit_reached
 
 __all__ = ["Admission"]
@@ -33,6 +33,7 @@ class Admission:
     def admit(self, host: str) -> str | None:
         """Counts one more connection of this address; returns why it can't be, None where it is counted."""
         exempt = is_loopback(host)
+        host = network_of(host)
         with self._counting:
             if self._total >= self._limits.connections:
                 return limit_reached(self._limits, "connections")
@@ -47,6 +48,7 @@ class Admission:
 
     def release(self, host: str) -> None:
         """Counts one connection of this address less."""
+        host = network_of(host)
         with self._counting:
             self._total -= 1
             left = self._by_address[host] - 1

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
         def settle(self, pending: Pending, sent: Sent) -> None: ...
 
+        def pass_on(self, pending: Pending, call: Call) -> None: ...
+
 
 __all__ = ["Pending", "to_frame"]
 
@@ -66,11 +68,25 @@ class Pending:
             answer = self._call.refuse("internal error")
         self.finish(answer)
 
-    def finish(self, answer: Answer | None) -> None:
+    def finish(self, answer: Answer | Call | None) -> None:
         """Sends the answer, from the worker; an answer too late is dropped, for the client was told of the time-out."""
+        if answer is not None and not isinstance(answer, (bytes, tuple)):
+            call = answer
+            self._owner.post(lambda: self._owner.pass_on(self, call))
+            return
         sent = self._tell(answer)
         if sent is not None:
             self._owner.post(lambda: self._owner.settle(self, sent))
+
+    def refusal(self, reason: str) -> Answer | None:
+        """The answer where no worker can run it."""
+        return self._call.refuse(reason)
+
+    def give_up(self) -> bool:
+        """Ends without an answer, since another call takes its place; False where the client has had one."""
+        with self.connection.lock:
+            answered, self.answered = self.answered, True
+            return not answered
 
     @property
     def serial(self) -> bool:

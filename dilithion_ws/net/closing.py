@@ -123,12 +123,15 @@ class Closing:
         with connection.lock:
             connection.become(State.CLOSED)
             connection.outbox = None
+            stepping = connection.stepping
         connection.backlog = connection.upgrade = connection.stream = None
         try:
-            connection.sock.shutdown(socket.SHUT_RDWR)
+            # The plain socket's shutdown: that of a TLS socket would take OpenSSL's object from a worker that uses it.
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
         except OSError:
             pass  # the peer was faster
-        connection.sock.close()
+        if not stepping:
+            connection.sock.close()
         if connection.session is not None:
             self._hub.service.closed(connection.session, *(connection.end or (code, reason)))
 

@@ -92,6 +92,7 @@ class Connection:
         opened_at, heard_at: when the connection was accepted, and when bytes last came.
         ping_at: when a ping was sent that nothing has answered yet, else 0.
         secure: whether the socket speaks TLS.
+        stepping: whether a worker is in a step of the TLS handshake, so that it closes the socket. Guarded by `lock`.
         wants: what the TLS handshake waits for, READ or WRITE.
         deadline: when the present state must have ended; while OPEN, when the client must have authenticated.
         timer_at: the moment for which the leader has a timer; one at an earlier moment is the only other that counts.
@@ -119,6 +120,7 @@ class Connection:
         "session",
         "sock",
         "state",
+        "stepping",
         "stream",
         "timer_at",
         "upgrade",
@@ -140,6 +142,7 @@ class Connection:
         self.in_flight = 0
         self.serial = False
         self.secure = False
+        self.stepping = False
         self.wants = READ
         self.backlog: list[Event] | None = None
         self.opened_at = now
@@ -152,6 +155,11 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} {self.state.value} {self.address[0]}:{self.address[1]}>"
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has come to its end."""
+        return self.state is State.CLOSED
 
     def become(self, state: State) -> None:
         """Changes the state; requires holding `lock`, for invariant 1."""
@@ -235,6 +243,10 @@ class Connection:
                     piece = self.sock.recv(min(size, _TLS_RECORD))
                 except (BlockingIOError, *WANTS):
                     break
+                except OSError:
+                    if not pieces:
+                        raise
+                    break  # what came before counts; the next read meets the fault again
                 if not piece:
                     return b"".join(pieces)
                 pieces.append(piece)
@@ -242,6 +254,19 @@ class Connection:
         if not pieces:
             raise BlockingIOError
         return b"".join(pieces)
+
+    @property
+    def peer_has_gone(self) -> bool:
+        """Whether the peer's end of the stream is all that is there to read; from any thread."""
+        with self.lock:  # so that the socket is not closed meanwhile
+            if self.state is State.CLOSED:
+                return True
+            try:
+                return not socket.socket.recv(self.sock, 1, socket.MSG_PEEK)
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError:
+                return True
 
     @property
     def has_more(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from ..config import limit_reached
 from ..errors import CloseCode
@@ -38,7 +39,8 @@ class Conversation:
         securing: how TLS begins.
         lead: runs calls in the leading thread.
         submit: gives a call to the pool; False where its queue is full.
-        submit_login: the same for the check of a password at the upgrade.
+        submit_login: the same for the check of a password at the upgrade; also takes whose it is, and what to do where
+            another takes its place.
         has_spare: whether a worker is free to take the lead, should a call keep the leader.
         make_pending: makes the pool's view of a call.
         post: has the leader run something later.
@@ -54,7 +56,7 @@ class Conversation:
         securing: Securing,
         lead: Lead,
         submit: Callable[[Pending], bool],
-        submit_login: Callable[[Job], bool],
+        submit_login: Callable[[Connection, Any, Job, Job], bool],
         has_spare: Callable[[], bool],
         make_pending: Callable[[Connection, Call], Pending],
         post: Callable[[Job], None],
@@ -132,6 +134,7 @@ class Conversation:
         if state is State.OPEN:
             stream = connection.stream
             assert stream is not None
+            self._hub.service.heard(connection.session, len(data))
             events = stream.receive(data)
             if events:
                 self._serve(connection, events)
@@ -139,13 +142,8 @@ class Conversation:
             self._shake_hands(connection, data)
         elif state is State.CLOSING:
             self._await_close(connection, data)
-        if connection.secure:
-            self._read_on(connection)
-
-    def _read_on(self, connection: Connection) -> None:
-        """Has bytes read that OpenSSL holds already, after other connections have had their turn."""
-        if connection.interest & READ and connection.has_more:
-            self._post(lambda: self.ready(connection, READ) if connection.interest & READ else None)
+        if connection.secure and connection.interest & READ:
+            self._hub.unread.append(connection)  # to be read on after other connections have had their turn
 
     def _shake_hands(self, connection: Connection, data: bytes) -> None:
         limits = self._hub.limits
@@ -166,9 +164,13 @@ class Conversation:
     def _verify(self, connection: Connection, request: UpgradeRequest, verification: Verification) -> None:
         """Has the pool decide; the connection is not read meanwhile, and its deadline goes on."""
 
+        reason = f"too many logins wait; {limit_reached(self._hub.limits, 'login_queue')}"
+        busy = HttpRefusal(503, reason, ((b"Retry-After", b"1"),))
+
         def decide() -> None:
             try:
-                decision = verification.run()
+                # No password is computed for nobody: who has gone would keep those who wait.
+                decision = busy if connection.peer_has_gone else verification.run()
             except Exception:  # a fault of ours; the client must have an answer
                 logger.exception("verifying %r failed", connection)
                 decision = HttpRefusal(503, "internal error")
@@ -176,9 +178,12 @@ class Conversation:
 
         connection.serial = True
         self._hub.arm(connection)
-        if not self._submit_login(decide):
-            reason = f"too many logins wait; {limit_reached(self._hub.limits, 'login_queue')}"
-            self._closing.refuse(connection, HttpRefusal(503, reason, ((b"Retry-After", b"1"),)))
+
+        def displaced() -> None:
+            self._post(lambda: self._decided(connection, request, busy))
+
+        if not self._submit_login(connection, verification.session, decide, displaced):
+            self._closing.refuse(connection, busy)
 
     def _decided(self, connection: Connection, request: UpgradeRequest, decision: HttpRefusal | Welcome) -> None:
         """Opens the connection, or refuses it; nothing where its time was over before."""
@@ -234,6 +239,8 @@ class Conversation:
                     continue
                 data = to_frame(answer)
             elif kind == PING:
+                if not hub.service.may_ping(connection.session):
+                    continue
                 data = frame(PONG, payload)
             elif kind == PONG:
                 continue
@@ -262,7 +269,10 @@ class Conversation:
         else:
             inline = _UNKNOWN_PACE if self._has_spare() else _SEEN_FAST_PACE
         if call.pace <= inline:
-            return self._lead.run(call, work)
+            answer = self._lead.run(call, work)
+            if answer is None or isinstance(answer, (bytes, tuple)):
+                return answer
+            return self._run(connection, answer, work)
         pending = self._make_pending(connection, call)
         if not self._submit(pending):
             name = "login_queue" if call.is_login else "queue"
@@ -273,7 +283,8 @@ class Conversation:
     def went_to_pool(self, pending: Pending) -> None:
         """Counts a call that the pool has now, and gives it its deadline."""
         pending.connection.in_flight += 1
-        pending.connection.serial = pending.serial
+        if pending.serial:
+            pending.connection.serial = True
         self._hub.calls[pending] = self._hub.now + self._hub.limits.call_timeout
 
     def taken_over(self, work: Work, pending: Pending) -> None:
@@ -315,18 +326,32 @@ class Conversation:
                 except Exception:
                     self._failed(connection)
         self._hub.arm(connection)
-        if connection.secure:
-            self._read_on(connection)
+
+    def passed_on(self, pending: Pending, call: Call) -> None:
+        """A call of the pool has ended in another call, which now gets the treatment of a fresh one."""
+        connection = pending.connection
+        self._ended(pending)
+        if connection.state in (State.OPEN, State.FINISHING):
+            answer = self._run(connection, call, Work(connection, [], 0, []))
+            if answer is not None:
+                self.after_send(connection, connection.send(to_frame(answer), self._hub.clock))
+            self._go_on(connection)
 
     def answered(self, pending: Pending, sent: Sent) -> None:
         """A call of the pool has been answered, or there is nobody left to answer."""
-        connection = pending.connection
+        self._ended(pending)
+        if pending.connection.state is not State.CLOSED:
+            self.after_send(pending.connection, sent)
+            self._go_on(pending.connection)
+
+    def _ended(self, pending: Pending) -> None:
         del self._hub.calls[pending]
-        connection.in_flight -= 1
-        connection.serial = False
-        if connection.state is State.CLOSED:
-            return
-        self.after_send(connection, sent)
+        pending.connection.in_flight -= 1
+        if pending.serial:
+            pending.connection.serial = False
+
+    def _go_on(self, connection: Connection) -> None:
+        """After the end of a call: closes where that was waited for, else goes on with what came meanwhile."""
         if connection.in_flight == 0:
             if connection.state is State.FINISHING:
                 self._closing.finish(connection)

@@ -27,6 +27,7 @@ class Hub:
         now: the clock as of the leader's last look.
         timers: when to look at a connection.
         calls: calls in the pool, by their deadline: all have the same time, so the oldest is the first.
+        unread: connections of which OpenSSL may hold bytes that the poller is silent about.
         by_fd: connections by their descriptor; compare identities, for a number is used again after a close.
     """
 
@@ -40,6 +41,7 @@ class Hub:
         self.calls: OrderedDict[Pending, float] = OrderedDict()
         self.by_fd: dict[int, Connection] = {}
         self._by_id: dict[int, Connection] = {}
+        self.unread: list[Connection] = []
         self.stopping = False
         self.now = clock()
 
@@ -82,7 +84,10 @@ class Hub:
                 interest |= READ
         if interest != connection.interest:
             self.poller.set_interest(connection.fd, connection.interest, interest)
+            again = interest & ~connection.interest & READ
             connection.interest = interest
+            if again and connection.secure:
+                self.unread.append(connection)
 
     def must_wait(self, connection: Connection) -> bool:
         """Whether what a client sends has to wait: too much of it is in flight, unsent or not looked at."""

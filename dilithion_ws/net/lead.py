@@ -63,7 +63,7 @@ class Lead:
         self.work: Work | None = None
         self.watched = False
 
-    def run(self, call: Call, work: Work) -> Answer | None:
+    def run(self, call: Call, work: Work) -> Answer | Call | None:
         """Runs a call in the leading thread.
 
         Raises:

@@ -10,7 +10,9 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
+from ..addresses import network_of
 from ..clock import Clock
 from ..config import Limits, limit_reached
 from .admission import Admission
@@ -20,6 +22,7 @@ from .connection import Connection, Sent
 from .conversation import Conversation
 from .hub import Hub
 from .lead import Lead, LeadLostError
+from .line import Waiting
 from .poller import READ, Waker
 from .pool import Job, Pool
 from .securing import Securing
@@ -68,7 +71,7 @@ class Loop:
         self.hub.poller.set_interest(self._waker.fd, 0, READ)
         self.closing = Closing(self.hub)
         self.current = Lead(self._make_pending, on_call)
-        self.securing = Securing(self.hub, self.closing, tls, self._submit_handshake, self.post, self._read)
+        self.securing = Securing(self.hub, self.closing, tls, self._submit_handshake, self.post)
         self.conversation = Conversation(
             self.hub,
             self.closing,
@@ -96,6 +99,11 @@ class Loop:
     def settle(self, pending: Pending, sent: Sent) -> None:
         """A call of the pool has been answered. Leader only: others post it."""
         self.conversation.answered(pending, sent)
+
+    def pass_on(self, pending: Pending, call: Call) -> None:
+        """A call of the pool has ended in another call. Leader only: others post it."""
+        if pending.give_up():
+            self.conversation.passed_on(pending, call)
 
     # The leader
 
@@ -125,7 +133,8 @@ class Loop:
         if self._ended:
             return
         self._polling = True
-        timeout = 0.0 if commands else hub.timeout()  # a command may have come before `_polling` was set
+        # A command may have come before `_polling` was set.
+        timeout = 0.0 if commands or hub.unread else hub.timeout()
         if timeout is None or timeout > patience:
             timeout = None if patience == math.inf else patience
         try:
@@ -141,6 +150,11 @@ class Loop:
                 ready(connection, mask)
             elif fd == self._waker.fd:
                 self._waker.drain()
+        if hub.unread:
+            waiting, hub.unread = hub.unread, []
+            for connection in waiting:
+                if connection.interest & READ and connection.has_more:
+                    ready(connection, READ)
         for at, due in hub.timers.due(hub.now):
             self.conversation.on_timer(due, at)
         while hub.calls:
@@ -195,13 +209,17 @@ class Loop:
         self._waker.close()
 
     def _submit(self, pending: Pending) -> bool:
-        return self._pool.submit(pending.run, self._pool.logins if pending.is_login else self._pool.calls)
+        if not pending.is_login:
+            return self._pool.submit(pending.run, self._pool.calls)
+        connection = pending.connection
+        return self._submit_login(connection, connection.session, pending.run, lambda: self._displaced(pending))
 
-    def _submit_login(self, job: Job) -> bool:
-        return self._pool.submit(job, self._pool.logins)
+    def _submit_login(self, connection: Connection, session: Any, job: Job, displaced: Job) -> bool:
+        rank = self.hub.service.standing(session)
+        return self._pool.submit(Waiting(job, rank, network_of(connection.address[0]), displaced), self._pool.logins)
 
-    def _read(self, connection: Connection) -> None:
-        self.conversation.ready(connection, READ)
+    def _displaced(self, pending: Pending) -> None:
+        pending.finish(pending.refusal(f"the queue is full; {limit_reached(self.limits, 'login_queue')}"))
 
     def _submit_handshake(self, job: Job) -> bool:
         return self._pool.submit(job, self._pool.handshakes)

@@ -14,11 +14,11 @@ from __future__ import annotations
 import concurrent.futures.thread as executor_module
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ..clock import Deadline
+from .line import Line, Waiting
 
 __all__ = ["Job", "Lane", "Pool"]
 
@@ -32,16 +32,15 @@ class Lane:
 
     Args:
         most: jobs of this kind that may run at a time.
-        queue: jobs that may wait.
+        line: where the others wait.
     """
 
-    __slots__ = ("most", "queue", "running", "waiting")
+    __slots__ = ("most", "running", "waiting")
 
-    def __init__(self, most: int, queue: int) -> None:
+    def __init__(self, most: int, line: Line) -> None:
         self.most = most
-        self.queue = queue
         self.running = 0
-        self.waiting: deque[Job] = deque()
+        self.waiting = line
 
 
 class Pool:
@@ -51,6 +50,7 @@ class Pool:
         workers: threads, at least 3.
         queue: slow calls that may wait.
         login_workers, login_queue: the same for logins: how many run at a time, how many wait.
+        login_share: logins of one address that may wait.
         handshakes: TLS handshakes of which a step may wait.
         on_free: called, from a worker, when a worker has become free.
     """
@@ -62,12 +62,13 @@ class Pool:
         on_free: Callable[[], None],
         login_workers: int = 1,
         login_queue: int = 0,
+        login_share: int = 1,
         handshakes: int = 0,
     ) -> None:
         self._accounts = threading.Lock()  # guards `free` and the lanes
-        self.calls = Lane(workers, queue)
-        self.logins = Lane(min(login_workers, workers - 2), login_queue)
-        self.handshakes = Lane(max(1, workers // 4), handshakes)
+        self.calls = Lane(workers, Line(queue))
+        self.logins = Lane(min(login_workers, workers - 2), Line(login_queue, login_share))
+        self.handshakes = Lane(max(1, workers // 4), Line(handshakes))
         self._lanes = (self.handshakes, self.logins, self.calls)  # the first go first
         self._on_free = on_free
         self._workers = workers
@@ -120,25 +121,28 @@ class Pool:
         self._executor.submit(self._work, job, None)
         return True
 
-    def submit(self, job: Job, lane: Lane) -> bool:
-        """Runs a job, or lets it wait for its turn; False where the lane's queue is full."""
+    def submit(self, job: Job | Waiting, lane: Lane) -> bool:
+        """Runs a job, or lets it wait for its turn; False where the lane's queue has no place for it."""
+        waiting = job if isinstance(job, Waiting) else Waiting(job)
         with self._accounts:
-            if self.free < 2 or lane.running >= lane.most:
-                if len(lane.waiting) >= lane.queue:
-                    return False
-                lane.waiting.append(job)
-                return True
-            self.free -= 1
-            lane.running += 1
-        self._executor.submit(self._work, job, lane)
-        return True
+            must_wait = self.free < 2 or lane.running >= lane.most
+            if must_wait:
+                out = lane.waiting.put(waiting)
+            else:
+                self.free -= 1
+                lane.running += 1
+        if not must_wait:
+            self._executor.submit(self._work, waiting.job, lane)
+            return True
+        if out is not None and out is not waiting:
+            out.displaced()
+        return out is not waiting
 
     def forget(self, job: Job) -> None:
         """Takes a job out of the queue, if it is still there."""
         with self._accounts:
             for lane in self._lanes:
-                if job in lane.waiting:
-                    lane.waiting.remove(job)
+                lane.waiting.remove(job)
 
     def _work(self, job: Job | None, lane: Lane | None) -> None:
         """Runs a job and then those that wait, as long as a spare worker remains."""
@@ -163,7 +167,7 @@ class Pool:
         if self.free:
             for lane in self._lanes:
                 if lane.waiting and lane.running < lane.most:
-                    return lane.waiting.popleft(), lane
+                    return lane.waiting.pop(), lane
         return None, None
 
     def shutdown(self, deadline: Deadline) -> int:

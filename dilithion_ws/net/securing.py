@@ -31,7 +31,6 @@ class Securing:
         tls: the server's side; None where connections are plain.
         submit: gives a step of a handshake to the pool.
         post: has the leader run something later.
-        read: reads a connection that is secure now.
     """
 
     def __init__(
@@ -41,14 +40,12 @@ class Securing:
         tls: Tls | None,
         submit: Callable[[Job], bool],
         post: Callable[[Job], None],
-        read: Callable[[Connection], None],
     ) -> None:
         self._hub = hub
         self._closing = closing
         self._tls = tls
         self._submit = submit
         self._post = post
-        self._read = read
 
     def begin(self, connection: Connection) -> None:
         """Makes a new connection wait for TLS, where the server speaks it."""
@@ -59,12 +56,11 @@ class Securing:
         """The socket is ready for the next step of the handshake, or for the first."""
         if not connection.secure and not self._wrap(connection):
             return
-        sock = connection.sock
-        assert isinstance(sock, ssl.SSLSocket)
 
         def work() -> None:
-            outcome = _shake_hands(sock)
-            self._post(lambda: self._stepped(connection, outcome))
+            outcome = _take_step(connection)
+            if outcome is not None:
+                self._post(lambda: self._stepped(connection, outcome))
 
         connection.serial = True
         self._hub.arm(connection)
@@ -115,16 +111,31 @@ class Securing:
         elif outcome == _DONE:
             with connection.lock:
                 connection.become(State.HANDSHAKE)
-            self._hub.arm(connection)
-            self._post(lambda: self._first_bytes(connection))
+            self._hub.arm(connection)  # the request may have come together with the end of the handshake
         else:
             connection.wants = outcome
             self._hub.arm(connection)
 
-    def _first_bytes(self, connection: Connection) -> None:
-        """The request may have come together with the end of the handshake."""
-        if connection.state is State.HANDSHAKE and connection.interest & READ:
-            self._read(connection)
+
+def _take_step(connection: Connection) -> int | str | None:
+    """One step, in the pool; None where the leader has dropped the connection, before it or meanwhile.
+
+    While a worker is in OpenSSL, `drop` leaves the socket open, and closing it is the worker's part: its number could
+    otherwise be another connection's already.
+    """
+    sock = connection.sock
+    assert isinstance(sock, ssl.SSLSocket)
+    with connection.lock:
+        if connection.is_closed:
+            return None
+        connection.stepping = True
+    outcome = _shake_hands(sock)
+    with connection.lock:
+        connection.stepping = False
+        dropped = connection.is_closed
+    if dropped:
+        sock.close()
+    return None if dropped else outcome
 
 
 def _shake_hands(sock: ssl.SSLSocket) -> int | str:

@@ -13,7 +13,7 @@ Answer = bytes | tuple[int, bytes]
 
 
 class Call(Protocol):
-    """Work for a handler. No method raises.
+    """Work for a handler. No method raises. `run` may end in another call, which is then treated like a fresh one.
 
     Attributes:
         pace: how long it may take, 0 (said to be fast) to 3 (slow: to be run in the pool).
@@ -29,7 +29,7 @@ class Call(Protocol):
     @property
     def is_login(self) -> bool: ...
 
-    def run(self) -> Answer | None:
+    def run(self) -> Answer | Call | None:
         """Does the work; may take for ever."""
 
     def refuse(self, reason: str) -> Answer | None:
@@ -57,7 +57,13 @@ class Welcome(NamedTuple):
 
 
 class Verification(Protocol):
-    """A decision that takes a while, such as one about a password: to be run in the pool."""
+    """A decision that takes a while, such as one about a password: to be run in the pool.
+
+    Attributes:
+        session: whom it is about.
+    """
+
+    session: Any
 
     def run(self) -> HttpRefusal | Welcome:
         """Decides. Does not raise."""
@@ -77,8 +83,17 @@ class Service(Protocol):
     def opened(self, session: Any) -> None:
         """Told that a connection is open: it can be sent to."""
 
+    def heard(self, session: Any, size: int) -> None:
+        """Told of bytes that came from an open connection, before what is in them."""
+
     def receive(self, session: Any, opcode: int, payload: bytes) -> Answer | Call | None:
         """What to do with a message."""
+
+    def may_ping(self, session: Any) -> bool:
+        """Whether a ping is answered."""
+
+    def standing(self, session: Any) -> int:
+        """Whose logins go first: the higher ones."""
 
     def closed(self, session: Any, code: int, reason: str) -> None:
         """Told of the end of a connection that was opened."""

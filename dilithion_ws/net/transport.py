@@ -69,6 +69,7 @@ class Transport:
                 lambda: self.loop.worker_free(),
                 limits.login_workers,
                 limits.login_queue,
+                limits.login_queue_per_address,
                 limits.connections,
             )
             self.admission = Admission(limits, _files_available())
@@ -85,6 +86,10 @@ class Transport:
             self.pool.start()
             self._acceptor.start()
             self.supervisor.start()
+
+    def abandon(self) -> None:
+        """Gives back what the constructor took, where `start` is not to be called after all."""
+        self._parts.close()
 
     @contextlib.contextmanager
     def _undoing(self) -> Iterator[None]:

@@ -33,6 +33,9 @@ class Guard(Protocol):
     def refusal(self, session: Session, name: str, method: Method | None) -> RpcError | None:
         """Why a client may not call a method (None where the table has none of this name); None where it may."""
 
+    def malformed(self, session: Session) -> RpcError | None:
+        """Asked about what is no request, so that it is counted too; see `refusal`."""
+
 
 class Dispatcher:
     """Answers JSON-RPC messages from a table of methods.
@@ -81,25 +84,33 @@ class Dispatcher:
         try:
             elements = messages.parse_batch(message, self.limits)
         except RpcError as error:
-            return messages.error_answer(messages.NULL_ID, error)
-        found = [self._find(element, session, refusal) for element in elements]
+            return messages.error_answer(messages.NULL_ID, self._count(session, refusal) or error)
+        found = [self._find(element, session, refusal, in_batch=len(elements) > 1) for element in elements]
         return BatchCall(self, [item for item in found if item is not None], session)
 
     def _find(
-        self, message: bytes, session: Session, refusal: RpcError | None
+        self, message: bytes, session: Session, refusal: RpcError | None, *, in_batch: bool = False
     ) -> bytes | tuple[Request, Method | None] | None:
         """The request in a message and its method; the answer to what is none, or not allowed; None for no answer."""
         try:
             request = messages.parse_request(message, self.limits)
         except RpcError as error:
             is_json = error.code != JsonRpcCode.PARSE_ERROR
-            return messages.error_answer(messages.identify(message) if is_json else messages.NULL_ID, error)
+            id = messages.identify(message) if is_json else messages.NULL_ID
+            return messages.error_answer(id, self._count(session, refusal) or error)
         method = self._own.get(request.method) or self.table.get(request.method)
         if refusal is None and self._guard is not None:
             refusal = self._guard.refusal(session, request.method, method)
+        if refusal is None and in_batch and method is not None and method.is_login:
+            # It would keep the few workers that check passwords, for as long as the calls behind it take.
+            refusal = messages.invalid_request(f"{method.name} can't be part of a batch: send it by itself")
         if refusal is not None:
             return None if request.is_notification else messages.error_answer(bytes(request.id), refusal)
         return request, method
+
+    def _count(self, session: Session, refusal: RpcError | None) -> RpcError | None:
+        """Has the guard count what is no request; returns why it may not even be told what is wrong with it."""
+        return refusal if refusal is not None or self._guard is None else self._guard.malformed(session)
 
     def execute(self, request: Request, method: Method | None, session: Session, arrived: float) -> bytes | None:
         """Runs one request to its end; returns the answer, None for a notification. Never raises."""
@@ -153,9 +164,6 @@ class SingleCall:
 
     __slots__ = ("_arrived", "_dispatcher", "_method", "_request", "_session", "pace")
 
-    serial = False
-    """Whether calls of one client must end in the order in which they came."""
-
     def __init__(self, dispatcher: Dispatcher, request: Request, method: Method | None, session: Session) -> None:
         self._dispatcher = dispatcher
         self._request = request
@@ -168,6 +176,11 @@ class SingleCall:
     def is_login(self) -> bool:
         """Whether the call checks a password."""
         return self._method is not None and self._method.is_login
+
+    @property
+    def serial(self) -> bool:
+        """Whether the client's next message must wait for the end of this one: what follows a login counts on it."""
+        return self.is_login
 
     def run(self) -> bytes | None:
         """Runs the handler; returns the answer, None where none is wanted. Never raises."""
@@ -195,8 +208,6 @@ class BatchCall:
 
     __slots__ = ("_answers", "_arrived", "_dispatcher", "_expired", "_items", "_running", "_session", "_size", "pace")
 
-    serial = False
-
     def __init__(
         self, dispatcher: Dispatcher, items: list[bytes | tuple[Request, Method | None]], session: Session
     ) -> None:
@@ -215,8 +226,15 @@ class BatchCall:
 
     @property
     def is_login(self) -> bool:
-        """Whether one of the calls checks a password."""
-        return any(isinstance(item, tuple) and item[1] is not None and item[1].is_login for item in self._items)
+        """Whether the one call checks a password; among others such a call is refused."""
+        return len(self._items) == 1 and any(
+            isinstance(item, tuple) and item[1] is not None and item[1].is_login for item in self._items
+        )
+
+    @property
+    def serial(self) -> bool:
+        """See `SingleCall`."""
+        return self.is_login
 
     def run(self) -> bytes | None:
         """Runs the requests in order; returns the array of answers, None where none is wanted. Never raises."""

@@ -56,7 +56,7 @@ def test_ten_thousand_clients_take_bounded_memory() -> None:
     throttle, lockout = Throttle(Clock(), 1000), Lockout(Clock(), 5, 60, 900, 1000)
     for number in range(10_000):
         throttle.take(number, Rate(1, 1))
-        lockout.failed(f"127.0.{number >> 8}.{number & 255}")
+        lockout.failed(f"127.0.{number >> 8}.{number & 255}", "bob")
     assert len(throttle) == 1000
     assert len(lockout) == 1000
 
@@ -64,35 +64,68 @@ def test_ten_thousand_clients_take_bounded_memory() -> None:
 def test_five_failures_lock_an_address_and_each_lock_lasts_twice_as_long() -> None:
     clock = Clock()
     lockout = Lockout(clock, 5, 60, 900, 100)
-    assert [lockout.failed("a") for _ in range(5)] == [0, 0, 0, 0, 60]
+    assert [lockout.failed("a", "bob") for _ in range(5)] == [0, 0, 0, 0, 60]
     assert lockout.locked_for("a") == 60
     assert lockout.locked_for("b") == 0
     lasts = []
     for _ in range(5):
         clock.now += lockout.locked_for("a")
-        lasts.append([lockout.failed("a") for _ in range(5)][-1])
+        lasts.append([lockout.failed("a", "bob") for _ in range(5)][-1])
     assert lasts == [120, 240, 480, 900, 900]
-    clock.now += 900
-    lockout.succeeded("a")
-    assert [lockout.failed("a") for _ in range(5)][-1] == 60
+    clock.now += 2000
+    assert [lockout.failed("a", "bob") for _ in range(5)][-1] == 60, "long enough ago to be forgotten"
+
+
+def test_a_good_login_forgives_only_what_failed_under_its_name() -> None:
+    lockout = Lockout(Clock(), 5, 60, 900, 100)
+    for _ in range(4):
+        lockout.failed("a", "bob")
+        lockout.succeeded("a", "alice")
+    assert lockout.failed("a", "bob") == 60, "alice's good logins bought bob no more guesses"
+    for _ in range(4):
+        lockout.failed("b", "bob")
+    lockout.succeeded("b", "bob")
+    assert lockout.standing("b") == 2
+    assert [lockout.failed("b", "bob") for _ in range(5)] == [0, 0, 0, 0, 60]
+    assert [lockout.standing("a"), lockout.standing("c")] == [2, 1]
+    lockout.failed("d", "bob")
+    assert lockout.standing("d") == 0
+
+
+def test_single_failures_are_forgotten_too() -> None:
+    clock = Clock()
+    lockout = Lockout(clock, 2, 60, 900, 100)
+    lockout.failed("a", "bob")
+    clock.now += 901
+    assert lockout.failed("a", "bob") == 0
+    assert lockout.failed("a", "bob") == 60
+
+
+def test_what_came_is_charged_to_a_debt_that_is_bounded() -> None:
+    clock = Clock()
+    throttle, rate = Throttle(clock, 10), Rate(10, 1)
+    assert [throttle.charge("a", rate, 8) for _ in range(3)] == [2, -6, -10]
+    assert throttle.take("a", rate, 0) == 10
+    clock.now += 10
+    assert throttle.take("a", rate, 0) == 0
 
 
 def test_old_failures_are_forgotten() -> None:
     clock = Clock()
     lockout = Lockout(clock, 2, 60, 900, 100)
-    lockout.failed("a")
-    assert lockout.failed("a") == 60
+    lockout.failed("a", "bob")
+    assert lockout.failed("a", "bob") == 60
     clock.now += 2000
-    assert lockout.failed("a") == 0
-    assert lockout.failed("a") == 60
+    assert lockout.failed("a", "bob") == 0
+    assert lockout.failed("a", "bob") == 60
 
 
 def test_a_locked_address_is_not_forgotten_for_fresh_failures() -> None:
     lockout = Lockout(Clock(), 5, 60, 900, 10)
     for _ in range(5):
-        lockout.failed("locked")
+        lockout.failed("locked", "bob")
     for number in range(1000):
-        lockout.failed(f"fresh{number}")
+        lockout.failed(f"fresh{number}", "bob")
     assert lockout.locked_for("locked") == 60
 
 

@@ -15,7 +15,7 @@ from dilithion_ws import ConfigError
 from dilithion_ws.access.credentials import BEARER_PREFIX, Credentials, from_basic, from_subprotocols
 from dilithion_ws.access.passwords import NODE_SCHEME, SCHEMES, StoredPassword, hash_password
 from dilithion_ws.access.remembered import Remembered
-from dilithion_ws.access.users import Directory, User, UsersFile, parse_users, render_users
+from dilithion_ws.access.users import Directory, User, UsersFile, check_name, parse_users, render_users
 
 from ..support import Clock
 
@@ -231,3 +231,41 @@ def test_whatever_a_client_sends_as_credentials_has_an_answer(text: str) -> None
     from_basic(text)
     from_basic("Basic " + text)
     from_subprotocols([BEARER_PREFIX + text])
+
+
+# Small things that a review found
+
+
+def test_bits_without_a_name_survive_an_edit_of_the_file() -> None:
+    text = '{"version": 1, "users": {}, "roles": {"odd": 4096, "some": ["READ_WALLET"], "all": 4294967295}}'
+    again = parse_users(render_users(parse_users(text, "x")), "x")
+    assert again.roles == {"odd": 4096, "some": 2, "all": 0xFFFFFFFF}
+
+
+def test_scrypt_parameters_that_openssl_refuses_are_refused_first() -> None:
+    with pytest.raises(ConfigError, match="out of bounds"):
+        hash_password("x", "scrypt:65536:1:1")
+
+
+def test_a_name_that_cannot_be_written_is_no_name() -> None:
+    with pytest.raises(ConfigError, match="user name"):
+        check_name("a\ud800b", "x")
+
+
+def test_remembered_does_the_same_work_for_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered = Remembered(Clock(), 10, 10)
+    user = User("bob", "admin", 1, hash_password("pw", "node"))
+    directory = Directory([user])
+    marks: list[str] = []
+    original = Remembered._mark
+
+    def mark(self: Remembered, credentials: Credentials, user: User | None) -> bytes:
+        marks.append(credentials.name)
+        return original(self, credentials, user)
+
+    monkeypatch.setattr(Remembered, "_mark", mark)
+    assert remembered.find(Credentials("bob", "pw"), directory) is None
+    assert remembered.find(Credentials("eve", "pw"), directory) is None
+    remembered.add(Credentials("bob", "pw"), user)
+    assert remembered.find(Credentials("bob", "pw"), directory) is user
+    assert marks == ["bob", "eve", "bob", "bob"]
