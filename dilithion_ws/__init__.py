@@ -21,6 +21,7 @@ from .errors import (
     ConfigError,
     ConnectionNotFoundError,
     DilithionWsError,
+    EventError,
     ForkError,
     JsonRpcCode,
     NotRunningError,
@@ -28,10 +29,14 @@ from .errors import (
     RegistrationError,
     RpcError,
     StartError,
+    UnknownTopicError,
 )
+from .events.log import Retention
+from .info import ConnectionInfo
+from .initialize import initialize_websocket
 from .rpc.context import CallContext, Session
 from .rpc.table import RpcTable
-from .server import ConnectionInfo, WebSocketServer, initialize_websocket
+from .server import WebSocketServer
 from .version import __version__
 
 __all__ = [
@@ -42,16 +47,19 @@ __all__ = [
     "ConnectionInfo",
     "ConnectionNotFoundError",
     "DilithionWsError",
+    "EventError",
     "ForkError",
     "JsonRpcCode",
     "Limits",
     "NotRunningError",
     "OutboxFullError",
     "RegistrationError",
+    "Retention",
     "RpcError",
     "RpcTable",
     "Session",
     "StartError",
+    "UnknownTopicError",
     "WebSocketServer",
     "__version__",
     "initialize_websocket",

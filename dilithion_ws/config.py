@@ -83,6 +83,15 @@ class Limits:
     rate_strikes: int = _limit(100, "calls", "refused in a row for their rate before the connection is closed")
     audit_burst: int = _limit(100, "lines", "of the audit log about one event and address at once; more are counted")
     audit_rate: float = _limit(1.0, "lines/s", "of the audit log about one event and address", minimum=0.001)
+    subscriptions: int = _limit(128, "subscriptions", "of one connection")
+    filter_values: int = _limit(100, "values", "in the filter of one subscription")
+    topics: int = _limit(1000, "topics", "that the host may make")
+    user_topics: int = _limit(10_000, "topics", "of single users; the one longest unused gives way")
+    event_size: int = _limit(1 * MIB, "bytes", "one event as JSON", minimum=64)
+    history_entries: int = _limit(1024, "events", "kept of a topic")
+    history_age: float = _limit(300.0, "s", "for which an event is kept", minimum=0.01)
+    history_size: int = _limit(16 * MIB, "bytes", "of events kept of a topic", minimum=1024)
+    pumps: int = _limit(2, "threads", "that deliver events, beside the workers", maximum=64)
     callback_backlog: int = _limit(4096, "callbacks", "connect and disconnect callbacks that wait for the host")
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "ConfigError",
     "ConnectionNotFoundError",
     "DilithionWsError",
+    "EventError",
     "ForkError",
     "JsonRpcCode",
     "NotRunningError",
@@ -21,6 +22,7 @@ __all__ = [
     "RegistrationError",
     "RpcError",
     "StartError",
+    "UnknownTopicError",
 ]
 
 
@@ -37,6 +39,7 @@ class JsonRpcCode(IntEnum):
     PERMISSION_DENIED = -32003
     RATE_LIMITED = -32005
     TOO_MANY_SUBSCRIPTIONS = -32006
+    EVENTS_LOST = -32007
     SERVER_BUSY = -32009
     BATCH_TOO_LARGE = -32010
     RESULT_TOO_LARGE = -32011
@@ -87,6 +90,14 @@ class ForkError(DilithionWsError):
 
 class ConnectionNotFoundError(DilithionWsError, LookupError):
     """No open connection has this id; it may have closed a moment ago."""
+
+
+class UnknownTopicError(DilithionWsError, LookupError):
+    """No topic has this name; the text names those that there are."""
+
+
+class EventError(DilithionWsError, ValueError):
+    """An event can't be published: it does not fit its topic's schema, can't be encoded, or is too large."""
 
 
 class OutboxFullError(DilithionWsError):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from .access.credentials import Credentials, from_basic, from_subprotocols
 from .access.origin import OriginRules
-from .access.permissions import UNDECLARED, names_of, needed
+from .access.permissions import UNDECLARED, names_of, needed, parse_rights
 from .access.rates import DEFAULT_METHOD, method_rates
 from .access.remembered import Remembered
 from .access.throttle import Lockout, Rate, Throttle
@@ -22,6 +22,7 @@ from .audit import Audit
 from .clock import Clock
 from .config import Config, limit_reached, parse_network
 from .errors import CloseCode, ConfigError, JsonRpcCode, RpcError
+from .events.topic import Topic
 from .net.service import Verification, Welcome
 from .protocol.upgrade import Headers, HttpRefusal, UpgradeRequest
 from .rpc.context import CallContext, Session
@@ -70,6 +71,7 @@ class Gatekeeper:
         self._byte_rate = Rate(limits.byte_burst, limits.byte_rate)
         self._connection_rate = Rate(limits.connection_burst, limits.connection_rate)
         self.close: Callable[[int, int, str], None] = lambda connection_id, code, reason: None
+        self.rights_changed: Callable[[Session], None] = lambda session: None
 
     # Connections
 
@@ -208,6 +210,7 @@ class Gatekeeper:
         user = self._directory.get(session.user)
         if user is not None:
             session.rights = user.rights
+            self.rights_changed(session)
         elif session.admitted:
             session.admitted = False
             session.rights = 0
@@ -266,6 +269,12 @@ class Gatekeeper:
             error_code="RPC-PERMISSION-DENIED",
             recovery_steps=_PERMISSION_STEPS,
         )
+
+    def may_read(self, session: Session, topic: Topic) -> bool:
+        """Whether a client may have a topic's events."""
+        if topic.need < 0:
+            topic.need = _parse_need(topic.permission, f"topic {topic.name}")
+        return session.admitted and session.rights & topic.need == topic.need
 
     def malformed(self, session: Session) -> RpcError | None:
         """Why a client may not even send what is no request; None where it may. See `rpc.dispatcher.Guard`."""
@@ -339,6 +348,14 @@ def _find_need(method: Method) -> int:
         return needed(method.name, method.permission)
     except ConfigError as error:
         logger.error("%s; only the role admin can call %s", error, method.name)
+        return UNDECLARED
+
+
+def _parse_need(permission: str | None, what: str) -> int:
+    try:
+        return UNDECLARED if permission is None else parse_rights(permission, f"the permission of {what}")
+    except ConfigError as error:
+        logger.error("%s; only the role admin can read it", error)
         return UNDECLARED
 
 

@@ -6,12 +6,13 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .clock import Clock, Deadline
 from .config import Limits
-from .errors import RpcError
+from .errors import RpcError, UnknownTopicError
+from .events.hub import EventHub
 from .gatekeeper import Gatekeeper
 from .net.service import Answer, Call, Verification, Welcome
 from .protocol.frames import BINARY, TEXT
@@ -19,7 +20,7 @@ from .protocol.upgrade import HttpRefusal, UpgradeRequest
 from .rpc.context import Session
 from .rpc.dispatcher import BatchCall, Dispatcher, SingleCall
 from .rpc.messages import NULL_ID, error_answer, identify, parse_error
-from .rpc.table import Pace, RpcTable
+from .rpc.table import Method, Pace, RpcTable
 
 __all__ = ["Callbacks", "HostService", "MessageHandler"]
 
@@ -36,6 +37,8 @@ class HostService:
         limits: bounds.
         clock: seconds that never go backwards.
         keeper: decides who may come in, and what they may do.
+        events: told of clients that have gone, and of those that take more.
+        own: the server's own methods.
         callbacks: told of connects and disconnects.
         on_message: the handler of raw messages; None where the host has none.
     """
@@ -46,11 +49,14 @@ class HostService:
         limits: Limits,
         clock: Clock,
         keeper: Gatekeeper,
+        events: EventHub,
+        own: Mapping[str, Method],
         callbacks: Callbacks,
         on_message: MessageHandler | None,
     ) -> None:
-        self._dispatcher = Dispatcher(rpc, limits, clock, keeper, keeper.own_methods())
+        self._dispatcher = Dispatcher(rpc, limits, clock, keeper, own, self._position)
         self._keeper = keeper
+        self._events = events
         self._callbacks = callbacks
         self._on_message = on_message
 
@@ -71,7 +77,21 @@ class HostService:
 
     def closed(self, session: Session, code: int, reason: str) -> None:
         """Passes the end of a connection on."""
+        self._events.closed(session.connection_id)
         self._callbacks.disconnected(session, code, reason)
+
+    def drained(self, session: Session) -> None:
+        """Passes on that a client takes more."""
+        self._events.ready(session.connection_id)
+
+    def _position(self, name: str) -> dict[str, Any] | None:
+        """Where a topic's log is, as answers are stamped with it."""
+        try:
+            epoch, seq = self._events.topic(name).log.position
+        except UnknownTopicError as error:
+            logger.error("an answer can't be stamped: %s", error)
+            return None
+        return {"topic": name, "epoch": epoch, "seq": seq}
 
     def heard(self, session: Session, size: int) -> None:
         """As the gatekeeper counts."""
@@ -108,7 +128,7 @@ class HostService:
 class _RawCall:
     """A message for the host's own handler, which may leave it to JSON-RPC. Messages of one client stay in order."""
 
-    __slots__ = ("_handler", "_opcode", "_payload", "_receive_rpc", "_session")
+    __slots__ = ("_handler", "_opcode", "_payload", "_receive_rpc", "_session", "hooks")
 
     pace = Pace.SEEN_FAST
     serial = True
@@ -127,6 +147,7 @@ class _RawCall:
         self._session = session
         self._opcode = opcode
         self._payload = payload
+        self.hooks: list[Callable[[bool], None]] | None = None
 
     def run(self) -> Answer | Call | None:
         """Calls the handler; what it raises is logged, and the client hears nothing of it."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import weakref
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,15 @@ from .accessfiles import AccessFiles
 from .clock import Clock, Deadline, monotonic
 from .config import Config
 from .errors import ConfigError, ForkError, NotRunningError, StartError
+from .eventmethods import EventMethods, FeedSink
+from .events.hub import USER_PREFIX, EventHub
+from .events.log import Retention
+from .events.sink import Sink
+from .events.topic import ALL, Topic
 from .gatekeeper import Gatekeeper
 from .hosting import Callbacks, HostService, MessageHandler
+from .info import ConnectionInfo
+from .leftover import stop_at_exit
 from .net.tls import Tls
 from .net.transport import Transport
 from .protocol.frames import BINARY, TEXT, frame
@@ -31,32 +37,11 @@ from .rpc.table import RpcTable
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ConnectionInfo", "WebSocketServer", "initialize_websocket"]
+__all__ = ["WebSocketServer"]
 
 logger = logging.getLogger("dilithion_ws")
 
 Message = str | bytes
-
-
-@dataclass(frozen=True)
-class ConnectionInfo:
-    """One open connection at one moment.
-
-    Attributes:
-        id: its number, as `send` and `close_connection` take it.
-        address: the client's IP address and port.
-        user: who authenticated, None for nobody.
-        seconds: how long it has been connected.
-        in_flight: its calls that wait for a worker or run in one.
-        unsent_bytes: what the client has not taken yet.
-    """
-
-    id: int
-    address: tuple[str, int]
-    user: str | None
-    seconds: float
-    in_flight: int
-    unsent_bytes: int
 
 
 class WebSocketServer:
@@ -96,6 +81,7 @@ class WebSocketServer:
         self._on_disconnect = on_disconnect
         self._on_message = on_message
         self._clock = clock
+        self.events = EventHub(self.config.limits, clock, lambda payload: frame(TEXT, payload), self._may_read)
         self._reloading = threading.RLock()  # guards that of two reloads the later one's users stay; SIGHUP may nest
         self._starting = threading.Lock()  # guards against two starts at once
         self._transport: Transport | None = None
@@ -123,7 +109,7 @@ class WebSocketServer:
             except BaseException:
                 files.close()
                 raise
-        _running.add(self)
+        stop_at_exit(self)
         logger.info("listening on %s port %d", self.config.host, self.port)
         return self
 
@@ -131,7 +117,9 @@ class WebSocketServer:
         limits = self.config.limits
         keeper = Gatekeeper(self.config, files.load(), self._clock, files.audit)
         callbacks = Callbacks(self._on_connect, self._on_disconnect, limits.callback_backlog)
-        service = HostService(self.rpc, limits, self._clock, keeper, callbacks, self._on_message)
+        methods = EventMethods(self.events, self._sink)
+        own = {**keeper.own_methods(), **methods.methods()}
+        service = HostService(self.rpc, limits, self._clock, keeper, self.events, own, callbacks, self._on_message)
 
         def at_end(deadline: Deadline) -> None:
             callbacks.stop(deadline)
@@ -142,13 +130,16 @@ class WebSocketServer:
         callbacks.start()
         files.watch(self.reload)
         try:
-            transport = Transport(config, service, self._clock, tls, keeper.connection_refusal, at_end)
+            transport = Transport(
+                config, service, self._clock, tls, keeper.connection_refusal, at_end, self.events.shards
+            )
             try:
                 files.write_cookie()
             except BaseException:
                 transport.abandon()
                 raise
             keeper.close = transport.leave
+            keeper.rights_changed = lambda session: self.events.recheck(session, session.connection_id)
             self._callbacks, self._files, self._keeper, self._tls = callbacks, files, keeper, tls
             self._transport = transport  # before the first client can make a handler ask for it
             transport.start()
@@ -294,6 +285,63 @@ class WebSocketServer:
             for connection in self._running().connections()
         ]
 
+    def topic(
+        self,
+        name: str,
+        *,
+        permission: str | None = None,
+        retention: Retention | None = None,
+        mode: str = ALL,
+        filters: Mapping[str, str] | None = None,
+        schema: Any = None,
+    ) -> Topic:
+        """Makes a topic of the host's own, to which it can publish. The node's four are there without.
+
+        Args:
+            name: what clients subscribe to: up to 128 printable characters, not beginning with `user/`.
+            permission: what a subscriber must be allowed: names of permissions, joined by `|`. None: the role admin only.
+            retention: how much is kept for those who come back; default: as the limits `history_...` say.
+            mode: what subscribers get who don't say: `all`, or `latest` for a topic of states of which only the newest
+                matters.
+            filters: what subscribers may filter by, as `{filter member: event member}`; default: `kind`.
+            schema: a type that events must convert to (as msgspec has it); default: any.
+
+        Raises:
+            ConfigError: the name is taken or malformed, or there are too many topics.
+        """
+        return self.events.add(name, permission, retention=retention, mode=mode, filters=filters, schema=schema)
+
+    def publish(self, topic: str, event: Any) -> None:
+        """Publishes an event: from any thread, in microseconds, whatever the number of clients and whatever they do.
+
+        Args:
+            topic: its name.
+            event: anything that can be encoded as JSON and fits the topic's schema (`events.schemas` for the node's).
+                Change the node's state first, and publish then.
+
+        Raises:
+            UnknownTopicError: there is no such topic.
+            EventError: the event can't be published; nothing was.
+        """
+        self.events.publish(topic, event)
+
+    def send_to_user(self, name: str, event: Any) -> None:
+        """Publishes an event that only one user can read, under the topic `user/<name>`. It waits in the log for a user
+        who is not connected, as long as the limits `history_...` let it.
+
+        Raises:
+            EventError: the event can't be published; nothing was.
+        """
+        self.events.publish(USER_PREFIX + name, event)
+
+    def _may_read(self, session: Session, topic: Topic) -> bool:
+        return self._keeper is not None and self._keeper.may_read(session, topic)
+
+    def _sink(self, connection_id: int) -> Sink | None:
+        transport = self._transport
+        feed = None if transport is None else transport.feed(connection_id)
+        return None if feed is None else FeedSink(feed)
+
     def send(self, connection_id: int, message: Message) -> None:
         """Sends one message to one client: text for str, binary for bytes. Never waits.
 
@@ -335,53 +383,9 @@ class WebSocketServer:
         return self._transport
 
 
-def initialize_websocket(
-    rpc: RpcTable, port: int, host: str | None = None, config: Config | None = None, **options: Any
-) -> WebSocketServer | None:
-    """Starts a server as the reference's InitializeWebSocket does: it never raises, so that the node goes on without.
-
-    Args:
-        rpc: the methods.
-        port: where to listen; 0 means that WebSocket is switched off, which is no error.
-        host: the address to listen on; default: the configuration's.
-        config: everything else, such as users and TLS; default: `Config()`.
-        options: further arguments of `WebSocketServer`.
-
-    Returns:
-        The running server; None where it is switched off or could not start. The log tells which.
-    """
-    if port == 0:
-        logger.info("WebSocket is switched off (rpcwebsocketport=0)")
-        return None
-    try:
-        config = config or Config()
-        config = replace(config, host=host or config.host, port=port)
-        return WebSocketServer(rpc, config, **options).start()
-    except Exception as error:
-        logger.error("WebSocket could not be started: %s; the node goes on without", error)
-        return None
-
-
 def _encode(message: Message) -> bytes:
     if isinstance(message, str):
         return frame(TEXT, message.encode())
     if isinstance(message, (bytes, bytearray, memoryview)):
         return frame(BINARY, bytes(message))
     raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
-
-
-_AT_EXIT = 1.0
-"""Seconds that a forgotten server gets to stop in when the interpreter exits."""
-
-_running: weakref.WeakSet[WebSocketServer] = weakref.WeakSet()
-
-
-def _stop_all() -> None:
-    for server in list(_running):
-        server.stop(_AT_EXIT)
-
-
-# `atexit` is too late to stop forgotten servers: before it, the interpreter joins the executor's threads, and would wait
-# for ever. The hook that `concurrent.futures` itself uses runs before that. It is private; where a Python has it no more,
-# a host has to call stop().
-getattr(threading, "_register_atexit", lambda function: None)(_stop_all)

@@ -21,13 +21,14 @@ MAY_IMPORT = {
     "protocol": {"protocol", "errors", "config"},
     "rpc": {"rpc", "errors", "config", "clock"},
     "access": {"access", "errors", "config", "clock", "addresses"},
+    "events": {"events", "errors", "config", "clock"},
     "net": {"net", "protocol", "errors", "config", "clock", "addresses"},
 }
 """By module or package below the top floor; `server`, `hosting`, `cli` and `devnode` may import everything."""
 
-THIRD_PARTY = {"protocol": {"h11", "wsproto", "websockets"}, "rpc": {"msgspec"}}
+THIRD_PARTY = {"protocol": {"h11", "wsproto", "websockets"}, "rpc": {"msgspec"}, "events": {"msgspec"}}
 NO_IO = {"socket", "select", "selectors", "threading", "time", "asyncio", "concurrent", "queue", "os", "ssl"}
-ALLOWED_IO = {"clock": {"time"}, "rpc/table.py": {"threading"}, "access": {"threading"}}
+ALLOWED_IO = {"clock": {"time"}, "rpc/table.py": {"threading"}, "access": {"threading"}, "events": {"threading"}}
 STANDARD = sys.stdlib_module_names
 
 

@@ -76,4 +76,5 @@ def _development_server(config: Config, options: argparse.Namespace) -> tuple[We
     rpc = RpcTable()
     server = WebSocketServer(rpc, config)
     register_methods(rpc, node, lambda: server.stop(0))
+    node.publish = server.publish
     return server, node

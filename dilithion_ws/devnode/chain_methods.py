@@ -51,7 +51,7 @@ def register_chain_methods(rpc: RpcTable, node: DevNode) -> None:
                 raise failure("Block not found")
             return _block_fields(chain, block, verbosity)
 
-    @rpc.method(permission="READ_BLOCKCHAIN")
+    @rpc.method(permission="READ_BLOCKCHAIN", position_of="blocks")
     def getblockchaininfo() -> dict[str, Any]:
         """Get blockchain information"""
         with node.lock:
@@ -211,7 +211,7 @@ def register_chain_methods(rpc: RpcTable, node: DevNode) -> None:
 
     # Mempool
 
-    @rpc.method(permission="READ_MEMPOOL")
+    @rpc.method(permission="READ_MEMPOOL", position_of="mempool")
     def getrawmempool() -> list[str]:
         """List the transactions that wait for a block"""
         with node.lock:

@@ -23,12 +23,12 @@ def register_control_methods(rpc: RpcTable, node: DevNode, stop: Callable[[], ob
         has_port = address.rpartition(":")[2].isdecimal() and ":" in address
         network.connect(node.now, chain.height, address if has_port else f"{address}:8444")
 
-    @rpc.method(permission="READ_MINING")
+    @rpc.method(permission="READ_MINING", position_of="mining")
     def getmininginfo() -> dict[str, Any]:
         """Get mining statistics"""
         return {
             "mining": node.mining,
-            "hashrate": node.hashes // max(1, chain.height) if node.mining else 0,
+            "hashrate": node.hash_rate,
             "threads": node.threads,
             "current_height": chain.height,
             "blocks_found": node.blocks_found,
@@ -38,13 +38,13 @@ def register_control_methods(rpc: RpcTable, node: DevNode, stop: Callable[[], ob
     @rpc.method(permission="CONTROL_MINING")
     def startmining() -> bool:
         """Let blocks come by themselves"""
-        node.mining = True
+        node.set_mining(True)
         return True
 
     @rpc.method(permission="CONTROL_MINING")
     def stopmining() -> bool:
         """Let no more blocks come by themselves"""
-        node.mining = False
+        node.set_mining(False)
         return True
 
     @rpc.method(permission="CONTROL_MINING")
@@ -76,7 +76,7 @@ def register_control_methods(rpc: RpcTable, node: DevNode, stop: Callable[[], ob
         """Count the peers"""
         return len(network.peers)
 
-    @rpc.method(permission="READ_BLOCKCHAIN")
+    @rpc.method(permission="READ_BLOCKCHAIN", position_of="peers")
     def getpeerinfo() -> list[dict[str, Any]]:
         """List the peers"""
         with node.lock:

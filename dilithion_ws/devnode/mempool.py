@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .chain import Chain, Coin, Step
-from .primitives import Outpoint, Transaction
+from .primitives import Outpoint, Transaction, coins
+from .telling import Publish, nobody
 
 __all__ = ["Entry", "Mempool"]
 
@@ -26,8 +27,10 @@ class Entry:
 class Mempool:
     """Not thread-safe: the node holds its lock around every use."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, publish: Publish = nobody) -> None:
         self._chain = chain
+        self._publish = publish
+        self.sequence = 0
         self._spends: dict[Outpoint, str] = {}
         self.entries: dict[str, Entry] = {}
 
@@ -48,19 +51,29 @@ class Mempool:
 
     def add(self, tx: Transaction, time: int) -> Entry:
         """Takes a transaction in; raises ValueError with the reason where it can't come in."""
+        entry = self._add(tx, time)
+        self._tell(entry, "added")
+        return entry
+
+    def _add(self, tx: Transaction, time: int) -> Entry:
         entry = Entry(tx, self.check(tx), time)
         self.entries[tx.txid] = entry
         for item in tx.inputs:
             self._spends[item.source] = tx.txid
         return entry
 
-    def remove(self, txid: str) -> Entry | None:
-        """Takes a transaction out."""
-        entry = self.entries.pop(txid, None)
-        if entry is not None:
-            for item in entry.tx.inputs:
-                self._spends.pop(item.source, None)
-        return entry
+    def _tell(self, entry: Entry, kind: str, **more: str) -> None:
+        self.sequence += 1
+        event = {
+            "kind": kind,
+            "txid": entry.tx.txid,
+            "size": entry.tx.size,
+            "fee": coins(entry.fee),
+            "sequence": self.sequence,
+            "addresses": sorted({output.address for output in entry.tx.outputs if output.address is not None}),
+            **more,
+        }
+        self._publish("mempool", event)
 
     def is_spent(self, source: Outpoint) -> bool:
         """Whether a waiting transaction spends an output."""
@@ -81,18 +94,24 @@ class Mempool:
 
     def follow(self, steps: Iterable[Step], time: int) -> None:
         """Takes out what blocks have brought, and what these made impossible; takes back what came out of blocks."""
+        before, mined = dict(self.entries), set()
         returned: list[Transaction] = []
         for step in steps:
             if step.connected:
-                for tx in step.block.transactions:
-                    self.remove(tx.txid)
+                mined |= {tx.txid for tx in step.block.transactions}
             else:
                 returned += [tx for tx in step.block.transactions if not tx.is_coinbase]
-        waiting = returned + [entry.tx for entry in self.entries.values()]
+        waiting = returned + [entry.tx for entry in before.values()]
         self.entries.clear()
         self._spends.clear()
         for tx in waiting:
             try:
-                self.add(tx, time)
+                self._add(tx, time)
             except ValueError:
                 pass  # spent, or mined, on the new branch
+        for txid, entry in before.items():
+            if txid not in self.entries:
+                self._tell(entry, "removed", reason="mined" if txid in mined else "conflict")
+        for txid, entry in self.entries.items():
+            if txid not in before:
+                self._tell(entry, "added")

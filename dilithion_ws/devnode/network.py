@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from .telling import Publish, nobody
+
 __all__ = ["Ban", "Network", "Peer"]
 
 MOST_PEERS = 8
@@ -43,8 +45,9 @@ class Ban:
 class Network:
     """Not thread-safe: the node holds its lock around every use. Hosts are of the ranges kept for documentation."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, publish: Publish = nobody) -> None:
         self._rng = rng
+        self._publish = publish
         self._next_id = 1
         self.peers: dict[int, Peer] = {}
         self.bans: dict[str, Ban] = {}
@@ -64,18 +67,28 @@ class Network:
         peer = Peer(self._next_id, host, port, inbound, now, height)
         self._next_id += 1
         self.peers[peer.id] = peer
+        self._tell(peer, "connected")
         return peer
 
     def disconnect(self, wanted: str) -> list[Peer]:
         """Peers of an address, with or without a port, go."""
         gone = [peer for peer in self.peers.values() if wanted in (peer.host, peer.address)]
         for peer in gone:
-            del self.peers[peer.id]
+            self._drop(peer)
         return gone
+
+    def _drop(self, peer: Peer) -> None:
+        del self.peers[peer.id]
+        self._tell(peer, "disconnected")
+
+    def _tell(self, peer: Peer, kind: str) -> None:
+        event = {"kind": kind, "id": peer.id, "addr": peer.address, "inbound": peer.inbound, "peers": len(self.peers)}
+        self._publish("peers", event)
 
     def ban(self, host: str, now: int, seconds: int) -> list[Peer]:
         """Bans an address; its peers go."""
         self.bans[host] = Ban(host, now, now + seconds)
+        self._publish("peers", {"kind": "banned", "addr": host, "banned_until": now + seconds})
         return self.disconnect(host)
 
     def step(self, now: int, height: int) -> None:
@@ -90,4 +103,4 @@ class Network:
         if len(self.peers) < 2 or (len(self.peers) < MOST_PEERS and rng.random() < 0.15):
             self.connect(now, height)
         elif rng.random() < 0.1:
-            del self.peers[rng.choice(list(self.peers))]
+            self._drop(self.peers[rng.choice(list(self.peers))])

@@ -12,11 +12,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from .chain import Chain, Step
 from .mempool import Entry, Mempool
 from .network import Network
 from .primitives import COIN, Block, Transaction, script_of_address
+from .telling import Publish, block_event, nobody
 from .wallet import Wallet
 
 __all__ = ["DevNode"]
@@ -37,9 +39,13 @@ class DevNode:
         seed: makes its whole history repeat; None takes a random one.
         interval: seconds between two blocks.
         mining: whether blocks come by themselves.
+
+    Attributes:
+        publish: gets a topic and an event whenever something happens; to be set by whoever wants to know.
     """
 
     def __init__(self, seed: int | None = None, interval: float = 2.0, mining: bool = True) -> None:
+        self.publish: Publish = nobody
         self.lock = threading.RLock()  # guards everything of the node; `changed` waits on it
         self.changed = threading.Condition(self.lock)
         self._rng = random.Random(seed)
@@ -49,10 +55,10 @@ class DevNode:
         self._thread: threading.Thread | None = None
         genesis = Block.mine("00" * 32, 0, (Transaction.coinbase(0, "nobody", SUBSIDY, b"\x6a"),), GENESIS_TIME, BITS)
         self.chain = Chain(genesis)
-        self.mempool = Mempool(self.chain)
+        self.mempool = Mempool(self.chain, self._tell)
         self.wallet = Wallet(self._rng.randbytes(32), self.chain, self.mempool)
         self.others = Wallet(self._rng.randbytes(32), self.chain, self.mempool)
-        self.network = Network(self._rng)
+        self.network = Network(self._rng, self._tell)
         self.mining = mining
         self.threads = 1
         self.mining_address: str | None = None
@@ -61,6 +67,12 @@ class DevNode:
         for _ in range(FIRST_BLOCKS):
             self._mine_one()
         self.network.connect(self.now, self.chain.height)
+
+    def _tell(self, topic: str, event: dict[str, Any]) -> None:
+        try:
+            self.publish(topic, event)
+        except Exception:
+            logger.exception("an event of topic %s was not published", topic)
 
     @property
     def now(self) -> int:
@@ -92,6 +104,7 @@ class DevNode:
         with self.changed:
             self.network.step(self.now, self.chain.height)
             self._trade()
+            self._tell("mining", {"kind": "hashrate", "hashrate": self.hash_rate, "threads": self.threads})
             if not self.mining:
                 return
             if self._rng.random() < 1 / 12:
@@ -99,6 +112,18 @@ class DevNode:
             else:
                 self._mine_one()
             self.changed.notify_all()
+
+    @property
+    def hash_rate(self) -> int:
+        """Hashes for a block, on average."""
+        return self.hashes // max(1, self.chain.height) if self.mining else 0
+
+    def set_mining(self, mining: bool) -> None:
+        """Lets blocks come by themselves, or not."""
+        with self.changed:
+            if mining != self.mining:
+                self.mining = mining
+                self._tell("mining", {"kind": "started", "threads": self.threads} if mining else {"kind": "stopped"})
 
     def submit(self, tx: Transaction) -> Entry:
         """Takes a transaction into the mempool; raises ValueError with the reason where it can't come in."""
@@ -134,9 +159,10 @@ class DevNode:
         owner = self.wallet if mine else self.others
         payee = address or (self.mining_address if mine else None) or owner.addresses[0]
         block = self._assemble(self.chain.tip, payee, most=5)
+        self._take(block)
         if mine:
             self.blocks_found += 1
-        self._take(block)
+            self._tell("mining", {"kind": "block_found", "height": block.height, "hash": block.hash})
         return block
 
     def _assemble(self, parent: Block, payee: str, most: int) -> Block:
@@ -153,6 +179,8 @@ class DevNode:
 
     def _take(self, block: Block) -> list[Step]:
         steps = self.chain.add(block)
+        for step in steps:
+            self._tell("blocks", block_event(step))
         self.mempool.follow(steps, self.now)
         return steps
 

@@ -75,6 +75,8 @@ class Pending:
             self._owner.post(lambda: self._owner.pass_on(self, call))
             return
         sent = self._tell(answer)
+        for hook in self._call.hooks or ():
+            hook(sent is not None)
         if sent is not None:
             self._owner.post(lambda: self._owner.settle(self, sent))
 

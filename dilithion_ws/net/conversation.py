@@ -72,6 +72,7 @@ class Conversation:
         self._make_pending = make_pending
         self._last_id = 0
         self.restricted = False
+        self._hooks: list[Callable[[bool], None]] = []
 
     def welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """Takes in a socket that the acceptor has admitted."""
@@ -114,8 +115,11 @@ class Conversation:
         if sent is Sent.BROKEN:
             self._closing.drop(connection)
             return False
-        if sent is Sent.ALL and connection.state is State.DRAINING:
-            self._closing.end_of_output(connection)
+        if sent is Sent.ALL:
+            if connection.state is State.DRAINING:
+                self._closing.end_of_output(connection)
+            elif connection.state is State.OPEN:
+                self._hub.service.drained(connection.session)
         self.resume(connection)
         return connection.state is not State.CLOSED
 
@@ -233,6 +237,7 @@ class Conversation:
                 if answer is not None and not isinstance(answer, (bytes, tuple)):
                     answer = self._run(connection, answer, Work(connection, events, at, output))
                 if answer is None:
+                    self._call_hooks()
                     if hub.must_wait(connection):
                         self._put_off(connection, events[at + 1 :])
                         break
@@ -252,6 +257,9 @@ class Conversation:
                 return
             output.append(data)
             size += len(data)
+            if self._hooks:
+                self._send(connection, output)
+                self._call_hooks()
             if size > limit:
                 self._send(connection, output)
                 size = connection.unsent
@@ -271,6 +279,8 @@ class Conversation:
         if call.pace <= inline:
             answer = self._lead.run(call, work)
             if answer is None or isinstance(answer, (bytes, tuple)):
+                if call.hooks:
+                    self._hooks += call.hooks
                 return answer
             return self._run(connection, answer, work)
         pending = self._make_pending(connection, call)
@@ -279,6 +289,11 @@ class Conversation:
             return call.refuse(f"the queue is full; {limit_reached(self._hub.limits, name)}")
         self.went_to_pool(pending)
         return None
+
+    def _call_hooks(self) -> None:
+        """Tells those who asked for it that an answer has been sent: what follows it may go out now."""
+        while self._hooks:
+            self._hooks.pop(0)(True)
 
     def went_to_pool(self, pending: Pending) -> None:
         """Counts a call that the pool has now, and gives it its deadline."""
@@ -335,6 +350,7 @@ class Conversation:
             answer = self._run(connection, call, Work(connection, [], 0, []))
             if answer is not None:
                 self.after_send(connection, connection.send(to_frame(answer), self._hub.clock))
+            self._call_hooks()
             self._go_on(connection)
 
     def answered(self, pending: Pending, sent: Sent) -> None:

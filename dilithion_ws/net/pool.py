@@ -52,6 +52,7 @@ class Pool:
         login_workers, login_queue: the same for logins: how many run at a time, how many wait.
         login_share: logins of one address that may wait.
         handshakes: TLS handshakes of which a step may wait.
+        kept: jobs that may be given to `keep`: there are so many threads more.
         on_free: called, from a worker, when a worker has become free.
     """
 
@@ -64,6 +65,7 @@ class Pool:
         login_queue: int = 0,
         login_share: int = 1,
         handshakes: int = 0,
+        kept: int = 0,
     ) -> None:
         self._accounts = threading.Lock()  # guards `free` and the lanes
         self.calls = Lane(workers, Line(queue))
@@ -71,9 +73,9 @@ class Pool:
         self.handshakes = Lane(max(1, workers // 4), Line(handshakes))
         self._lanes = (self.handshakes, self.logins, self.calls)  # the first go first
         self._on_free = on_free
-        self._workers = workers
+        self._threads_wanted = workers + kept
         self.free = workers
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="dilithion-ws")
+        self._executor = ThreadPoolExecutor(workers + kept, thread_name_prefix="dilithion-ws")
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -87,17 +89,17 @@ class Pool:
         starter.start()
         starter.join()
         if failures:
-            raise RuntimeError(f"can't start {self._workers} threads: {failures[0]}")
+            raise RuntimeError(f"can't start {self._threads_wanted} threads: {failures[0]}")
 
     def _spawn(self, failures: list[BaseException]) -> None:
-        all_here = threading.Barrier(self._workers)
+        all_here = threading.Barrier(self._threads_wanted)
 
         def arrive() -> None:
             self._threads.append(threading.current_thread())
             all_here.wait()
 
         try:
-            for future in [self._executor.submit(arrive) for _ in range(self._workers)]:
+            for future in [self._executor.submit(arrive) for _ in range(self._threads_wanted)]:
                 future.result()
         except BaseException as failure:
             failures.append(failure)
@@ -138,6 +140,10 @@ class Pool:
             out.displaced()
         return out is not waiting
 
+    def keep(self, job: Job) -> None:
+        """Gives a job a thread for as long as it likes, beside the workers."""
+        self._executor.submit(_logged, job)
+
     def forget(self, job: Job) -> None:
         """Takes a job out of the queue, if it is still there."""
         with self._accounts:
@@ -147,10 +153,7 @@ class Pool:
     def _work(self, job: Job | None, lane: Lane | None) -> None:
         """Runs a job and then those that wait, as long as a spare worker remains."""
         while job is not None:
-            try:
-                job()
-            except BaseException:  # the Future is read by nobody, so what it hides is logged here
-                logger.exception("a job of the pool failed")
+            _logged(job)
             with self._accounts:
                 if lane is not None:
                     lane.running -= 1
@@ -183,6 +186,13 @@ class Pool:
                 stuck += 1
                 _abandon(thread)
         return stuck
+
+
+def _logged(job: Job) -> None:
+    try:
+        job()
+    except BaseException:  # the Future is read by nobody, so what it hides is logged here
+        logger.exception("a job of the pool failed")
 
 
 def _abandon(thread: threading.Thread) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ..protocol.upgrade import Headers, HttpRefusal, UpgradeRequest
@@ -19,9 +20,13 @@ class Call(Protocol):
         pace: how long it may take, 0 (said to be fast) to 3 (slow: to be run in the pool).
         serial: whether the next message of the same client must wait for its end.
         is_login: whether it checks a password, so that it waits among logins.
+        hooks: to be called once the answer is on its way (True) or is known never to be (False); None or empty for none.
     """
 
     pace: int
+
+    @property
+    def hooks(self) -> Sequence[Callable[[bool], None]] | None: ...
 
     @property
     def serial(self) -> bool: ...
@@ -94,6 +99,9 @@ class Service(Protocol):
 
     def standing(self, session: Any) -> int:
         """Whose logins go first: the higher ones."""
+
+    def drained(self, session: Any) -> None:
+        """Told that a client has taken all that waited for it."""
 
     def closed(self, session: Any, code: int, reason: str) -> None:
         """Told of the end of a connection that was opened."""

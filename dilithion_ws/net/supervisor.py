@@ -21,6 +21,7 @@ from .acceptor import Acceptor
 from .latch import Bell, Latch
 from .loop import Loop
 from .pool import Pool
+from .pumps import Pumps
 from .service import Call
 
 __all__ = ["Supervisor"]
@@ -53,7 +54,7 @@ class Supervisor:
     Args:
         limits: times.
         clock: seconds that never go backwards.
-        loop, pool, acceptor: what is watched and stopped.
+        loop, pool, acceptor, pumps: what is watched and stopped.
         bell: rung when there is something to look at.
         at_end: called last, when all else has stopped.
 
@@ -68,6 +69,7 @@ class Supervisor:
         loop: Loop,
         pool: Pool,
         acceptor: Acceptor,
+        pumps: Pumps,
         bell: Bell,
         at_end: Callable[[Deadline], None],
     ) -> None:
@@ -76,6 +78,7 @@ class Supervisor:
         self._loop = loop
         self._pool = pool
         self._acceptor = acceptor
+        self._pumps = pumps
         self._bell = bell
         self._at_end = at_end
         self._seen: Call | None = None
@@ -191,6 +194,7 @@ class Supervisor:
                 self._phase = Phase.ENDING
                 loop.post(loop.end)
         elif self._phase is Phase.ENDING and self._leader_gone:
+            self._pumps.stop()
             stuck = self._pool.shutdown(Deadline(self._clock, max(deadline.remaining(), _JOIN_SECONDS)))
             if stuck:
                 logger.warning("%d handlers did not return by the deadline of stop(); their threads are left", stuck)

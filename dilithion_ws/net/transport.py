@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ..clock import Clock, Deadline
 from ..config import Config, limit_reached
@@ -16,9 +16,11 @@ from ..protocol.upgrade import HttpRefusal
 from .acceptor import Acceptor, listen
 from .admission import Admission
 from .connection import Connection, Sent
+from .feed import Feed
 from .latch import Bell
 from .loop import Loop
 from .pool import Pool
+from .pumps import Pump, Pumps
 from .service import Service
 from .supervisor import Supervisor
 from .tls import Tls
@@ -39,6 +41,7 @@ class Transport:
         tls: makes connections secure; None for plain ones.
         refusal: why an address may not connect; None where it may.
         at_end: called last at a stop, with what is left of its deadline.
+        shards: what delivers events; each is stepped by a thread of its own.
 
     Raises:
         StartError: the address can't be listened on; nothing is left running.
@@ -52,6 +55,7 @@ class Transport:
         tls: Tls | None,
         refusal: Callable[[str], HttpRefusal | None],
         at_end: Callable[[Deadline], None] = lambda deadline: None,
+        shards: Sequence[Pump] = (),
     ) -> None:
         limits = config.limits
         self.clock = clock
@@ -71,19 +75,23 @@ class Transport:
                 limits.login_queue,
                 limits.login_queue_per_address,
                 limits.connections,
+                len(shards),
             )
+            self._pumps = Pumps(self.pool, shards)
             self.admission = Admission(limits, _files_available())
             self.loop = Loop(limits, clock, service, self.admission, self.pool, bell.ring, tls)
             self._parts.callback(self.loop.close)
             self._acceptor = Acceptor(listener, self.admission, refusal, self._welcome, clock)
             self._parts.callback(self._acceptor.stop, Deadline(clock, 1.0))
-            self.supervisor = Supervisor(limits, clock, self.loop, self.pool, self._acceptor, bell, at_end)
+            self.supervisor = Supervisor(limits, clock, self.loop, self.pool, self._acceptor, self._pumps, bell, at_end)
 
     def start(self) -> None:
         """Starts all threads. Raises StartError where there is no room for them; nothing is left running then."""
         with self._undoing():
             self._parts.callback(lambda: self.pool.shutdown(Deadline(self.clock, 1.0)))
             self.pool.start()
+            self._parts.callback(self._pumps.stop)
+            self._pumps.start()
             self._acceptor.start()
             self.supervisor.start()
 
@@ -140,6 +148,11 @@ class Transport:
                 reached += 1
         return reached
 
+    def feed(self, connection_id: int) -> Feed | None:
+        """The way of events to one client; None where it has gone."""
+        connection = self.loop.hub.find(connection_id)
+        return None if connection is None else Feed(connection, self.clock, self._after_send)
+
     def close(self, connection_id: int, code: int, reason: str) -> None:
         """Starts the closing handshake with one client. Raises ConnectionNotFoundError where it has gone."""
         connection = self.loop.hub.find(connection_id)
@@ -173,8 +186,11 @@ class Transport:
         finally:
             self._senders.discard(thread)
         if sent in (Sent.WAITING, Sent.BROKEN):
-            self.loop.post(lambda: self.loop.conversation.after_send(connection, sent))
+            self._after_send(connection, sent)
         return sent
+
+    def _after_send(self, connection: Connection, sent: Sent) -> None:
+        self.loop.post(lambda: self.loop.conversation.after_send(connection, sent))
 
 
 def _files_available() -> int:

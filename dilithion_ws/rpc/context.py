@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..clock import Deadline
@@ -52,14 +53,32 @@ class CallContext:
         deadline: when the client will be told that the call timed out; work beyond it is lost.
     """
 
-    __slots__ = ("deadline", "id", "is_notification", "method", "session")
+    __slots__ = ("_hooks", "deadline", "id", "is_notification", "method", "session")
 
-    def __init__(self, session: Session, method: str, id: Any, is_notification: bool, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        session: Session,
+        method: str,
+        id: Any,
+        is_notification: bool,
+        deadline: Deadline,
+        hooks: list[Callable[[bool], None]] | None = None,
+    ) -> None:
+        self._hooks = [] if hooks is None else hooks
         self.session = session
         self.method = method
         self.id = id
         self.is_notification = is_notification
         self.deadline = deadline
+
+    def on_answer(self, hook: Callable[[bool], None]) -> None:
+        """Has a function called once the answer is on its way: what it sends comes behind the answer.
+
+        Args:
+            hook: gets True; or False where the client has been told something else, such as that the call timed out. It
+                must be quick: it may run in the leading thread.
+        """
+        self._hooks.append(hook)
 
     @property
     def user(self) -> str | None:

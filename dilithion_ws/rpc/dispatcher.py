@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..clock import Clock, Deadline, monotonic
 from ..config import Limits, limit_reached
@@ -23,6 +23,8 @@ from .table import Method, Pace, RpcTable
 __all__ = ["BatchCall", "Dispatcher", "Guard", "SingleCall"]
 
 logger = logging.getLogger("dilithion_ws.rpc")
+
+Hooks = list[Callable[[bool], None]]
 
 _RETRY_MS = 1000
 
@@ -44,6 +46,7 @@ class Dispatcher:
         table: the methods.
         guard: asked about every call, each of a batch by itself; None allows all.
         own: methods of the server itself; a host's method of the same name comes second.
+        position: where a topic's log is, for methods that were registered with `position_of`.
         limits: batch, result, depth and time limits.
         clock: seconds that never go backwards.
     """
@@ -55,10 +58,12 @@ class Dispatcher:
         clock: Clock = monotonic,
         guard: Guard | None = None,
         own: Mapping[str, Method] | None = None,
+        position: Callable[[str], Any] = lambda topic: None,
     ) -> None:
         self.table = table
         self._guard = guard
         self._own = own or {}
+        self.position = position
         self.limits = limits
         self.clock = clock
 
@@ -112,11 +117,26 @@ class Dispatcher:
         """Has the guard count what is no request; returns why it may not even be told what is wrong with it."""
         return refusal if refusal is not None or self._guard is None else self._guard.malformed(session)
 
-    def execute(self, request: Request, method: Method | None, session: Session, arrived: float) -> bytes | None:
-        """Runs one request to its end; returns the answer, None for a notification. Never raises."""
+    def execute(
+        self, request: Request, method: Method | None, session: Session, arrived: float, hooks: Hooks
+    ) -> bytes | None:
+        """Runs one request to its end; returns the answer, None for a notification. Never raises.
+
+        Args:
+            request, method, session: what is called, and by whom.
+            arrived: when it came.
+            hooks: gets what the handler wants called after the answer.
+        """
+        position = None
+        before = len(hooks)
         try:
-            result = self._result(request, method, session, arrived)
+            if method is not None and method.position_of is not None:
+                position = self.position(method.position_of)  # before the handler looks: so that nothing falls between
+            result = self._result(request, method, session, arrived, hooks)
         except BaseException as fault:  # a worker must outlive every handler, SystemExit included
+            for hook in hooks[before:]:
+                hook(False)
+            del hooks[before:]
             error = fault if isinstance(fault, RpcError) else _incident(request.method, session, fault)
             if request.is_notification:
                 return None
@@ -124,16 +144,16 @@ class Dispatcher:
             if len(answer) > self.limits.result_size:
                 answer = messages.error_answer(bytes(request.id), _result_too_large(len(answer), self.limits))
             return answer
-        return None if request.is_notification else messages.success_answer(bytes(request.id), result)
+        return None if request.is_notification else messages.success_answer(bytes(request.id), result, position)
 
-    def _result(self, request: Request, method: Method | None, session: Session, arrived: float) -> bytes:
+    def _result(self, request: Request, method: Method | None, session: Session, arrived: float, hooks: Hooks) -> bytes:
         if method is None:
             raise _unknown_method(request.method)
         context = None
         if method.binder.wants_context:
             deadline = Deadline.until(self.clock, arrived + self.limits.call_timeout)
             id = messages.id_value(request)
-            context = CallContext(session, method.name, id, request.is_notification, deadline)
+            context = CallContext(session, method.name, id, request.is_notification, deadline, hooks)
         arguments, keywords = method.binder.bind(request.params, context)
         started = self.clock()
         try:
@@ -162,7 +182,7 @@ class Dispatcher:
 class SingleCall:
     """One request that needs its handler."""
 
-    __slots__ = ("_arrived", "_dispatcher", "_method", "_request", "_session", "pace")
+    __slots__ = ("_arrived", "_dispatcher", "_method", "_request", "_session", "hooks", "pace")
 
     def __init__(self, dispatcher: Dispatcher, request: Request, method: Method | None, session: Session) -> None:
         self._dispatcher = dispatcher
@@ -170,6 +190,7 @@ class SingleCall:
         self._method = method
         self._session = session
         self._arrived = dispatcher.clock()
+        self.hooks: Hooks = []
         self.pace = Pace.DECLARED_FAST if method is None else method.pace
 
     @property
@@ -184,7 +205,7 @@ class SingleCall:
 
     def run(self) -> bytes | None:
         """Runs the handler; returns the answer, None where none is wanted. Never raises."""
-        return self._dispatcher.execute(self._request, self._method, self._session, self._arrived)
+        return self._dispatcher.execute(self._request, self._method, self._session, self._arrived, self.hooks)
 
     def refuse(self, reason: str) -> bytes | None:
         """The answer where the call can't be taken now."""
@@ -206,7 +227,18 @@ class BatchCall:
     A batch is one unit of work with one deadline: what has not ended by then is answered as timed out.
     """
 
-    __slots__ = ("_answers", "_arrived", "_dispatcher", "_expired", "_items", "_running", "_session", "_size", "pace")
+    __slots__ = (
+        "_answers",
+        "_arrived",
+        "_dispatcher",
+        "_expired",
+        "_items",
+        "_running",
+        "_session",
+        "_size",
+        "hooks",
+        "pace",
+    )
 
     def __init__(
         self, dispatcher: Dispatcher, items: list[bytes | tuple[Request, Method | None]], session: Session
@@ -216,6 +248,7 @@ class BatchCall:
         self._session = session
         self._arrived = dispatcher.clock()
         self._answers: list[bytes] = []
+        self.hooks: Hooks = []
         self._size = 0
         self._expired = False
         self._running: Method | None = None
@@ -250,7 +283,7 @@ class BatchCall:
     def _execute(self, request: Request, method: Method | None) -> bytes | None:
         limits = self._dispatcher.limits
         self._running = method
-        answer = self._dispatcher.execute(request, method, self._session, self._arrived)
+        answer = self._dispatcher.execute(request, method, self._session, self._arrived, self.hooks)
         if answer is not None and self._size + len(answer) > limits.result_size:
             error = _result_too_large(self._size + len(answer), limits)
             return messages.error_answer(bytes(request.id), error)

@@ -159,8 +159,10 @@ def encode_result(value: Any) -> bytes:
     return text
 
 
-def success_answer(id: bytes, result: bytes) -> bytes:
-    """An answer with a result, both given as JSON."""
+def success_answer(id: bytes, result: bytes, position: Any = None) -> bytes:
+    """An answer with a result, both given as JSON, and where there is one with the place in a log that it belongs to."""
+    if position is not None:
+        return b'{"jsonrpc":"2.0","result":%b,"id":%b,"position":%b}' % (result, id, _encode(position))
     return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (result, id)
 
 

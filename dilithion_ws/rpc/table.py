@@ -45,12 +45,31 @@ class Method:
         pace: what follows from `blocking` and `mean`, see `Pace`.
         need: the rights that a call needs, once somebody has worked them out from name and permission; -1 before.
         is_login: whether its calls check passwords, and so wait in a queue of their own.
+        position_of: the topic whose position its answers are stamped with, None for none.
     """
 
-    __slots__ = ("binder", "blocking", "function", "is_login", "mean", "name", "need", "pace", "permission", "summary")
+    __slots__ = (
+        "binder",
+        "blocking",
+        "function",
+        "is_login",
+        "mean",
+        "name",
+        "need",
+        "pace",
+        "permission",
+        "position_of",
+        "summary",
+    )
 
     def __init__(
-        self, name: str, function: Callable[..., Any], permission: str | None, blocking: bool | None, summary: str
+        self,
+        name: str,
+        function: Callable[..., Any],
+        permission: str | None,
+        blocking: bool | None,
+        summary: str,
+        position_of: str | None = None,
     ) -> None:
         self.name = name
         self.function = function
@@ -61,6 +80,7 @@ class Method:
         self.mean = 0.0
         self.need = -1
         self.is_login = False
+        self.position_of = position_of
         self.pace = {None: Pace.UNKNOWN, True: Pace.SLOW, False: Pace.DECLARED_FAST}[blocking]
 
     def took(self, seconds: float, slow_after: float) -> None:
@@ -109,6 +129,7 @@ class RpcTable:
         permission: str | None = None,
         blocking: bool | None = None,
         summary: str | None = None,
+        position_of: str | None = None,
     ) -> Callable[[F], F]: ...
 
     def method(
@@ -120,12 +141,18 @@ class RpcTable:
         permission: str | None = None,
         blocking: bool | None = None,
         summary: str | None = None,
+        position_of: str | None = None,
     ) -> Any:
         """Registers a function under its own name, as a decorator with or without arguments; see `register`."""
 
         def decorate(function: F) -> F:
             self.register(
-                name or function.__name__, function, permission=permission, blocking=blocking, summary=summary
+                name or function.__name__,
+                function,
+                permission=permission,
+                blocking=blocking,
+                summary=summary,
+                position_of=position_of,
             )
             return function
 
@@ -139,6 +166,7 @@ class RpcTable:
         permission: str | None = None,
         blocking: bool | None = None,
         summary: str | None = None,
+        position_of: str | None = None,
     ) -> Method:
         """Registers a method; clients may call it from now on.
 
@@ -151,6 +179,9 @@ class RpcTable:
             blocking: True for a function that waits (for a disk, a lock, a block): its calls never run in the leading
                 thread. False for one that never does. None lets the server find out by measuring.
             summary: one line for people; default: the first line of the docstring.
+            position_of: a topic: answers get a member `position` with its epoch and seq, taken before the function is
+                called. A client that subscribes `since` there misses nothing that the result does not have; it may get
+                what the result has already. For that the host must change its state first and publish then.
 
         Raises:
             RegistrationError: the name is taken or malformed, or the signature can't be bound to params.
@@ -163,7 +194,7 @@ class RpcTable:
             raise RegistrationError(f"{name!r} is no method name: 1 to 64 of A-Z a-z 0-9 _ . and no prefix rpc.")
         if summary is None:
             summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        method = Method(name, function, permission, blocking, summary)
+        method = Method(name, function, permission, blocking, summary, position_of)
         with self._registration:
             if name in self._methods:
                 raise RegistrationError(f"{name} is registered already; unregister it first")

@@ -1,0 +1,178 @@
+"""A shard: some of the subscriptions, and the one place where their cursors move.
+
+A shard is stepped by one thread at a time, its pump. All that changes it comes as a command, carried out in a step. So a
+subscription needs no lock: live delivery, replay and a slow client are one loop over cursors. Publishers mark a topic
+and ring, no more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from ..errors import JsonRpcCode
+from .log import EventsGoneError, Position
+from .sink import Offer
+from .subscriptions import Ending, State, Subscription
+from .topic import Batch, Stream, Topic
+
+__all__ = ["Shard"]
+
+logger = logging.getLogger("dilithion_ws.events")
+
+
+class Shard:
+    """Some of the subscriptions.
+
+    Args:
+        index: its number among the shards.
+        forget: called when a subscription has ended here.
+
+    Attributes:
+        ring: wakes whoever calls `step`; to be set by him.
+    """
+
+    def __init__(self, index: int, forget: Callable[[Subscription], None]) -> None:
+        self.index = index
+        self.ring: Callable[[], None] = lambda: None
+        self._forget = forget
+        self._commands: deque[Callable[[], None]] = deque()
+        self._marked: deque[Topic] = deque()
+        self._is_marked: set[str] = set()
+        self._live: dict[Stream, dict[Subscription, None]] = {}
+        self._blocked: dict[int, dict[Subscription, None]] = {}  # by the sink's id
+        self._again: dict[Subscription, None] = {}
+
+    # From any thread
+
+    def mark(self, topic: Topic) -> None:
+        """Says that a topic has something new: to be called after it has."""
+        if topic.name not in self._is_marked:
+            self._is_marked.add(topic.name)
+            self._marked.append(topic)
+            self.ring()
+
+    def post(self, command: Callable[[], None]) -> None:
+        """Has a command carried out, soon and in order."""
+        self._commands.append(command)
+        self.ring()
+
+    def activate(self, subscription: Subscription) -> None:
+        """Lets a subscription that was held have what there is behind its place, and what comes."""
+        self.post(lambda: self._activate(subscription))
+
+    def ready(self, sink_id: int) -> None:
+        """A client that was behind takes more."""
+        self.post(lambda: self._ready(sink_id))
+
+    def end(self, subscription: Subscription, ending: Ending) -> None:
+        """Ends a subscription with an error that the client gets."""
+        self.post(lambda: self._end(subscription, ending))
+
+    def drop(self, subscriptions: list[Subscription]) -> None:
+        """Forgets subscriptions that have ended."""
+        self.post(lambda: self._drop(subscriptions))
+
+    # The pump
+
+    def step(self) -> bool:
+        """Carries out the commands and sends what is new, a piece for each subscriber; whether there is more to do."""
+        for _ in range(len(self._commands)):
+            self._commands.popleft()()
+        again, self._again = self._again, {}
+        due: dict[Stream, list[Subscription]] = {}
+        for subscription in again:
+            due.setdefault(subscription.stream, []).append(subscription)
+        for _ in range(len(self._marked)):
+            topic = self._marked.popleft()
+            self._is_marked.discard(topic.name)  # before the log is read: a mark from now on is for what comes later
+            for stream in topic.advance(self.index):
+                due[stream] = list(self._live.get(stream, ()))
+        for stream, subscriptions in due.items():
+            self._serve(stream, subscriptions)
+        return bool(self._commands or self._marked or self._again)
+
+    def _serve(self, stream: Stream, subscriptions: list[Subscription]) -> None:
+        """Sends the next piece to each; those at the same place get the same bytes."""
+        made: dict[Position, Batch | None] = {}
+        for subscription in subscriptions:
+            try:
+                self._serve_one(stream, subscription, made)
+            except Exception:
+                logger.exception("delivering to %r failed", subscription)
+                self._remove(subscription)
+
+    def _serve_one(self, stream: Stream, subscription: Subscription, made: dict[Position, Batch | None]) -> None:
+        if subscription.state is not State.LIVE:
+            return
+        position = subscription.position
+        if subscription.ending is not None:
+            self._send_end(subscription, subscription.ending)
+            return
+        try:
+            batch = made[position]
+        except KeyError:
+            try:
+                batch = made[position] = stream.next(position)
+            except EventsGoneError as gone:
+                text = "the events behind your position are gone; subscribe again"
+                self._send_end(subscription, Ending(JsonRpcCode.EVENTS_LOST, text, {"reason": gone.reason}))
+                return
+        if batch is None:
+            return
+        offer = subscription.sink.offer(batch.data)
+        if offer is Offer.TAKEN or offer is Offer.FULL:
+            subscription.position = Position(position.epoch, batch.seq)
+        if offer is Offer.TAKEN:
+            if batch.more:
+                self._again[subscription] = None
+        else:
+            self._not_taken(subscription, offer)
+
+    def _send_end(self, subscription: Subscription, ending: Ending) -> None:
+        subscription.ending = ending
+        offer = subscription.sink.offer(subscription.stream.end_frame(subscription.position, *ending))
+        if offer is Offer.BUSY:
+            self._not_taken(subscription, offer)  # it gets the error when it takes something again
+        else:
+            self._remove(subscription)
+
+    def _not_taken(self, subscription: Subscription, offer: Offer) -> None:
+        if offer is Offer.GONE:
+            self._remove(subscription)
+        elif subscription.become(State.BLOCKED):
+            self._live[subscription.stream].pop(subscription, None)
+            self._blocked.setdefault(subscription.sink.id, {})[subscription] = None
+
+    def _activate(self, subscription: Subscription) -> None:
+        if subscription.become(State.LIVE):
+            self._live.setdefault(subscription.stream, {})[subscription] = None
+            self._again[subscription] = None
+
+    def _ready(self, sink_id: int) -> None:
+        for subscription in self._blocked.pop(sink_id, ()):
+            self._activate(subscription)
+
+    def _end(self, subscription: Subscription, ending: Ending) -> None:
+        subscription.ending = ending
+        if subscription.state is State.LIVE:
+            self._again[subscription] = None
+
+    def _remove(self, subscription: Subscription) -> None:
+        subscription.state = State.ENDED
+        self._drop([subscription])
+        self._forget(subscription)
+
+    def _drop(self, subscriptions: list[Subscription]) -> None:
+        for subscription in subscriptions:
+            live = self._live.get(subscription.stream)
+            if live is not None:
+                live.pop(subscription, None)
+                if not live:
+                    del self._live[subscription.stream]
+            blocked = self._blocked.get(subscription.sink.id)
+            if blocked is not None:
+                blocked.pop(subscription, None)
+                if not blocked:
+                    del self._blocked[subscription.sink.id]

@@ -1,0 +1,331 @@
+"""Topics, and who is subscribed to what: the floor's front door.
+
+Publishers come in by `publish`, clients by `subscribe` and `unsubscribe`, the transport by `ready` and `closed`. None of
+them waits for a client. What is sent, and when, is the shards' affair.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from ..clock import Clock
+from ..config import Limits, limit_reached
+from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopicError
+from . import schemas
+from .delivery import Shard
+from .filters import Filter
+from .log import EventsGoneError, Position, Retention
+from .sink import Sink
+from .subscriptions import Ending, State, Subscription
+from .topic import ALL, LATEST, Topic
+
+__all__ = ["USER_PREFIX", "EventHub"]
+
+USER_PREFIX = "user/"
+"""How the private topic of a user begins; the user's name follows."""
+
+_BY_KIND = {"kind": "kind"}
+_NODE_TOPICS: tuple[tuple[str, str, Mapping[str, str], Any], ...] = (
+    ("blocks", "READ_BLOCKCHAIN", _BY_KIND, schemas.Blocks),
+    ("mempool", "READ_MEMPOOL", {**_BY_KIND, "txid": "txid", "address": "addresses"}, schemas.Mempool),
+    ("peers", "READ_BLOCKCHAIN", _BY_KIND, schemas.Peers),
+    ("mining", "READ_MINING", _BY_KIND, schemas.Mining),
+)
+_NAME_MOST = 128
+
+
+def _encode_other(value: Any) -> Any:
+    if isinstance(value, Decimal) and value.is_finite():
+        return msgspec.Raw(format(value, "f").encode())
+    raise TypeError(f"a value of type {type(value).__name__} can't be encoded as JSON")
+
+
+_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_encode_other).encode
+
+
+class EventHub:
+    """All topics of one server. Thread-safe.
+
+    Args:
+        limits: bounds.
+        clock: seconds that never go backwards.
+        frame: makes a frame of a payload.
+        allowed: whether a session may read a topic.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        frame: Callable[[bytes], bytes],
+        allowed: Callable[[Any, Topic], bool] = lambda session, topic: True,
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._frame = frame
+        self.allowed = allowed
+        self._registry = threading.Lock()  # guards `_topics`, `_users` and `_subscriptions`
+        self._topics: dict[str, Topic] = {}
+        self._users: OrderedDict[str, Topic] = OrderedDict()
+        self._subscriptions: dict[int, dict[str, Subscription]] = {}  # by the sink's id, then by their own
+        self.shards = [Shard(index, self._forget) for index in range(limits.pumps)]
+        for name, permission, filters, schema in _NODE_TOPICS:
+            self.add(name, permission, filters=filters, schema=schema)
+
+    # Topics
+
+    def add(
+        self,
+        name: str,
+        permission: str | None = None,
+        *,
+        retention: Retention | None = None,
+        mode: str = ALL,
+        filters: Mapping[str, str] | None = None,
+        schema: Any = None,
+    ) -> Topic:
+        """Makes a topic, or makes one that is there anew where nobody has used it yet; see `WebSocketServer.topic`."""
+        if not name or len(name) > _NAME_MOST or not name.isprintable() or name.startswith(USER_PREFIX):
+            raise ConfigError(
+                f"{name[:64]!r} is no name for a topic: 1 to {_NAME_MOST} printable characters, not beginning with "
+                f"{USER_PREFIX}"
+            )
+        if mode not in (ALL, LATEST):
+            raise ConfigError(f"mode of topic {name} is {mode!r}; it takes {ALL!r} or {LATEST!r}")
+        topic = self._make(name, permission, retention, mode, _BY_KIND if filters is None else filters, schema)
+        with self._registry:
+            old = self._topics.get(name)
+            if old is not None and (old.in_use or old.log.position.seq):
+                raise ConfigError(f"topic {name} is in use already")
+            if old is None and len(self._topics) >= self._limits.topics:
+                raise ConfigError(f"topic {name} is past the {limit_reached(self._limits, 'topics')}")
+            self._topics[name] = topic
+        return topic
+
+    def _make(
+        self,
+        name: str,
+        permission: str | None,
+        retention: Retention | None,
+        mode: str,
+        filters: Mapping[str, str],
+        schema: Any,
+    ) -> Topic:
+        limits = self._limits
+        if retention is None:
+            retention = Retention(limits.history_entries, limits.history_age, limits.history_size)
+        epoch = secrets.token_hex(8)
+        return Topic(
+            name, permission, retention, mode, filters, schema, self._clock, epoch, self._frame, len(self.shards)
+        )
+
+    def topics(self) -> list[Topic]:
+        """The host's topics and the node's, not those of users."""
+        return list(self._topics.values())
+
+    def topic(self, name: str) -> Topic:
+        """The topic of this name; raises UnknownTopicError."""
+        if name.startswith(USER_PREFIX):
+            return self._user_topic(name)
+        topic = self._topics.get(name)
+        if topic is None:
+            known = ", ".join(sorted(self._topics))
+            raise UnknownTopicError(f"there is no topic {name[:64]!r}; there are {known}")
+        return topic
+
+    def _user_topic(self, name: str) -> Topic:
+        """A user's own topic, made when it is first asked for."""
+        with self._registry:
+            topic = self._users.get(name)
+            if topic is None:
+                topic = self._users[name] = self._make(name, None, None, ALL, _BY_KIND, None)
+                if len(self._users) > self._limits.user_topics:
+                    self._forget_user_topic()
+            self._users.move_to_end(name)
+            return topic
+
+    def _forget_user_topic(self) -> None:
+        """Makes room: the topic that was not used for longest and has no subscriber goes. Who comes for it later is told
+        by its epoch."""
+        for name, topic in self._users.items():
+            if not topic.in_use:
+                del self._users[name]
+                return
+
+    # Publishing
+
+    def publish(self, name: str, event: Any) -> None:
+        """Appends an event to a topic; see `WebSocketServer.publish`."""
+        topic = self.topic(name)
+        self.append(topic, self.encode(topic, event))
+
+    def encode(self, topic: Topic, event: Any) -> bytes:
+        """An event as JSON; raises EventError where it is not fit for its topic."""
+        try:
+            data = _encode(event)
+            if topic.check is not None:
+                topic.check(data)
+        except Exception as error:
+            raise EventError(f"event for topic {topic.name} can't be published: {error}") from None
+        if len(data) > self._limits.event_size:
+            raise EventError(
+                f"event for topic {topic.name} has {len(data)} bytes, "
+                f"past the {limit_reached(self._limits, 'event_size')}"
+            )
+        return data
+
+    def append(self, topic: Topic, data: bytes, seq: int | None = None) -> None:
+        """Makes an encoded event visible, and has it delivered."""
+        topic.log.append(data, seq)
+        self.announce(topic)
+
+    def announce(self, topic: Topic) -> None:
+        """Has the shards look at a topic."""
+        for shard in self.shards:
+            shard.mark(topic)
+
+    # Subscribers
+
+    def subscribe(
+        self,
+        sink: Sink,
+        name: str,
+        filter: Mapping[str, Any] | None = None,
+        since: Position | None = None,
+        mode: str | None = None,
+    ) -> tuple[Subscription, dict[str, Any]]:
+        """Makes a subscription, and the reply to its client. It is held until `activate`.
+
+        Args:
+            sink: who subscribes.
+            name: the topic.
+            filter: which events.
+            since: behind which place; None for the present head.
+            mode: `all` or `latest`; None for the topic's own.
+
+        Raises:
+            RpcError: -32602 (no such topic, a bad filter, subscribed already), -32003, -32006.
+        """
+        topic = self._readable(sink, name)
+        wanted = Filter(filter, topic.filters, self._limits.filter_values) if filter else None
+        stream = topic.stream(wanted, mode or topic.mode)
+        head = topic.log.position
+        position = head
+        recovered: dict[str, Any] = {}
+        if since is not None:
+            try:
+                topic.log.check(since)
+                if wanted is not None:
+                    topic.look_back(stream, since)
+                position, recovered = since, {"recovered": True}
+            except EventsGoneError as gone:
+                recovered = {"recovered": False, "reason": gone.reason}
+        subscription = Subscription(stream, sink, position)
+        try:
+            self._register(subscription)
+        except RpcError:
+            topic.release(stream)
+            raise
+        reply = {"subscription": stream.id, "topic": name, "epoch": head.epoch, "seq": head.seq, **recovered}
+        return subscription, reply
+
+    def _readable(self, sink: Sink, name: str) -> Topic:
+        denied = RpcError(JsonRpcCode.PERMISSION_DENIED, f"Permission denied: {name[:64]} is not yours to read")
+        if name.startswith(USER_PREFIX) and name[len(USER_PREFIX) :] != sink.session.user:
+            raise denied  # before a topic is made for it
+        try:
+            topic = self.topic(name)
+        except UnknownTopicError as error:
+            raise RpcError(JsonRpcCode.INVALID_PARAMS, f"Invalid params: {error}") from None
+        if not self.may_read(sink.session, topic):
+            raise denied
+        return topic
+
+    def may_read(self, session: Any, topic: Topic) -> bool:
+        """Whether a client may have a topic's events."""
+        if topic.name.startswith(USER_PREFIX):
+            return session.user is not None and topic.name == USER_PREFIX + session.user and session.admitted
+        return self.allowed(session, topic)
+
+    def _register(self, subscription: Subscription) -> None:
+        limits, id = self._limits, subscription.stream.id
+        with self._registry:
+            mine = self._subscriptions.setdefault(subscription.sink.id, {})
+            if id in mine:
+                raise RpcError(JsonRpcCode.INVALID_PARAMS, f"Invalid params: subscribed already as {id}")
+            if len(mine) >= limits.subscriptions:
+                text = f"Too many subscriptions: past the {limit_reached(limits, 'subscriptions')}"
+                raise RpcError(JsonRpcCode.TOO_MANY_SUBSCRIPTIONS, text, {"limit": limits.subscriptions})
+            mine[id] = subscription
+
+    def activate(self, subscription: Subscription) -> None:
+        """The reply is on its way: what follows it may be sent."""
+        self._shard(subscription).activate(subscription)
+
+    def unsubscribe(self, sink_id: int, id: str) -> bool:
+        """Ends a subscription as its client wishes; False where there is none."""
+        subscription = self._subscriptions.get(sink_id, {}).get(id)
+        if subscription is None:
+            return False
+        self.cancel(subscription)
+        return True
+
+    def cancel(self, subscription: Subscription) -> None:
+        """Ends a subscription without a word."""
+        subscription.state = State.ENDED
+        self._forget(subscription)
+        self._shard(subscription).drop([subscription])
+
+    def of(self, sink_id: int) -> list[Subscription]:
+        """The subscriptions of one client."""
+        return list(self._subscriptions.get(sink_id, {}).values())
+
+    def ready(self, sink_id: int) -> None:
+        """A client that was behind takes more."""
+        if sink_id in self._subscriptions:
+            self.shards[sink_id % len(self.shards)].ready(sink_id)
+
+    def closed(self, sink_id: int) -> None:
+        """A client has gone."""
+        with self._registry:
+            gone = list(self._subscriptions.pop(sink_id, {}).values())
+        for subscription in gone:
+            subscription.state = State.ENDED
+            subscription.stream.topic.release(subscription.stream)
+        if gone:
+            self._shard(gone[0]).drop(gone)
+
+    def recheck(self, session: Any, sink_id: int) -> None:
+        """A client's rights have changed: ends the subscriptions that it may not have any more."""
+        for subscription in self.of(sink_id):
+            if not self.may_read(session, subscription.stream.topic):
+                ending = Ending(JsonRpcCode.PERMISSION_DENIED, "Permission denied: you may not read this any more", {})
+                self._shard(subscription).end(subscription, ending)
+
+    def end_all(self, topic: Topic, ending: Ending) -> None:
+        """Ends all subscriptions to a topic with an error."""
+        for mine in list(self._subscriptions.values()):
+            for subscription in list(mine.values()):
+                if subscription.stream.topic is topic:
+                    self._shard(subscription).end(subscription, ending)
+
+    def _shard(self, subscription: Subscription) -> Shard:
+        return self.shards[subscription.sink.id % len(self.shards)]
+
+    def _forget(self, subscription: Subscription) -> None:
+        """Takes a subscription that has ended off the books, once."""
+        with self._registry:
+            mine = self._subscriptions.get(subscription.sink.id, {})
+            if mine.get(subscription.stream.id) is not subscription:
+                return
+            del mine[subscription.stream.id]
+            if not mine:
+                del self._subscriptions[subscription.sink.id]
+        subscription.stream.topic.release(subscription.stream)

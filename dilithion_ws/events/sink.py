@@ -1,0 +1,39 @@
+"""What events know of a client: somebody who takes bytes, or not now, or no more."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Protocol
+
+__all__ = ["Offer", "Sink"]
+
+
+class Offer(Enum):
+    """What became of bytes that were offered."""
+
+    TAKEN = "taken"
+    """Sent; the next may follow at once."""
+    FULL = "full"
+    """Taken, but the client does not keep up: `Hub.ready` will be called when it may be offered more."""
+    BUSY = "busy"
+    """Not taken, for the same reason."""
+    GONE = "gone"
+    """Not taken, and never will be."""
+
+
+class Sink(Protocol):
+    """One connected client.
+
+    Attributes:
+        id: its number.
+        session: who it is.
+    """
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def session(self) -> Any: ...
+
+    def offer(self, data: bytes) -> Offer:
+        """Sends whole frames without waiting."""

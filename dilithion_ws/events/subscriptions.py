@@ -1,0 +1,79 @@
+"""One subscriber's place in a stream.
+
+    state     meaning                                            next
+    HELD      the reply to `subscribe` is not on its way yet     LIVE, ENDED
+    LIVE      gets what comes                                    BLOCKED, ENDED
+    BLOCKED   the client does not keep up; the place waits       LIVE, ENDED
+    ENDED     terminal
+
+Only the shard that the subscription belongs to moves `position` and changes the state, but for the step to ENDED, which
+anybody may take: it is final, and whoever sees it does nothing more.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, NamedTuple
+
+from .log import Position
+from .sink import Sink
+from .topic import Stream
+
+__all__ = ["TRANSITIONS", "Ending", "State", "Subscription"]
+
+
+class State(Enum):
+    """Where a subscription is in its life; see the table above."""
+
+    HELD = "held"
+    LIVE = "live"
+    BLOCKED = "blocked"
+    ENDED = "ended"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.HELD: frozenset({State.LIVE, State.ENDED}),
+    State.LIVE: frozenset({State.BLOCKED, State.ENDED}),
+    State.BLOCKED: frozenset({State.LIVE, State.ENDED}),
+    State.ENDED: frozenset(),
+}
+
+
+class Ending(NamedTuple):
+    """Why the server ends a subscription: the error that the client gets."""
+
+    code: int
+    message: str
+    data: dict[str, Any]
+
+
+class Subscription:
+    """A cursor.
+
+    Attributes:
+        stream: what is read.
+        sink: who reads it.
+        position: behind the last entry that was sent.
+        state: see above.
+        ending: set where the server is about to end it.
+    """
+
+    __slots__ = ("ending", "position", "sink", "state", "stream")
+
+    def __init__(self, stream: Stream, sink: Sink, position: Position) -> None:
+        self.stream = stream
+        self.sink = sink
+        self.position = position
+        self.state = State.HELD
+        self.ending: Ending | None = None
+
+    def __repr__(self) -> str:
+        return f"<Subscription {self.stream.id} of {self.sink.id}, {self.state.value} at {self.position.seq}>"
+
+    def become(self, state: State) -> bool:
+        """Changes the state; False where it has ended meanwhile."""
+        if self.state is State.ENDED:
+            return False
+        assert state in TRANSITIONS[self.state], f"{self!r} can't become {state.value}"
+        self.state = state
+        return True

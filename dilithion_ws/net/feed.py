@@ -1,0 +1,64 @@
+"""The way of events to one connection: without waiting, and never into an outbox that has something already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..clock import Clock
+from .connection import Connection, Sent, State
+
+__all__ = ["Feed", "Fed"]
+
+
+class Fed:
+    """What became of frames; the values are those of `events.sink.Offer`, which this floor does not know."""
+
+    TAKEN = "taken"
+    FULL = "full"
+    BUSY = "busy"
+    GONE = "gone"
+
+
+class Feed:
+    """Offers frames to one connection.
+
+    Args:
+        connection: the client.
+        clock: seconds that never go backwards.
+        after_send: told by post what a send leaves to be done.
+    """
+
+    __slots__ = ("_after_send", "_clock", "_connection")
+
+    def __init__(self, connection: Connection, clock: Clock, after_send: Callable[[Connection, Sent], None]) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._after_send = after_send
+
+    @property
+    def id(self) -> int:
+        """The connection's number."""
+        return self._connection.id
+
+    @property
+    def session(self) -> Any:
+        """The connection's session."""
+        return self._connection.session
+
+    def offer(self, data: bytes) -> str:
+        """Sends whole frames; see `Fed`. What the socket won't take at once waits, and until then nothing more is taken.
+
+        So a client that does not read costs one piece of a log, whatever is published meanwhile.
+        """
+        connection = self._connection
+        with connection.lock:
+            if connection.state is not State.OPEN:
+                return Fed.GONE
+            if connection.outbox is not None:
+                return Fed.BUSY
+            sent = connection.write(data, self._clock)
+        if sent is Sent.ALL:
+            return Fed.TAKEN
+        self._after_send(connection, sent)
+        return Fed.FULL if sent is Sent.WAITING else Fed.GONE

@@ -1,0 +1,64 @@
+"""Threads of the pool that deliver: each steps one shard of the events whenever that has something to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from .latch import Bell
+from .pool import Pool
+
+__all__ = ["Pump", "Pumps"]
+
+logger = logging.getLogger("dilithion_ws.net")
+
+
+class Pump(Protocol):
+    """What is stepped.
+
+    Attributes:
+        ring: to be called when there is something to do.
+    """
+
+    ring: Callable[[], None]
+
+    def step(self) -> bool:
+        """Does a piece of it; whether there is more."""
+
+
+class Pumps:
+    """Keeps one thread of the pool for each shard.
+
+    Args:
+        pool: has threads for them beside its workers.
+        shards: what they step.
+    """
+
+    def __init__(self, pool: Pool, shards: Sequence[Pump]) -> None:
+        self._pool = pool
+        self._shards = shards
+        self._bells = [Bell() for _ in shards]
+        self._stopping = False
+
+    def start(self) -> None:
+        """Starts delivering, what came before included."""
+        for shard, bell in zip(self._shards, self._bells, strict=True):
+            shard.ring = bell.ring
+            bell.ring()
+            self._pool.keep(lambda shard=shard, bell=bell: self._run(shard, bell))  # type: ignore[misc]
+
+    def stop(self) -> None:
+        """Has the threads end after the step that they are in."""
+        self._stopping = True
+        for bell in self._bells:
+            bell.ring()
+
+    def _run(self, shard: Pump, bell: Bell) -> None:
+        while not self._stopping:
+            bell.wait(None)
+            try:
+                while not self._stopping and shard.step():
+                    pass
+            except Exception:
+                logger.exception("a step of delivering events failed; going on")
