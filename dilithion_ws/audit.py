@@ -16,18 +16,23 @@ from datetime import datetime, timezone
 from io import TextIOWrapper
 from typing import Any
 
+from .addresses import network_of
 from .clock import Clock, monotonic
 
 __all__ = ["Audit"]
 
 logger = logging.getLogger("dilithion_ws.audit")
 
+_FREQUENT = ("refused", "denied", "rate limited")
+"""What a client can cause as often as it likes."""
+
 
 class Audit:
     """Writes the audit log.
 
-    A client that is refused again and again can't fill the disk: past a burst, lines about the same event and address are
-    counted instead, and the next one that is written tells how many were.
+    A client that is refused again and again can't fill the disk: past a burst, lines about the same refusal and address
+    are counted instead, and the next one that is written tells how many were. Logins are all written, failed ones too:
+    the lock-out bounds those.
 
     Args:
         path: its file; empty for none.
@@ -58,7 +63,7 @@ class Audit:
             user: whose name it was, None for nobody's.
             details: more members, such as the method's name.
         """
-        suppressed, forgotten = self._spend(event, address)
+        suppressed, forgotten = self._spend(event, network_of(address)) if event in _FREQUENT else (0, None)
         if forgotten is not None:
             self._write(forgotten[0], forgotten[1], None, {"suppressed": forgotten[2]})
         if suppressed is not None:

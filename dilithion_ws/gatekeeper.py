@@ -36,6 +36,7 @@ SUBPROTOCOL = "dilithion.v1"
 
 _REMEMBERED_MOST = 1000
 _CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="Dilithion RPC", charset="UTF-8"'),)
+_LOCKED_OUT = "Too many failed authentication attempts. Try again later."
 _LOGIN_STEPS = ("Call authenticate with user and password", "Or send HTTP Basic credentials with the upgrade")
 _PERMISSION_STEPS = ("Ask the operator for a role with this permission", "Use another user")
 _RATE_STEPS = ("Wait for data.retry_after_ms", "Subscribe instead of polling", "Send fewer calls")
@@ -123,6 +124,7 @@ class Gatekeeper:
             return locked
         user = self._remembered.find(credentials, self._directory)
         if user is not None:
+            self._lockout.succeeded(session.origin, user.name)
             self._admit(session, user)
             return Welcome(session, headers, math.inf)
         return _PasswordCheck(self, credentials, session, headers)
@@ -173,9 +175,9 @@ class Gatekeeper:
         session = context.session
         if not self._config.has_users:
             return {"user": None, "role": "admin"}
-        wait = self._lockout.locked_for(session.origin)
-        if wait:
-            raise _rate_limited("Too many failed authentication attempts. Try again later.", wait)
+        refusal = self._login_refusal(session)  # others of this address may have failed while this one waited
+        if refusal is not None:
+            raise refusal
         found = self.verify(Credentials(user, password), session)
         if found is not None:
             self._admit(session, found)
@@ -229,7 +231,7 @@ class Gatekeeper:
         if not wait:
             return None
         self._audit.note("refused", address=session.address[0], reason="locked out")
-        return HttpRefusal(429, "Too many failed authentication attempts. Try again later.", _retry_after(wait))
+        return HttpRefusal(429, _LOCKED_OUT, _retry_after(wait))
 
     def _failed(self, credentials: Credentials, session: Session) -> None:
         host = session.address[0]
@@ -245,7 +247,7 @@ class Gatekeeper:
     def refusal(self, session: Session, name: str, method: Method | None) -> RpcError | None:
         """Why a client may not make a call; None where it may. See `rpc.dispatcher.Guard`."""
         if method is not None and method.is_login:
-            return None  # it has limits of its own
+            return self._login_refusal(session)
         if session.limited:
             refusal = self._call_refusal(session, name)
             if refusal is not None:
@@ -315,6 +317,14 @@ class Gatekeeper:
             return self._strike(session, f"rate of {name[:64]} (rpcwebsocketmethodrates)", wait)
         session.strikes = 0
         return None
+
+    def _login_refusal(self, session: Session) -> RpcError | None:
+        """Why a client may not try to log in now; None where it may."""
+        wait = self._lockout.locked_for(session.origin) if self._config.has_users else 0.0
+        if not wait:
+            return None
+        self._strike(session, limit_reached(self._limits, "login_failures"), wait)
+        return _rate_limited(_LOCKED_OUT, wait)
 
     def _strike(self, session: Session, limit: str, wait: float) -> RpcError:
         """Counts a call that came too soon; who keeps on is closed."""

@@ -110,7 +110,8 @@ class HostService:
         refusal = self._keeper.message_refusal(session) if session.limited else None
         if self._on_message is not None and session.admitted:
             if refusal is not None:
-                return error_answer(identify(payload), refusal)
+                return error_answer(identify(payload) if opcode == TEXT else NULL_ID, refusal)
+            session.strikes = 0
             return _RawCall(self._on_message, self._receive_rpc, session, opcode, payload)
         return self._receive_rpc(session, opcode, payload, refusal)
 

@@ -248,7 +248,7 @@ def test_guesses_that_wait_together_are_not_all_checked(
         guesses.append(password)
 
     monkeypatch.setattr(Directory, "check", check)
-    server = serve(users_file=str(users_file), login_queue_per_address=40)
+    server = serve(users_file=str(users_file), login_queue=40)
     stranger = connect(server)
     for at in range(50):
         stranger.request("authenticate", ["reader", f"call{at}"], at)
@@ -259,7 +259,7 @@ def test_guesses_that_wait_together_are_not_all_checked(
     gate.set()
     statuses = [client.response()[0] for client in clients]
     codes = {code(stranger.answer()) for _ in range(50)}
-    assert set(statuses) == {401, 429, 503}, "those past the share of one address are told to come again"
+    assert set(statuses) == {401, 429, 503}, "those for whom there is no place are told to come again"
     assert codes == {-32001, -32005}
     assert len(guesses) <= 6, "five, and one that ran beside the fifth"
 
@@ -618,6 +618,103 @@ def test_on_message_can_leave_slow_calls_and_logins_to_the_pool(
     assert threads["raw"].isdisjoint(threads["slow"] | threads["check"])
 
 
+def test_a_remembered_login_forgives_earlier_failures_under_its_name(
+    serve: Any, connect: Any, users_file: Path
+) -> None:
+    server = serve(users_file=str(users_file))
+    for _ in range(8):
+        log_in(server, "reader", connect)
+        typo = connect(server, upgrade=False)
+        typo.send(basic("reader", "wrong"))
+        assert typo.response()[0] == 401
+
+
+def test_who_has_hung_up_is_not_computed_for(
+    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+) -> None:
+    from dilithion_ws.access.users import Directory
+
+    checked: list[str] = []
+
+    def check(self: Directory, name: str, password: str) -> None:
+        checked.append(password)
+        gate.wait(20)
+
+    monkeypatch.setattr(Directory, "check", check)
+    server = serve(users_file=str(users_file), login_workers=1)
+    first = connect(server, upgrade=False)
+    first.send(basic("reader", "first"))
+    wait_for(lambda: checked)
+    for at in range(5):
+        by_header, by_call = connect(server, upgrade=False), connect(server)
+        by_header.send(basic("reader", f"header{at}"))
+        by_call.request("authenticate", ["reader", f"call{at}"])
+        wait_for(lambda at=at: len(server._running().pool.logins.waiting) == 2 * at + 2)
+        by_header.close()
+        by_call.close()
+    gate.set()
+    wait_for(lambda: not server._running().pool.logins.waiting and not server._running().pool.logins.running)
+    assert checked == ["first"]
+
+
+def test_who_is_locked_out_and_keeps_on_is_closed(serve: Any, connect: Any, users_file: Path) -> None:
+    server = serve(users_file=str(users_file), rate_strikes=10, login_failures=3)
+    client = connect(server)
+    guess = connect(server)
+    for _ in range(3):
+        guess.call("authenticate", "reader", "wrong")
+    for _ in range(10):
+        assert code(client.call("authenticate", "reader", "wrong")) == -32005
+    assert client.close_frame()[0] == 1008
+
+
+def test_strikes_are_counted_in_a_row_for_raw_messages_too(serve: Any, connect: Any) -> None:
+    server = serve(
+        limit_loopback=True,
+        message_burst=1,
+        message_rate=50.0,
+        rate_strikes=20,
+        on_message=lambda session, message: "ok",
+    )
+    client, refused = connect(server), 0
+    while refused < 40:
+        client.text("x")
+        client.text("x")
+        answers = [client.message(), client.message()]
+        refused += sum(answer != b"ok" for answer in answers)
+        wait_for(lambda: client.text("x") or client.message() == b"ok")
+
+
+def test_a_refused_binary_message_is_answered_in_valid_text(serve: Any, connect: Any) -> None:
+    server = serve(limit_loopback=True, message_burst=1, message_rate=0.001, on_message=lambda session, message: "ok")
+    client = connect(server)
+    client.text("x")
+    assert client.message() == b"ok"
+    client.send(client_frame(2, b'{"id":"\xff\xfe"}'))
+    assert client.answer()["id"] is None
+
+
+def test_logins_in_a_batch_are_charged_as_well(serve: Any, connect: Any) -> None:
+    client = connect(serve(limit_loopback=True, call_burst=3, call_rate=0.001))
+    client.text(json.dumps([{"method": "authenticate", "params": ["a", "b"], "id": at} for at in range(6)]))
+    assert [code(answer) for answer in client.answer()] == [-32600] * 3 + [-32005] * 3
+
+
+def test_what_waits_behind_a_message_that_times_out_is_never_begun(
+    serve: Any, connect: Any, gate: threading.Event
+) -> None:
+    begun: list[Any] = []
+
+    def handler(session: Any, message: Any) -> None:
+        begun.append(message)
+        gate.wait(20)
+
+    client = connect(serve(on_message=handler, call_timeout=0.2))
+    client.send(client_frame(1, b"first") + client_frame(1, b"second"))
+    assert client.close_frame()[0] == 1011
+    assert begun == ["first"]
+
+
 def test_calls_behind_a_login_wait_for_it(serve: Any, connect: Any, users_file: Path) -> None:
     client = connect(serve(users_file=str(users_file)))
     request = '{"method":"%s","params":%s,"id":%d}'
@@ -685,6 +782,8 @@ def test_the_audit_log_counts_what_comes_too_often(serve: Any, connect: Any, use
     path = tmp_path / "audit.log"
     path.touch(0o644)
     server = serve(users_file=str(users_file), audit_log=str(path), audit_burst=5, audit_rate=0.001)
+    for _ in range(7):
+        log_in(server, "spender", connect)
     client = log_in(server, "reader", connect)
     for _ in range(50):
         client.call("stop")
@@ -692,6 +791,7 @@ def test_the_audit_log_counts_what_comes_too_often(serve: Any, connect: Any, use
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     denied = [line for line in lines if line["event"] == "denied"]
     assert [line.get("suppressed") for line in denied] == [None] * 5 + [45]
+    assert [line["event"] for line in lines].count("login") == 8, "logins are all written"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600, "though it was there with another mode"
 
 

@@ -173,11 +173,43 @@ def test_a_client_that_does_not_read_is_bounded_over_tls_too(serve: Any, secure:
     assert [client.answer()["id"] for _ in range(60)] == list(range(60))
 
 
-def test_a_close_that_openssl_holds_already_is_seen_at_once(
-    serve: Any, secure: Any, authority: Authority, rpc: RpcTable, gate: threading.Event
-) -> None:
-    """The client's own close lies behind a call that runs, in a record that the poller is silent about."""
-    rpc.register("wait", lambda: gate.wait(20), blocking=True)
+class Records:
+    """A client that says which bytes go into which TLS record, and sends records together."""
+
+    def __init__(self, server: WebSocketServer, authority: Authority) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = authority.context().wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.sock = socket.create_connection(("127.0.0.1", server.port), 10)
+        self.exchange(self.tls.do_handshake)
+        self.tls.write(REQUEST)
+        assert b"101" in self.read()
+
+    def exchange(self, step: Any) -> Any:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self.sock.sendall(self.outgoing.read())
+                self.incoming.write(self.sock.recv(65536))
+
+    def read(self) -> bytes:
+        data: bytes = self.exchange(lambda: self.tls.read(4096))
+        return data
+
+    def send_so_that_openssl_keeps_the_end(self, first: bytes, last: bytes) -> None:
+        """Two writes of odd sizes, which the server reads in pieces of a fixed one: of the last record some bytes stay
+        in OpenSSL, where the poller can't see them."""
+        filler = client_frame(1, b'{"method":"add","params":[1],"id":"filler"}'.ljust(65536 - len(first) - 8 + 8))
+        data = filler + last
+        self.tls.write(first)
+        while data:
+            data = data[self.tls.write(data) :]
+        self.sock.sendall(self.outgoing.read())
+
+
+@pytest.fixture
+def hold(rpc: RpcTable) -> Iterator[Any]:
+    """Keeps the leader of a server busy (call it) until all that was sent has come (set its event)."""
     held, all_there = threading.Event(), threading.Event()
 
     def hold() -> bool:
@@ -185,40 +217,60 @@ def test_a_close_that_openssl_holds_already_is_seen_at_once(
         return all_there.wait(20)
 
     rpc.register("hold", hold, blocking=False)
-    server = serve(in_flight=1, close_timeout=60.0, linger_timeout=60.0, stall_after=30.0)
-    busy = secure(server)  # keeps the leader until all bytes have come
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = authority.context().wrap_bio(incoming, outgoing, server_hostname="localhost")
-    call = client_frame(1, b'{"method":"wait","id":1}')
-    filler = client_frame(1, b'{"method":"add","params":[1],"id":2}'.ljust(65514))
-    with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
 
-        def exchange(step: Any) -> Any:
-            while True:
-                try:
-                    return step()
-                except ssl.SSLWantReadError:
-                    sock.sendall(outgoing.read())
-                    incoming.write(sock.recv(65536))
-
-        exchange(tls.do_handshake)
-        tls.write(REQUEST)
-        assert b"101" in exchange(lambda: tls.read(4096))
-        # Two records of odd sizes, read in pieces of a fixed one: the last bytes stay in OpenSSL.
-        data = filler + client_frame(8, (1000).to_bytes(2, "big"))
-        tls.write(call)
-        while data:
-            data = data[tls.write(data) :]
-        busy.request("hold")
+    def start(client: TlsClient) -> threading.Event:
+        client.request("hold")
         assert held.wait(10)
-        sock.sendall(outgoing.read())
+        return all_there
+
+    yield start
+    all_there.set()
+
+
+def test_a_close_that_openssl_holds_already_is_seen_at_once(
+    serve: Any, secure: Any, authority: Authority, rpc: RpcTable, gate: threading.Event, hold: Any
+) -> None:
+    """The client's own close lies behind a call that runs, in a record that the poller is silent about."""
+    rpc.register("wait", lambda: gate.wait(20), blocking=True)
+    server = serve(in_flight=1, close_timeout=60.0, linger_timeout=60.0, stall_after=30.0)
+    client = Records(server, authority)
+    with client.sock:
+        all_there = hold(secure(server))
+        close = client_frame(8, (1000).to_bytes(2, "big"))
+        client.send_so_that_openssl_keeps_the_end(client_frame(1, b'{"method":"wait","id":1}'), close)
         all_there.set()
         wait_for(lambda: any(info.in_flight for info in server.connections()))
         (connection,) = (one for one in server._running().loop.hub.all() if one.in_flight)
         assert connection.has_more
         server.close_connection(connection.id, 4000, "enough")
-        assert exchange(lambda: tls.read(4096))[:4] == b"\x88\x08" + (4000).to_bytes(2, "big")
-        assert exchange(lambda: tls.read(4096)) == b"", "well before the deadline of the close"
+        assert client.read()[:4] == b"\x88\x08" + (4000).to_bytes(2, "big")
+        assert client.read() == b"", "well before the deadline of the close"
+
+
+def test_a_call_that_openssl_holds_behind_one_that_stalls_is_answered(
+    serve: Any, secure: Any, authority: Authority, rpc: RpcTable, gate: threading.Event, hold: Any
+) -> None:
+    """The reading thread loses the lead to the first call, and what it had noted down must not be lost with it."""
+    calls: list[int] = []
+
+    def stall() -> int:
+        calls.append(1)
+        gate.wait(20)
+        return len(calls)
+
+    rpc.register("stall", stall)
+    server = serve()
+    client = Records(server, authority)
+    with client.sock:
+        client.send_so_that_openssl_keeps_the_end(
+            client_frame(1, b'{"method":"stall","id":1}'), client_frame(1, b'{"method":"add","params":[40],"id":2}')
+        )
+        received = b""
+        while b'"result":42' not in received:
+            received += client.read()
+        gate.set()
+        while b'"result":1,' not in received:
+            received += client.read()
 
 
 def test_a_handshake_that_is_dropped_while_a_worker_is_in_it(serve: Any, authority: Authority) -> None:
@@ -233,7 +285,7 @@ def test_a_handshake_that_is_dropped_while_a_worker_is_in_it(serve: Any, authori
         with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
             sock.sendall(outgoing.read())
     wait_for(lambda: server._running().admission.total == 0)
-    wait_for(lambda: open_files() == before)
+    wait_for(lambda: open_files() <= before)
 
 
 def test_sessions_are_resumed(serve: Any, authority: Authority) -> None:

@@ -93,7 +93,7 @@ def _parameters(scheme: str) -> tuple[str, list[int]]:
                 and r >= 1
                 and n < 1 << 16 * r
                 and 1 <= p <= 16
-                and 128 * n * r <= _MOST_MEMORY
+                and 128 * r * (n + p + 2) <= _MOST_MEMORY
             ):
                 return name, numbers
         if name == "pbkdf2-sha3-256" and len(numbers) == 1 and 1 <= numbers[0] <= _MOST_ROUNDS:

@@ -125,30 +125,35 @@ class Lockout:
         self._first = first
         self._longest = longest
         self._most = most
-        self._counting = threading.Lock()  # guards `_records` and `_good`
-        self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._counting = threading.Lock()  # guards all below
+        self._records: OrderedDict[str, _Record] = (
+            OrderedDict()
+        )  # those that are not locked, or were not when last seen
+        self._locked: OrderedDict[str, _Record] = OrderedDict()
         self._good: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._records) + len(self._locked)
 
     def locked_for(self, address: str) -> float:
         """Seconds for which an address is still locked out, 0 where it is not."""
-        record = self._records.get(address)
+        record = self._locked.get(address)
         return max(0.0, record.locked_until - self._clock()) if record is not None else 0.0
 
     def standing(self, address: str) -> int:
         """How an address has done so far: 2 for a good login, 0 for failed ones only, 1 where nothing is known."""
-        return 2 if address in self._good else 0 if address in self._records else 1
+        if address in self._good:
+            return 2
+        record = self._locked.get(address) or self._records.get(address)
+        return 1 if record is None or self._is_old(record, self._clock()) else 0
 
     def failed(self, address: str, name: str) -> float:
         """Notes a failed login; returns the seconds of the lock-out that it led to, 0 for none."""
         now = self._clock()
         with self._counting:
-            record = self._records.setdefault(address, _Record())
-            self._records.move_to_end(address)
-            if record.failed_at and now > max(record.failed_at, record.locked_until) + self._longest:
-                record = self._records[address] = _Record()  # long enough ago to be forgotten
+            record = self._locked.pop(address, None) or self._records.pop(address, None)
+            if record is None or self._is_old(record, now):
+                record = _Record()
             record.failed_at = now
             mark = hash(name)
             record.failures[mark] = record.failures.get(mark, 0) + 1
@@ -158,7 +163,8 @@ class Lockout:
                 record.failures.clear()
                 record.locked_until = now + seconds
                 record.lockouts += 1
-            if len(self._records) > self._most:
+            (self._locked if record.locked_until > now else self._records)[address] = record
+            if len(self) > self._most:
                 self._forget_one(now)
             return seconds
 
@@ -175,9 +181,11 @@ class Lockout:
                 if not record.failures and not record.lockouts:
                     del self._records[address]
 
+    def _is_old(self, record: _Record, now: float) -> bool:
+        return now > max(record.failed_at, record.locked_until) + self._longest
+
     def _forget_one(self, now: float) -> None:
-        """Forgets the oldest record that is not locked; of the first few, lest a full table make this slow."""
-        for at, (address, record) in enumerate(self._records.items()):
-            if record.locked_until <= now or at == 15:
-                del self._records[address]
-                return
+        """Forgets the record that was touched least lately; of a locked address only where there is no other."""
+        oldest = next(iter(self._locked.values()), None)
+        lock_is_over = oldest is not None and oldest.locked_until <= now
+        (self._records if self._records and not lock_is_over else self._locked).popitem(last=False)

@@ -61,6 +61,9 @@ class Pending:
         """Does the work in a worker, unless its deadline passed while it was waiting."""
         if self.answered:
             return
+        if self.is_login and self.connection.peer_has_gone:
+            self.finish(None)  # no password is computed for nobody
+            return
         try:
             answer = self._call.run()
         except BaseException:  # a fault of ours, for `run` must not raise; the client must have an answer

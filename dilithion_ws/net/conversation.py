@@ -134,6 +134,8 @@ class Conversation:
             self._closing.drop(connection)
             return
         connection.heard_at = self._hub.now
+        if connection.secure:  # noted before a handler runs, which may cost this thread the lead
+            self._hub.unread.append(connection)
         state = connection.state
         if state is State.OPEN:
             stream = connection.stream
@@ -146,8 +148,6 @@ class Conversation:
             self._shake_hands(connection, data)
         elif state is State.CLOSING:
             self._await_close(connection, data)
-        if connection.secure and connection.interest & READ:
-            self._hub.unread.append(connection)  # to be read on after other connections have had their turn
 
     def _shake_hands(self, connection: Connection, data: bytes) -> None:
         limits = self._hub.limits
@@ -174,7 +174,8 @@ class Conversation:
         def decide() -> None:
             try:
                 # No password is computed for nobody: who has gone would keep those who wait.
-                decision = busy if connection.peer_has_gone else verification.run()
+                gone = connection.state is not State.HANDSHAKE or connection.peer_has_gone
+                decision = busy if gone else verification.run()
             except Exception:  # a fault of ours; the client must have an answer
                 logger.exception("verifying %r failed", connection)
                 decision = HttpRefusal(503, "internal error")

@@ -5,7 +5,7 @@ Other threads may look a connection up (`find`, `all`): reading a dictionary is 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from ..clock import Clock
 from ..config import Limits
@@ -41,7 +41,7 @@ class Hub:
         self.calls: OrderedDict[Pending, float] = OrderedDict()
         self.by_fd: dict[int, Connection] = {}
         self._by_id: dict[int, Connection] = {}
-        self.unread: list[Connection] = []
+        self.unread: deque[Connection] = deque()
         self.stopping = False
         self.now = clock()
 

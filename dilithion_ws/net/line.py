@@ -1,4 +1,4 @@
-"""Jobs that wait for a worker: a bounded queue in which the better ranks go first and no group takes all places."""
+"""Jobs that wait for a worker: a bounded queue in which the better ranks go first, and no group keeps others out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Line:
 
     Args:
         most: jobs that may wait.
-        most_of_group: of which so many may be of one group.
+        most_of_group: how many a group keeps when the line is full and others come.
     """
 
     __slots__ = ("_by_rank", "_groups", "_most", "_most_of_group")
@@ -48,20 +48,31 @@ class Line:
 
     def put(self, waiting: Waiting) -> Waiting | None:
         """Lets a job wait; returns the one that can't: this one, or one that it displaced. None where all can."""
-        group = waiting.group
-        if group is not None and self._groups[group] >= self._most_of_group:
-            return waiting
         out = None
         if len(self) >= self._most:
-            worse = next((line for line in self._by_rank[: waiting.rank] if line), None)
-            if worse is None:
+            out = self._worse_than(waiting) or self._excess(waiting.group)
+            if out is None:
                 return waiting
-            out = worse.pop()  # who came last has waited least
+            self._by_rank[out.rank].remove(out)
             self._left(out)
         self._by_rank[waiting.rank].append(waiting)
-        if group is not None:
-            self._groups[group] += 1
+        if waiting.group is not None:
+            self._groups[waiting.group] += 1
         return out
+
+    def _worse_than(self, waiting: Waiting) -> Waiting | None:
+        """Who came last of the worst rank below this one: he has waited least."""
+        worse = next((line for line in self._by_rank[: waiting.rank] if line), None)
+        return worse[-1] if worse else None
+
+    def _excess(self, group: Hashable) -> Waiting | None:
+        """Who came last of the largest group, where that has more than its share and this one less."""
+        if group is None or not self._groups or self._groups[group] >= self._most_of_group:
+            return None
+        largest, count = self._groups.most_common(1)[0]
+        if count <= self._most_of_group:
+            return None
+        return next(one for line in self._by_rank for one in reversed(line) if one.group == largest)
 
     def pop(self) -> Callable[[], None] | None:
         """Takes the job that is next; None where none waits."""

@@ -150,11 +150,10 @@ class Loop:
                 ready(connection, mask)
             elif fd == self._waker.fd:
                 self._waker.drain()
-        if hub.unread:
-            waiting, hub.unread = hub.unread, []
-            for connection in waiting:
-                if connection.interest & READ and connection.has_more:
-                    ready(connection, READ)
+        for _ in range(len(hub.unread)):
+            connection = hub.unread.popleft()  # one at a time: this thread may lose the lead to any of them
+            if connection.interest & READ and connection.has_more:
+                ready(connection, READ)
         for at, due in hub.timers.due(hub.now):
             self.conversation.on_timer(due, at)
         while hub.calls:
@@ -169,6 +168,8 @@ class Loop:
         self.hub.calls.move_to_end(pending)
         self.hub.calls[pending] = self.hub.now + self.limits.call_timeout
         connection, serial = pending.connection, pending.serial
+        if serial:
+            connection.backlog = None
         pending.expire()
         if serial:  # the next message may not overtake this one, which may never end
             self.closing.begin(connection, 1011, limit_reached(self.limits, "call_timeout"))

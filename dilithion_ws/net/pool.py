@@ -71,7 +71,7 @@ class Pool:
         self.calls = Lane(workers, Line(queue))
         self.logins = Lane(min(login_workers, workers - 2), Line(login_queue, login_share))
         self.handshakes = Lane(max(1, workers // 4), Line(handshakes))
-        self._lanes = (self.handshakes, self.logins, self.calls)  # the first go first
+        self._lanes = [self.handshakes, self.logins, self.calls]  # in turn
         self._on_free = on_free
         self._threads_wanted = workers + kept
         self.free = workers
@@ -170,6 +170,8 @@ class Pool:
         if self.free:
             for lane in self._lanes:
                 if lane.waiting and lane.running < lane.most:
+                    self._lanes.remove(lane)
+                    self._lanes.append(lane)  # the others go first the next time: none starves another
                     return lane.waiting.pop(), lane
         return None, None
 

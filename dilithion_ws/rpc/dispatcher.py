@@ -108,7 +108,8 @@ class Dispatcher:
             refusal = self._guard.refusal(session, request.method, method)
         if refusal is None and in_batch and method is not None and method.is_login:
             # It would keep the few workers that check passwords, for as long as the calls behind it take.
-            refusal = messages.invalid_request(f"{method.name} can't be part of a batch: send it by itself")
+            wrong = messages.invalid_request(f"{method.name} can't be part of a batch: send it by itself")
+            refusal = self._count(session, None) or wrong
         if refusal is not None:
             return None if request.is_notification else messages.error_answer(bytes(request.id), refusal)
         return request, method

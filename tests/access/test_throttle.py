@@ -92,6 +92,30 @@ def test_a_good_login_forgives_only_what_failed_under_its_name() -> None:
     assert lockout.standing("d") == 0
 
 
+def test_a_single_typo_does_not_count_for_ever() -> None:
+    clock = Clock()
+    lockout = Lockout(clock, 5, 60, 900, 100)
+    lockout.failed("a", "bob")
+    clock.now += 901
+    assert lockout.standing("a") == 1
+
+
+def test_of_thirty_locked_addresses_none_is_forgotten_for_others() -> None:
+    clock = Clock()
+    lockout = Lockout(clock, 1, 60, 900, 100)
+    for number in range(30):
+        lockout.failed(f"locked{number}", "bob")
+    lockout._failures = 5
+    for number in range(1000):
+        lockout.failed(f"fresh{number}", "bob")
+    assert all(lockout.locked_for(f"locked{number}") == 60 for number in range(30))
+    assert len(lockout) == 100
+    clock.now += 61
+    for number in range(1000, 1100):
+        lockout.failed(f"fresh{number}", "bob")
+    assert not lockout._locked, "after its time a lock keeps nothing"
+
+
 def test_single_failures_are_forgotten_too() -> None:
     clock = Clock()
     lockout = Lockout(clock, 2, 60, 900, 100)

@@ -24,14 +24,16 @@ def test_a_full_line_gives_the_place_of_the_latest_of_the_worst_to_a_better_one(
     assert [line.pop(), line.pop(), line.pop()] == [better.job, first.job, None]
 
 
-def test_no_group_has_more_than_its_share() -> None:
-    line = Line(10, 2)
-    mine = [job(str(at), 2, "mine") for at in range(3)]
-    assert [line.put(one) for one in mine] == [None, None, mine[2]]
-    assert line.put(job("other", 0, "other")) is None
-    assert len(line) == 3
+def test_when_the_line_is_full_a_group_gives_what_it_has_past_its_share_to_others() -> None:
+    line = Line(4, 2)
+    mine = [job(str(at), 0, "mine") for at in range(5)]
+    assert [line.put(one) for one in mine] == [None, None, None, None, mine[4]], "alone, it may have all places"
+    first, second, third = (job(name, 0, "other") for name in "abc")
+    assert line.put(first) is mine[3]
+    assert line.put(second) is mine[2]
+    assert line.put(third) is third, "both have their share now"
     line.remove(mine[0].job)
     assert line.put(mine[2]) is None
     line.clear()
     assert len(line) == 0
-    assert [line.put(one) for one in mine] == [None, None, mine[2]]
+    assert [line.put(one) for one in mine] == [None, None, None, None, mine[4]]

@@ -1,0 +1,27 @@
+"""A client: calls, and events that survive a lost connection. Synchronous, for any number of threads.
+
+    from dilithion_ws.client import Client
+
+    with Client("ws://127.0.0.1:8333", user="alice", password=secret) as client:
+        print(client.call("getblockcount"))
+        for event in client.subscribe("blocks"):
+            print(event.seq, event.data["hash"])
+
+Concurrency. All methods may be called from any thread. One thread of the client's own reads, answers pings, and connects
+again when the connection is lost; subscriptions then go on where they were.
+"""
+
+from .client import Client
+from .errors import CallTimeoutError, ClientError, ConnectionLostError, EventsLostError, RefusedError
+from .subscription import Event, Subscription
+
+__all__ = [
+    "CallTimeoutError",
+    "Client",
+    "ClientError",
+    "ConnectionLostError",
+    "Event",
+    "EventsLostError",
+    "RefusedError",
+    "Subscription",
+]

@@ -1,0 +1,198 @@
+"""A subscription as its reader sees it: events one after the other, or an error that says what is missing."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..clock import Deadline, monotonic
+from ..errors import JsonRpcCode, RpcError
+from ..events.log import Position
+from .errors import CallTimeoutError, EventsLostError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Event", "Subscription"]
+
+
+class Event(NamedTuple):
+    """One event.
+
+    Attributes:
+        topic: what was subscribed to.
+        seq: its number in its topic.
+        epoch: of which numbering.
+        data: what was published.
+    """
+
+    topic: str
+    seq: int
+    epoch: str
+    data: Any
+
+    @property
+    def position(self) -> Position:
+        """Behind this event: what a later subscription can go on from."""
+        return Position(self.epoch, self.seq)
+
+
+class Subscription:
+    """Iterate over it; leaving the loop does not end it, `close()` or a `with` block does.
+
+    What it has not been read of yet is kept here, up to a bound. Past that the server is asked for no more; when the rest
+    has been read it goes on from there, out of the server's log.
+
+    Attributes:
+        topic: what was subscribed to.
+        filter, mode: as they were given.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        filter: dict[str, Any] | None,
+        mode: str | None,
+        most: int,
+        request: Callable[[Subscription], None],
+        end: Callable[[Subscription], None],
+    ) -> None:
+        self.topic = topic
+        self.filter = filter
+        self.mode = mode
+        self._most = most
+        self._request = request
+        self._end = end
+        self._changed = threading.Condition()  # guards all below
+        self._queue: deque[Event | EventsLostError] = deque()
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._behind = False
+        self._subscribed = False
+        self.id: str | None = None
+        self.reached: Position | None = None  # behind the last event that came in
+        self._position: Position | None = None
+
+    def __repr__(self) -> str:
+        return f"<Subscription {self.topic} at {self.position}>"
+
+    @property
+    def position(self) -> Position | None:
+        """Behind the last event that was read, or where it began."""
+        return self._position
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        event = self.get()
+        if event is None:
+            raise StopIteration
+        return event
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def get(self, timeout: float | None = None) -> Event | None:
+        """The next event; None where the subscription or its client has been closed.
+
+        Args:
+            timeout: seconds to wait; None waits as long as it takes.
+
+        Raises:
+            EventsLostError: events are missing here; the next call goes on behind them.
+            CallTimeoutError: none came in time.
+            RpcError: the server ended the subscription for good, such as for a permission that was taken away.
+        """
+        deadline = None if timeout is None else Deadline(monotonic, timeout)
+        while True:
+            with self._changed:
+                if self._queue:
+                    found = self._queue.popleft()
+                    self._position = found.now if isinstance(found, EventsLostError) else found.position
+                    if isinstance(found, EventsLostError):
+                        raise found
+                    return found
+                if self._failure is not None:
+                    raise self._failure
+                if self._closed:
+                    return None
+                again = self._behind
+                self._behind = False
+                if not again and not self._changed.wait(None if deadline is None else deadline.remaining()):
+                    raise CallTimeoutError(f"no event of {self.topic} in time")
+            if again:
+                self._request(self)
+
+    def close(self) -> None:
+        """Ends it."""
+        self._end(self)
+        self.finish(None)
+
+    # What the client's reading thread tells it
+
+    def begin(self, reply: dict[str, Any], since: Position | None) -> None:
+        """The server has taken it, behind the place where it was, or not."""
+        now = Position(reply["epoch"], reply["seq"])
+        with self._changed:
+            self.id = reply["subscription"]
+            if since is None:
+                self.reached = now
+            elif reply.get("recovered"):
+                self.reached = since
+            else:
+                self.reached = now
+                self._queue.append(EventsLostError(self.topic, reply.get("reason", "gap"), since, now))
+            if self._position is None:
+                self._position = self.reached
+            self._changed.notify_all()
+
+    def notify(self, params: dict[str, Any]) -> bool:
+        """An event has come; whether more can be taken."""
+        with self._changed:
+            if self._behind or self._closed or self.reached is None or params["epoch"] != self.reached.epoch:
+                return True
+            seq, prev = params["seq"], params["prev"]
+            if seq <= self.reached.seq:
+                return True
+            if prev > self.reached.seq and self.mode != "latest":
+                lost = EventsLostError(self.topic, "gap", self.reached, Position(params["epoch"], prev))
+                self._queue.append(lost)
+            self._queue.append(Event(self.topic, seq, params["epoch"], params["result"]))
+            self.reached = Position(params["epoch"], seq)
+            self._behind = len(self._queue) >= self._most
+            self._changed.notify_all()
+            return not self._behind
+
+    def ended(self, error: dict[str, Any]) -> bool:
+        """The server has ended it; whether it is worth subscribing again."""
+        if error.get("code") in (JsonRpcCode.EVENTS_LOST, JsonRpcCode.SERVER_BUSY):
+            return True
+        self.finish(RpcError(int(error.get("code", 0)), str(error.get("message", "")), error.get("data")))
+        return False
+
+    def finish(self, failure: BaseException | None) -> None:
+        """Nothing more will come."""
+        with self._changed:
+            self._closed = True
+            if self._failure is None:
+                self._failure = failure
+            self._changed.notify_all()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it takes no more until it has been read."""
+        return self._behind

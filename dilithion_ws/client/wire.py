@@ -1,0 +1,259 @@
+"""One WebSocket connection of a client: a socket, wsproto, and nothing of what the messages mean.
+
+The socket never blocks: with TLS, reading and writing share OpenSSL's object, which is not made for two threads, so that
+each use of it holds a lock, and waiting is done outside of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import select
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Message,
+    Ping,
+    Pong,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import ProtocolError
+
+from ..clock import Deadline, monotonic
+from .errors import CallTimeoutError, ConnectionLostError, RefusedError
+
+__all__ = ["Wire"]
+
+_READ_SIZE = 65536
+_WANTS_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
+_WANTS_WRITE = (BlockingIOError, InterruptedError, ssl.SSLWantWriteError)
+_SUBPROTOCOL = "dilithion.v1"
+_FINAL = (401, 403, 404, 400, 426)
+
+
+class Wire:
+    """An open connection.
+
+    Args:
+        url: `ws://host:port` or `wss://host:port`.
+        credentials: user and password, None for none.
+        context: for wss; None takes the system's authorities.
+        timeout: seconds for all of connecting.
+        idle: seconds without a byte from the server after which the connection counts as lost; the server pings.
+        most: bytes of one message.
+
+    Raises:
+        RefusedError: the server's answer is a refusal that will be the same the next time.
+        ConnectionLostError: there is no connection for another reason.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credentials: tuple[str, str] | None,
+        context: ssl.SSLContext | None,
+        timeout: float,
+        idle: float,
+        most: int,
+    ) -> None:
+        self._idle = idle
+        self._most = most
+        self._sending = threading.Lock()  # held for the length of a message: messages are sent one after the other
+        self._io = threading.Lock()  # guards the socket's object, for one call that does not block
+        self._protocol = threading.Lock()  # guards wsproto's object
+        self._control: deque[bytes] = deque()
+        self._ws = WSConnection(ConnectionType.CLIENT)
+        self._partial: list[str] | list[bytes] = []
+        self._size = 0
+        self.close_code = 1006
+        self.close_reason = ""
+        deadline = Deadline(monotonic, timeout)
+        parts = urlsplit(url)
+        secure = parts.scheme == "wss"
+        host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+        try:
+            self._sock: socket.socket = socket.create_connection((host, port), timeout)
+            try:
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if secure:
+                    context = context or ssl.create_default_context()
+                    self._sock = context.wrap_socket(self._sock, server_hostname=host)
+                self._sock.setblocking(False)
+                self._shake_hands(parts.netloc.rpartition("@")[2], parts.path or "/", credentials, deadline)
+            except BaseException:
+                self._sock.close()
+                raise
+        except ssl.SSLCertVerificationError as error:
+            raise RefusedError(0, f"its certificate is not to be trusted: {error.verify_message}") from None
+        except OSError as error:
+            raise ConnectionLostError(f"can't connect to {host}:{port}: {error.strerror or error}") from None
+
+    def _shake_hands(self, host: str, target: str, credentials: tuple[str, str] | None, deadline: Deadline) -> None:
+        headers = []
+        if credentials is not None:
+            encoded = base64.b64encode(":".join(credentials).encode())
+            headers.append((b"Authorization", b"Basic " + encoded))
+        request = Request(host=host, target=target, subprotocols=[_SUBPROTOCOL], extra_headers=headers)
+        self._write(self._ws.send(request), deadline)
+        while True:
+            data = self._read(deadline.remaining())
+            if data is None:
+                raise ConnectionLostError("the server did not answer the upgrade in time")
+            try:
+                self._ws.receive_data(data or None)
+            except ProtocolError as error:
+                raise ConnectionLostError(f"the server does not speak WebSocket: {error}") from None
+            for event in self._ws.events():
+                if isinstance(event, AcceptConnection):
+                    return
+                if isinstance(event, RejectConnection):
+                    text = next((value.decode("latin-1") for name, value in event.headers if name == b"reason"), "")
+                    if event.status_code in _FINAL:
+                        raise RefusedError(event.status_code, text)
+                    raise ConnectionLostError(f"the server has no room now: HTTP {event.status_code}")
+            if not data:
+                raise ConnectionLostError("the server closed the connection during the upgrade")
+
+    def send(self, text: str, timeout: float) -> None:
+        """Sends one text message.
+
+        Raises:
+            ConnectionLostError: the connection is lost.
+            CallTimeoutError: the server did not take it in time; the connection is of no more use then.
+        """
+        deadline = Deadline(monotonic, timeout)
+        with self._protocol:
+            try:
+                data = self._ws.send(TextMessage(data=text))
+            except ProtocolError:
+                raise ConnectionLostError("the connection is closed") from None
+        if not self._sending.acquire(timeout=deadline.remaining()):
+            raise CallTimeoutError("the server does not take what is sent")
+        try:
+            self._write(data, deadline)
+        finally:
+            self._sending.release()
+        self._send_control()
+
+    def messages(self) -> Iterator[str | bytes]:
+        """The messages as they come, until the connection ends; pings are answered meanwhile. For one thread."""
+        with self._protocol:
+            events = list(self._ws.events())  # what came together with the upgrade
+        while True:
+            for event in events:
+                if isinstance(event, Message):
+                    whole = self._assemble(event)
+                    if whole is not None:
+                        yield whole
+                elif isinstance(event, Ping):
+                    self._queue(event.response())
+                elif isinstance(event, CloseConnection):
+                    self.close_code, self.close_reason = int(event.code), event.reason or ""
+                    self._queue(event.response())
+                    return
+            data = self._read(self._idle)
+            if not data:
+                return
+            with self._protocol:
+                try:
+                    self._ws.receive_data(data)
+                    events = list(self._ws.events())
+                except ProtocolError as error:
+                    self.close_reason = str(error)
+                    return
+
+    def shut(self) -> None:
+        """Says goodbye if that is possible at once, and closes the socket's both directions."""
+        self._queue(CloseConnection(code=1000))
+        try:
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        except OSError:
+            pass  # the server was faster
+
+    def close(self) -> None:
+        """Gives the descriptor back; by the thread that reads, after it has ended."""
+        with self._io:
+            self._sock.close()
+
+    def _assemble(self, event: Message[Any]) -> str | bytes | None:
+        assert isinstance(event, (TextMessage, BytesMessage))
+        self._size += len(event.data)
+        if self._size > self._most:
+            raise ConnectionLostError(f"a message is larger than {self._most} bytes (most)")
+        self._partial.append(event.data)  # type: ignore[arg-type]
+        if not event.message_finished:
+            return None
+        parts, self._partial, self._size = self._partial, [], 0
+        if isinstance(event, TextMessage):
+            return "".join(parts)  # type: ignore[arg-type]
+        return b"".join(bytes(part) for part in parts)  # type: ignore[arg-type]
+
+    def _queue(self, event: Pong | CloseConnection) -> None:
+        """Sends a control frame now, or leaves that to whoever is sending a message."""
+        with self._protocol:
+            try:
+                self._control.append(self._ws.send(event))
+            except ProtocolError:
+                return  # it is closing already
+        self._send_control()
+
+    def _send_control(self) -> None:
+        while self._control and self._sending.acquire(blocking=False):
+            try:
+                self._write(self._control.popleft(), Deadline(monotonic, 1.0))
+            except (IndexError, ConnectionLostError, CallTimeoutError):
+                return  # somebody else was faster, or reading will tell
+            finally:
+                self._sending.release()
+
+    def _write(self, data: bytes, deadline: Deadline) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                with self._io:
+                    view = view[self._sock.send(view) :]
+            except _WANTS_WRITE:
+                if not self._wait(deadline.remaining(), write=True):
+                    self.shut_quietly()
+                    raise CallTimeoutError("the server does not take what is sent") from None
+            except OSError as error:
+                raise ConnectionLostError(f"the connection is lost: {error.strerror or error}") from None
+
+    def shut_quietly(self) -> None:
+        """Makes the reading end: half a frame has been sent, so that nothing can follow it."""
+        try:
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has ended already
+
+    def _read(self, timeout: float) -> bytes | None:
+        """What there is to read; nothing at the end of the stream, None where nothing came in time."""
+        deadline = Deadline(monotonic, timeout)
+        while True:
+            try:
+                with self._io:
+                    return self._sock.recv(_READ_SIZE)
+            except _WANTS_READ:
+                if not self._wait(deadline.remaining(), write=False):
+                    return None
+            except (OSError, ValueError):
+                return b""
+
+    def _wait(self, timeout: float, *, write: bool) -> bool:
+        poll = select.poll()
+        try:
+            poll.register(self._sock, select.POLLOUT if write else select.POLLIN)
+            return bool(poll.poll(timeout * 1000))
+        except (OSError, ValueError):
+            return True  # it has been closed: the next use will tell
