@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dilithion_ws/version.py").read_text())[1]
 
+REDIS = ["redis>=5.0"]
 TEST = [
     "coverage>=7.4",
     "hypothesis>=6.100",
@@ -32,7 +33,7 @@ setup(
     packages=find_packages(include=["dilithion_ws", "dilithion_ws.*"]),
     package_data={"dilithion_ws": ["py.typed"]},
     install_requires=["h11>=0.14", "msgspec>=0.19", "wsproto>=1.2"],
-    extras_require={"speed": ["websockets>=13.0"], "test": TEST},
+    extras_require={"redis": REDIS, "speed": ["websockets>=13.0"], "test": TEST + REDIS},
     entry_points={"console_scripts": ["dilithion-ws = dilithion_ws.cli:main"]},
     classifiers=[
         "License :: OSI Approved :: MIT License",

@@ -91,6 +91,9 @@ class Limits:
     history_entries: int = _limit(1024, "events", "kept of a topic")
     history_age: float = _limit(300.0, "s", "for which an event is kept", minimum=0.01)
     history_size: int = _limit(16 * MIB, "bytes", "of events kept of a topic", minimum=1024)
+    event_backlog: int = _limit(10_000, "events", "that wait for a durable store")
+    event_backlog_size: int = _limit(64 * MIB, "bytes", "of events that wait for a durable store", minimum=1024)
+    store_patience: float = _limit(2.0, "s", "without Redis before subscribers are told", minimum=0.01)
     pumps: int = _limit(2, "threads", "that deliver events, beside the workers", maximum=64)
     callback_backlog: int = _limit(4096, "callbacks", "connect and disconnect callbacks that wait for the host")
 
@@ -154,6 +157,7 @@ class Config:
         audit_log: a file for one line of JSON per login, refusal and change; empty for the logger alone.
         method_rates: calls of one user or address by method, as `name=CAPACITY/REFILL`; replaces the node's table.
         limit_loopback: whether rate limits hold for loopback addresses too; the node exempts them.
+        event_store: where the history of topics is kept: `memory`, `sqlite:PATH`, or the URL of a Redis.
         backlog: connections that the system may hold before they are accepted.
         limits: every other bound.
     """
@@ -174,6 +178,9 @@ class Config:
     audit_log: str = _setting("", "rpcwebsocketauditlog", "path", "file for logins, refusals and changes")
     method_rates: tuple[str, ...] = _setting((), "rpcwebsocketmethodrates", "list", "NAME=CAPACITY/REFILL by method")
     limit_loopback: bool = _setting(False, "rpcwebsocketlimitloopback", "bool", "rate limits for loopback too")
+    event_store: str = _setting(
+        "memory", "rpcwebsocketeventstore", "text", "where events are kept: memory, sqlite:PATH or redis://HOST:PORT/DB"
+    )
     backlog: int = _setting(512, "rpcwebsocketbacklog", "int", "connections waiting to be accepted")
     limits: Limits = field(default_factory=Limits)
 
@@ -185,6 +192,12 @@ class Config:
         if not isinstance(self.backlog, int) or isinstance(self.backlog, bool) or not 1 <= self.backlog <= 65535:
             raise ConfigError(
                 f"backlog (rpcwebsocketbacklog) is {self.backlog!r}; it takes a whole number from 1 to 65535"
+            )
+        kind, _, rest = self.event_store.partition(":")
+        if self.event_store != "memory" and not (kind in ("sqlite", "redis", "rediss") and rest):
+            raise ConfigError(
+                f"event_store (rpcwebsocketeventstore) is {self.event_store[:64]!r}; "
+                "it takes memory, sqlite:PATH or redis://HOST:PORT/DB"
             )
         for item in fields(self):
             value = getattr(self, item.name)

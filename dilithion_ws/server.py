@@ -30,9 +30,10 @@ from .info import ConnectionInfo
 from .leftover import stop_at_exit
 from .net.tls import Tls
 from .net.transport import Transport
-from .protocol.frames import BINARY, TEXT, frame
+from .outgoing import Message, encode_message, text_frame
 from .rpc.context import Session
 from .rpc.table import RpcTable
+from .stores import make_store
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["WebSocketServer"]
 
 logger = logging.getLogger("dilithion_ws")
-
-Message = str | bytes
 
 
 class WebSocketServer:
@@ -81,7 +80,8 @@ class WebSocketServer:
         self._on_disconnect = on_disconnect
         self._on_message = on_message
         self._clock = clock
-        self.events = EventHub(self.config.limits, clock, lambda payload: frame(TEXT, payload), self._may_read)
+        self._store = make_store(self.config)
+        self.events = EventHub(self.config.limits, clock, text_frame, self._may_read, self._store)
         self._reloading = threading.RLock()  # guards that of two reloads the later one's users stay; SIGHUP may nest
         self._starting = threading.Lock()  # guards against two starts at once
         self._transport: Transport | None = None
@@ -123,6 +123,8 @@ class WebSocketServer:
 
         def at_end(deadline: Deadline) -> None:
             callbacks.stop(deadline)
+            if self._store is not None:
+                self._store.stop(deadline)
             files.close()
 
         config = self.config
@@ -135,6 +137,8 @@ class WebSocketServer:
             )
             try:
                 files.write_cookie()
+                if self._store is not None:
+                    self._store.start(self.events)
             except BaseException:
                 transport.abandon()
                 raise
@@ -146,6 +150,8 @@ class WebSocketServer:
         except BaseException:
             self._transport = None
             callbacks.stop(Deadline(self._clock, 0.1))
+            if self._store is not None:
+                self._store.stop(Deadline(self._clock, 1.0))
             raise
 
     def reload(self) -> bool:
@@ -350,14 +356,14 @@ class WebSocketServer:
             OutboxFullError: the client does not read, and what waits for it has reached the outbox limit.
             NotRunningError: the server does not run.
         """
-        self._running().send(connection_id, _encode(message))
+        self._running().send(connection_id, encode_message(message))
 
     def broadcast(self, message: Message) -> int:
         """Sends one message to all clients, encoded once; returns how many it reached. Never waits.
 
         A client that has fallen behind by its whole outbox is closed with 4108 instead.
         """
-        return self._running().broadcast(_encode(message))
+        return self._running().broadcast(encode_message(message))
 
     def close_connection(self, connection_id: int, code: int = 1000, reason: str = "") -> None:
         """Starts the closing handshake with one client.
@@ -381,11 +387,3 @@ class WebSocketServer:
         if self._transport is None or self._transport.supervisor.ended.is_open:
             raise NotRunningError("the server is not running; call start() first")
         return self._transport
-
-
-def _encode(message: Message) -> bytes:
-    if isinstance(message, str):
-        return frame(TEXT, message.encode())
-    if isinstance(message, (bytes, bytearray, memoryview)):
-        return frame(BINARY, bytes(message))
-    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")

@@ -22,11 +22,19 @@ MAY_IMPORT = {
     "rpc": {"rpc", "errors", "config", "clock"},
     "access": {"access", "errors", "config", "clock", "addresses"},
     "events": {"events", "errors", "config", "clock"},
+    "stores": {"stores", "events", "errors", "config", "clock"},
+    "client": {"client", "events", "errors", "clock"},
     "net": {"net", "protocol", "errors", "config", "clock", "addresses"},
 }
 """By module or package below the top floor; `server`, `hosting`, `cli` and `devnode` may import everything."""
 
-THIRD_PARTY = {"protocol": {"h11", "wsproto", "websockets"}, "rpc": {"msgspec"}, "events": {"msgspec"}}
+THIRD_PARTY: dict[str, set[str]] = {
+    "protocol": {"h11", "wsproto", "websockets"},
+    "rpc": {"msgspec"},
+    "events": {"msgspec"},
+    "client": {"msgspec", "wsproto", "typing_extensions"},
+    "stores": {"redis"},
+}
 NO_IO = {"socket", "select", "selectors", "threading", "time", "asyncio", "concurrent", "queue", "os", "ssl"}
 ALLOWED_IO = {"clock": {"time"}, "rpc/table.py": {"threading"}, "access": {"threading"}, "events": {"threading"}}
 STANDARD = sys.stdlib_module_names
@@ -68,7 +76,7 @@ def test_imports_go_down(path: Path) -> None:
             assert first in STANDARD | THIRD_PARTY.get(name, set()), f"{path} may not import {imported}"
 
 
-@pytest.mark.parametrize("name", ["errors", "config", "clock", "addresses", "protocol", "rpc", "access"])
+@pytest.mark.parametrize("name", ["errors", "config", "clock", "addresses", "protocol", "rpc", "access", "events"])
 def test_the_lower_floors_do_no_io(name: str) -> None:
     for path in modules():
         if floor(path) != name:

@@ -16,7 +16,8 @@ import msgspec
 from ..clock import Deadline, monotonic
 from ..errors import RpcError
 from ..events.log import Position
-from .errors import CallTimeoutError, ClientError, ConnectionLostError, RefusedError
+from .errors import ClientError, ConnectionLostError, RefusedError
+from .replies import Reply, Waiter, to_params
 from .subscription import Subscription
 from .wire import Wire
 
@@ -29,8 +30,6 @@ logger = logging.getLogger("dilithion_ws.client")
 
 _FINAL_CODES = (4401, 4403, 4408)
 _RETRY_SECONDS = 1.0
-
-Reply = Callable[[Any, BaseException | None], None]
 
 
 class Client:
@@ -141,9 +140,9 @@ class Client:
             RpcError: what the server answered with.
             CallTimeoutError, ConnectionLostError, RefusedError, EventsLostError: see there.
         """
-        waiter = _Waiter()
+        waiter = Waiter()
         seconds = self._timeout if timeout is None else timeout
-        self._request(method, _params(params, named), waiter.reply, Deadline(monotonic, seconds))
+        self._request(method, to_params(params, named), waiter.reply, Deadline(monotonic, seconds))
         return waiter.wait(seconds, method)
 
     def batch(self, calls: Iterable[tuple[str, Sequence[Any]]], timeout: float | None = None) -> list[Any]:
@@ -158,11 +157,11 @@ class Client:
         """
         seconds = self._timeout if timeout is None else timeout
         deadline = Deadline(monotonic, seconds)
-        waiters: list[_Waiter] = []
+        waiters: list[Waiter] = []
         requests = []
         wire = self._connected(deadline)
         for method, params in calls:
-            waiter, id = _Waiter(), next(self._ids)
+            waiter, id = Waiter(), next(self._ids)
             waiters.append(waiter)
             self._replies[id] = waiter.reply
             requests.append({"jsonrpc": "2.0", "method": method, "params": list(params), "id": id})
@@ -179,7 +178,7 @@ class Client:
     def notify(self, method: str, *params: Any, **named: Any) -> None:
         """Calls a method without wanting an answer; nobody tells whether it worked."""
         deadline = Deadline(monotonic, self._timeout)
-        message = {"jsonrpc": "2.0", "method": method, "params": _params(params, named)}
+        message = {"jsonrpc": "2.0", "method": method, "params": to_params(params, named)}
         self._connected(deadline).send(msgspec.json.encode(message).decode(), deadline.remaining())
 
     def subscribe(
@@ -203,7 +202,7 @@ class Client:
         """
         place = None if since is None else Position(*since)
         subscription = Subscription(topic, filter, mode, self._most_events, self._subscribe_again, self._unsubscribe)
-        waiter = _Waiter()
+        waiter = Waiter()
         self._subscribe(subscription, place, waiter.reply)
         waiter.wait(self._timeout, "subscribe")
         with self._changed:
@@ -389,29 +388,3 @@ class Client:
             self._changed.notify_all()
         for subscription in subscriptions:
             subscription.finish(None if self._closing else failure)
-
-
-class _Waiter:
-    """Somebody who waits for one answer."""
-
-    def __init__(self) -> None:
-        self._there = threading.Event()
-        self._result: Any = None
-        self._error: BaseException | None = None
-
-    def reply(self, result: Any, error: BaseException | None) -> None:
-        self._result, self._error = result, error
-        self._there.set()
-
-    def wait(self, seconds: float, what: str) -> Any:
-        if not self._there.wait(seconds):
-            raise CallTimeoutError(f"no answer to {what} within {seconds:g} s")
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-
-def _params(params: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    if params and named:
-        raise TypeError("params are given by position or by name, not both")
-    return named or list(params)

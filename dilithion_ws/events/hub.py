@@ -23,6 +23,7 @@ from .delivery import Shard
 from .filters import Filter
 from .log import EventsGoneError, Position, Retention
 from .sink import Sink
+from .store import Store
 from .subscriptions import Ending, State, Subscription
 from .topic import ALL, LATEST, Topic
 
@@ -39,6 +40,7 @@ _NODE_TOPICS: tuple[tuple[str, str, Mapping[str, str], Any], ...] = (
     ("mining", "READ_MINING", _BY_KIND, schemas.Mining),
 )
 _NAME_MOST = 128
+_RETRY_MS = 1000
 
 
 def _encode_other(value: Any) -> Any:
@@ -58,6 +60,7 @@ class EventHub:
         clock: seconds that never go backwards.
         frame: makes a frame of a payload.
         allowed: whether a session may read a topic.
+        store: keeps the logs; None for memory.
     """
 
     def __init__(
@@ -66,11 +69,13 @@ class EventHub:
         clock: Clock,
         frame: Callable[[bytes], bytes],
         allowed: Callable[[Any, Topic], bool] = lambda session, topic: True,
+        store: Store | None = None,
     ) -> None:
         self._limits = limits
         self._clock = clock
         self._frame = frame
         self.allowed = allowed
+        self._store = store
         self._registry = threading.Lock()  # guards `_topics`, `_users` and `_subscriptions`
         self._topics: dict[str, Topic] = {}
         self._users: OrderedDict[str, Topic] = OrderedDict()
@@ -107,6 +112,8 @@ class EventHub:
             if old is None and len(self._topics) >= self._limits.topics:
                 raise ConfigError(f"topic {name} is past the {limit_reached(self._limits, 'topics')}")
             self._topics[name] = topic
+        if self._store is not None:
+            self._store.adopt(topic)
         return topic
 
     def _make(
@@ -144,12 +151,15 @@ class EventHub:
         """A user's own topic, made when it is first asked for."""
         with self._registry:
             topic = self._users.get(name)
+            is_new = topic is None
             if topic is None:
                 topic = self._users[name] = self._make(name, None, None, ALL, _BY_KIND, None)
                 if len(self._users) > self._limits.user_topics:
                     self._forget_user_topic()
             self._users.move_to_end(name)
-            return topic
+        if is_new and self._store is not None:
+            self._store.adopt(topic)
+        return topic
 
     def _forget_user_topic(self) -> None:
         """Makes room: the topic that was not used for longest and has no subscriber goes. Who comes for it later is told
@@ -164,7 +174,11 @@ class EventHub:
     def publish(self, name: str, event: Any) -> None:
         """Appends an event to a topic; see `WebSocketServer.publish`."""
         topic = self.topic(name)
-        self.append(topic, self.encode(topic, event))
+        data = self.encode(topic, event)
+        if self._store is None:
+            self.append(topic, data)
+        else:
+            self._store.publish(topic, data)
 
     def encode(self, topic: Topic, event: Any) -> bytes:
         """An event as JSON; raises EventError where it is not fit for its topic."""
@@ -211,9 +225,12 @@ class EventHub:
             mode: `all` or `latest`; None for the topic's own.
 
         Raises:
-            RpcError: -32602 (no such topic, a bad filter, subscribed already), -32003, -32006.
+            RpcError: -32602 (no such topic, a bad filter, subscribed already), -32003, -32006, -32009 (no store).
         """
         topic = self._readable(sink, name)
+        if topic.unavailable:
+            text = f"Server busy: {topic.unavailable}"
+            raise RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": _RETRY_MS})
         wanted = Filter(filter, topic.filters, self._limits.filter_values) if filter else None
         stream = topic.stream(wanted, mode or topic.mode)
         head = topic.log.position

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..clock import Clock
@@ -174,6 +175,23 @@ class Log:
             self._epoch = epoch
             self._head = head
             self._size = 0
+
+    def load(self, epoch: str, head: int, entries: Iterable[tuple[int, bytes, float]]) -> None:
+        """Takes over what a store has kept.
+
+        Args:
+            epoch, head: of the log that was kept.
+            entries: number, event as JSON and age in seconds of each, in order and up to the head.
+        """
+        with self._growing:
+            now = self._clock()
+            self._entries = deque(Entry(seq, data, now - age) for seq, data, age in entries)
+            if self._entries and self._entries[-1].seq != head:
+                self._entries.clear()
+            self._epoch = epoch
+            self._head = head
+            self._size = sum(len(entry.data) for entry in self._entries)
+            self._trim()
 
     @property
     def _first(self) -> int:

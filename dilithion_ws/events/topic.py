@@ -91,6 +91,7 @@ class Topic:
         self._swept = 0
         self._index: dict[Key, set[Stream]] = {}
         self._looked_at = self.log.position
+        self.unavailable = ""  # why nobody can subscribe now; empty where everybody can
         self.need = -1  # rights, once somebody has worked them out from the permission
 
     def __repr__(self) -> str:

@@ -1,0 +1,41 @@
+"""Answers to calls: who gets them, and who waits for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .errors import CallTimeoutError
+
+__all__ = ["Reply", "Waiter", "to_params"]
+
+Reply = Callable[[Any, BaseException | None], None]
+"""Gets the result, or the error; in the client's reading thread, so that it must be quick."""
+
+
+class Waiter:
+    """Somebody who waits for one answer."""
+
+    def __init__(self) -> None:
+        self._there = threading.Event()
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def reply(self, result: Any, error: BaseException | None) -> None:
+        self._result, self._error = result, error
+        self._there.set()
+
+    def wait(self, seconds: float, what: str) -> Any:
+        if not self._there.wait(seconds):
+            raise CallTimeoutError(f"no answer to {what} within {seconds:g} s")
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def to_params(params: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Params as they are sent; raises TypeError where some are given by position and some by name."""
+    if params and named:
+        raise TypeError("params are given by position or by name, not both")
+    return named or list(params)

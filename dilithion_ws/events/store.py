@@ -1,0 +1,30 @@
+"""What the hub needs of a store: somewhere that numbers events and keeps them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..clock import Deadline
+
+if TYPE_CHECKING:
+    from .hub import EventHub
+    from .topic import Topic
+
+__all__ = ["Store"]
+
+
+class Store(Protocol):
+    """Events go in by `publish`, and come back by the hub's `append` once they are kept: only then clients see them, so
+    that what a client has seen is there after a restart."""
+
+    def start(self, hub: EventHub) -> None:
+        """Opens it, and fills the logs of the hub's topics. Raises ConfigError where it can't be used at all."""
+
+    def stop(self, deadline: Deadline) -> None:
+        """Keeps what has been published, and closes it."""
+
+    def adopt(self, topic: Topic) -> None:
+        """Takes a new topic in; sets its `unavailable` while what it kept of it is not there yet."""
+
+    def publish(self, topic: Topic, data: bytes) -> None:
+        """Takes an event, from any thread and without waiting."""

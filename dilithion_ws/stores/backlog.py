@@ -1,0 +1,88 @@
+"""Events between `publish` and a store: in order, bounded, and never lost without a mark."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+
+from ..config import Limits, limit_reached
+from ..events.topic import Topic
+
+__all__ = ["Backlog"]
+
+logger = logging.getLogger("dilithion_ws.events")
+
+
+class Backlog:
+    """Thread-safe: many put, one takes.
+
+    When it is full, what comes is dropped, and so is everything of the same topic until `take_lost` has told of it: then
+    the topic's log begins anew, and every client that comes back to the old one is told.
+
+    Args:
+        limits: how many events, and how many bytes.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._changed = threading.Condition()  # guards all below
+        self._queue: deque[tuple[Topic, bytes]] = deque()
+        self._size = 0
+        self._lost: dict[Topic, int] = {}
+        self._rung = False
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def put(self, topic: Topic, data: bytes) -> None:
+        """Adds an event, or drops it where there is no room."""
+        with self._changed:
+            full = len(self._queue) >= self._limits.event_backlog or self._size >= self._limits.event_backlog_size
+            if full or topic in self._lost:
+                first = topic not in self._lost
+                self._lost[topic] = self._lost.get(topic, 0) + 1
+            else:
+                first = False
+                self._queue.append((topic, data))
+                self._size += len(data)
+            self._changed.notify_all()
+        if first:
+            logger.error(
+                "events of %s are lost: the store does not take them, past the %s",
+                topic.name,
+                limit_reached(self._limits, "event_backlog"),
+            )
+
+    def ring(self) -> None:
+        """Lets a `wait` return."""
+        with self._changed:
+            self._rung = True
+            self._changed.notify_all()
+
+    def wait(self, timeout: float | None) -> None:
+        """Waits until there is something, at most `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._lost or self._rung, timeout)
+            self._rung = False
+
+    def first(self, most: int) -> list[tuple[Topic, bytes]]:
+        """The oldest events; they stay until `done`."""
+        with self._changed:
+            return [self._queue[at] for at in range(min(most, len(self._queue)))]
+
+    def done(self, count: int) -> None:
+        """Removes the oldest events: they have been kept."""
+        with self._changed:
+            for _ in range(count):
+                _, data = self._queue.popleft()
+                self._size -= len(data)
+
+    def take_lost(self) -> dict[Topic, int]:
+        """Topics of which events were dropped and all earlier ones are kept by now, with how many."""
+        with self._changed:
+            waiting = {topic for topic, _ in self._queue}
+            found = {topic: count for topic, count in self._lost.items() if topic not in waiting}
+            for topic in found:
+                del self._lost[topic]
+            return found

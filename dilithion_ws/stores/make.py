@@ -1,0 +1,31 @@
+"""From the setting `rpcwebsocketeventstore` to a store."""
+
+from __future__ import annotations
+
+from ..config import Config
+from ..errors import ConfigError
+from ..events.store import Store
+
+__all__ = ["make_store"]
+
+
+def make_store(config: Config) -> Store | None:
+    """The store that is configured, None for memory.
+
+    Raises:
+        ConfigError: what it needs is not installed.
+    """
+    kind, _, rest = config.event_store.partition(":")
+    if kind == "sqlite":
+        from .sqlite import SqliteStore
+
+        return SqliteStore(rest, config.limits)
+    if kind in ("redis", "rediss"):
+        try:
+            from .redis import RedisStore
+        except ImportError:
+            raise ConfigError(
+                "rpcwebsocketeventstore: Redis needs the extra redis (pip install dilithion-ws[redis])"
+            ) from None
+        return RedisStore(config.event_store, config.limits)
+    return None

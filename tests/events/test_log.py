@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+from dilithion_ws.events.log import EventsGoneError, Log, Position, Retention
+
+from ..support import Clock
+
+
+def make(entries: int = 100, seconds: float = 100.0, size: int = 10_000) -> tuple[Log, Clock]:
+    clock = Clock()
+    return Log(Retention(entries, seconds, size), clock, "e1"), clock
+
+
+def seqs(log: Log, after: int, most: int = 10_000, epoch: str = "e1") -> list[int]:
+    return [entry.seq for entry in log.read(Position(epoch, after), most)[0]]
+
+
+def test_entries_are_numbered_from_one_and_read_behind_a_place() -> None:
+    log, _ = make()
+    assert log.position == ("e1", 0)
+    assert log.first == 1
+    assert [log.append(b"x") for _ in range(3)] == [1, 2, 3]
+    assert seqs(log, 0) == [1, 2, 3]
+    assert seqs(log, 2) == [3]
+    assert seqs(log, 3) == []
+
+
+@pytest.mark.parametrize("bound", ["entries", "seconds", "size"])
+def test_each_bound_drops_the_oldest(bound: str) -> None:
+    log, clock = make(**{bound: {"entries": 3, "seconds": 3.0, "size": 3}[bound]})  # type: ignore[arg-type]
+    for _ in range(8):
+        log.append(b"x")
+        clock.now += 1.0
+    first = log.first
+    assert 9 - first <= 3
+    assert seqs(log, first - 1)[-1] == 8
+    with pytest.raises(EventsGoneError, match="expired"):
+        log.read(Position("e1", first - 2), 100)
+
+
+def test_a_place_of_another_log_or_beyond_the_head_is_refused() -> None:
+    log, _ = make()
+    log.append(b"x")
+    with pytest.raises(EventsGoneError, match="epoch"):
+        log.read(Position("e0", 0), 100)
+    with pytest.raises(EventsGoneError, match="ahead"):
+        log.check(Position("e1", 2))
+    log.restart("e2", 7)
+    assert log.position == ("e2", 7)
+    with pytest.raises(EventsGoneError, match="epoch"):
+        log.check(Position("e1", 1))
+    assert log.append(b"x") == 8
+
+
+def test_reading_stops_at_a_size_but_never_before_the_first() -> None:
+    log, _ = make()
+    for _ in range(3):
+        log.append(b"xxxx")
+    assert [entry.seq for entry in log.read(Position("e1", 0), 1)[0]] == [1]
+    entries, more = log.read(Position("e1", 0), 8)
+    assert [entry.seq for entry in entries] == [1, 2]
+    assert more
+    assert log.read(Position("e1", 2), 8)[1] is False
+
+
+def test_nobody_reads_across_a_hole_that_a_store_has_left() -> None:
+    log, _ = make()
+    log.append(b"x", 1)
+    log.append(b"x", 5)
+    with pytest.raises(EventsGoneError, match="expired"):
+        log.read(Position("e1", 1), 100)
+    assert seqs(log, 4) == [5]
+    with pytest.raises(ValueError, match="comes behind"):
+        log.append(b"x", 5)
+
+
+def test_what_a_store_kept_comes_back_with_its_age() -> None:
+    log, clock = make(seconds=10.0)
+    log.load("e9", 4, [(2, b"a", 11.0), (3, b"b", 5.0), (4, b"c", 1.0)])
+    assert log.position == ("e9", 4)
+    assert log.first == 3
+    clock.now += 6
+    assert log.first == 4
+    log.load("e9", 4, [(2, b"a", 1.0)])
+    assert log.first == 5, "entries that do not reach up to the head are of no use"

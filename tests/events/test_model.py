@@ -1,0 +1,369 @@
+"""Log, streams, cursors and shards against a plain list: whatever happens, each subscriber gets what it should."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dilithion_ws import EventError, Limits, RpcError, UnknownTopicError
+from dilithion_ws.errors import ConfigError
+from dilithion_ws.events.hub import EventHub
+from dilithion_ws.events.log import Position, Retention
+from dilithion_ws.events.sink import Offer
+from dilithion_ws.events.subscriptions import State
+
+from ..support import Clock
+
+
+class Who:
+    """A session."""
+
+    def __init__(self, user: str | None = None) -> None:
+        self.user = user
+        self.admitted = True
+
+
+class FakeSink:
+    """A client that takes so many bytes and then is full, until it reads."""
+
+    def __init__(self, id: int, room: int = 1 << 30, user: str | None = None) -> None:
+        self.id = id
+        self.session = Who(user)
+        self.room = room
+        self.left = room
+        self.gone = False
+        self.received: list[Any] = []
+
+    def offer(self, data: bytes) -> Offer:
+        if self.gone:
+            return Offer.GONE
+        if self.left <= 0:
+            return Offer.BUSY
+        self.left -= len(data)
+        self.received += [json.loads(line)["params"] for line in data.splitlines()]
+        return Offer.TAKEN if self.left > 0 else Offer.FULL
+
+
+def make(clock: Clock | None = None, **limits: Any) -> EventHub:
+    hub = EventHub(Limits(pumps=1, **limits), clock or Clock(), lambda payload: payload + b"\n")
+    hub.add("t", retention=Retention(8, 100.0, 10_000), filters={"kind": "kind", "tag": "tags"})
+    return hub
+
+
+def settle(hub: EventHub) -> None:
+    for _ in range(10_000):
+        if sum(shard.step() for shard in hub.shards) == 0:
+            return
+    raise AssertionError("the shards do not come to rest")
+
+
+class Reader:
+    """What the model knows of one subscription."""
+
+    def __init__(self, sink: FakeSink, subscription: Any, filter: dict[str, Any] | None, at: int, mode: str) -> None:
+        self.sink, self.subscription, self.filter, self.at, self.mode = sink, subscription, filter, at, mode
+        self.ended = False
+
+
+class Model(RuleBasedStateMachine):
+    """The log is a list here, and a subscriber a number into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.hub = make(self.clock)
+        self.topic = self.hub.topic("t")
+        self.events: list[dict[str, Any]] = []
+        self.readers: list[Reader] = []
+        self.vanished: list[Reader] = []
+        self.next_id = 1
+
+    def wanted(self, reader: Reader, seq: int) -> bool:
+        event, filter = self.events[seq - 1], reader.filter or {}
+        kind_fits = "kind" not in filter or event["kind"] in filter["kind"]
+        return kind_fits and ("tag" not in filter or filter["tag"] in event["tags"])
+
+    @rule(kind=st.sampled_from("ab"), tags=st.lists(st.sampled_from("xyz"), unique=True))
+    def publish(self, kind: str, tags: list[str]) -> None:
+        event = {"kind": kind, "tags": tags, "n": len(self.events) + 1}
+        self.events.append(event)
+        self.hub.publish("t", event)
+
+    @rule()
+    def time_passes(self) -> None:
+        self.clock.now += 40.0
+
+    @rule(
+        back=st.integers(0, 12),
+        filter=st.sampled_from([None, {"kind": ["a"]}, {"tag": "x"}, {"tag": "y", "kind": ["a", "b"]}]),
+        room=st.sampled_from([1, 400, 1 << 30]),
+        live=st.booleans(),
+        mode=st.sampled_from(["all", "latest"]),
+    )
+    def subscribe(self, back: int, filter: dict[str, Any] | None, room: int, live: bool, mode: str) -> None:
+        sink = FakeSink(self.next_id, room)
+        self.next_id += 1
+        head = len(self.events)
+        since = None if live else Position(self.topic.log.position.epoch, max(0, head - back))
+        first = self.topic.log.first
+        subscription, reply = self.hub.subscribe(sink, "t", filter, since, mode)
+        assert reply["seq"] == head
+        at = head
+        if since is not None:
+            assert reply["recovered"] is (since.seq >= first - 1)
+            at = since.seq if reply["recovered"] else head
+        self.hub.activate(subscription)
+        self.readers.append(Reader(sink, subscription, filter, at, mode))
+
+    @precondition(lambda self: self.readers)
+    @rule(data=st.data())
+    def read(self, data: Any) -> None:
+        reader = data.draw(st.sampled_from(self.readers))
+        reader.sink.left = reader.sink.room
+        self.hub.ready(reader.sink.id)
+
+    @precondition(lambda self: self.readers)
+    @rule(data=st.data(), how=st.sampled_from(["unsubscribe", "close", "vanish"]))
+    def leave(self, data: Any, how: str) -> None:
+        reader = data.draw(st.sampled_from(self.readers))
+        self.readers.remove(reader)
+        if how == "unsubscribe":
+            assert self.hub.unsubscribe(reader.sink.id, reader.subscription.stream.id) is not reader.ended
+        elif how == "close":
+            self.hub.closed(reader.sink.id)
+        else:
+            reader.sink.gone = True
+            self.vanished.append(reader)
+
+    @rule()
+    def deliver(self) -> None:
+        settle(self.hub)
+        for reader in self.readers:
+            self.check(reader)
+
+    def check(self, reader: Reader) -> None:
+        for params in reader.sink.received:
+            assert not reader.ended, "nothing comes behind the end"
+            if "error" in params:
+                reader.ended = True
+                assert params["error"]["data"]["reason"] == "expired"
+                assert params["error"]["data"]["seq"] == reader.at
+                assert any(self.wanted(reader, seq) for seq in range(reader.at + 1, len(self.events) + 1))
+                continue
+            seq = params["seq"]
+            assert params["result"] == self.events[seq - 1]
+            assert self.wanted(reader, seq)
+            assert seq > reader.at
+            assert params["prev"] < seq
+            if reader.mode == "all":
+                assert params["prev"] <= reader.at, "prev tells that nothing is missing"
+                assert not any(self.wanted(reader, between) for between in range(reader.at + 1, seq))
+            reader.at = seq
+        reader.sink.received.clear()
+        waits = reader.sink.left <= 0
+        if not reader.ended and not waits:
+            rest = [seq for seq in range(reader.at + 1, len(self.events) + 1) if self.wanted(reader, seq)]
+            kept = [seq for seq in rest if seq >= self.topic.log.first]
+            assert not (kept if reader.mode == "latest" else rest), "whoever reads has everything"
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        assert len(self.topic.log) <= 8
+        for stream in self.topic._streams.values():
+            assert len(stream._matches) <= 8 + 256
+
+    def teardown(self) -> None:
+        for reader in self.readers + self.vanished:
+            self.hub.closed(reader.sink.id)
+        settle(self.hub)
+        assert not self.topic._streams
+        assert not self.topic._index
+        assert not self.hub._subscriptions
+        assert not self.hub.shards[0]._live
+        assert not self.hub.shards[0]._blocked
+
+
+Model.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestModel = Model.TestCase
+
+
+def subscribe(hub: EventHub, sink: FakeSink, topic: str = "t", **options: Any) -> Any:
+    subscription, reply = hub.subscribe(sink, topic, **options)
+    hub.activate(subscription)
+    return reply
+
+
+def test_subscribers_of_one_stream_get_the_same_bytes() -> None:
+    hub, sinks = make(), [FakeSink(at) for at in range(5)]
+    for sink in sinks:
+        subscribe(hub, sink)
+    hub.publish("t", {"kind": "a"})
+    settle(hub)
+    assert len({json.dumps(sink.received) for sink in sinks}) == 1
+    assert sinks[0].received[0]["subscription"] == "t"
+
+
+def test_a_held_subscription_gets_nothing_before_its_reply() -> None:
+    hub, sink = make(), FakeSink(1)
+    subscription, _ = hub.subscribe(sink, "t")
+    hub.publish("t", {"kind": "a"})
+    settle(hub)
+    assert sink.received == []
+    hub.activate(subscription)
+    settle(hub)
+    assert [params["seq"] for params in sink.received] == [1]
+
+
+def test_a_subscription_whose_reply_was_never_sent_leaves_nothing() -> None:
+    hub, sink = make(), FakeSink(1)
+    subscription, _ = hub.subscribe(sink, "t")
+    hub.cancel(subscription)
+    hub.activate(subscription)
+    hub.publish("t", {"kind": "a"})
+    settle(hub)
+    assert sink.received == []
+    assert hub.of(1) == []
+
+
+def test_latest_skips_to_the_newest() -> None:
+    hub, sink = make(), FakeSink(1, room=1)
+    subscribe(hub, sink, mode="latest")
+    hub.publish("t", {"kind": "a", "n": 1})
+    settle(hub)
+    for number in range(2, 6):
+        hub.publish("t", {"kind": "a", "n": number})
+        settle(hub)
+    sink.left = 1
+    hub.ready(1)
+    settle(hub)
+    assert [params["result"]["n"] for params in sink.received] == [1, 5]
+
+
+def test_a_new_epoch_ends_subscriptions_of_the_old_one() -> None:
+    hub, plain, filtered = make(), FakeSink(1), FakeSink(2)
+    subscribe(hub, plain)
+    subscribe(hub, filtered, filter={"kind": "a"})
+    topic = hub.topic("t")
+    topic.log.restart("new")
+    hub.announce(topic)
+    settle(hub)
+    for sink in (plain, filtered):
+        assert [params["error"]["data"]["reason"] for params in sink.received] == ["epoch"]
+    assert hub.of(1) == hub.of(2) == []
+
+
+def test_limits_and_bad_requests_have_clear_errors() -> None:
+    hub, sink = make(subscriptions=2, filter_values=3), FakeSink(1)
+    for options, words in (
+        ({"topic": "nosuch"}, "there is no topic 'nosuch'; there are blocks"),
+        ({"filter": {"colour": "red"}}, "this topic is filtered by kind, tag"),
+        ({"filter": {"kind": {}}}, "takes a string, a number, a boolean"),
+        ({"filter": {"kind": list("abcd")}}, r"limit of 3 \(rpcwebsocketfiltervalues\)"),
+    ):
+        with pytest.raises(RpcError, match=words):
+            subscribe(hub, sink, **options)  # type: ignore[arg-type]
+    subscribe(hub, sink)
+    with pytest.raises(RpcError, match="subscribed already as t"):
+        subscribe(hub, sink)
+    subscribe(hub, sink, filter={"kind": "a"})
+    with pytest.raises(RpcError, match=r"2 subscriptions \(rpcwebsocketsubscriptions\)") as caught:
+        subscribe(hub, sink, filter={"kind": "b"})
+    assert caught.value.code == -32006
+    hub.closed(1)
+    settle(hub)
+    assert not hub.topic("t")._streams, "what was refused left no stream behind"
+
+
+def test_filters_that_mean_the_same_share_a_stream() -> None:
+    hub, first, second = make(), FakeSink(1), FakeSink(2)
+    one = subscribe(hub, first, filter={"kind": ["a", "b"], "tag": "x"})
+    two = subscribe(hub, second, filter={"tag": ["x"], "kind": ["b", "a"]})
+    assert one["subscription"] == two["subscription"]
+    numbers = subscribe(hub, second, filter={"kind": 1})
+    texts = subscribe(hub, second, filter={"kind": "1"})
+    assert numbers["subscription"] != texts["subscription"]
+
+
+def test_events_that_are_not_fit_are_refused_to_their_publisher() -> None:
+    hub = make(event_size=200)
+    for topic, event, words in (
+        ("blocks", {"kind": "gone"}, "Invalid value 'gone'"),
+        ("blocks", {"kind": "connected", "height": "7"}, "Expected `int`"),
+        ("t", object(), "can't be encoded"),
+        ("t", {"kind": "x" * 300}, r"limit of 200 bytes \(rpcwebsocketeventsize\)"),
+    ):
+        with pytest.raises(EventError, match=words):
+            hub.publish(topic, event)
+    with pytest.raises(UnknownTopicError, match="there is no topic 'nosuch'"):
+        hub.publish("nosuch", {})
+    assert hub.topic("blocks").log.position.seq == hub.topic("t").log.position.seq == 0
+
+
+def test_topics_of_the_host() -> None:
+    hub = make(topics=6)
+    hub.add("mine", "READ_WALLET", mode="latest", filters={})
+    with pytest.raises(ConfigError, match="past the topics limit"):
+        hub.add("too many")
+    for name in ("", "user/x", "a\nb", "x" * 200):
+        with pytest.raises(ConfigError, match="is no name for a topic"):
+            hub.add(name)
+    with pytest.raises(ConfigError, match="'all' or 'latest'"):
+        hub.add("mine", mode="newest")
+    hub.add("mine", "READ_MEMPOOL")
+    hub.publish("mine", 1)
+    with pytest.raises(ConfigError, match="is in use already"):
+        hub.add("mine")
+
+
+def test_a_users_topic_is_for_that_user_alone_and_outlives_a_disconnect() -> None:
+    hub = make(user_topics=2)
+    alice, bob = FakeSink(1, user="alice"), FakeSink(2, user="bob")
+    position = subscribe(hub, alice, "user/alice")
+    for other, name in ((bob, "user/alice"), (FakeSink(3), "user/alice"), (FakeSink(3), "user/None")):
+        with pytest.raises(RpcError, match="Permission denied"):
+            subscribe(hub, other, name)
+    hub.closed(1)
+    hub.publish("user/alice", {"text": "you were away"})
+    settle(hub)
+    again = FakeSink(4, user="alice")
+    reply = subscribe(hub, again, "user/alice", since=Position(position["epoch"], position["seq"]))
+    settle(hub)
+    assert reply["recovered"] is True
+    assert [params["result"] for params in again.received] == [{"text": "you were away"}]
+    for name in ("carol", "dave", "erin"):
+        hub.publish(f"user/{name}", 1)
+    assert len(hub._users) == 2
+    assert "user/alice" in hub._users, "she is listening"
+
+
+def test_losing_a_permission_ends_just_those_subscriptions() -> None:
+    hub, sink = make(), FakeSink(1)
+    subscribe(hub, sink)
+    subscribe(hub, sink, "blocks")
+    hub.allowed = lambda session, topic: topic.name != "t"
+    hub.recheck(sink.session, 1)
+    settle(hub)
+    assert [(params["topic"], params["error"]["code"]) for params in sink.received] == [("t", -32003)]
+    assert [one.stream.topic.name for one in hub.of(1)] == ["blocks"]
+
+
+def test_a_client_that_is_behind_gets_the_end_when_it_reads_again() -> None:
+    hub, sink = make(), FakeSink(1, room=1)
+    subscribe(hub, sink)
+    for _ in range(20):
+        hub.publish("t", {"kind": "a"})
+        settle(hub)
+    assert [params["seq"] for params in sink.received] == [1]
+    assert hub.of(1)[0].state is State.BLOCKED
+    sink.left = 1000
+    hub.ready(1)
+    settle(hub)
+    error = sink.received[1]["error"]
+    assert error["data"] == {"epoch": hub.topic("t").log.position.epoch, "seq": 1, "reason": "expired"}
+    assert hub.of(1) == []
+    assert subscribe(hub, sink)["seq"] == 20
