@@ -65,7 +65,7 @@ class EventMethods:
         found = {}
         for function in (self.subscribe, self.unsubscribe, self.subscriptions, self.topics):
             summary = (function.__doc__ or "").partition("\n")[0]
-            method = Method(function.__name__, function, None, None, summary)
+            method = Method(function.__name__, function, None, False, summary)  # quick, and in order
             method.need = 0  # each topic says what it needs
             found[method.name] = method
         return found

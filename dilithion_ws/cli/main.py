@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ..version import __version__
+from .call import add_call, add_watch
 from .config import add_config
 from .serve import add_serve
 from .user import add_user
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_serve(commands)
     add_config(commands)
     add_user(commands)
+    add_call(commands)
+    add_watch(commands)
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,

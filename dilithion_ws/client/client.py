@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..clock import Deadline, monotonic
-from ..errors import RpcError
+from ..errors import JsonRpcCode, RpcError
 from ..events.log import Position
 from .errors import ClientError, ConnectionLostError, RefusedError
 from .replies import Reply, Waiter, to_params
 from .subscription import Subscription
-from .wire import Wire
+from .wire import Settings, Wire
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 logger = logging.getLogger("dilithion_ws.client")
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 _FINAL_CODES = (4401, 4403, 4408)
 _RETRY_SECONDS = 1.0
@@ -72,13 +74,10 @@ class Client:
         if (user is None) != (password is None):
             raise ValueError("user and password belong together")
         self._url = url
-        self._credentials = None if user is None or password is None else (user, password)
-        self._context = ssl_context
+        credentials = None if user is None or password is None else (user, password)
+        self._settings = Settings(url, credentials, ssl_context, connect_timeout, idle_timeout, most_message)
         self._timeout = timeout
-        self._connect_timeout = connect_timeout
-        self._idle_timeout = idle_timeout
         self._backoff = backoff
-        self._most_message = most_message
         self._most_events = most_events
         self._ids = itertools.count(1)
         self._changed = threading.Condition()  # guards all below
@@ -88,6 +87,7 @@ class Client:
         self._replies: dict[int, Reply] = {}
         self._subscriptions: dict[int, Subscription] = {}
         self._by_id: dict[str, Subscription] = {}
+        self._pending: set[int] = set()  # subscriptions whose reply is awaited
         self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
@@ -114,7 +114,7 @@ class Client:
             RefusedError: the server does not want this client.
             ConnectionLostError: there was none in time; the client goes on trying.
         """
-        self._connected(Deadline(monotonic, self._connect_timeout if timeout is None else timeout))
+        self._connected(Deadline(monotonic, self._settings.timeout if timeout is None else timeout))
 
     def close(self) -> None:
         """Ends all; iterations over subscriptions end too."""
@@ -125,7 +125,7 @@ class Client:
         if wire is not None:
             wire.shut()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(self._connect_timeout + 1.0)
+            thread.join(self._settings.timeout + 1.0)
 
     def call(self, method: str, *params: Any, timeout: float | None = None, **named: Any) -> Any:
         """Calls a method and returns its result.
@@ -166,7 +166,7 @@ class Client:
             self._replies[id] = waiter.reply
             requests.append({"jsonrpc": "2.0", "method": method, "params": list(params), "id": id})
         if requests:
-            wire.send(msgspec.json.encode(requests).decode(), deadline.remaining())
+            wire.send(_encode(requests).decode(), deadline.remaining())
         results = []
         for waiter in waiters:
             try:
@@ -179,7 +179,7 @@ class Client:
         """Calls a method without wanting an answer; nobody tells whether it worked."""
         deadline = Deadline(monotonic, self._timeout)
         message = {"jsonrpc": "2.0", "method": method, "params": to_params(params, named)}
-        self._connected(deadline).send(msgspec.json.encode(message).decode(), deadline.remaining())
+        self._connected(deadline).send(_encode(message).decode(), deadline.remaining())
 
     def subscribe(
         self,
@@ -202,12 +202,24 @@ class Client:
         """
         place = None if since is None else Position(*since)
         subscription = Subscription(topic, filter, mode, self._most_events, self._subscribe_again, self._unsubscribe)
-        waiter = Waiter()
-        self._subscribe(subscription, place, waiter.reply)
-        waiter.wait(self._timeout, "subscribe")
+        deadline = Deadline(monotonic, self._timeout)
         with self._changed:
             self._subscriptions[id(subscription)] = subscription
-        return subscription
+        try:
+            while True:
+                waiter = Waiter()
+                self._subscribe(subscription, place, waiter.reply)
+                try:
+                    waiter.wait(deadline.remaining(), "subscribe")
+                    return subscription
+                except RpcError as error:
+                    if error.code != JsonRpcCode.SERVER_BUSY or deadline.remaining() < _RETRY_SECONDS:
+                        raise
+                    threading.Event().wait(_RETRY_SECONDS)
+        except BaseException:
+            with self._changed:
+                self._subscriptions.pop(id(subscription), None)
+            raise
 
     # Requests
 
@@ -215,7 +227,7 @@ class Client:
         """Sends a call whose answer, or the loss of the connection, goes to `reply`."""
         wire = self._connected(deadline)
         id = next(self._ids)
-        text = msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params, "id": id}).decode()
+        text = _encode({"jsonrpc": "2.0", "method": method, "params": params, "id": id}).decode()
         self._replies[id] = reply
         try:
             wire.send(text, deadline.remaining())
@@ -242,21 +254,24 @@ class Client:
             return self._wire
 
     def _subscribe(self, subscription: Subscription, since: Position | None, reply: Reply) -> None:
-        params: dict[str, Any] = {"topic": subscription.topic}
-        if subscription.filter is not None:
-            params["filter"] = subscription.filter
-        if since is not None:
-            params["since"] = {"epoch": since.epoch, "seq": since.seq}
-        if subscription.mode is not None:
-            params["mode"] = subscription.mode
-
         def answered(result: Any, error: BaseException | None) -> None:
+            with self._changed:
+                self._pending.discard(id(subscription))
             if error is None:
                 subscription.begin(result, since)
                 self._by_id[result["subscription"]] = subscription
             reply(result, error)
 
-        self._request("subscribe", params, answered, Deadline(monotonic, self._timeout))
+        with self._changed:
+            if id(subscription) in self._pending:
+                return  # the reading thread and a reader of events both noticed that it has to be made again
+            self._pending.add(id(subscription))
+        try:
+            self._request("subscribe", subscription.params(since), answered, Deadline(monotonic, self._timeout))
+        except BaseException:
+            with self._changed:
+                self._pending.discard(id(subscription))
+            raise
 
     def _subscribe_again(self, subscription: Subscription) -> None:
         """Goes on behind the last event that came; never waits for the answer."""
@@ -296,14 +311,7 @@ class Client:
         pause = self._backoff[0]
         while not self._closing:
             try:
-                wire = Wire(
-                    self._url,
-                    self._credentials,
-                    self._context,
-                    self._connect_timeout,
-                    self._idle_timeout,
-                    self._most_message,
-                )
+                wire = Wire(self._settings)
             except RefusedError as error:
                 self._give_up(error)
                 return
@@ -330,12 +338,14 @@ class Client:
             wire.shut()
         try:
             for subscription in subscriptions:
-                if not subscription.is_behind:
+                if subscription.reached is not None and not subscription.is_behind:
                     self._subscribe_again(subscription)
             for message in wire.messages():
                 self._receive(message)
         except (ClientError, msgspec.MsgspecError) as error:
             logger.warning("the connection to %s can't be used: %s", self._url, error)
+        except Exception:
+            logger.exception("the connection to %s can't be used", self._url)
         finally:
             with self._changed:
                 self._wire = None

@@ -71,7 +71,7 @@ class Subscription:
         self._failure: BaseException | None = None
         self._closed = False
         self._behind = False
-        self._subscribed = False
+        self._skips = False
         self.id: str | None = None
         self.reached: Position | None = None  # behind the last event that came in
         self._position: Position | None = None
@@ -137,6 +137,12 @@ class Subscription:
         self._end(self)
         self.finish(None)
 
+    def params(self, since: Position | None) -> dict[str, Any]:
+        """The params of the call that makes it."""
+        place = None if since is None else {"epoch": since.epoch, "seq": since.seq}
+        found = {"topic": self.topic, "filter": self.filter, "since": place, "mode": self.mode}
+        return {name: value for name, value in found.items() if value is not None}
+
     # What the client's reading thread tells it
 
     def begin(self, reply: dict[str, Any], since: Position | None) -> None:
@@ -144,6 +150,7 @@ class Subscription:
         now = Position(reply["epoch"], reply["seq"])
         with self._changed:
             self.id = reply["subscription"]
+            self._skips = reply.get("mode") == "latest"
             if since is None:
                 self.reached = now
             elif reply.get("recovered"):
@@ -163,7 +170,7 @@ class Subscription:
             seq, prev = params["seq"], params["prev"]
             if seq <= self.reached.seq:
                 return True
-            if prev > self.reached.seq and self.mode != "latest":
+            if prev > self.reached.seq and not self._skips:
                 lost = EventsLostError(self.topic, "gap", self.reached, Position(params["epoch"], prev))
                 self._queue.append(lost)
             self._queue.append(Event(self.topic, seq, params["epoch"], params["result"]))

@@ -13,7 +13,7 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from wsproto import ConnectionType, WSConnection
@@ -33,7 +33,7 @@ from wsproto.utilities import ProtocolError
 from ..clock import Deadline, monotonic
 from .errors import CallTimeoutError, ConnectionLostError, RefusedError
 
-__all__ = ["Wire"]
+__all__ = ["Settings", "Wire"]
 
 _READ_SIZE = 65536
 _WANTS_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
@@ -42,33 +42,43 @@ _SUBPROTOCOL = "dilithion.v1"
 _FINAL = (401, 403, 404, 400, 426)
 
 
-class Wire:
-    """An open connection.
+class Settings(NamedTuple):
+    """How to connect.
 
-    Args:
+    Attributes:
         url: `ws://host:port` or `wss://host:port`.
         credentials: user and password, None for none.
         context: for wss; None takes the system's authorities.
         timeout: seconds for all of connecting.
         idle: seconds without a byte from the server after which the connection counts as lost; the server pings.
         most: bytes of one message.
+    """
+
+    url: str
+    credentials: tuple[str, str] | None
+    context: ssl.SSLContext | None
+    timeout: float
+    idle: float
+    most: int
+
+    def __repr__(self) -> str:
+        return f"<Settings of {self.url}>"
+
+
+class Wire:
+    """An open connection.
+
+    Args:
+        settings: how to connect.
 
     Raises:
         RefusedError: the server's answer is a refusal that will be the same the next time.
         ConnectionLostError: there is no connection for another reason.
     """
 
-    def __init__(
-        self,
-        url: str,
-        credentials: tuple[str, str] | None,
-        context: ssl.SSLContext | None,
-        timeout: float,
-        idle: float,
-        most: int,
-    ) -> None:
-        self._idle = idle
-        self._most = most
+    def __init__(self, settings: Settings) -> None:
+        self._idle = settings.idle
+        self._most = settings.most
         self._sending = threading.Lock()  # held for the length of a message: messages are sent one after the other
         self._io = threading.Lock()  # guards the socket's object, for one call that does not block
         self._protocol = threading.Lock()  # guards wsproto's object
@@ -78,19 +88,19 @@ class Wire:
         self._size = 0
         self.close_code = 1006
         self.close_reason = ""
-        deadline = Deadline(monotonic, timeout)
-        parts = urlsplit(url)
+        deadline = Deadline(monotonic, settings.timeout)
+        parts = urlsplit(settings.url)
         secure = parts.scheme == "wss"
         host, port = parts.hostname or "", parts.port or (443 if secure else 80)
         try:
-            self._sock: socket.socket = socket.create_connection((host, port), timeout)
+            self._sock: socket.socket = socket.create_connection((host, port), settings.timeout)
             try:
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if secure:
-                    context = context or ssl.create_default_context()
+                    context = settings.context or ssl.create_default_context()
                     self._sock = context.wrap_socket(self._sock, server_hostname=host)
                 self._sock.setblocking(False)
-                self._shake_hands(parts.netloc.rpartition("@")[2], parts.path or "/", credentials, deadline)
+                self._shake_hands(parts.netloc.rpartition("@")[2], parts.path or "/", settings.credentials, deadline)
             except BaseException:
                 self._sock.close()
                 raise

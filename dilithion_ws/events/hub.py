@@ -251,6 +251,8 @@ class EventHub:
             topic.release(stream)
             raise
         reply = {"subscription": stream.id, "topic": name, "epoch": head.epoch, "seq": head.seq, **recovered}
+        if stream.mode == LATEST:
+            reply["mode"] = LATEST
         return subscription, reply
 
     def _readable(self, sink: Sink, name: str) -> Topic:

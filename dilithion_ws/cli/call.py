@@ -1,0 +1,158 @@
+"""`dilithion-ws call` and `dilithion-ws watch`: a client at the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from ..client import CallTimeoutError, Client, ClientError, Event, EventsLostError, Subscription
+from ..errors import ConfigError, RpcError
+from ..events.log import Position
+from .connecting import add_connection, connect
+
+__all__ = ["add_call", "add_watch"]
+
+_GREEN, _RED, _CYAN = 32, 31, 36
+_COLOURS = {
+    **dict.fromkeys(("connected", "added", "started", "block_found"), _GREEN),
+    **dict.fromkeys(("disconnected", "removed", "stopped", "banned"), _RED),
+}
+
+
+def add_call(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "call",
+        help="call a method",
+        description="Calls a method of a running server and prints its result. A param that is JSON is sent as such, any "
+        "other as a string; params of the form NAME=VALUE are sent by name.",
+    )
+    parser.add_argument("method", help="the method's name")
+    parser.add_argument("params", nargs="*", metavar="PARAM", help="its params")
+    add_connection(parser)
+    parser.set_defaults(run=call)
+
+
+def add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "watch",
+        help="print events as they come",
+        description="Subscribes to topics of a running server and prints their events until interrupted. It goes on "
+        "after a lost connection, and says so where events were lost.",
+    )
+    parser.add_argument("topics", nargs="+", metavar="TOPIC", help="such as blocks, mempool, peers, mining")
+    parser.add_argument("--filter", metavar="JSON", help='which events, such as {"kind": "added"}')
+    parser.add_argument("--since", metavar="EPOCH:SEQ", help="begin behind this place (of one topic)")
+    parser.add_argument("--latest", action="store_true", help="skip to the newest whenever there is more than one")
+    parser.add_argument("--count", type=int, metavar="N", help="stop after so many events")
+    add_connection(parser)
+    parser.set_defaults(run=watch)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Makes the call; 1 where it fails."""
+    params = [_value(text) for text in options.params]
+    named = [text.partition("=") for text in options.params]
+    by_name = bool(named) and all(equals and name.isidentifier() for name, equals, _ in named)
+    try:
+        with connect(options) as client:
+            if by_name:
+                result = client.call(options.method, **{name: _value(text) for name, _, text in named})
+            else:
+                result = client.call(options.method, *params)
+    except (RpcError, ClientError, ConfigError) as error:
+        print(f"dilithion-ws: {error}", file=sys.stderr)
+        return 1
+    text = msgspec.json.encode(result)
+    if options.json:
+        print(text.decode())
+    elif isinstance(result, str):
+        print(result)
+    else:
+        print(msgspec.json.format(text).decode())
+    return 0
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Prints events; 1 where it can't go on."""
+    try:
+        filter = None if options.filter is None else _filter(options.filter)
+        since = None if options.since is None else _since(options.since, options.topics)
+        with connect(options) as client:
+            mode = "latest" if options.latest else None
+            subscriptions = [client.subscribe(topic, filter=filter, since=since, mode=mode) for topic in options.topics]
+            return _print_all(client, subscriptions, options)
+    except (RpcError, ClientError, ConfigError) as error:
+        print(f"dilithion-ws: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _print_all(client: Client, subscriptions: list[Subscription], options: argparse.Namespace) -> int:
+    left = options.count
+    while left is None or left > 0:
+        for subscription in subscriptions:
+            try:
+                event = subscription.get(None if len(subscriptions) == 1 else 0.05)
+            except CallTimeoutError:
+                continue
+            except EventsLostError as error:
+                print(f"dilithion-ws: {error}", file=sys.stderr, flush=True)
+                continue
+            if event is None:
+                return 1
+            _print(event, options.json)
+            left = None if left is None else left - 1
+            if left == 0:
+                break
+    return 0
+
+
+def _print(event: Event, as_json: bool) -> None:
+    if as_json:
+        line = {"topic": event.topic, "epoch": event.epoch, "seq": event.seq, "event": event.data}
+        print(msgspec.json.encode(line).decode(), flush=True)
+        return
+    data = dict(event.data) if isinstance(event.data, dict) else {"": event.data}
+    kind = str(data.pop("kind", ""))
+    if sys.stdout.isatty():
+        kind = f"\033[{_COLOURS.get(kind, _CYAN)}m{kind}\033[0m"
+    fields = " ".join(f"{name}={_shown(value)}" if name else _shown(value) for name, value in data.items())
+    print(f"{event.topic} {event.seq} {kind} {fields}", flush=True)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_float=Decimal)
+    except ValueError:
+        return text
+
+
+def _filter(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"--filter is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError('--filter takes an object, such as {"kind": "added"}')
+    return found
+
+
+def _since(text: str, topics: list[str]) -> Position:
+    epoch, colon, seq = text.rpartition(":")
+    if not colon or not seq.isdecimal():
+        raise ConfigError(f"--since is {text!r}; it takes EPOCH:SEQ, as --json prints them")
+    if len(topics) != 1:
+        raise ConfigError("--since goes with one topic only")
+    return Position(epoch, int(seq))

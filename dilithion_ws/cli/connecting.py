@@ -1,0 +1,67 @@
+"""Options of the commands that connect to a server, and the client that they make."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import ssl
+import sys
+
+from ..client import Client
+from ..config import Config
+from ..errors import ConfigError
+from .options import CONF, COOKIE
+
+__all__ = ["add_connection", "connect"]
+
+DEFAULT_PORT = 8333
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """Adds the options to a parser."""
+    group = parser.add_argument_group(
+        "connection", "Without --url and --user, address and credentials are those of the server's own configuration."
+    )
+    group.add_argument("--url", help=f"ws:// or wss:// address (default: ws://127.0.0.1:{DEFAULT_PORT})")
+    group.add_argument("--user", help="name; the password is prompted for, or read from DILITHION_RPCPASSWORD")
+    group.add_argument("--ca", metavar="FILE", help="authorities to trust for wss:// (PEM)")
+    group.add_argument("--conf", metavar="FILE", help="the server's configuration file")
+    group.add_argument("--datadir", metavar="DIR", help=f"where {CONF} and {COOKIE} are")
+    group.add_argument(
+        "--timeout", type=float, default=30.0, metavar="S", help="seconds to wait (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, one value a line")
+    parser.add_argument("--verbose", action="store_true", help="log more, to standard error")
+
+
+def connect(options: argparse.Namespace) -> Client:
+    """A client as the options, the environment and the configuration file say.
+
+    Raises:
+        ConfigError: they do not fit together.
+    """
+    folder = options.datadir or (os.path.dirname(options.conf) if options.conf else None)
+    path = options.conf or (os.path.join(folder, CONF) if folder else None)
+    config = Config.load(path)
+    user, password = config.user or None, config.password or None
+    cookie = config.cookie_file or os.path.join(folder or ".", COOKIE)
+    if options.user is not None:
+        user, password = options.user, os.environ.get("DILITHION_RPCPASSWORD")
+        if password is None:
+            password = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    elif user is None and folder is not None and os.path.exists(cookie):
+        with open(cookie, encoding="utf-8") as file:
+            user, _, password = file.read().strip().partition(":")
+    context = None
+    if options.ca is not None:
+        try:
+            context = ssl.create_default_context(cafile=options.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"--ca: {options.ca} can't be used: {error}") from None
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    url = options.url or f"{'wss' if config.has_tls else 'ws'}://{host}:{config.port or DEFAULT_PORT}"
+    try:
+        return Client(url, user=user, password=password, ssl_context=context, timeout=options.timeout)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None

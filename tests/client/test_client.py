@@ -1,0 +1,311 @@
+"""The client against a real server: calls, events, and what it does when the connection is lost."""
+
+from __future__ import annotations
+
+import decimal
+import itertools
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dilithion_ws import Config, Limits, RpcError, RpcTable, WebSocketServer
+from dilithion_ws.client import (
+    CallTimeoutError,
+    Client,
+    ConnectionLostError,
+    EventsLostError,
+    RefusedError,
+)
+
+from ..support import open_files, wait_for
+from ..test_access import write_users
+from ..test_events import block
+from ..test_tls import Authority
+
+
+@pytest.fixture
+def make() -> Iterator[Any]:
+    clients: list[Client] = []
+
+    def make(server: WebSocketServer | str, **options: Any) -> Client:
+        url = server if isinstance(server, str) else server.url
+        clients.append(Client(url, backoff=(0.01, 0.05), **options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def test_calls(start: Any, make: Any, rpc: RpcTable) -> None:
+    rpc.register("price", lambda: decimal.Decimal("0.10"))
+    client = make(start())
+    assert client.call("getblockcount") == 840000
+    assert client.call("add", 1, 2) == client.call("add", a=1, b=2) == 3
+    assert client.call("echo", {"a": [1, None, "ü", 2**60]}) == {"a": [1, None, "ü", 2**60]}
+    assert client.call("price") == 0.1
+    assert len(client.call("echo", "x" * 1_000_000)) == 1_000_000
+    with pytest.raises(RpcError, match="Method not found") as caught:
+        client.call("nosuch")
+    assert caught.value.code == -32601
+    with pytest.raises(TypeError, match="by position or by name"):
+        client.call("add", 1, b=2)
+
+
+def test_batches_and_notifications(start: Any, make: Any, rpc: RpcTable) -> None:
+    seen: list[int] = []
+    rpc.register("note", lambda value: seen.append(value))
+    client = make(start())
+    first, second, third = client.batch([("add", [1, 1]), ("nosuch", []), ("getblockcount", [])])
+    assert (first, third) == (2, 840000)
+    assert isinstance(second, RpcError)
+    assert client.batch([]) == []
+    client.notify("note", 7)
+    wait_for(lambda: seen == [7])
+
+
+def test_calls_from_many_threads(start: Any, make: Any) -> None:
+    client, wrong = make(start()), []
+
+    def work(number: int) -> None:
+        for at in range(100):
+            if client.call("add", number, at) != number + at:
+                wrong.append(at)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_call_that_takes_too_long(start: Any, make: Any, rpc: RpcTable, gate: threading.Event) -> None:
+    rpc.register("wait", lambda: gate.wait(20), blocking=True)
+    client = make(start())
+    with pytest.raises(CallTimeoutError, match=r"no answer to wait within 0\.1 s"):
+        client.call("wait", timeout=0.1)
+    assert client.call("getblockcount") == 840000
+
+
+def test_there_is_no_server(make: Any) -> None:
+    client = make(f"ws://127.0.0.1:{free_port()}", timeout=0.3)
+    with pytest.raises(ConnectionLostError, match="no connection to ws://"):
+        client.call("getblockcount")
+    with pytest.raises(ValueError, match="is no address of a server"):
+        Client("http://localhost")
+
+
+def test_a_call_waits_for_a_server_that_comes_up(make: Any, rpc: RpcTable) -> None:
+    port = free_port()
+    client = make(f"ws://127.0.0.1:{port}")
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(client.call("getblockcount")))
+    thread.start()
+    with WebSocketServer(rpc, Config(port=port)):
+        thread.join(10)
+        assert results == [840000]
+        client.close()
+
+
+def test_credentials(rpc: RpcTable, make: Any, tmp_path: Path) -> None:
+    path = tmp_path / "users.json"
+    write_users(path, reader="readonly")
+    with WebSocketServer(rpc, Config(users_file=str(path))) as server:
+        client = make(server, user="reader", password="readerreader")
+        with pytest.raises(RpcError, match="Permission denied"):
+            client.call("add", 1, 2)
+        assert client.call("getblockcount") == 840000
+        assert "readerreader" not in repr(client)
+        with pytest.raises(RefusedError, match="401") as caught:
+            make(server, user="reader", password="wrong").call("getblockcount")
+        assert caught.value.status == 401
+        subscription = client.subscribe("blocks")
+        write_users(path, other="admin")
+        assert server.reload()
+        with pytest.raises(RefusedError, match="4401 this user has been removed"):
+            subscription.get(10)
+        with pytest.raises(RefusedError):
+            client.call("getblockcount")
+    with pytest.raises(ValueError, match="belong together"):
+        Client("ws://localhost", user="x")
+
+
+def test_over_tls(rpc: RpcTable, make: Any, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    config = Config(certificate=str(authority.certificate), private_key=str(authority.key))
+    with WebSocketServer(rpc, config) as server:
+        url = f"wss://localhost:{server.port}"
+        client = make(url, ssl_context=authority.context())
+        stopping = threading.Event()
+
+        def publish() -> None:
+            for height in itertools.count(1):
+                if stopping.wait(0.0002):
+                    return
+                server.publish("blocks", block(height))
+
+        subscription = client.subscribe("blocks")
+        thread = threading.Thread(target=publish)
+        thread.start()
+        try:
+            # Reading and writing at once, with messages that do not fit into one record.
+            for at in range(1, 30):
+                text = "x" * (100_000 + at)
+                assert client.call("echo", text) == text
+                assert subscription.get(10).seq == at
+        finally:
+            stopping.set()
+            thread.join()
+        with pytest.raises(RefusedError, match="certificate is not to be trusted"):
+            make(url, ssl_context=ssl.create_default_context()).call("getblockcount")
+        client.close()
+
+
+def test_events_in_order_and_the_position(start: Any, make: Any) -> None:
+    server = start()
+    client = make(server)
+    with client.subscribe("blocks") as subscription:
+        assert subscription.position.seq == 0
+        for height in (1, 2, 3):
+            server.publish("blocks", block(height))
+        found = list(itertools.islice(subscription, 3))
+        assert [event.data["height"] for event in found] == [1, 2, 3]
+        assert subscription.position == found[-1].position
+        with pytest.raises(CallTimeoutError):
+            subscription.get(0.05)
+    assert subscription.get(1) is None
+    wait_for(lambda: client.call("subscriptions") == [])
+    again = client.subscribe("blocks", since=found[0].position)
+    assert [again.get(5).seq for _ in range(2)] == [2, 3]
+    with pytest.raises(RpcError, match="there is no topic 'nosuch'"):
+        client.subscribe("nosuch")
+
+
+def test_an_iteration_ends_when_the_client_is_closed(start: Any, make: Any) -> None:
+    client = make(start())
+    subscription = client.subscribe("blocks")
+    ended: list[list[Any]] = []
+    thread = threading.Thread(target=lambda: ended.append(list(subscription)))
+    thread.start()
+    client.close()
+    thread.join(10)
+    assert ended == [[]]
+    with pytest.raises(ConnectionLostError, match="the client is closed"):
+        client.call("getblockcount")
+
+
+def test_it_resumes_where_it_was(start: Any, make: Any) -> None:
+    server = start()
+    client = make(server)
+    subscription = client.subscribe("blocks")
+    for round in range(10):
+        server.publish("blocks", block(2 * round + 1))
+        connection = wait_for(server.connections)[0]
+        server.close_connection(connection.id, 1012, "restarting")
+        server.publish("blocks", block(2 * round + 2))
+    assert [subscription.get(10).seq for _ in range(20)] == list(range(1, 21))
+
+
+def test_it_says_so_where_events_are_lost(make: Any, rpc: RpcTable) -> None:
+    port = free_port()
+    with WebSocketServer(rpc, Config(port=port)) as server:
+        client = make(server)
+        subscription = client.subscribe("blocks")
+        server.publish("blocks", block(1))
+        first = subscription.get(10)
+        server.stop(0.5)
+    with WebSocketServer(rpc, Config(port=port)) as server:
+        with pytest.raises(EventsLostError, match=r"events of blocks are lost behind 1 \(epoch\)") as caught:
+            subscription.get(10)
+        assert caught.value.last == first.position
+        assert caught.value.now.seq == 0
+        wait_for(lambda: server.events.topic("blocks").in_use)
+        server.publish("blocks", block(1))
+        assert subscription.get(10).seq == 1, "it goes on"
+        client.close()
+
+
+def test_a_reader_that_falls_behind_loses_nothing_and_calls_go_on(start: Any, make: Any) -> None:
+    server = start(history_entries=10_000)
+    client = make(server, most_events=50)
+    subscription = client.subscribe("blocks")
+    for height in range(1, 3001):
+        server.publish("blocks", block(height))
+    assert client.call("getblockcount") == 840000
+    wait_for(lambda: subscription.is_behind)
+    assert len(subscription._queue) <= 50
+    assert [subscription.get(10).seq for _ in range(3000)] == list(range(1, 3001))
+
+
+def test_latest_only(start: Any, make: Any) -> None:
+    server = start()
+    server.topic("price", mode="latest", filters={})
+    client = make(server)
+    subscription = client.subscribe("price")
+    for price in range(1000):
+        server.publish("price", {"price": price})
+    seen = []
+    while not seen or seen[-1] != 999:
+        seen.append(subscription.get(10).data["price"])
+    assert seen == sorted(seen)
+
+
+def test_a_subscription_that_the_server_ends_for_good(rpc: RpcTable, make: Any, tmp_path: Path) -> None:
+    path = tmp_path / "users.json"
+    write_users(path, spender="wallet")
+    with WebSocketServer(rpc, Config(users_file=str(path))) as server:
+        server.topic("wallets", permission="WRITE_WALLET")
+        client = make(server, user="spender", password="spenderspender")
+        subscription = client.subscribe("wallets")
+        write_users(path, spender="readonly")
+        assert server.reload()
+        with pytest.raises(RpcError, match="may not read"):
+            subscription.get(10)
+        assert client.call("getblockcount") == 840000
+        client.close()
+
+
+def test_pings_are_answered_while_nobody_calls(start: Any, make: Any) -> None:
+    server = start(ping_interval=0.05, pong_timeout=0.2)
+    client = make(server)
+    client.connect()
+    first = wait_for(server.connections)[0].id
+    turn = threading.Event()
+    wait_for(lambda: turn.wait(0.01) or server.connections()[0].seconds > 1.0)
+    assert server.connections()[0].id == first
+    assert client.is_connected
+
+
+def test_a_server_that_falls_silent_is_given_up(make: Any) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(8)
+        client = make(f"ws://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.2)
+        with pytest.raises(ConnectionLostError):
+            client.connect(1.0)
+
+
+def test_nothing_is_left_behind(rpc: RpcTable) -> None:
+    server = WebSocketServer(rpc, Config(limits=Limits(linger_timeout=0.1))).start()
+    before, threads = open_files(), threading.active_count()
+    for _ in range(20):
+        with Client(server.url) as client:
+            client.subscribe("blocks")
+            assert client.call("getblockcount") == 840000
+    wait_for(lambda: server.connection_count == 0)
+    wait_for(lambda: open_files() <= before)
+    assert threading.active_count() <= threads
+    server.stop(2)
