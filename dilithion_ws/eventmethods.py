@@ -10,7 +10,7 @@ import msgspec
 from .errors import JsonRpcCode, RpcError
 from .events.hub import USER_PREFIX, EventHub
 from .events.log import Position
-from .events.sink import Offer, Sink
+from .events.sink import Offer, Sink, Ticket
 from .net.feed import Feed
 from .rpc.context import CallContext
 from .rpc.table import Method
@@ -43,9 +43,18 @@ class FeedSink:
         """Who it is."""
         return self._feed.session
 
-    def offer(self, data: bytes) -> Offer:
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still connected."""
+        return self._feed.is_open
+
+    def offer(self, data: bytes, ticket: Ticket) -> Offer:
         """Sends whole frames without waiting."""
-        return Offer(self._feed.offer(data))
+        return Offer(self._feed.offer(data, ticket))
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Has nothing more sent under a ticket."""
+        self._feed.cancel(ticket)
 
 
 class EventMethods:

@@ -216,6 +216,7 @@ class Gatekeeper:
         elif session.admitted:
             session.admitted = False
             session.rights = 0
+            self.rights_changed(session)
             self._audit.note("removed", address=session.address[0], user=session.user)
             self.close(session.connection_id, CloseCode.NOT_AUTHENTICATED, "this user has been removed")
 

@@ -1,8 +1,8 @@
 """The embeddable server: what a host creates, starts, publishes through and stops.
 
-Concurrency: every public method may be called from any thread, from handlers and from signal handlers. None of them
-waits for a client. Handlers run in the server's own threads; a method registered with `blocking=True`, or measured as
-slow, never holds up another client.
+Concurrency: every public method may be called from any thread and from handlers, `stop` and `reload` from signal handlers
+too. None of them waits for a client. Handlers run in the server's own threads; a method registered with `blocking=True`,
+or measured as slow, never holds up another client.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, EventError, Limits, NotRunningError, Retention, RpcTable, WebSocketServer
+from dilithion_ws import CallContext, Config, EventError, Limits, NotRunningError, Retention, RpcTable, WebSocketServer
 from dilithion_ws.devnode import DevNode
 from dilithion_ws.devnode.methods import register_methods
 from dilithion_ws.net.conversation import Conversation
@@ -418,6 +418,66 @@ def test_events_before_start_and_after_stop(rpc: RpcTable, connect: Any) -> None
         server.publish("blocks", {})
 
 
+# Answers that are not what the handler gave
+
+
+def test_a_batch_that_times_out_has_the_subscriptions_that_it_tells_of(
+    start: Any, connect: Any, gate: threading.Event
+) -> None:
+    rpc = RpcTable()
+    rpc.register("stuck", lambda: gate.wait(30), blocking=True)
+    server = start(rpc, call_timeout=0.2)
+    client = connect(server)
+    batch = [
+        {"method": "subscribe", "params": ["blocks"], "id": 1},
+        {"method": "stuck", "id": 2},
+        {"method": "subscribe", "params": ["peers"], "id": 3},
+    ]
+    client.text(json.dumps(batch))
+    first, *others = client.answer()
+    assert first["result"]["subscription"] == "blocks"
+    assert [code(answer) for answer in others] == [-32002, -32002]
+    server.publish("blocks", block(1))
+    assert events(client, 1)[0]["seq"] == 1
+    gate.set()
+    wait_for(lambda: server.connections()[0].in_flight == 0)
+    wait_for(lambda: [one.stream.id for one in server.events.of(server.connections()[0].id)] == ["blocks"])
+
+
+def test_a_reply_that_is_replaced_leaves_no_subscription(start: Any, connect: Any) -> None:
+    rpc = RpcTable()
+    rpc.register("long", lambda: "x" * 150)
+    server = start(rpc, result_size=200)
+    client = connect(server)
+    client.text('[{"method":"long","id":1},{"method":"subscribe","params":["blocks"],"id":2}]')
+    assert [code(answer) for answer in client.answer()] == [None, -32011]
+    assert client.call("subscriptions")["result"] == []
+
+
+def test_a_handler_that_outlives_a_stop_does_not_meet_a_stranger(
+    start: Any, connect: Any, gate: threading.Event
+) -> None:
+    rpc, ids = RpcTable(), []
+
+    @rpc.method(blocking=True)
+    def slow(context: CallContext) -> int:
+        ids.append(context.connection_id)
+        gate.wait(20)
+        return 1
+
+    server = start(rpc)
+    client = connect(server)
+    client.text('[{"method":"slow","id":1},{"method":"subscribe","params":["blocks"],"id":2}]')
+    wait_for(lambda: ids)
+    server.stop(0.2)
+    server.start()
+    stranger = connect(server)
+    assert stranger.call("topics")["id"] == 1
+    assert server.connections()[0].id not in ids
+    gate.set()
+    assert subscribe(stranger)["subscription"] == "blocks"
+
+
 # Rights
 
 
@@ -473,9 +533,27 @@ def test_losing_a_permission_ends_just_the_affected_subscriptions(
     assert params["error"]["code"] == -32003
     server.publish("wallets", {"n": 1})
     server.publish("blocks", block(1))
-    assert [params["topic"] for params in events(root, 2)] == ["wallets", "blocks"]
+    assert {params["topic"] for params in events(root, 2)} == {"wallets", "blocks"}
     assert events(spender, 1)[0]["topic"] == "blocks"
     assert [one["topic"] for one in spender.call("subscriptions")["result"]] == ["blocks"]
+
+
+def test_a_removed_user_gets_no_more_events_while_a_call_of_his_runs(
+    rpc: RpcTable, serve: Callable[..., WebSocketServer], connect: Any, users: Path, gate: threading.Event
+) -> None:
+    rpc.register("wait", lambda: gate.wait(20), blocking=True, permission="READ_WALLET")
+    server = serve()
+    reader = log_in(server, "reader", connect)
+    subscribe(reader)
+    reader.request("wait", id="w")
+    wait_for(lambda: server.connections()[0].in_flight)
+    write_users(users, root="admin")
+    assert server.reload()
+    assert reader.answer()["params"]["error"]["code"] == -32003
+    server.publish("blocks", block(1))
+    gate.set()
+    assert reader.answer()["id"] == "w"
+    assert reader.close_frame()[0] == 4401
 
 
 def test_messages_for_a_user_wait_while_he_is_away(serve: Callable[..., WebSocketServer], connect: Any) -> None:

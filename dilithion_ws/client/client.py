@@ -234,10 +234,9 @@ class Client:
         except BaseException:
             self._replies.pop(id, None)
             raise
-        if self._wire is not wire:  # lost meanwhile: the reader may have passed the list before this was in it
-            found = self._replies.pop(id, None)
-            if found is not None:
-                found(None, ConnectionLostError("the connection was lost before the answer came"))
+        # Lost meanwhile? The reading thread may have passed the list before this was in it.
+        if self._wire is not wire and self._replies.pop(id, None) is not None:
+            reply(None, ConnectionLostError("the connection was lost before the answer came"))
 
     def _connected(self, deadline: Deadline) -> Wire:
         with self._changed:
@@ -295,15 +294,17 @@ class Client:
     def _unsubscribe(self, subscription: Subscription) -> None:
         with self._changed:
             self._subscriptions.pop(id(subscription), None)
-        self._stop_events(subscription)
+        self._stop_events(subscription, lambda: None)
 
-    def _stop_events(self, subscription: Subscription) -> None:
+    def _stop_events(self, subscription: Subscription, then: Callable[[], None]) -> None:
+        """Asks the server for no more events; `then` is called once it has agreed, or nobody is left to agree."""
         found = subscription.id
         if found is not None and self._by_id.pop(found, None) is not None and self._wire is not None:
             try:
-                self._request("unsubscribe", [found], lambda result, error: None, Deadline(monotonic, self._timeout))
+                deadline = Deadline(monotonic, self._timeout)
+                self._request("unsubscribe", [found], lambda result, error: then(), deadline)
             except ClientError:
-                pass  # without a connection there is nothing to end
+                then()
 
     # The reading thread
 
@@ -342,7 +343,7 @@ class Client:
                     self._subscribe_again(subscription)
             for message in wire.messages():
                 self._receive(message)
-        except (ClientError, msgspec.MsgspecError) as error:
+        except ClientError as error:
             logger.warning("the connection to %s can't be used: %s", self._url, error)
         except Exception:
             logger.exception("the connection to %s can't be used", self._url)
@@ -353,8 +354,7 @@ class Client:
             wire.close()
         lost = ConnectionLostError(f"the connection was lost: {wire.close_code} {wire.close_reason}".rstrip())
         for id in list(self._replies):
-            reply = self._replies.pop(id, None)
-            if reply is not None:
+            if (reply := self._replies.pop(id, None)) is not None:
                 reply(None, lost)
         if wire.close_code in _FINAL_CODES:
             self._give_up(RefusedError(wire.close_code, wire.close_reason))
@@ -380,15 +380,15 @@ class Client:
 
     def _notified(self, params: dict[str, Any]) -> None:
         subscription = self._by_id.get(params.get("subscription", ""))
+        error = params.get("error")
         if subscription is None:
             return  # ended a moment ago
-        error = params.get("error")
         if error is not None:
             self._by_id.pop(params["subscription"], None)
             if subscription.ended(error):
                 self._subscribe_again(subscription)
         elif not subscription.notify(params):
-            self._stop_events(subscription)
+            self._stop_events(subscription, subscription.fall_behind)
 
     def _give_up(self, failure: ClientError) -> None:
         with self._changed:

@@ -175,9 +175,14 @@ class Subscription:
                 self._queue.append(lost)
             self._queue.append(Event(self.topic, seq, params["epoch"], params["result"]))
             self.reached = Position(params["epoch"], seq)
-            self._behind = len(self._queue) >= self._most
             self._changed.notify_all()
-            return not self._behind
+            return len(self._queue) < self._most
+
+    def fall_behind(self) -> None:
+        """The server sends no more: when what there is has been read, it is to be asked again."""
+        with self._changed:
+            self._behind = True
+            self._changed.notify_all()
 
     def ended(self, error: dict[str, Any]) -> bool:
         """The server has ended it; whether it is worth subscribing again."""

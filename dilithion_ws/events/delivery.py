@@ -8,6 +8,7 @@ and ring, no more.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -31,25 +32,29 @@ class Shard:
 
     Attributes:
         ring: wakes whoever calls `step`; to be set by him.
+        stepping: held by him meanwhile.
     """
 
     def __init__(self, index: int, forget: Callable[[Subscription], None]) -> None:
         self.index = index
         self.ring: Callable[[], None] = lambda: None
+        self.stepping = threading.Lock()
         self._forget = forget
         self._commands: deque[Callable[[], None]] = deque()
         self._marked: deque[Topic] = deque()
-        self._is_marked: set[str] = set()
+        self._is_marked: set[Topic] = set()
         self._live: dict[Stream, dict[Subscription, None]] = {}
-        self._blocked: dict[int, dict[Subscription, None]] = {}  # by the sink's id
+        self._blocked: dict[
+            int, dict[Subscription, bool]
+        ] = {}  # by the sink's id; whether it was the one that filled it
         self._again: dict[Subscription, None] = {}
 
     # From any thread
 
     def mark(self, topic: Topic) -> None:
         """Says that a topic has something new: to be called after it has."""
-        if topic.name not in self._is_marked:
-            self._is_marked.add(topic.name)
+        if topic not in self._is_marked:
+            self._is_marked.add(topic)
             self._marked.append(topic)
             self.ring()
 
@@ -79,19 +84,22 @@ class Shard:
     def step(self) -> bool:
         """Carries out the commands and sends what is new, a piece for each subscriber; whether there is more to do."""
         for _ in range(len(self._commands)):
-            self._commands.popleft()()
+            _guarded(self._commands.popleft())
         again, self._again = self._again, {}
         due: dict[Stream, list[Subscription]] = {}
         for subscription in again:
             due.setdefault(subscription.stream, []).append(subscription)
         for _ in range(len(self._marked)):
             topic = self._marked.popleft()
-            self._is_marked.discard(topic.name)  # before the log is read: a mark from now on is for what comes later
-            for stream in topic.advance(self.index):
-                due[stream] = list(self._live.get(stream, ()))
+            self._is_marked.discard(topic)  # before the log is read: a mark from now on is for what comes later
+            _guarded(lambda topic=topic: self._look_at(topic, due))  # type: ignore[misc]
         for stream, subscriptions in due.items():
             self._serve(stream, subscriptions)
         return bool(self._commands or self._marked or self._again)
+
+    def _look_at(self, topic: Topic, due: dict[Stream, list[Subscription]]) -> None:
+        for stream in topic.advance(self.index):
+            due[stream] = list(self._live.get(stream, ()))
 
     def _serve(self, stream: Stream, subscriptions: list[Subscription]) -> None:
         """Sends the next piece to each; those at the same place get the same bytes."""
@@ -104,7 +112,7 @@ class Shard:
                 self._remove(subscription)
 
     def _serve_one(self, stream: Stream, subscription: Subscription, made: dict[Position, Batch | None]) -> None:
-        if subscription.state is not State.LIVE:
+        if subscription.ended or subscription.state is not State.LIVE:
             return
         position = subscription.position
         if subscription.ending is not None:
@@ -121,7 +129,7 @@ class Shard:
                 return
         if batch is None:
             return
-        offer = subscription.sink.offer(batch.data)
+        offer = subscription.sink.offer(batch.data, subscription)
         if offer is Offer.TAKEN or offer is Offer.FULL:
             subscription.position = Position(position.epoch, batch.seq)
         if offer is Offer.TAKEN:
@@ -132,7 +140,7 @@ class Shard:
 
     def _send_end(self, subscription: Subscription, ending: Ending) -> None:
         subscription.ending = ending
-        offer = subscription.sink.offer(subscription.stream.end_frame(subscription.position, *ending))
+        offer = subscription.sink.offer(subscription.stream.end_frame(subscription.position, *ending), subscription)
         if offer is Offer.BUSY:
             self._not_taken(subscription, offer)  # it gets the error when it takes something again
         else:
@@ -143,7 +151,7 @@ class Shard:
             self._remove(subscription)
         elif subscription.become(State.BLOCKED):
             self._live[subscription.stream].pop(subscription, None)
-            self._blocked.setdefault(subscription.sink.id, {})[subscription] = None
+            self._blocked.setdefault(subscription.sink.id, {})[subscription] = offer is Offer.FULL
 
     def _activate(self, subscription: Subscription) -> None:
         if subscription.become(State.LIVE):
@@ -151,7 +159,8 @@ class Shard:
             self._again[subscription] = None
 
     def _ready(self, sink_id: int) -> None:
-        for subscription in self._blocked.pop(sink_id, ()):
+        waiting = self._blocked.pop(sink_id, {})
+        for subscription in sorted(waiting, key=waiting.__getitem__):  # who had the last place waits behind the others
             self._activate(subscription)
 
     def _end(self, subscription: Subscription, ending: Ending) -> None:
@@ -160,7 +169,7 @@ class Shard:
             self._again[subscription] = None
 
     def _remove(self, subscription: Subscription) -> None:
-        subscription.state = State.ENDED
+        subscription.ended = True
         self._drop([subscription])
         self._forget(subscription)
 
@@ -176,3 +185,11 @@ class Shard:
                 blocked.pop(subscription, None)
                 if not blocked:
                     del self._blocked[subscription.sink.id]
+
+
+def _guarded(step: Callable[[], None]) -> None:
+    """Does one thing; a fault of it must not keep the others from being done."""
+    try:
+        step()
+    except Exception:
+        logger.exception("a part of a step of delivering events failed; going on")

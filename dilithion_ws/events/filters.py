@@ -45,8 +45,8 @@ class Filter:
                 known = ", ".join(accepted) or "nothing"
                 raise _invalid(f"filter has {name[:64]!r}; this topic is filtered by {known}")
             values = value if isinstance(value, list) else [value]
-            if not values or not all(isinstance(item, (str, int, bool)) for item in values):
-                raise _invalid(f"filter member {name} takes a string, a number, a boolean, or a list of these")
+            if not values or not all(_is_plain(item) for item in values):
+                raise _invalid(f"filter member {name} takes a string, a whole number, a boolean, or a list of these")
             self._values[name] = frozenset((name, repr(item)) for item in values)
         if sum(map(len, self._values.values())) > most:
             raise _invalid(f"filter has more values than the limit of {most} (rpcwebsocketfiltervalues)")
@@ -75,15 +75,23 @@ def keys_of(data: bytes, accepted: Mapping[str, str]) -> frozenset[Key]:
         data: the event as JSON.
         accepted: by member of a filter, the member of an event.
     """
-    event = _decode(data)
+    try:
+        event = _decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return frozenset()  # from a store that others write to as well
     if not isinstance(event, dict):
         return frozenset()
     found: set[Key] = set()
     for name, member in accepted.items():
         value = event.get(member)
         values = value if isinstance(value, list) else [value]
-        found.update((name, repr(item)) for item in values if isinstance(item, (str, int, bool)))
+        found.update((name, repr(item)) for item in values if _is_plain(item))
     return frozenset(found)
+
+
+def _is_plain(item: Any) -> bool:
+    """Whether it is something to compare; numbers of thousands of digits are not."""
+    return isinstance(item, str) or (isinstance(item, int) and item.bit_length() <= 256)
 
 
 def _invalid(text: str) -> RpcError:

@@ -24,8 +24,8 @@ from .filters import Filter
 from .log import EventsGoneError, Position, Retention
 from .sink import Sink
 from .store import Store
-from .subscriptions import Ending, State, Subscription
-from .topic import ALL, LATEST, Topic
+from .subscriptions import Ending, Subscription
+from .topic import ALL, LATEST, Stream, Topic
 
 __all__ = ["USER_PREFIX", "EventHub"]
 
@@ -47,6 +47,10 @@ def _encode_other(value: Any) -> Any:
     if isinstance(value, Decimal) and value.is_finite():
         return msgspec.Raw(format(value, "f").encode())
     raise TypeError(f"a value of type {type(value).__name__} can't be encoded as JSON")
+
+
+def _denied(name: str) -> RpcError:
+    return RpcError(JsonRpcCode.PERMISSION_DENIED, f"Permission denied: {name[:64]} is not yours to read")
 
 
 _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_encode_other).encode
@@ -153,9 +157,9 @@ class EventHub:
             topic = self._users.get(name)
             is_new = topic is None
             if topic is None:
-                topic = self._users[name] = self._make(name, None, None, ALL, _BY_KIND, None)
-                if len(self._users) > self._limits.user_topics:
+                if len(self._users) >= self._limits.user_topics:
                     self._forget_user_topic()
+                topic = self._users[name] = self._make(name, None, None, ALL, _BY_KIND, None)
             self._users.move_to_end(name)
         if is_new and self._store is not None:
             self._store.adopt(topic)
@@ -173,19 +177,24 @@ class EventHub:
 
     def publish(self, name: str, event: Any) -> None:
         """Appends an event to a topic; see `WebSocketServer.publish`."""
-        topic = self.topic(name)
-        data = self.encode(topic, event)
-        if self._store is None:
-            self.append(topic, data)
-        else:
-            self._store.publish(topic, data)
+        while True:
+            topic = self.topic(name)
+            data = self.encode(topic, event)
+            if self._store is None:
+                self.append(topic, data)
+            else:
+                self._store.publish(topic, data)
+            if self._is_current(topic):
+                return  # else another user's topic took its place meanwhile
+
+    def _is_current(self, topic: Topic) -> bool:
+        return topic.name in self._topics or self._users.get(topic.name) is topic
 
     def encode(self, topic: Topic, event: Any) -> bytes:
         """An event as JSON; raises EventError where it is not fit for its topic."""
         try:
             data = _encode(event)
-            if topic.check is not None:
-                topic.check(data)
+            topic.check(data)  # also without a schema: not everything that can be written is JSON that others can read
         except Exception as error:
             raise EventError(f"event for topic {topic.name} can't be published: {error}") from None
         if len(data) > self._limits.event_size:
@@ -233,38 +242,47 @@ class EventHub:
             raise RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": _RETRY_MS})
         wanted = Filter(filter, topic.filters, self._limits.filter_values) if filter else None
         stream = topic.stream(wanted, mode or topic.mode)
-        head = topic.log.position
-        position = head
-        recovered: dict[str, Any] = {}
-        if since is not None:
-            try:
-                topic.log.check(since)
-                if wanted is not None:
-                    topic.look_back(stream, since)
-                position, recovered = since, {"recovered": True}
-            except EventsGoneError as gone:
-                recovered = {"recovered": False, "reason": gone.reason}
-        subscription = Subscription(stream, sink, position)
         try:
+            head = topic.log.position
+            position, recovered = self._recover(stream, since, head)
+            subscription = Subscription(stream, sink, position)
             self._register(subscription)
-        except RpcError:
+        except BaseException:
             topic.release(stream)
             raise
+        # What may have changed before it was on the books, and would have been told to it since.
+        if not self.may_read(sink.session, topic):
+            self.cancel(subscription)
+            raise _denied(name)
+        if not (sink.is_open and self._is_current(topic)):
+            self.cancel(subscription)
+            raise RpcError(JsonRpcCode.SERVER_BUSY, "Server busy: try again", {"retry_after_ms": _RETRY_MS})
         reply = {"subscription": stream.id, "topic": name, "epoch": head.epoch, "seq": head.seq, **recovered}
         if stream.mode == LATEST:
             reply["mode"] = LATEST
         return subscription, reply
 
+    def _recover(self, stream: Stream, since: Position | None, head: Position) -> tuple[Position, dict[str, Any]]:
+        """Where a subscription begins, and what its client is told about that."""
+        if since is None:
+            return head, {}
+        try:
+            stream.topic.log.check(since)
+            if stream.filter is not None:
+                stream.topic.look_back(stream, since)
+        except EventsGoneError as gone:
+            return head, {"recovered": False, "reason": gone.reason}
+        return since, {"recovered": True}
+
     def _readable(self, sink: Sink, name: str) -> Topic:
-        denied = RpcError(JsonRpcCode.PERMISSION_DENIED, f"Permission denied: {name[:64]} is not yours to read")
         if name.startswith(USER_PREFIX) and name[len(USER_PREFIX) :] != sink.session.user:
-            raise denied  # before a topic is made for it
+            raise _denied(name)  # before a topic is made for it
         try:
             topic = self.topic(name)
         except UnknownTopicError as error:
             raise RpcError(JsonRpcCode.INVALID_PARAMS, f"Invalid params: {error}") from None
         if not self.may_read(sink.session, topic):
-            raise denied
+            raise _denied(name)
         return topic
 
     def may_read(self, session: Any, topic: Topic) -> bool:
@@ -298,7 +316,7 @@ class EventHub:
 
     def cancel(self, subscription: Subscription) -> None:
         """Ends a subscription without a word."""
-        subscription.state = State.ENDED
+        subscription.sink.cancel(subscription)
         self._forget(subscription)
         self._shard(subscription).drop([subscription])
 
@@ -316,7 +334,7 @@ class EventHub:
         with self._registry:
             gone = list(self._subscriptions.pop(sink_id, {}).values())
         for subscription in gone:
-            subscription.state = State.ENDED
+            subscription.ended = True
             subscription.stream.topic.release(subscription.stream)
         if gone:
             self._shard(gone[0]).drop(gone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, Protocol
 
-__all__ = ["Offer", "Sink"]
+__all__ = ["Offer", "Sink", "Ticket"]
 
 
 class Offer(Enum):
@@ -21,12 +21,23 @@ class Offer(Enum):
     """Not taken, and never will be."""
 
 
+class Ticket(Protocol):
+    """Under what bytes are offered.
+
+    Attributes:
+        ended: whether they are not wanted any more.
+    """
+
+    ended: bool
+
+
 class Sink(Protocol):
     """One connected client.
 
     Attributes:
         id: its number.
         session: who it is.
+        is_open: whether it is still connected.
     """
 
     @property
@@ -35,5 +46,11 @@ class Sink(Protocol):
     @property
     def session(self) -> Any: ...
 
-    def offer(self, data: bytes) -> Offer:
-        """Sends whole frames without waiting."""
+    @property
+    def is_open(self) -> bool: ...
+
+    def offer(self, data: bytes, ticket: Ticket) -> Offer:
+        """Sends whole frames without waiting; GONE where the ticket has been cancelled."""
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Sets `ended` of a ticket: nothing that is offered under it is sent after this."""

@@ -4,10 +4,10 @@
     HELD      the reply to `subscribe` is not on its way yet     LIVE, ENDED
     LIVE      gets what comes                                    BLOCKED, ENDED
     BLOCKED   the client does not keep up; the place waits       LIVE, ENDED
-    ENDED     terminal
+    ENDED     terminal, see below
 
-Only the shard that the subscription belongs to moves `position` and changes the state, but for the step to ENDED, which
-anybody may take: it is final, and whoever sees it does nothing more.
+Only the shard that the subscription belongs to moves `position` and changes the state. ENDED is a flag of its own, which
+anybody may raise and nobody lowers: whoever sees it does nothing more.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ class State(Enum):
     HELD = "held"
     LIVE = "live"
     BLOCKED = "blocked"
-    ENDED = "ended"
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.HELD: frozenset({State.LIVE, State.ENDED}),
-    State.LIVE: frozenset({State.BLOCKED, State.ENDED}),
-    State.BLOCKED: frozenset({State.LIVE, State.ENDED}),
-    State.ENDED: frozenset(),
+    State.HELD: frozenset({State.LIVE}),
+    State.LIVE: frozenset({State.BLOCKED}),
+    State.BLOCKED: frozenset({State.LIVE}),
 }
 
 
@@ -55,16 +53,18 @@ class Subscription:
         sink: who reads it.
         position: behind the last entry that was sent.
         state: see above.
+        ended: whether it is over.
         ending: set where the server is about to end it.
     """
 
-    __slots__ = ("ending", "position", "sink", "state", "stream")
+    __slots__ = ("ended", "ending", "position", "sink", "state", "stream")
 
     def __init__(self, stream: Stream, sink: Sink, position: Position) -> None:
         self.stream = stream
         self.sink = sink
         self.position = position
         self.state = State.HELD
+        self.ended = False
         self.ending: Ending | None = None
 
     def __repr__(self) -> str:
@@ -72,7 +72,7 @@ class Subscription:
 
     def become(self, state: State) -> bool:
         """Changes the state; False where it has ended meanwhile."""
-        if self.state is State.ENDED:
+        if self.ended:
             return False
         assert state in TRANSITIONS[self.state], f"{self!r} can't become {state.value}"
         self.state = state

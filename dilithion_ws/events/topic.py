@@ -28,8 +28,8 @@ ALL, LATEST = "all", "latest"
 _CHUNK = 65536
 """Bytes of events that are sent to one subscriber at a time, before others have their turn."""
 
-_SWEEP = 256
-"""Entries that the log drops between two sweeps over all streams."""
+_SWEEP, _FEW = 256, 64
+"""Entries that the log drops between two sweeps over all streams, where these are not few."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,7 +81,7 @@ class Topic:
         self.permission = permission
         self.mode = mode
         self.filters = dict(filters)
-        self.check = None if schema is None else msgspec.json.Decoder(schema).decode
+        self.check = msgspec.json.Decoder(Any if schema is None else schema).decode
         self.frame = frame
         self.log = Log(retention, clock, epoch)
         self._matching = threading.Lock()  # guards the streams' lists of matches, the index and `_looked_at`
@@ -171,8 +171,9 @@ class Topic:
             if entries:
                 self._looked_at = Position(self._looked_at.epoch, entries[-1].seq)
         first = self.log.first
-        if first >= self._swept + _SWEEP:  # so that no stream holds on to what the log has dropped long ago
-            self._swept = first
+        few = len(self._streams) <= _FEW
+        if first < self._swept or first > self._swept + (0 if few else _SWEEP):
+            self._swept = first  # so that no stream holds on to what the log has dropped
             for stream in self._streams.values():
                 stream.sweep(first)
 
@@ -182,19 +183,18 @@ class Topic:
 
     def look_back(self, stream: Stream, position: Position) -> None:
         """Makes sure that a stream with a filter has what matched behind a place. Raises EventsGoneError."""
-        with self._matching:
-            self._advance()
-            if position.seq >= stream.begins.seq:
-                return
-            earlier: list[Entry] = []
-            more, at = True, position
-            while more:
+        filter = stream.filter
+        assert filter is not None
+        while stream.begins.epoch != position.epoch or stream.begins.seq > position.seq:
+            until, found, at, more = stream.begins, [], position, True
+            while more and at.seq < until.seq:  # without the lock: it may be many, and others have new ones to look at
                 entries, more = self.log.read(at, _CHUNK)
-                earlier += [entry for entry in entries if entry.seq <= stream.begins.seq]
-                more = more and entries[-1].seq < stream.begins.seq
+                found += [entry for entry in entries if filter.matches(keys_of(entry.data, self.filters))]
                 if entries:
                     at = Position(at.epoch, entries[-1].seq)
-            stream.prepend(position, earlier)
+            with self._matching:
+                if stream.begins == until:
+                    stream.prepend(position, [entry for entry in found if entry.seq <= until.seq])
 
     def matches_after(self, stream: Stream, position: Position) -> tuple[list[Entry], bool, int]:
         """For a stream with a filter: entries behind a place, whether there are more, and the one before the first."""
@@ -202,10 +202,11 @@ class Topic:
             stream.sweep(self.log.first)
             return stream.after(position, _CHUNK)
 
-    def newest_match(self, stream: Stream) -> tuple[Entry | None, int]:
+    def newest_match(self, stream: Stream, position: Position) -> tuple[Entry | None, int]:
         """For a stream with a filter: the newest entry, and the number of the one before it."""
         with self._matching:
-            return stream.newest()
+            stream.sweep(self.log.first)
+            return stream.newest(position)
 
 
 class Stream:
@@ -257,10 +258,8 @@ class Stream:
         while self._matches and self._matches[0].seq < first:
             self._dropped = self._matches.popleft().seq
 
-    def prepend(self, position: Position, entries: list[Entry]) -> None:
-        """Takes in what matches between an earlier place and the one where it began."""
-        assert self.filter is not None
-        found = [entry for entry in entries if self.filter.matches(keys_of(entry.data, self.topic.filters))]
+    def prepend(self, position: Position, found: list[Entry]) -> None:
+        """Takes in what matched between an earlier place and the one where it began."""
         self._matches.extendleft(reversed(found))
         self.begins = position
         self._dropped = position.seq
@@ -285,9 +284,11 @@ class Stream:
                 return found[:at], True, before
         return found, False, before
 
-    def newest(self) -> tuple[Entry | None, int]:
-        """The newest entry, and the number of the one before it."""
+    def newest(self, position: Position) -> tuple[Entry | None, int]:
+        """The newest entry, and the number of the one before it. Raises EventsGoneError where that has been dropped."""
         matches = self._matches
+        if not matches and self._dropped > position.seq:
+            raise EventsGoneError("expired")
         return (matches[-1] if matches else None), (matches[-2].seq if len(matches) > 1 else self._dropped)
 
     # For subscribers
@@ -313,8 +314,10 @@ class Stream:
         if self.filter is None:
             entry = log.newest()
             before = 0 if entry is None else entry.seq - 1
+            if entry is None:
+                log.check(position)
         else:
-            entry, before = self.topic.newest_match(self)
+            entry, before = self.topic.newest_match(self, position)
         if entry is None or entry.seq <= position.seq:
             return None
         return Batch(self._frames(position.epoch, [entry], before), entry.seq, False)

@@ -49,13 +49,14 @@ class Pending:
         answered: whether the client has been told, or nothing is left to tell. Guarded by the connection's lock.
     """
 
-    __slots__ = ("_call", "_owner", "answered", "connection")
+    __slots__ = ("_call", "_owner", "_told", "answered", "connection")
 
     def __init__(self, owner: Owner, connection: Connection, call: Call) -> None:
         self._owner = owner
         self.connection = connection
         self._call = call
         self.answered = False
+        self._told = 0  # how many hooks belong to what was sent; guarded by the connection's lock
 
     def run(self) -> None:
         """Does the work in a worker, unless its deadline passed while it was waiting."""
@@ -78,8 +79,8 @@ class Pending:
             self._owner.post(lambda: self._owner.pass_on(self, call))
             return
         sent = self._tell(answer)
-        for hook in self._call.hooks or ():
-            hook(sent is not None)
+        for hook in (self._call.hooks or ())[self._told :]:
+            hook(False)  # their answers never went out
         if sent is not None:
             self._owner.post(lambda: self._owner.settle(self, sent))
 
@@ -110,12 +111,20 @@ class Pending:
     def expire(self) -> None:
         """Tells the client that its call timed out; run by the leader."""
         if not self.answered:
-            sent = self._tell(self._call.expire())
+            told = len(self._call.hooks or ())  # before the answers are put together
+            sent = self._tell(self._call.expire(), told)
             if sent is not None:
                 self._owner.settle(self, sent)
 
-    def _tell(self, answer: Answer | None) -> Sent | None:
-        """Sends the one answer; None where there was one before."""
+    def _tell(self, answer: Answer | None, told: int | None = None) -> Sent | None:
+        """Sends the one answer, and calls the hooks of what is in it; None where there was one before."""
+        hooks = self._call.hooks or ()
+        sent = self._send(answer, len(hooks) if told is None else told)
+        for hook in hooks[: self._told] if sent is not None else ():
+            hook(True)
+        return sent
+
+    def _send(self, answer: Answer | None, told: int) -> Sent | None:
         connection, limits = self.connection, self._owner.limits
         data = b"" if answer is None else to_frame(answer)
         most = limits.outbox + limits.result_size
@@ -125,8 +134,10 @@ class Pending:
                     return None
                 if len(data) <= _SMALL or connection.unsent <= limits.outbox or connection.unsent + len(data) <= most:
                     self.answered = True
+                    self._told = told
                     if not data or connection.state not in (State.OPEN, State.FINISHING):
                         return Sent.ALL
                     return connection.write(data, self._owner.clock)
+            told = 0
             refusal = self._call.refuse(f"answers wait unread past the {limit_reached(limits, 'outbox')}")
             data = b"" if refusal is None else to_frame(refusal)

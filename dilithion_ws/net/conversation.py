@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import socket
 from collections.abc import Callable
@@ -27,6 +28,9 @@ __all__ = ["Conversation"]
 logger = logging.getLogger("dilithion_ws.net")
 
 _READ_SIZE = 65536
+_ids = itertools.count(1)
+"""Numbers of connections, never given twice in a process: a handler that outlives a stop may still know one."""
+
 _UNKNOWN_PACE, _SEEN_FAST_PACE, _DECLARED_FAST_PACE = 2, 1, 0
 
 
@@ -70,14 +74,12 @@ class Conversation:
         self._post = post
         self._has_spare = has_spare
         self._make_pending = make_pending
-        self._last_id = 0
         self.restricted = False
         self._hooks: list[Callable[[bool], None]] = []
 
     def welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """Takes in a socket that the acceptor has admitted."""
-        self._last_id += 1
-        connection = Connection(self._last_id, sock, address, self._hub.now)
+        connection = Connection(next(_ids), sock, address, self._hub.now)
         self._securing.begin(connection)
         self._hub.add(connection)
         if self._hub.stopping:

@@ -46,14 +46,25 @@ class Feed:
         """The connection's session."""
         return self._connection.session
 
-    def offer(self, data: bytes) -> str:
-        """Sends whole frames; see `Fed`. What the socket won't take at once waits, and until then nothing more is taken.
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection is there and takes messages."""
+        return self._connection.state is State.OPEN
 
-        So a client that does not read costs one piece of a log, whatever is published meanwhile.
+    def cancel(self, ticket: Any) -> None:
+        """Sets `ended` of a ticket: nothing that is offered under it is sent after this."""
+        with self._connection.lock:
+            ticket.ended = True
+
+    def offer(self, data: bytes, ticket: Any) -> str:
+        """Sends whole frames under a ticket; see `Fed`.
+
+        What the socket won't take at once waits, and until it is gone nothing more is taken. So a client that does not
+        read costs one piece of a log, whatever is published meanwhile.
         """
         connection = self._connection
         with connection.lock:
-            if connection.state is not State.OPEN:
+            if ticket.ended or connection.state is not State.OPEN:
                 return Fed.GONE
             if connection.outbox is not None:
                 return Fed.BUSY

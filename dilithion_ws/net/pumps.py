@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -19,9 +20,11 @@ class Pump(Protocol):
 
     Attributes:
         ring: to be called when there is something to do.
+        stepping: held while it is stepped.
     """
 
     ring: Callable[[], None]
+    stepping: threading.Lock
 
     def step(self) -> bool:
         """Does a piece of it; whether there is more."""
@@ -58,7 +61,9 @@ class Pumps:
         while not self._stopping:
             bell.wait(None)
             try:
-                while not self._stopping and shard.step():
-                    pass
+                more = True
+                while more and not self._stopping:
+                    with shard.stepping:  # a pump of an earlier run may still be in its last step
+                        more = shard.step()
             except Exception:
                 logger.exception("a step of delivering events failed; going on")

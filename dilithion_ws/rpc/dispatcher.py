@@ -206,7 +206,10 @@ class SingleCall:
 
     def run(self) -> bytes | None:
         """Runs the handler; returns the answer, None where none is wanted. Never raises."""
-        return self._dispatcher.execute(self._request, self._method, self._session, self._arrived, self.hooks)
+        hooks: Hooks = []
+        answer = self._dispatcher.execute(self._request, self._method, self._session, self._arrived, hooks)
+        self.hooks = hooks  # not before there is an answer for them
+        return answer
 
     def refuse(self, reason: str) -> bytes | None:
         """The answer where the call can't be taken now."""
@@ -275,17 +278,22 @@ class BatchCall:
         for item in self._items:
             if self._expired:
                 return None
-            answer = item if isinstance(item, bytes) else self._execute(*item)
+            hooks: Hooks = []
+            answer = item if isinstance(item, bytes) else self._execute(*item, hooks)
             if answer is not None:
                 self._size += len(answer)
                 self._answers.append(answer)
+            self.hooks.extend(hooks)  # behind their answer: should the time be over in between
         return _join(self._answers)
 
-    def _execute(self, request: Request, method: Method | None) -> bytes | None:
+    def _execute(self, request: Request, method: Method | None, hooks: Hooks) -> bytes | None:
         limits = self._dispatcher.limits
         self._running = method
-        answer = self._dispatcher.execute(request, method, self._session, self._arrived, self.hooks)
+        answer = self._dispatcher.execute(request, method, self._session, self._arrived, hooks)
         if answer is not None and self._size + len(answer) > limits.result_size:
+            for hook in hooks:
+                hook(False)
+            hooks.clear()
             error = _result_too_large(self._size + len(answer), limits)
             return messages.error_answer(bytes(request.id), error)
         return answer

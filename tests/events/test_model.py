@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -39,8 +41,15 @@ class FakeSink:
         self.gone = False
         self.received: list[Any] = []
 
-    def offer(self, data: bytes) -> Offer:
-        if self.gone:
+    @property
+    def is_open(self) -> bool:
+        return not self.gone
+
+    def cancel(self, ticket: Any) -> None:
+        ticket.ended = True
+
+    def offer(self, data: bytes, ticket: Any) -> Offer:
+        if self.gone or ticket.ended:
             return Offer.GONE
         if self.left <= 0:
             return Offer.BUSY
@@ -262,7 +271,7 @@ def test_limits_and_bad_requests_have_clear_errors() -> None:
     for options, words in (
         ({"topic": "nosuch"}, "there is no topic 'nosuch'; there are blocks"),
         ({"filter": {"colour": "red"}}, "this topic is filtered by kind, tag"),
-        ({"filter": {"kind": {}}}, "takes a string, a number, a boolean"),
+        ({"filter": {"kind": {}}}, "takes a string, a whole number, a boolean"),
         ({"filter": {"kind": list("abcd")}}, r"limit of 3 \(rpcwebsocketfiltervalues\)"),
     ):
         with pytest.raises(RpcError, match=words):
@@ -367,3 +376,125 @@ def test_a_client_that_is_behind_gets_the_end_when_it_reads_again() -> None:
     assert error["data"] == {"epoch": hub.topic("t").log.position.epoch, "seq": 1, "reason": "expired"}
     assert hub.of(1) == []
     assert subscribe(hub, sink)["seq"] == 20
+
+
+# What a review found
+
+
+def test_an_event_that_others_could_not_read_is_refused_and_poisons_nothing() -> None:
+    hub, sink = make(), FakeSink(1)
+    subscribe(hub, sink, filter={"kind": "a"})
+    for value in (Decimal("1E+400"), Decimal("NaN"), msgspec.Raw(b"{"), Decimal("Infinity")):
+        with pytest.raises(EventError):
+            hub.publish("t", {"kind": "a", "value": value})
+    hub.append(hub.topic("t"), b"{not JSON")  # from a store that others write to
+    hub.append(hub.topic("t"), b'{"kind":"a"}')
+    settle(hub)
+    assert [params["seq"] for params in sink.received] == [2]
+
+
+def test_a_part_of_a_step_that_fails_keeps_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, sink = make(), FakeSink(1)
+    hub.add("broken")
+    subscribe(hub, sink)
+    broken = hub.topic("broken")
+    monkeypatch.setattr(broken, "advance", lambda shard: 1 / 0)
+    hub.publish("broken", 1)
+    hub.publish("t", {"kind": "a"})
+    hub.shards[0].post(lambda: 1 / 0)
+    settle(hub)
+    assert [params["seq"] for params in sink.received] == [1]
+
+
+def test_nothing_of_a_subscription_is_sent_once_it_is_over() -> None:
+    """Not even what the pump had put together before."""
+    hub, sink = make(), FakeSink(1)
+    subscribe(hub, sink)
+    settle(hub)
+    hub.publish("t", {"kind": "a"})
+    original = sink.offer
+
+    def offer(data: bytes, ticket: Any) -> Offer:
+        assert hub.unsubscribe(1, "t")
+        return original(data, ticket)
+
+    sink.offer = offer  # type: ignore[method-assign]
+    settle(hub)
+    assert sink.received == []
+
+
+def test_a_busy_subscription_does_not_starve_others_of_the_same_slow_client() -> None:
+    hub, sink = make(), FakeSink(1, room=1)
+    hub.add("busy", mode="latest", filters={})
+    subscribe(hub, sink, "busy")
+    subscribe(hub, sink)
+    settle(hub)
+    hub.publish("busy", 0)
+    hub.publish("t", {"kind": "a"})
+    for number in range(1, 6):
+        settle(hub)
+        hub.publish("busy", number)
+        sink.left = 1
+        hub.ready(1)
+    settle(hub)
+    assert "t" in [params["topic"] for params in sink.received]
+
+
+def test_the_newest_match_is_not_lost_silently_by_latest() -> None:
+    hub, sink = make(), FakeSink(1)
+    subscribe(hub, sink, filter={"kind": "a"}, mode="latest")
+    settle(hub)
+    hub.publish("t", {"kind": "a"})
+    for _ in range(20):
+        hub.publish("t", {"kind": "b"})
+    settle(hub)
+    assert [params["error"]["data"]["reason"] for params in sink.received] == ["expired"]
+
+
+def test_a_right_that_goes_while_subscribing() -> None:
+    hub, sink = make(), FakeSink(1)
+    answers = iter([True, False])
+    hub.allowed = lambda session, topic: next(answers)
+    with pytest.raises(RpcError, match="Permission denied"):
+        subscribe(hub, sink)
+    assert hub.of(1) == []
+    assert not hub.topic("t").in_use
+
+
+def test_a_client_that_goes_while_subscribing_leaves_nothing() -> None:
+    hub, sink = make(), FakeSink(1)
+    sink.gone = True
+    with pytest.raises(RpcError, match="try again"):
+        subscribe(hub, sink)
+    assert hub.of(1) == []
+    assert not hub.topic("t").in_use
+
+
+def test_when_all_topics_of_users_are_in_use_there_is_still_one_more() -> None:
+    hub = make(user_topics=1)
+    alice = FakeSink(1, user="alice")
+    subscribe(hub, alice, "user/alice")
+    hub.publish("user/bob", 1)
+    hub.publish("user/alice", 2)
+    settle(hub)
+    assert [params["result"] for params in alice.received] == [2]
+
+
+def test_an_evicted_topic_that_was_marked_does_not_swallow_the_mark_of_its_successor() -> None:
+    hub = make(user_topics=1)
+    hub.publish("user/alice", 1)
+    hub.publish("user/bob", 1)
+    sink = FakeSink(1, user="alice")
+    subscribe(hub, sink, "user/alice")
+    hub.publish("user/alice", 2)
+    settle(hub)
+    assert [params["result"] for params in sink.received] == [2]
+
+
+def test_numbers_of_thousands_of_digits_are_nothing_to_filter_by() -> None:
+    hub = make()
+    with pytest.raises(RpcError, match="takes a string, a whole number"):
+        subscribe(hub, FakeSink(1), filter={"kind": 10**5000})
+    subscribe(hub, FakeSink(2), filter={"kind": 1})
+    hub.append(hub.topic("t"), b'{"kind":' + b"1" * 5000 + b"}")
+    settle(hub)

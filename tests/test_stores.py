@@ -1,0 +1,464 @@
+"""Events that outlive a server: exactly once and in order, whatever dies, in memory, SQLite and Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dilithion_ws import Config, ConfigError, Limits, RpcTable, WebSocketServer
+from dilithion_ws.client import Client, EventsLostError
+from dilithion_ws.stores.sqlite import SqliteStore
+
+from .support import wait_for
+from .test_events import block, events, subscribe
+
+ROOT = Path(__file__).parent.parent
+needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server here")
+
+
+class RedisServer:
+    """A Redis on a free port, with its file in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        from .client.test_client import free_port
+
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        keep = ["--appendonly", "yes", "--appendfsync", "no", "--save", ""]
+        self.process = subprocess.Popen(["redis-server", *options, *keep], stdout=subprocess.DEVNULL)
+        import redis
+
+        def answers() -> bool:
+            try:
+                with redis.Redis.from_url(self.url) as client:
+                    return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+        wait_for(answers)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder)
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=needs_redis)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The setting for each kind of store."""
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path / 'events.db'}"
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        return server.url
+    return "memory"
+
+
+@pytest.fixture
+def serve(rpc: RpcTable) -> Iterator[Any]:
+    servers: list[WebSocketServer] = []
+
+    def serve(store: str, port: int = 0, **options: Any) -> WebSocketServer:
+        config = Config(event_store=store, port=port, limits=Limits(connections=5000, **options))
+        server = WebSocketServer(rpc, config)
+        server.topic("t")
+        servers.append(server.start())
+        wait_for(lambda: not any(topic.unavailable for topic in server.events.topics()))
+        return server
+
+    yield serve
+    for server in servers:
+        server.stop(2)
+
+
+class Follower(threading.Thread):
+    """A client that writes down what it sees, and cuts its own connection now and then."""
+
+    def __init__(self, url: str, seed: int, *, slow: bool) -> None:
+        super().__init__(daemon=True)
+        self.client = Client(url, backoff=(0.01, 0.1), most_events=200, timeout=60.0)
+        self.rng = random.Random(seed)
+        self.slow = slow
+        self.seen: list[tuple[str, int, Any]] = []
+        self.lost: list[EventsLostError] = []
+        self.stopping = threading.Event()
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            subscription = self.client.subscribe("t")
+            self.begin = subscription.position
+            while True:
+                try:
+                    event = subscription.get()
+                except EventsLostError as error:
+                    self.lost.append(error)
+                    continue
+                if event is None:
+                    return
+                self.seen.append((event.epoch, event.seq, event.data))
+                if self.slow:
+                    self.stopping.wait(0.002)
+                if self.rng.random() < 0.002:
+                    wire = self.client._wire
+                    if wire is not None:
+                        wire.shut_quietly()
+        except BaseException as failure:
+            self.failure = failure
+
+    def check(self) -> None:
+        """What it saw is without a hole, or says where one is; and nothing came twice."""
+        assert self.failure is None
+        holes = {(error.last, error.now) for error in self.lost}
+        assert self.begin is not None
+        epoch, last = self.begin
+        for seen_epoch, seq, _ in self.seen:
+            if seen_epoch != epoch or seq != last + 1:
+                assert any(
+                    tuple(before) == (epoch, last) and tuple(after) == (seen_epoch, seq - 1) for before, after in holes
+                ), f"{epoch}:{last} is followed by {seen_epoch}:{seq}, and nobody was told ({holes})"
+            epoch, last = seen_epoch, seq
+
+
+def test_exactly_once_and_in_order(serve: Any, store: str) -> None:
+    """4 publishers at full speed, 200 clients that cut their connections at random, 50 of them slow."""
+    server = serve(store, history_entries=20_000, event_backlog=50_000)
+    followers = [Follower(server.url, seed, slow=seed % 4 == 0) for seed in range(200)]
+    for follower in followers:
+        follower.start()
+    wait_for(lambda: len(server.events._subscriptions) == 200, 30)
+
+    def publish(name: int) -> None:
+        for number in range(100):
+            server.publish("t", {"publisher": name, "number": number})
+
+    publishers = [threading.Thread(target=publish, args=(name,)) for name in range(4)]
+    for publisher in publishers:
+        publisher.start()
+    for publisher in publishers:
+        publisher.join()
+    wait_for(lambda: server.events.topic("t").log.position.seq == 400, 30)
+    wait_for(lambda: all(follower.seen and follower.seen[-1][1] == 400 for follower in followers), 50)
+    for follower in followers:
+        follower.client.close()
+    for follower in followers:
+        follower.join(10)
+        follower.check()
+        assert follower.lost == [], "the log has kept all of it"
+        for name in range(4):
+            numbers = [data["number"] for _, _, data in follower.seen if data["publisher"] == name]
+            assert numbers == list(range(100)), "each publisher's events in its order"
+    assert len({json.dumps(follower.seen) for follower in followers}) == 1, "one order for all"
+
+
+CHILD = """
+import itertools, sys, threading
+from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
+
+server = WebSocketServer(RpcTable(), Config(port=int(sys.argv[1]), event_store=sys.argv[2],
+                         limits=Limits(history_entries=50_000, ping_interval=5)))
+server.topic("t")
+server.start()
+print("ready", flush=True)
+turn = threading.Event()
+for number in itertools.count():
+    server.publish("t", {"life": sys.argv[3], "number": number})
+    turn.wait(0.001)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=needs_redis)])
+def test_a_server_that_is_killed_again_and_again(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """kill -9 while it publishes: clients resume, and what one has seen is never taken back or numbered anew."""
+    from .client.test_client import free_port
+
+    store = f"sqlite:{tmp_path / 'events.db'}"
+    if kind == "redis":
+        store = request.getfixturevalue("redis_server").url
+    port = free_port()
+    followers = [Follower(f"ws://127.0.0.1:{port}", seed, slow=False) for seed in range(10)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for life in range(4):
+        command = [sys.executable, "-c", CHILD, str(port), store, str(life)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            if life == 0:
+                for follower in followers:
+                    follower.start()
+            wait_for(
+                lambda life=life: all(
+                    sum(data["life"] == str(life) for _, _, data in list(follower.seen)) > 100 for follower in followers
+                ),
+                30,
+            )
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+            assert process.stdout is not None
+            process.stdout.close()
+    for follower in followers:
+        follower.client.close()
+    by_seq: dict[tuple[str, int], Any] = {}
+    for follower in followers:
+        follower.join(10)
+        follower.check()
+        assert follower.lost == []
+        for epoch, seq, data in follower.seen:
+            assert by_seq.setdefault((epoch, seq), data) == data, "one number, one event"
+
+
+def test_history_is_there_after_a_restart(serve: Any, connect: Any, tmp_path: Path) -> None:
+    store = f"sqlite:{tmp_path / 'events.db'}"
+    first = serve(store)
+    client = connect(first)
+    reply = subscribe(client)
+    for height in (1, 2, 3):
+        first.publish("blocks", block(height))
+    first.send_to_user("alice", {"n": 1})
+    assert len(events(client, 3)) == 3
+    client.close()
+    assert first.stop(5)
+    assert os.stat(tmp_path / "events.db").st_mode & 0o777 == 0o600
+    second = serve(store)
+    again = connect(second)
+    assert subscribe(again, since={"epoch": reply["epoch"], "seq": 1})["recovered"] is True
+    assert [params["result"] for params in events(again, 2)] == [block(2), block(3)]
+    second.publish("blocks", block(4))
+    assert events(again, 1)[0]["seq"] == 4
+    assert second.events.topic("user/alice").log.position.seq == 1
+
+
+def test_a_damaged_file_is_set_aside(
+    serve: Any, connect: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "events.db"
+    path.write_bytes(b"this is no database" * 1000)
+    server = serve(f"sqlite:{path}")
+    assert "is damaged" in caplog.text
+    assert next(iter(tmp_path.glob("events.db.damaged-*"))).read_bytes().startswith(b"this is no database")
+    client = connect(server)
+    subscribe(client)
+    server.publish("blocks", block(1))
+    assert events(client, 1)[0]["seq"] == 1
+
+
+def test_a_file_damaged_in_the_middle_is_noticed_at_the_start(serve: Any, tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    server = serve(f"sqlite:{path}", history_entries=5000)
+    for number in range(3000):
+        server.publish("t", {"n": number})
+    wait_for(lambda: server.events.topic("t").log.position.seq == 3000)
+    assert server.stop(5)
+    data = bytearray(path.read_bytes())
+    assert len(data) > 100_000
+    data[40_000:80_000] = os.urandom(40_000)
+    path.write_bytes(data)
+    again = serve(f"sqlite:{path}")
+    assert again.events.topic("t").log.position.seq == 0
+    assert list(tmp_path.glob("events.db.damaged-*"))
+
+
+def test_two_servers_cannot_use_one_file(serve: Any, tmp_path: Path) -> None:
+    serve(f"sqlite:{tmp_path / 'events.db'}")
+    with pytest.raises(ConfigError, match="can't be used: database is locked"):
+        serve(f"sqlite:{tmp_path / 'events.db'}")
+    with pytest.raises(ConfigError, match="rpcwebsocketeventstore"):
+        serve(f"sqlite:{tmp_path / 'none' / 'events.db'}")
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_crash_of_the_machine_begins_new_epochs(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: bool
+) -> None:
+    path = tmp_path / "events.db"
+    server = serve(f"sqlite:{path}")
+    server.publish("t", {"n": 1})
+    wait_for(lambda: server.events.topic("t").log.position.seq == 1)
+    before = server.events.topic("t").log.position
+    assert server.stop(5)
+    if not clean:
+        with sqlite3.connect(path) as db:
+            db.execute("UPDATE meta SET value = '0' WHERE name = 'clean'")
+        db.close()
+    monkeypatch.setattr("dilithion_ws.stores.sqlite._boot", lambda: "another")
+    again = serve(f"sqlite:{path}")
+    assert (again.events.topic("t").log.position == before) is clean
+
+
+def test_a_file_that_cannot_be_written_any_more(
+    serve: Any, connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Events go on in memory, under new epochs, so that the file stays true."""
+    store = f"sqlite:{tmp_path / 'events.db'}"
+    server = serve(store)
+    client = connect(server)
+    old = subscribe(client, "t")
+    server.publish("t", {"n": 1})
+    assert events(client, 1)[0]["seq"] == 1
+
+    def full(*args: Any) -> int:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(SqliteStore, "_insert", full)
+    server.publish("t", {"n": 2})
+    assert events(client, 1)[0]["error"]["data"] == {"epoch": old["epoch"], "seq": 1, "reason": "epoch"}
+    wait_for(lambda: server.events.topic("t").log.position.seq == 1)
+    assert "is kept in memory" in caplog.text or "are kept in memory only" in caplog.text
+    again = connect(server)
+    reply = subscribe(again, "t", since={"epoch": old["epoch"], "seq": 1})
+    assert (reply["recovered"], reply["reason"]) == (False, "epoch")
+    server.publish("t", {"n": 3})
+    assert events(again, 1)[0]["result"] == {"n": 3}
+    client.close()
+    again.close()
+    monkeypatch.undo()
+    assert server.stop(5)
+    restarted = serve(store)
+    assert tuple(restarted.events.topic("t").log.position) == (old["epoch"], 1)
+
+
+def test_a_store_that_does_not_keep_up_loses_nothing_silently(
+    serve: Any, connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+) -> None:
+    original = SqliteStore._insert
+    monkeypatch.setattr(SqliteStore, "_insert", lambda *args: gate.wait(20) and original(*args))
+    server = serve(f"sqlite:{tmp_path / 'events.db'}", event_backlog=10)
+    client = connect(server)
+    old = subscribe(client, "t")
+    for number in range(1, 31):
+        server.publish("t", {"n": number})
+    gate.set()
+    assert [params["result"]["n"] for params in events(client, 10)] == list(range(1, 11))
+    error = events(client, 1)[0]["error"]
+    assert error["data"] == {"epoch": old["epoch"], "seq": 10, "reason": "epoch"}
+    assert subscribe(client, "t")["epoch"] != old["epoch"]
+    server.publish("t", {"n": 31})
+    assert events(client, 1)[0]["seq"] == 1
+
+
+# Redis
+
+
+@needs_redis
+def test_servers_share_logs_and_clients_resume_on_any(serve: Any, redis_server: RedisServer, connect: Any) -> None:
+    first, second = serve(redis_server.url), serve(redis_server.url)
+    one, two = connect(first), connect(second)
+    reply = subscribe(one)
+    assert subscribe(two)["epoch"] == reply["epoch"]
+    for height in range(1, 21):
+        (first if height % 2 else second).publish("blocks", block(height))
+    seen = events(one, 20)
+    assert seen == events(two, 20), "one order on all servers"
+    assert sorted(params["result"]["height"] for params in seen) == list(range(1, 21))
+    one.close()
+    moved = connect(second)
+    assert subscribe(moved, since={"epoch": reply["epoch"], "seq": 15})["recovered"] is True
+    assert events(moved, 5) == seen[15:]
+    third = serve(redis_server.url)
+    late = connect(third)
+    assert subscribe(late, since={"epoch": reply["epoch"], "seq": 0})["recovered"] is True
+    assert events(late, 20) == seen
+
+
+@needs_redis
+def test_redis_goes_away_and_comes_back(serve: Any, redis_server: RedisServer, connect: Any) -> None:
+    server = serve(redis_server.url, store_patience=0.3)
+    client = connect(server)
+    reply = subscribe(client)
+    server.publish("blocks", block(1))
+    assert events(client, 1)[0]["seq"] == 1
+    redis_server.kill()
+    for height in range(2, 12):
+        server.publish("blocks", block(height))
+    error = events(client, 1)[0]["error"]
+    assert error["code"] == -32009
+    assert (error["data"]["epoch"], error["data"]["seq"]) == (reply["epoch"], 1)
+    assert subscribe(client)["error"]["code"] == -32009
+    redis_server.start()
+    wait_for(lambda: not server.events.topic("blocks").unavailable)
+    assert subscribe(client, since={"epoch": reply["epoch"], "seq": 1})["recovered"] is True
+    assert [params["result"]["height"] for params in events(client, 10)] == list(range(2, 12))
+
+
+@needs_redis
+def test_a_short_absence_is_not_noticed_by_clients(serve: Any, redis_server: RedisServer) -> None:
+    server = serve(redis_server.url, store_patience=30.0)
+    with Client(server.url) as client:
+        subscription = client.subscribe("t")
+        for number in range(1, 6):
+            if number == 3:
+                redis_server.kill()
+                redis_server.start()
+            server.publish("t", {"n": number})
+        assert [subscription.get(20).data["n"] for _ in range(5)] == [1, 2, 3, 4, 5]
+
+
+@needs_redis
+def test_a_redis_that_has_forgotten_is_told(serve: Any, redis_server: RedisServer) -> None:
+    import redis
+
+    server = serve(redis_server.url)
+    with Client(server.url) as client, redis.Redis.from_url(redis_server.url) as direct:
+        subscription = client.subscribe("t")
+        server.publish("t", {"n": 1})
+        assert subscription.get(10).seq == 1
+        direct.flushall()
+        with pytest.raises(EventsLostError, match="epoch"):
+            subscription.get(20)
+        wait_for(lambda: server.events.topic("t").in_use)
+        server.publish("t", {"n": 2})
+        assert subscription.get(10).data == {"n": 2}
+        # Back in time: the head is lower than what clients have seen.
+        server.publish("t", {"n": 3})
+        assert subscription.get(10).data == {"n": 3}
+        direct.set("dilithion-ws:t:head", 1)
+        with pytest.raises(EventsLostError, match="epoch"):
+            subscription.get(20)
+
+
+@needs_redis
+def test_a_server_starts_without_its_redis(serve: Any, redis_server: RedisServer, rpc: RpcTable, connect: Any) -> None:
+    redis_server.kill()
+    with WebSocketServer(rpc, Config(event_store=redis_server.url)) as server:
+        client = connect(server)
+        assert client.call("getblockcount")["result"] == 840000
+        assert subscribe(client)["error"]["code"] == -32009
+        server.publish("blocks", block(1))
+        redis_server.start()
+        wait_for(lambda: server.events.topic("blocks").log.position.seq == 1)
+        client.close()
+
+
+def test_what_a_store_may_be() -> None:
+    for text in ("disk", "sqlite:", "redis:", "mongodb://x"):
+        with pytest.raises(ConfigError, match="it takes memory, sqlite:PATH or redis://"):
+            Config(event_store=text)
