@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -192,3 +193,79 @@ def test_autobahn() -> None:
         pytest.skip(result.stderr.strip())
     assert result.returncode == 0, result.stdout + result.stderr
     assert "301 cases: {" in result.stdout
+
+
+# A client at the command line
+
+
+def client(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dilithion_ws", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+
+
+def test_calls_from_the_shell() -> None:
+    with serving("--dev", "--block-interval", "60") as (_, port):
+        url = ("--url", f"ws://127.0.0.1:{port}")
+        assert int(client("call", "getblockcount", *url).stdout) >= 109
+        assert json.loads(client("call", "getblockhash", "0", *url).stdout) == json.loads(
+            client("call", "getblockhash", "height=0", "--json", *url).stdout
+        )
+        failed = client("call", "getblockhash", "x", *url)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith("dilithion-ws: Invalid params")
+        assert client("call", "getblockhash", "99999999", *url).stderr.startswith("dilithion-ws: No block found")
+    gone = client("call", "getblockcount", "--timeout", "1", *url)
+    assert gone.returncode == 1
+    assert "no connection to" in gone.stderr
+    assert "is no address of a server" in client("call", "x", "--url", "http://x").stderr
+
+
+def test_events_at_the_shell() -> None:
+    with serving("--dev", "--block-interval", "0.1") as (_, port):
+        url = ("--url", f"ws://127.0.0.1:{port}")
+        lines = [
+            json.loads(line) for line in client("watch", "blocks", "--json", "--count", "3", *url).stdout.splitlines()
+        ]
+        assert [line["seq"] for line in lines] == list(range(lines[0]["seq"], lines[0]["seq"] + 3))
+        since = f"{lines[0]['epoch']}:{lines[0]['seq']}"
+        again = client("watch", "blocks", "--json", "--count", "2", "--since", since, *url).stdout.splitlines()
+        assert [json.loads(line) for line in again] == lines[1:]
+        readable = client("watch", "mining", "blocks", "--count", "2", *url).stdout.splitlines()
+        assert all(line.split()[0] in ("mining", "blocks") for line in readable)
+        assert "\033" not in readable[0], "no colours where nobody looks"
+        for arguments, words in (
+            (["nosuch"], "there is no topic 'nosuch'"),
+            (["blocks", "--filter", "{"], "--filter is no JSON"),
+            (["blocks", "--filter", "[]"], "--filter takes an object"),
+            (["blocks", "--since", "x"], "--since is 'x'; it takes EPOCH:SEQ"),
+            (["blocks", "peers", "--since", "x:1"], "goes with one topic"),
+        ):
+            failed = client("watch", *arguments, *url)
+            assert failed.returncode == 1
+            assert words in failed.stderr
+
+
+def test_credentials_at_the_shell(tmp_path: Path) -> None:
+    (tmp_path / "dilithion.conf").write_text("rpcuser=alice\nrpcpassword=alicealice\n")
+    with serving("--dev", "--conf", str(tmp_path / "dilithion.conf")) as (_, port):
+        url = ("--url", f"ws://127.0.0.1:{port}")
+        assert client("call", "getblockcount", "--datadir", str(tmp_path), *url).returncode == 0
+        assert (
+            client("call", "getblockcount", "--user", "alice", *url, DILITHION_RPCPASSWORD="alicealice").returncode == 0
+        )
+        wrong = client("call", "getblockcount", "--user", "alice", *url, DILITHION_RPCPASSWORD="wrong")
+        assert "the server refused the connection: 401" in wrong.stderr
+        nobody = client("call", "getblockcount", *url)
+        assert "Not authenticated" in nobody.stderr
+    folder = tmp_path / "cookie"
+    folder.mkdir()
+    with serving("--dev", "--datadir", str(folder), "--cookie") as (_, port):
+        url = ("--url", f"ws://127.0.0.1:{port}")
+        assert client("call", "getblockcount", "--datadir", str(folder), *url).returncode == 0

@@ -39,6 +39,39 @@ def test_the_client_example() -> None:
         assert '"result": ' in run(code.replace(":8333", f":{port}")).replace("'", '"')
 
 
+def test_the_example_of_our_own_client() -> None:
+    code = blocks("python")[2]
+    assert "ws://localhost:8333" in code
+    with serving("--dev", "--block-interval", "0.2") as (_, port):
+        height, event = run(code.replace(":8333", f":{port}")).splitlines()
+        assert int(height) >= 109
+        assert event.split()[1] in ("connected", "disconnected")
+
+
+def test_the_examples_about_events() -> None:
+    text = (ROOT / "docs" / "events.md").read_text()
+    publishing, following = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    run(publishing)
+    with serving("--dev", "--block-interval", "0.2") as (_, port):
+        last = 'event.data["hash"])'
+        code = following.replace(":8333", f":{port}").replace(last, f"{last}\n                exit()")
+        assert len(run(code).splitlines()) == 2
+
+
+def test_the_commands_for_a_shell(tmp_path: Path) -> None:
+    """Each line of the README and of docs/events.md that calls a client."""
+    text = README + (ROOT / "docs" / "events.md").read_text()
+    lines = sorted(set(re.findall(r"^    dilithion-ws ((?:call|watch) .+)$", text, re.MULTILINE)))
+    assert len(lines) >= 4
+    with serving("--dev", "--block-interval", "0.1") as (_, port):
+        for line in lines:
+            more = ["--count", "1"] if line.startswith("watch") and "--count" not in line else []
+            command = [sys.executable, "-m", "dilithion_ws", *line.split(), *more, "--url", f"ws://127.0.0.1:{port}"]
+            result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=ROOT)
+            assert result.returncode == 0, result.stderr
+            assert result.stdout
+
+
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
 def test_links_lead_somewhere(path: str) -> None:
     assert (ROOT / path).exists()

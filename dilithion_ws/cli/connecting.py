@@ -11,11 +11,14 @@ import sys
 from ..client import Client
 from ..config import Config
 from ..errors import ConfigError
+from ..files import read_text
 from .options import CONF, COOKIE
 
 __all__ = ["add_connection", "connect"]
 
 DEFAULT_PORT = 8333
+_PASSWORD = "DILITHION_RPCPASSWORD"
+_MOST_CHARACTERS = 4096
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +27,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         "connection", "Without --url and --user, address and credentials are those of the server's own configuration."
     )
     group.add_argument("--url", help=f"ws:// or wss:// address (default: ws://127.0.0.1:{DEFAULT_PORT})")
-    group.add_argument("--user", help="name; the password is prompted for, or read from DILITHION_RPCPASSWORD")
+    group.add_argument("--user", help="name; the password is prompted for, or read from " + _PASSWORD)
     group.add_argument("--ca", metavar="FILE", help="authorities to trust for wss:// (PEM)")
     group.add_argument("--conf", metavar="FILE", help="the server's configuration file")
     group.add_argument("--datadir", metavar="DIR", help=f"where {CONF} and {COOKIE} are")
@@ -43,16 +46,19 @@ def connect(options: argparse.Namespace) -> Client:
     """
     folder = options.datadir or (os.path.dirname(options.conf) if options.conf else None)
     path = options.conf or (os.path.join(folder, CONF) if folder else None)
-    config = Config.load(path)
-    user, password = config.user or None, config.password or None
-    cookie = config.cookie_file or os.path.join(folder or ".", COOKIE)
-    if options.user is not None:
-        user, password = options.user, os.environ.get("DILITHION_RPCPASSWORD")
+    environment = dict(os.environ)
+    user: str | None = options.user
+    if user is not None:  # then the variables are that user's, and not the server's
+        password = environment.pop(_PASSWORD, None)
+        environment.pop("DILITHION_RPCUSER", None)
         if password is None:
             password = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
-    elif user is None and folder is not None and os.path.exists(cookie):
-        with open(cookie, encoding="utf-8") as file:
-            user, _, password = file.read().strip().partition(":")
+    config = Config.load(path, environment)
+    if user is None:
+        user, password = config.user or None, config.password or None
+    cookie = config.cookie_file or os.path.join(folder or ".", COOKIE)
+    if user is None and folder is not None and os.path.exists(cookie):
+        user, _, password = read_text(cookie, _MOST_CHARACTERS).strip().partition(":")
     context = None
     if options.ca is not None:
         try:

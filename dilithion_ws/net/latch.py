@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import threading
 
+from ..clock import Deadline, monotonic
+
 __all__ = ["Bell", "Latch"]
+
+_SIGNALS_SEEN = 0.5
+"""Seconds after which a waiting thread looks up: a signal that comes just before a wait begins, or to another thread, does
+not end the wait, and its handler can't run before the main thread does something."""
 
 
 class Latch:
@@ -39,8 +45,11 @@ class Latch:
         mine = threading.Lock()
         mine.acquire()
         self._waiters.append(mine)
-        if not self._open:  # else `open` may have passed the list before this waiter was in it
-            mine.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        deadline = None if timeout is None else Deadline(monotonic, timeout)
+        while not self._open:  # `open` may have passed the list before this waiter was in it
+            left = _SIGNALS_SEEN if deadline is None else min(_SIGNALS_SEEN, deadline.remaining())
+            if mine.acquire(timeout=left) or (deadline is not None and deadline.expired):
+                break
         try:
             self._waiters.remove(mine)
         except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 from typing import Any
@@ -343,3 +344,18 @@ def test_shutdown_gives_up_on_stuck_jobs_at_the_deadline(gate: threading.Event) 
     started = monotonic()
     assert pool.shutdown(Deadline(monotonic, 0.1)) == 1
     assert monotonic() - started < 5
+
+
+def test_a_signal_that_another_thread_got_ends_the_wait_of_the_main_thread_too() -> None:
+    """Its handler runs in the main thread, but nothing wakes that thread for it."""
+    latch = Latch()
+    before = signal.signal(signal.SIGUSR1, lambda *_: latch.open())
+    try:
+        thread = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
+        timer = threading.Timer(0.1, thread.start)
+        timer.start()
+        assert latch.wait(10)
+        timer.join()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
