@@ -13,8 +13,8 @@ from ..clock import Deadline, monotonic
 __all__ = ["Bell", "Latch"]
 
 _SIGNALS_SEEN = 0.5
-"""Seconds after which a waiting thread looks up: a signal that comes just before a wait begins, or to another thread, does
-not end the wait, and its handler can't run before the main thread does something."""
+"""Seconds after which a waiting thread looks up: a signal that comes just before a wait begins, or to another thread,
+does not end the wait, and its handler can't run before the main thread does something."""
 
 
 class Latch:
