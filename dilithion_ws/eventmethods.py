@@ -12,6 +12,7 @@ from .events.hub import USER_PREFIX, EventHub
 from .events.log import Position
 from .events.sink import Offer, Sink, Ticket
 from .net.feed import Feed
+from .protocol.framing import Framing
 from .rpc.context import CallContext
 from .rpc.table import Method
 
@@ -42,6 +43,11 @@ class FeedSink:
     def session(self) -> Any:
         """Who it is."""
         return self._feed.session
+
+    @property
+    def framing(self) -> Framing:
+        """How its frames are made."""
+        return self._feed.framing
 
     @property
     def is_open(self) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from .access.credentials import Credentials, from_basic, from_subprotocols
 from .access.origin import OriginRules
-from .access.permissions import UNDECLARED, names_of, needed, parse_rights
+from .access.permissions import names_of
 from .access.rates import DEFAULT_METHOD, method_rates
 from .access.remembered import Remembered
 from .access.throttle import Lockout, Rate, Throttle
@@ -21,18 +21,26 @@ from .addresses import is_loopback, network_of, parse_address
 from .audit import Audit
 from .clock import Clock
 from .config import Config, limit_reached, parse_network
-from .errors import CloseCode, ConfigError, JsonRpcCode, RpcError
+from .errors import CloseCode, JsonRpcCode, RpcError
 from .events.topic import Topic
+from .needs import find_need, parse_need
 from .net.service import Verification, Welcome
+from .protocol.framing import Codec
 from .protocol.upgrade import Headers, HttpRefusal, UpgradeRequest
 from .rpc.context import CallContext, Session
+from .rpc.msgpack import MessagePack
 from .rpc.table import Method
 
-__all__ = ["SUBPROTOCOL", "Gatekeeper"]
+__all__ = ["SUBPROTOCOLS", "Gatekeeper"]
 
 logger = logging.getLogger("dilithion_ws")
 
-SUBPROTOCOL = "dilithion.v1"
+SUBPROTOCOLS: Mapping[str, Codec | None] = {
+    "dilithion.v1+msgpack": MessagePack(),
+    "dilithion.v1+json": None,
+    "dilithion.v1": None,
+}
+"""Those of the server itself, in the order of its preference."""
 
 _REMEMBERED_MOST = 1000
 _CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="Dilithion RPC", charset="UTF-8"'),)
@@ -50,10 +58,19 @@ class Gatekeeper:
         directory: the users; empty where none are needed.
         clock: seconds that never go backwards.
         audit: where decisions are noted.
+        subprotocols: what clients may ask for, each with its encoding, those that we prefer first.
     """
 
-    def __init__(self, config: Config, directory: Directory, clock: Clock, audit: Audit) -> None:
+    def __init__(
+        self,
+        config: Config,
+        directory: Directory,
+        clock: Clock,
+        audit: Audit,
+        subprotocols: Mapping[str, Codec | None] | None = None,
+    ) -> None:
         limits = config.limits
+        self._subprotocols = SUBPROTOCOLS if subprotocols is None else subprotocols
         self._config = config
         self._limits = limits
         self._directory = directory
@@ -104,9 +121,14 @@ class Gatekeeper:
         session.limited = self._is_limited(host)
         session.origin = network_of(host)
         offers = request.offers()
-        headers: Headers = ((b"Sec-WebSocket-Protocol", SUBPROTOCOL.encode()),) if SUBPROTOCOL in offers else ()
+        headers: Headers = ()
+        for name, codec in self._subprotocols.items():
+            if name in offers:
+                headers = ((b"Sec-WebSocket-Protocol", name.encode()),)
+                session.codec = codec
+                break
         if not self._config.has_users:
-            return Welcome(session, headers, math.inf)
+            return _welcome(session, headers)
         authorization = request.header(b"authorization")
         credentials = from_subprotocols(offers) if authorization is None else from_basic(authorization)
         if credentials is None:
@@ -118,7 +140,7 @@ class Gatekeeper:
                 return HttpRefusal(401, "Unauthorized - Invalid or missing credentials", _CHALLENGE)
             session.admitted = False
             session.rights = 0
-            return Welcome(session, headers, self._limits.authentication_timeout)
+            return _welcome(session, headers, self._limits.authentication_timeout)
         locked = self._locked_out(session)
         if locked is not None:
             return locked
@@ -126,7 +148,7 @@ class Gatekeeper:
         if user is not None:
             self._lockout.succeeded(session.origin, user.name)
             self._admit(session, user)
-            return Welcome(session, headers, math.inf)
+            return _welcome(session, headers)
         return _PasswordCheck(self, credentials, session, headers)
 
     def opened(self, session: Session) -> None:
@@ -168,7 +190,7 @@ class Gatekeeper:
             self._admit(session, user)
         if session.user is None or not session.admitted:
             return HttpRefusal(401, "Unauthorized - Invalid or missing credentials", _CHALLENGE)
-        return Welcome(session, headers, math.inf)
+        return _welcome(session, headers)
 
     def authenticate(self, context: CallContext, user: str, password: str) -> dict[str, str | None]:
         """Log in with user and password"""
@@ -261,7 +283,7 @@ class Gatekeeper:
             return None  # the dispatcher says so
         need = method.need
         if need < 0:
-            need = method.need = _find_need(method)
+            need = method.need = find_need(method)
         if session.rights & need == need:
             return None
         self._audit.note("denied", address=session.address[0], user=session.user, method=method.name)
@@ -276,7 +298,7 @@ class Gatekeeper:
     def may_read(self, session: Session, topic: Topic) -> bool:
         """Whether a client may have a topic's events."""
         if topic.need < 0:
-            topic.need = _parse_need(topic.permission, f"topic {topic.name}")
+            topic.need = parse_need(topic.permission, f"topic {topic.name}")
         return session.admitted and session.rights & topic.need == topic.need
 
     def malformed(self, session: Session) -> RpcError | None:
@@ -340,6 +362,10 @@ class Gatekeeper:
         return self._config.limit_loopback or not is_loopback(host)
 
 
+def _welcome(session: Session, headers: Headers, seconds: float = math.inf) -> Welcome:
+    return Welcome(session, headers, seconds, session.codec)
+
+
 class _PasswordCheck:
     """A password that is to be checked before an upgrade goes on."""
 
@@ -352,22 +378,6 @@ class _PasswordCheck:
     def run(self) -> HttpRefusal | Welcome:
         """Checks it; slow."""
         return self._keeper.welcome(self._credentials, self.session, self._headers)
-
-
-def _find_need(method: Method) -> int:
-    try:
-        return needed(method.name, method.permission)
-    except ConfigError as error:
-        logger.error("%s; only the role admin can call %s", error, method.name)
-        return UNDECLARED
-
-
-def _parse_need(permission: str | None, what: str) -> int:
-    try:
-        return UNDECLARED if permission is None else parse_rights(permission, f"the permission of {what}")
-    except ConfigError as error:
-        logger.error("%s; only the role admin can read it", error)
-        return UNDECLARED
 
 
 def _rate_limited(text: str, wait: float) -> RpcError:

@@ -118,7 +118,13 @@ class HostService:
     def _receive_rpc(
         self, session: Session, opcode: int, payload: bytes, refusal: RpcError | None = None
     ) -> bytes | SingleCall | BatchCall | None:
-        if opcode == BINARY and not payload.isascii():  # the text of text messages has been checked on its way in
+        codec = session.codec
+        if codec is not None and (opcode == BINARY or not codec.binary):
+            try:
+                payload = codec.decode(payload)
+            except Exception as error:  # a host's codec may raise what it likes
+                return error_answer(NULL_ID, refusal or parse_error(str(error)))
+        elif opcode == BINARY and not payload.isascii():  # the text of text messages has been checked on its way in
             try:
                 payload.decode()
             except UnicodeDecodeError as error:

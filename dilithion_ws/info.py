@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .net.connection import Connection
+
 __all__ = ["ConnectionInfo"]
 
 
@@ -26,3 +28,15 @@ class ConnectionInfo:
     seconds: float
     in_flight: int
     unsent_bytes: int
+
+    @classmethod
+    def of(cls, connection: Connection, now: float) -> ConnectionInfo:
+        """What is known of a connection."""
+        return cls(
+            connection.id,
+            connection.address,
+            connection.session.user,
+            max(0.0, now - connection.opened_at),
+            connection.in_flight,
+            connection.unsent,
+        )

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .access.credentials import BEARER_PREFIX
 from .accessfiles import AccessFiles
 from .clock import Clock, Deadline, monotonic
 from .config import Config
@@ -24,13 +26,14 @@ from .events.hub import USER_PREFIX, EventHub
 from .events.log import Retention
 from .events.sink import Sink
 from .events.topic import ALL, Topic
-from .gatekeeper import Gatekeeper
+from .gatekeeper import SUBPROTOCOLS, Gatekeeper
 from .hosting import Callbacks, HostService, MessageHandler
 from .info import ConnectionInfo
 from .leftover import stop_at_exit
 from .net.tls import Tls
 from .net.transport import Transport
-from .outgoing import Message, encode_message, text_frame
+from .outgoing import Message, encode_message, event_frame
+from .protocol.framing import Codec
 from .rpc.context import Session
 from .rpc.table import RpcTable
 from .stores import make_store
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["WebSocketServer"]
 
 logger = logging.getLogger("dilithion_ws")
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 
 
 class WebSocketServer:
@@ -81,7 +86,8 @@ class WebSocketServer:
         self._on_message = on_message
         self._clock = clock
         self._store = make_store(self.config)
-        self.events = EventHub(self.config.limits, clock, text_frame, self._may_read, self._store)
+        self._subprotocols: dict[str, Codec | None] = dict(SUBPROTOCOLS)
+        self.events = EventHub(self.config.limits, clock, event_frame, self._may_read, self._store)
         self._reloading = threading.RLock()  # guards that of two reloads the later one's users stay; SIGHUP may nest
         self._starting = threading.Lock()  # guards against two starts at once
         self._transport: Transport | None = None
@@ -115,7 +121,7 @@ class WebSocketServer:
 
     def _start(self, files: AccessFiles) -> None:
         limits = self.config.limits
-        keeper = Gatekeeper(self.config, files.load(), self._clock, files.audit)
+        keeper = Gatekeeper(self.config, files.load(), self._clock, files.audit, self._subprotocols)
         callbacks = Callbacks(self._on_connect, self._on_disconnect, limits.callback_backlog)
         methods = EventMethods(self.events, self._sink)
         own = {**keeper.own_methods(), **methods.methods()}
@@ -279,17 +285,7 @@ class WebSocketServer:
         if not self.is_running:
             return []
         now = self._clock()
-        return [
-            ConnectionInfo(
-                connection.id,
-                connection.address,
-                connection.session.user,
-                max(0.0, now - connection.opened_at),
-                connection.in_flight,
-                connection.unsent,
-            )
-            for connection in self._running().connections()
-        ]
+        return [ConnectionInfo.of(connection, now) for connection in self._running().connections()]
 
     def topic(
         self,
@@ -316,6 +312,20 @@ class WebSocketServer:
             ConfigError: the name is taken or malformed, or there are too many topics.
         """
         return self.events.add(name, permission, retention=retention, mode=mode, filters=filters, schema=schema)
+
+    def subprotocol(self, name: str, codec: Codec) -> None:
+        """Offers a WebSocket subprotocol of the host's own, from the next start; it goes before the server's own.
+
+        Args:
+            name: a token, as clients ask for it (RFC 6455 section 1.9).
+            codec: how the JSON-RPC messages of its clients are encoded, both ways.
+
+        Raises:
+            ConfigError: the name is no token, or means something already.
+        """
+        if not _TOKEN.fullmatch(name) or name in self._subprotocols or name.startswith(BEARER_PREFIX):
+            raise ConfigError(f"{name[:64]!r} can't be a subprotocol of the host: it is no token, or taken")
+        self._subprotocols = {name: codec, **self._subprotocols}
 
     def publish(self, topic: str, event: Any) -> None:
         """Publishes an event: from any thread, in microseconds, whatever the number of clients and whatever they do.

@@ -170,7 +170,8 @@ def test_a_client_that_does_not_read_is_bounded_over_tls_too(serve: Any, secure:
         client.request("big", id=at)
     wait_for(lambda: server.connections()[0].unsent_bytes > MEBIBYTE)
     assert server.connections()[0].unsent_bytes < 2 * MEBIBYTE
-    assert [client.answer()["id"] for _ in range(60)] == list(range(60))
+    # A method that takes long to encode is measured as slow, and such calls may end in any order.
+    assert sorted(client.answer()["id"] for _ in range(60)) == list(range(60))
 
 
 class Records:

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from ..errors import JsonRpcCode
 from .log import EventsGoneError, Position
@@ -103,7 +104,7 @@ class Shard:
 
     def _serve(self, stream: Stream, subscriptions: list[Subscription]) -> None:
         """Sends the next piece to each; those at the same place get the same bytes."""
-        made: dict[Position, Batch | None] = {}
+        made: dict[tuple[Position, Any], Batch | None] = {}
         for subscription in subscriptions:
             try:
                 self._serve_one(stream, subscription, made)
@@ -111,18 +112,20 @@ class Shard:
                 logger.exception("delivering to %r failed", subscription)
                 self._remove(subscription)
 
-    def _serve_one(self, stream: Stream, subscription: Subscription, made: dict[Position, Batch | None]) -> None:
+    def _serve_one(
+        self, stream: Stream, subscription: Subscription, made: dict[tuple[Position, Any], Batch | None]
+    ) -> None:
         if subscription.ended or subscription.state is not State.LIVE:
             return
-        position = subscription.position
+        position, framing = subscription.position, subscription.sink.framing
         if subscription.ending is not None:
             self._send_end(subscription, subscription.ending)
             return
         try:
-            batch = made[position]
+            batch = made[position, framing]
         except KeyError:
             try:
-                batch = made[position] = stream.next(position)
+                batch = made[position, framing] = stream.next(position, framing)
             except EventsGoneError as gone:
                 text = "the events behind your position are gone; subscribe again"
                 self._send_end(subscription, Ending(JsonRpcCode.EVENTS_LOST, text, {"reason": gone.reason}))
@@ -140,7 +143,9 @@ class Shard:
 
     def _send_end(self, subscription: Subscription, ending: Ending) -> None:
         subscription.ending = ending
-        offer = subscription.sink.offer(subscription.stream.end_frame(subscription.position, *ending), subscription)
+        sink = subscription.sink
+        frame = subscription.stream.end_frame(subscription.position, sink.framing, *ending)
+        offer = sink.offer(frame, subscription)
         if offer is Offer.BUSY:
             self._not_taken(subscription, offer)  # it gets the error when it takes something again
         else:

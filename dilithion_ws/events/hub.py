@@ -62,7 +62,7 @@ class EventHub:
     Args:
         limits: bounds.
         clock: seconds that never go backwards.
-        frame: makes a frame of a payload.
+        frame: makes a frame of a payload, in the framing of a sink.
         allowed: whether a session may read a topic.
         store: keeps the logs; None for memory.
     """
@@ -71,7 +71,7 @@ class EventHub:
         self,
         limits: Limits,
         clock: Clock,
-        frame: Callable[[bytes], bytes],
+        frame: Callable[[bytes, Any], bytes],
         allowed: Callable[[Any, Topic], bool] = lambda session, topic: True,
         store: Store | None = None,
     ) -> None:

@@ -37,6 +37,7 @@ class Sink(Protocol):
     Attributes:
         id: its number.
         session: who it is.
+        framing: how its frames are made; those of sinks with equal framings are the same.
         is_open: whether it is still connected.
     """
 
@@ -45,6 +46,9 @@ class Sink(Protocol):
 
     @property
     def session(self) -> Any: ...
+
+    @property
+    def framing(self) -> Any: ...
 
     @property
     def is_open(self) -> bool: ...

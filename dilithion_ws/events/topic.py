@@ -60,7 +60,7 @@ class Topic:
         schema: the type that events must have; None for any.
         clock: seconds that never go backwards.
         epoch: the name of the log's numbering.
-        frame: makes a frame of a payload.
+        frame: makes a frame of a payload, in the framing of a sink.
         shards: how many there are that ask for news.
     """
 
@@ -74,7 +74,7 @@ class Topic:
         schema: Any,
         clock: Clock,
         epoch: str,
-        frame: Callable[[bytes], bytes],
+        frame: Callable[[bytes, Any], bytes],
         shards: int,
     ) -> None:
         self.name = name
@@ -293,10 +293,10 @@ class Stream:
 
     # For subscribers
 
-    def next(self, position: Position) -> Batch | None:
+    def next(self, position: Position, framing: Any) -> Batch | None:
         """What comes behind a place, None where there is nothing yet. Raises EventsGoneError."""
         if self.mode == LATEST:
-            return self._latest(position)
+            return self._latest(position, framing)
         if self.filter is None:
             entries, more = self.topic.log.read(position, _CHUNK)
             before = position.seq
@@ -304,9 +304,9 @@ class Stream:
             entries, more, before = self.topic.matches_after(self, position)
         if not entries:
             return None
-        return Batch(self._frames(position.epoch, entries, before), entries[-1].seq, more)
+        return Batch(self._frames(position.epoch, entries, before, framing), entries[-1].seq, more)
 
-    def _latest(self, position: Position) -> Batch | None:
+    def _latest(self, position: Position, framing: Any) -> Batch | None:
         """The newest entry, where it is behind a place; what is between is skipped."""
         log = self.topic.log
         if position.epoch != log.position.epoch:
@@ -320,20 +320,20 @@ class Stream:
             entry, before = self.topic.newest_match(self, position)
         if entry is None or entry.seq <= position.seq:
             return None
-        return Batch(self._frames(position.epoch, [entry], before), entry.seq, False)
+        return Batch(self._frames(position.epoch, [entry], before, framing), entry.seq, False)
 
-    def _frames(self, epoch: str, entries: list[Entry], before: int) -> bytes:
+    def _frames(self, epoch: str, entries: list[Entry], before: int, framing: Any) -> bytes:
         frame = self.topic.frame
         head = b'%b"%b","seq":' % (self._head, epoch.encode())
         frames = []
         for entry in entries:
-            frames.append(frame(b'%b%d,"prev":%d,"result":%b}}' % (head, entry.seq, before, entry.data)))
+            frames.append(frame(b'%b%d,"prev":%d,"result":%b}}' % (head, entry.seq, before, entry.data), framing))
             before = entry.seq
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
-    def end_frame(self, position: Position, code: int, message: str, data: dict[str, Any]) -> bytes:
+    def end_frame(self, position: Position, framing: Any, code: int, message: str, data: dict[str, Any]) -> bytes:
         """The terminal error of a subscription that stands at a place."""
         error = {"code": int(code), "message": message, "data": {"epoch": position.epoch, "seq": position.seq, **data}}
         epoch, now = self.topic.log.position
         payload = b'%b"%b","seq":%d,"error":%b}}' % (self._head, epoch.encode(), now, _encode(error))
-        return self.topic.frame(payload)
+        return self.topic.frame(payload, framing)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..config import Limits, limit_reached
-from ..protocol.frames import TEXT, frame
+from ..protocol.framing import Framing
 from .connection import Connection, Sent, State
 from .service import Answer, Call
 
@@ -36,9 +36,9 @@ _SMALL = 65536
 """An answer of this size goes to the outbox however full it is: a refusal that took its place would not be smaller."""
 
 
-def to_frame(answer: Answer) -> bytes:
-    """The frame of an answer."""
-    return frame(TEXT, answer) if isinstance(answer, bytes) else frame(*answer)
+def to_frame(answer: Answer, framing: Framing) -> bytes:
+    """The frame of an answer, as its connection has it."""
+    return framing.frame(answer) if isinstance(answer, bytes) else framing.raw(*answer)
 
 
 class Pending:
@@ -126,7 +126,7 @@ class Pending:
 
     def _send(self, answer: Answer | None, told: int) -> Sent | None:
         connection, limits = self.connection, self._owner.limits
-        data = b"" if answer is None else to_frame(answer)
+        data = b"" if answer is None else to_frame(answer, connection.framing)
         most = limits.outbox + limits.result_size
         while True:
             with connection.lock:
@@ -140,4 +140,4 @@ class Pending:
                     return connection.write(data, self._owner.clock)
             told = 0
             refusal = self._call.refuse(f"answers wait unread past the {limit_reached(limits, 'outbox')}")
-            data = b"" if refusal is None else to_frame(refusal)
+            data = b"" if refusal is None else to_frame(refusal, connection.framing)

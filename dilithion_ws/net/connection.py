@@ -25,6 +25,7 @@ from enum import Enum, IntEnum
 from typing import Any
 
 from ..clock import Clock
+from ..protocol.framing import JSON
 from ..protocol.stream import Event, MessageStream
 from ..protocol.upgrade import Upgrade
 from .outbox import Outbox
@@ -85,6 +86,7 @@ class Connection:
         upgrade: the HTTP stage, from its first byte to its end.
         stream: the message stage, once open.
         session: what the service made of this client, once open.
+        framing: how its messages leave; set before it is open.
         interest: what the poller waits for.
         in_flight: calls in the pool that are not answered yet.
         serial: whether something must end before the next bytes are looked at: a raw message, or a login.
@@ -106,6 +108,7 @@ class Connection:
         "deadline",
         "end",
         "fd",
+        "framing",
         "heard_at",
         "id",
         "in_flight",
@@ -138,6 +141,7 @@ class Connection:
         self.upgrade: Upgrade | None = None
         self.stream: MessageStream | None = None
         self.session: Any = None
+        self.framing = JSON
         self.interest = 0
         self.in_flight = 0
         self.serial = False

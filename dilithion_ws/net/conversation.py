@@ -10,7 +10,9 @@ from typing import Any
 
 from ..config import limit_reached
 from ..errors import CloseCode
+from ..protocol.deflate import Agreement, accept_offers
 from ..protocol.frames import BINARY, CLOSE, PING, PONG, close_payload, frame
+from ..protocol.framing import Framing
 from ..protocol.stream import FAILED, Event, MessageStream
 from ..protocol.upgrade import HttpRefusal, Upgrade, UpgradeRequest, accept_response
 from .calls import Pending, to_frame
@@ -204,11 +206,17 @@ class Conversation:
         hub, limits = self._hub, self._hub.limits
         trailing = connection.upgrade.trailing
         connection.upgrade = None
-        connection.stream = MessageStream(limits.message_size, limit_reached(limits, "message_size"))
+        agreement = self._agree(request)
+        deflation, window, headers = None, 0, decision.headers
+        if agreement is not None:
+            deflation, window = self._hub.deflation._replace(window=agreement.server_window), agreement.client_window
+            headers = (*headers, (b"Sec-WebSocket-Extensions", agreement.answer.encode()))
+        connection.framing = Framing(decision.codec, deflation)
+        connection.stream = MessageStream(limits.message_size, limit_reached(limits, "message_size"), window)
         connection.session = decision.session
         with connection.lock:
             connection.become(State.OPEN)
-            sent = connection.write(accept_response(request, decision.headers), hub.clock)
+            sent = connection.write(accept_response(request, headers), hub.clock)
         connection.deadline = hub.now + decision.seconds
         connection.timer_at = 0.0  # the handshake's deadline is void
         hub.schedule(connection, min(hub.now + limits.ping_interval, connection.deadline))
@@ -218,6 +226,11 @@ class Conversation:
             self._closing.drop(connection)
         elif trailing:
             self._serve(connection, connection.stream.receive(trailing))
+
+    def _agree(self, request: UpgradeRequest) -> Agreement | None:
+        """What is agreed on about deflating."""
+        offers = request.header(b"sec-websocket-extensions") if self._hub.limits.deflate else None
+        return None if offers is None else accept_offers(offers, self._hub.deflation.window)
 
     def _await_close(self, connection: Connection, data: bytes) -> None:
         """Our close frame is out: messages no longer count, only the peer's close frame does."""
@@ -245,7 +258,7 @@ class Conversation:
                         self._put_off(connection, events[at + 1 :])
                         break
                     continue
-                data = to_frame(answer)
+                data = to_frame(answer, connection.framing)
             elif kind == PING:
                 if not hub.service.may_ping(connection.session):
                     continue
@@ -352,7 +365,7 @@ class Conversation:
         if connection.state in (State.OPEN, State.FINISHING):
             answer = self._run(connection, call, Work(connection, [], 0, []))
             if answer is not None:
-                self.after_send(connection, connection.send(to_frame(answer), self._hub.clock))
+                self.after_send(connection, connection.send(to_frame(answer, connection.framing), self._hub.clock))
             self._call_hooks()
             self._go_on(connection)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..clock import Clock
+from ..protocol.framing import Framing
 from .connection import Connection, Sent, State
 
 __all__ = ["Feed", "Fed"]
@@ -45,6 +46,11 @@ class Feed:
     def session(self) -> Any:
         """The connection's session."""
         return self._connection.session
+
+    @property
+    def framing(self) -> Framing:
+        """How its messages leave."""
+        return self._connection.framing
 
     @property
     def is_open(self) -> bool:

@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 
 from ..clock import Clock
 from ..config import Limits
+from ..protocol.deflate import Deflation
 from .admission import Admission
 from .calls import Pending
 from .connection import Connection, Sent, State
@@ -27,6 +28,7 @@ class Hub:
         now: the clock as of the leader's last look.
         timers: when to look at a connection.
         calls: calls in the pool, by their deadline: all have the same time, so the oldest is the first.
+        deflation: how messages are deflated where that was agreed on.
         unread: connections of which OpenSSL may hold bytes that the poller is silent about.
         by_fd: connections by their descriptor; compare identities, for a number is used again after a close.
     """
@@ -41,6 +43,9 @@ class Hub:
         self.calls: OrderedDict[Pending, float] = OrderedDict()
         self.by_fd: dict[int, Connection] = {}
         self._by_id: dict[int, Connection] = {}
+        self.deflation = Deflation(
+            limits.deflate_window, limits.deflate_level, limits.deflate_memory, limits.deflate_minimum
+        )
         self.unread: deque[Connection] = deque()
         self.stopping = False
         self.now = clock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from ..protocol.framing import Codec
 from ..protocol.upgrade import Headers, HttpRefusal, UpgradeRequest
 
 __all__ = ["Answer", "Call", "Service", "Verification", "Welcome"]
@@ -54,11 +55,13 @@ class Welcome(NamedTuple):
         session: what `receive` gets with each of the client's messages.
         headers: for the 101 response.
         seconds: when `overdue` is to be asked whether the client may stay; infinity for never.
+        codec: the encoding of its messages; None for JSON.
     """
 
     session: Any
     headers: Headers
     seconds: float
+    codec: Codec | None = None
 
 
 class Verification(Protocol):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
+from wsproto.extensions import Extension
 
 from . import frames
 
@@ -27,12 +28,16 @@ Event = tuple[int, bytes]
 
 
 class Fallback:
-    """A wsproto connection that is fed one frame after the other and answers with whole messages."""
+    """A wsproto connection that is fed one frame after the other and answers with whole messages.
+
+    Args:
+        extension: what was negotiated; None for nothing.
+    """
 
     __slots__ = ("_connection", "_message")
 
-    def __init__(self) -> None:
-        self._connection = Connection(ConnectionType.SERVER)
+    def __init__(self, extension: Extension | None = None) -> None:
+        self._connection = Connection(ConnectionType.SERVER, extensions=[] if extension is None else [extension])
         self._message = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Event]:

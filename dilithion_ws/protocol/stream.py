@@ -4,7 +4,7 @@ Theory of operation. A frame that is masked, final, without reserved bits, with 
 a control frame other than close or a data frame at a message boundary, can mean one thing only. Such a frame is read
 here: length check, unmask, UTF-8 check. It may also arrive in pieces; its text is then checked piece by piece, so that
 bad UTF-8 is refused as it comes (RFC 6455 section 8.1). Every other frame is handed to wsproto, frame by frame, and
-wsproto's word is final: fragments, close frames, reserved bits and everything that is invalid.
+wsproto's word is final: fragments, deflated messages, close frames and everything that is invalid.
 
     boundary ──whole plain frame──▶ boundary            (short path, no state kept)
     boundary ──part of a plain data frame──▶ partial ──rest──▶ boundary
@@ -18,13 +18,16 @@ from __future__ import annotations
 
 import codecs
 
+from .deflate import Inflating
 from .fallback import FAILED, Event, Fallback
 from .frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Header, close_payload, parse_header
 from .masking import unmask
 
 __all__ = ["FAILED", "Event", "MessageStream"]
 
-_FIN = 0x80
+_FIN, _DEFLATED = 0x80, 0x40
+_PLAIN = _FIN | _DEFLATED
+_TOO_BIG = (1009).to_bytes(2, "big")
 _OPCODES = (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG)
 _BAD_UTF8 = "text is not valid UTF-8"
 _BAD_GATEWAY = (1014).to_bytes(2, "big")
@@ -68,11 +71,24 @@ class MessageStream:
     Args:
         limit: bytes that one message may have; at least 125.
         too_big: the reason that a close frame gives when a message has more.
+        window: bits of the window that deflated messages are inflated with; 0 where they were not negotiated.
     """
 
-    __slots__ = ("_doomed", "_fallback", "_left", "_limit", "_partial", "_size", "_tail", "_too_big", "ended")
+    __slots__ = (
+        "_doomed",
+        "_fallback",
+        "_left",
+        "_limit",
+        "_partial",
+        "_size",
+        "_tail",
+        "_too_big",
+        "_window",
+        "ended",
+    )
 
-    def __init__(self, limit: int, too_big: str) -> None:
+    def __init__(self, limit: int, too_big: str, window: int = 0) -> None:
+        self._window = window
         self._limit = limit
         self._too_big = too_big
         self._tail = b""  # an incomplete header or control frame
@@ -123,7 +139,7 @@ class MessageStream:
     def _begin(self, data: bytes, at: int, events: list[Event]) -> int:
         """Takes what there is of the frame that begins at `at`; returns the bytes used, 0 where more must come first."""
         header = parse_header(data, at)
-        if _is_invalid(data, at, header):
+        if _is_invalid(data, at, header, self._window):
             self._doomed = True
             return self._ask_wsproto(data[at:], events)
         if header is None:
@@ -138,7 +154,7 @@ class MessageStream:
         if header.length > self._limit - self._size:
             self._fail(1009, self._too_big, events)
             return len(data) - at
-        if self._fallback is None and opcode and header.first & _FIN:
+        if self._fallback is None and opcode and header.first & _PLAIN == _FIN:
             self._partial = _Partial(opcode, data[start - 4 : start], header.length)
             return header.size + self._take_partial(data, start, events)
         self._size += header.length
@@ -173,8 +189,10 @@ class MessageStream:
 
     def _ask_wsproto(self, data: bytes, events: list[Event]) -> int:
         if self._fallback is None:
-            self._fallback = Fallback()
+            self._fallback = Fallback(Inflating(self._window, self._limit) if self._window else None)
         for event in self._fallback.feed(data):
+            if event[0] == FAILED and event[1][:2] == _TOO_BIG:
+                event = FAILED, close_payload(1009, self._too_big)
             events.append(event)
             if event[0] in (TEXT, BINARY):  # the last fragment: back at a message boundary
                 self._fallback, self._size = None, 0
@@ -195,13 +213,16 @@ def _is_utf8(payload: bytes) -> bool:
     return True
 
 
-def _is_invalid(data: bytes, at: int, header: Header | None) -> bool:
+def _is_invalid(data: bytes, at: int, header: Header | None, window: int) -> bool:
     """Whether what is there of a header can't begin a valid frame, so that wsproto will refuse it."""
     if len(data) - at < 2:
         return False
     first, second = data[at], data[at + 1]
     opcode = first & 0x0F
-    if first & 0x70 or opcode not in _OPCODES or second < 0x80:
+    reserved = first & 0x70
+    if reserved == _DEFLATED and window and opcode in (TEXT, BINARY):
+        reserved = 0
+    if reserved or opcode not in _OPCODES or second < 0x80:
         return True
     if opcode >= CLOSE and (not first & _FIN or second & 0x7F > 125):
         return True

@@ -19,13 +19,25 @@ class Session:
         user: its name once it has authenticated, else None.
         rights: what it may do, bits of `Permission`; everything where the server has no users.
         admitted: whether it may call at all: it has authenticated, or need not.
+        codec: the encoding of its messages (`protocol.framing.Codec`); None for JSON.
         limited: whether rate limits hold for it.
         origin: what limits by address count it as: its address, or the IPv6 network of that.
         failures: its failed logins.
         strikes: its calls refused in a row for their rate.
     """
 
-    __slots__ = ("address", "admitted", "connection_id", "failures", "limited", "origin", "rights", "strikes", "user")
+    __slots__ = (
+        "address",
+        "admitted",
+        "codec",
+        "connection_id",
+        "failures",
+        "limited",
+        "origin",
+        "rights",
+        "strikes",
+        "user",
+    )
 
     def __init__(self, connection_id: int, address: tuple[str, int], user: str | None = None) -> None:
         self.connection_id = connection_id
@@ -33,6 +45,7 @@ class Session:
         self.user = user
         self.rights = 0xFFFFFFFF
         self.admitted = True
+        self.codec: Any = None
         self.limited = False
         self.origin = address[0]
         self.failures = 0

@@ -39,6 +39,7 @@ class FakeSink:
         self.room = room
         self.left = room
         self.gone = False
+        self.framing = None
         self.received: list[Any] = []
 
     @property
@@ -59,7 +60,7 @@ class FakeSink:
 
 
 def make(clock: Clock | None = None, **limits: Any) -> EventHub:
-    hub = EventHub(Limits(pumps=1, **limits), clock or Clock(), lambda payload: payload + b"\n")
+    hub = EventHub(Limits(pumps=1, **limits), clock or Clock(), lambda payload, framing: payload + b"\n")
     hub.add("t", retention=Retention(8, 100.0, 10_000), filters={"kind": "kind", "tag": "tags"})
     return hub
 
@@ -197,7 +198,7 @@ class Model(RuleBasedStateMachine):
         assert not self.hub.shards[0]._blocked
 
 
-Model.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Model.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
 TestModel = Model.TestCase
 
 
