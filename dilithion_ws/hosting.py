@@ -6,21 +6,26 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from .clock import Clock, Deadline
 from .config import Limits
+from .describing import Describer
 from .errors import RpcError, UnknownTopicError
+from .eventmethods import EventMethods
 from .events.hub import EventHub
+from .events.sink import Sink
 from .gatekeeper import Gatekeeper
-from .net.service import Answer, Call, Verification, Welcome
+from .net.service import Answer, Call, HttpWork, Verification, Welcome
 from .protocol.frames import BINARY, TEXT
+from .protocol.http import HttpRequest, HttpResponse
 from .protocol.upgrade import HttpRefusal, UpgradeRequest
 from .rpc.context import Session
 from .rpc.dispatcher import BatchCall, Dispatcher, SingleCall
 from .rpc.messages import NULL_ID, error_answer, identify, parse_error
-from .rpc.table import Method, Pace, RpcTable
+from .rpc.table import Pace, RpcTable
+from .web import Web
 
 __all__ = ["Callbacks", "HostService", "MessageHandler"]
 
@@ -38,8 +43,9 @@ class HostService:
         clock: seconds that never go backwards.
         keeper: decides who may come in, and what they may do.
         events: told of clients that have gone, and of those that take more.
-        own: the server's own methods.
+        sink: the way of events to a connection; None where it has gone.
         callbacks: told of connects and disconnects.
+        is_draining: whether the server is about to stop.
         on_message: the handler of raw messages; None where the host has none.
     """
 
@@ -50,11 +56,16 @@ class HostService:
         clock: Clock,
         keeper: Gatekeeper,
         events: EventHub,
-        own: Mapping[str, Method],
+        sink: Callable[[int], Sink | None],
         callbacks: Callbacks,
+        is_draining: Callable[[], bool],
         on_message: MessageHandler | None,
     ) -> None:
+        own = {**keeper.logins.methods(), **EventMethods(events, sink).methods()}
+        describer = Describer(rpc, own, keeper.may_call, events)
+        own["rpc.discover"] = describer.method()
         self._dispatcher = Dispatcher(rpc, limits, clock, keeper, own, self._position)
+        self._web = Web(keeper, self._dispatcher, describer.document, is_draining)
         self._keeper = keeper
         self._events = events
         self._callbacks = callbacks
@@ -65,6 +76,10 @@ class HostService:
     ) -> HttpRefusal | Welcome | Verification:
         """As the gatekeeper decides."""
         return self._keeper.upgrade(connection_id, address, request)
+
+    def http(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpWork:
+        """As the web answers."""
+        return self._web.answer(connection_id, address, request)
 
     def overdue(self, session: Session) -> tuple[int, str] | None:
         """As the gatekeeper decides."""
@@ -103,7 +118,7 @@ class HostService:
 
     def standing(self, session: Session) -> int:
         """As the gatekeeper knows."""
-        return self._keeper.standing(session)
+        return self._keeper.logins.standing(session)
 
     def receive(self, session: Session, opcode: int, payload: bytes) -> Answer | Call | None:
         """A message: for the host's handler where there is one, else for JSON-RPC, in text and binary frames alike."""

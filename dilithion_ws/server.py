@@ -21,7 +21,7 @@ from .accessfiles import AccessFiles
 from .clock import Clock, Deadline, monotonic
 from .config import Config
 from .errors import ConfigError, ForkError, NotRunningError, StartError
-from .eventmethods import EventMethods, FeedSink
+from .eventmethods import FeedSink
 from .events.hub import USER_PREFIX, EventHub
 from .events.log import Retention
 from .events.sink import Sink
@@ -34,6 +34,7 @@ from .net.tls import Tls
 from .net.transport import Transport
 from .outgoing import Message, encode_message, event_frame
 from .protocol.framing import Codec
+from .reloading import Reloader
 from .rpc.context import Session
 from .rpc.table import RpcTable
 from .stores import make_store
@@ -88,13 +89,11 @@ class WebSocketServer:
         self._store = make_store(self.config)
         self._subprotocols: dict[str, Codec | None] = dict(SUBPROTOCOLS)
         self.events = EventHub(self.config.limits, clock, event_frame, self._may_read, self._store)
-        self._reloading = threading.RLock()  # guards that of two reloads the later one's users stay; SIGHUP may nest
         self._starting = threading.Lock()  # guards against two starts at once
         self._transport: Transport | None = None
         self._callbacks: Callbacks | None = None
-        self._files: AccessFiles | None = None
         self._keeper: Gatekeeper | None = None
-        self._tls: Tls | None = None
+        self._reloader: Reloader | None = None
         self._pid = os.getpid()
 
     def start(self) -> Self:
@@ -123,9 +122,17 @@ class WebSocketServer:
         limits = self.config.limits
         keeper = Gatekeeper(self.config, files.load(), self._clock, files.audit, self._subprotocols)
         callbacks = Callbacks(self._on_connect, self._on_disconnect, limits.callback_backlog)
-        methods = EventMethods(self.events, self._sink)
-        own = {**keeper.own_methods(), **methods.methods()}
-        service = HostService(self.rpc, limits, self._clock, keeper, self.events, own, callbacks, self._on_message)
+        service = HostService(
+            self.rpc,
+            limits,
+            self._clock,
+            keeper,
+            self.events,
+            self._sink,
+            callbacks,
+            self._is_draining,
+            self._on_message,
+        )
 
         def at_end(deadline: Deadline) -> None:
             callbacks.stop(deadline)
@@ -148,9 +155,10 @@ class WebSocketServer:
             except BaseException:
                 transport.abandon()
                 raise
-            keeper.close = transport.leave
-            keeper.rights_changed = lambda session: self.events.recheck(session, session.connection_id)
-            self._callbacks, self._files, self._keeper, self._tls = callbacks, files, keeper, tls
+            keeper.close = keeper.logins.close = transport.leave
+            keeper.logins.rights_changed = lambda session: self.events.recheck(session, session.connection_id)
+            self._callbacks, self._keeper = callbacks, keeper
+            self._reloader = Reloader(files, keeper.logins, tls, self._sessions)
             self._transport = transport  # before the first client can make a handler ask for it
             transport.start()
         except BaseException:
@@ -169,36 +177,8 @@ class WebSocketServer:
         Returns:
             Whether everything could be read; the log says what could not. False also where the server does not run.
         """
-        if not self.is_running:
-            return False
-        results = [self._reload("users", self._reload_users)]
-        if self._tls is not None:
-            results.append(self._reload("certificate", self._tls.reload))
-        return all(results)
-
-    def _reload(self, what: str, load: Callable[[], None]) -> bool:
-        assert self._files is not None
-        try:
-            load()
-        except NotRunningError:
-            return False  # it has stopped meanwhile
-        except ConfigError as error:
-            logger.error("reload failed, the old %s stays in use: %s", what, error)
-            self._files.audit.note("reload failed", what=what)
-            return False
-        logger.info("reloaded: %s", what)
-        self._files.audit.note("reload", what=what)
-        return True
-
-    def _reload_users(self) -> None:
-        transport = self._running()
-        assert self._files is not None
-        assert self._keeper is not None
-        with self._reloading:
-            directory = self._files.load()
-            self._keeper.replace_directory(
-                directory, lambda: [connection.session for connection in transport.connections()]
-            )
+        reloader = self._reloader
+        return reloader is not None and self.is_running and reloader.reload()
 
     def initialize_ssl(self, certificate: str, private_key: str, client_ca: str = "") -> bool:
         """Makes the server speak TLS from its next start, as the reference's InitializeSSL does: it never raises.
@@ -349,6 +329,12 @@ class WebSocketServer:
             EventError: the event can't be published; nothing was.
         """
         self.events.publish(USER_PREFIX + name, event)
+
+    def _sessions(self) -> list[Session]:
+        return [connection.session for connection in self._running().connections()]
+
+    def _is_draining(self) -> bool:
+        return self._transport is None or self._transport.loop.hub.stopping
 
     def _may_read(self, session: Session, topic: Topic) -> bool:
         return self._keeper is not None and self._keeper.may_read(session, topic)

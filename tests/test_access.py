@@ -809,7 +809,7 @@ def test_an_audit_file_that_fails_changes_no_decision(
     locked.send(with_header("Authorization: Basic x"))
     assert locked.response()[0] == 429
     assert server._keeper is not None
-    assert server._keeper._lockout.locked_for("127.0.0.1") <= 60, "malformed credentials do not extend it"
+    assert server._keeper.logins._lockout.locked_for("127.0.0.1") <= 60, "malformed credentials do not extend it"
 
 
 def test_a_user_removed_during_a_slow_reload_is_closed(

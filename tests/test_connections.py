@@ -233,7 +233,7 @@ def test_a_client_that_does_not_answer_our_close_is_dropped(start: Any, connect:
     ],
 )
 def test_refused_handshakes_are_http_answers(start: Any, connect: Any, request_: bytes, status: int) -> None:
-    client = connect(start(), upgrade=False)
+    client = connect(start(http=0), upgrade=False)
     client.send(request_)
     found, headers, body = client.response()
     assert found == status

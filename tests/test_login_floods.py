@@ -88,7 +88,7 @@ def finish(attack: Attack) -> None:
     assert set(attack.outcomes) <= {401, 429, 503}
     keeper = attack.server._keeper
     assert keeper is not None
-    assert len(keeper._lockout) <= 500
+    assert len(keeper.logins._lockout) <= 500
 
 
 def test_ten_thousand_wrong_logins_from_one_address_leave_others_alone(server: WebSocketServer) -> None:

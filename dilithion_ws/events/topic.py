@@ -81,6 +81,7 @@ class Topic:
         self.permission = permission
         self.mode = mode
         self.filters = dict(filters)
+        self.schema = schema
         self.check = msgspec.json.Decoder(Any if schema is None else schema).decode
         self.frame = frame
         self.log = Log(retention, clock, epoch)

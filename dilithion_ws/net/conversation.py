@@ -10,20 +10,18 @@ from typing import Any
 
 from ..config import limit_reached
 from ..errors import CloseCode
-from ..protocol.deflate import Agreement, accept_offers
 from ..protocol.frames import BINARY, CLOSE, PING, PONG, close_payload, frame
-from ..protocol.framing import Framing
-from ..protocol.stream import FAILED, Event, MessageStream
-from ..protocol.upgrade import HttpRefusal, Upgrade, UpgradeRequest, accept_response
+from ..protocol.stream import FAILED, Event
 from .calls import Pending, to_frame
 from .closing import Closing
 from .connection import Connection, Sent, State
 from .hub import Hub
 from .lead import Lead, Work
+from .opening import Opening
 from .poller import ENDED, READ, WRITE
 from .pool import Job
 from .securing import Securing
-from .service import Answer, Call, Verification, Welcome
+from .service import Answer, Call
 
 __all__ = ["Conversation"]
 
@@ -45,6 +43,7 @@ class Conversation:
         securing: how TLS begins.
         lead: runs calls in the leading thread.
         submit: gives a call to the pool; False where its queue is full.
+        submit_job: the same for an HTTP request.
         submit_login: the same for the check of a password at the upgrade; also takes whose it is, and what to do where
             another takes its place.
         has_spare: whether a worker is free to take the lead, should a call keep the leader.
@@ -62,6 +61,7 @@ class Conversation:
         securing: Securing,
         lead: Lead,
         submit: Callable[[Pending], bool],
+        submit_job: Callable[[Job], bool],
         submit_login: Callable[[Connection, Any, Job, Job], bool],
         has_spare: Callable[[], bool],
         make_pending: Callable[[Connection, Call], Pending],
@@ -72,11 +72,11 @@ class Conversation:
         self._securing = securing
         self._lead = lead
         self._submit = submit
-        self._submit_login = submit_login
         self._post = post
         self._has_spare = has_spare
         self._make_pending = make_pending
         self.restricted = False
+        self.opening = Opening(hub, closing, submit_job, submit_login, post, self._serve)
         self._hooks: list[Callable[[bool], None]] = []
 
     def welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
@@ -122,6 +122,8 @@ class Conversation:
         if sent is Sent.ALL:
             if connection.state is State.DRAINING:
                 self._closing.end_of_output(connection)
+            elif connection.state is State.HANDSHAKE:
+                self.opening.web.again(connection)
             elif connection.state is State.OPEN:
                 self._hub.service.drained(connection.session)
         self.resume(connection)
@@ -149,88 +151,9 @@ class Conversation:
             if events:
                 self._serve(connection, events)
         elif state is State.HANDSHAKE:
-            self._shake_hands(connection, data)
+            self.opening.receive(connection, data)
         elif state is State.CLOSING:
             self._await_close(connection, data)
-
-    def _shake_hands(self, connection: Connection, data: bytes) -> None:
-        limits = self._hub.limits
-        if connection.upgrade is None:
-            connection.upgrade = Upgrade(limits.header_size, limit_reached(limits, "header_size"))
-        outcome = connection.upgrade.receive(data)
-        if outcome is None:
-            return
-        if isinstance(outcome, HttpRefusal):
-            self._closing.refuse(connection, outcome)
-            return
-        decision = self._hub.service.upgrade(connection.id, connection.address, outcome)
-        if isinstance(decision, (HttpRefusal, Welcome)):
-            self._decided(connection, outcome, decision)
-        else:
-            self._verify(connection, outcome, decision)
-
-    def _verify(self, connection: Connection, request: UpgradeRequest, verification: Verification) -> None:
-        """Has the pool decide; the connection is not read meanwhile, and its deadline goes on."""
-
-        reason = f"too many logins wait; {limit_reached(self._hub.limits, 'login_queue')}"
-        busy = HttpRefusal(503, reason, ((b"Retry-After", b"1"),))
-
-        def decide() -> None:
-            try:
-                # No password is computed for nobody: who has gone would keep those who wait.
-                gone = connection.state is not State.HANDSHAKE or connection.peer_has_gone
-                decision = busy if gone else verification.run()
-            except Exception:  # a fault of ours; the client must have an answer
-                logger.exception("verifying %r failed", connection)
-                decision = HttpRefusal(503, "internal error")
-            self._post(lambda: self._decided(connection, request, decision))
-
-        connection.serial = True
-        self._hub.arm(connection)
-
-        def displaced() -> None:
-            self._post(lambda: self._decided(connection, request, busy))
-
-        if not self._submit_login(connection, verification.session, decide, displaced):
-            self._closing.refuse(connection, busy)
-
-    def _decided(self, connection: Connection, request: UpgradeRequest, decision: HttpRefusal | Welcome) -> None:
-        """Opens the connection, or refuses it; nothing where its time was over before."""
-        if connection.state is not State.HANDSHAKE:
-            return
-        connection.serial = False
-        if isinstance(decision, HttpRefusal):
-            self._closing.refuse(connection, decision)
-            return
-        assert connection.upgrade is not None
-        hub, limits = self._hub, self._hub.limits
-        trailing = connection.upgrade.trailing
-        connection.upgrade = None
-        agreement = self._agree(request)
-        deflation, window, headers = None, 0, decision.headers
-        if agreement is not None:
-            deflation, window = self._hub.deflation._replace(window=agreement.server_window), agreement.client_window
-            headers = (*headers, (b"Sec-WebSocket-Extensions", agreement.answer.encode()))
-        connection.framing = Framing(decision.codec, deflation)
-        connection.stream = MessageStream(limits.message_size, limit_reached(limits, "message_size"), window)
-        connection.session = decision.session
-        with connection.lock:
-            connection.become(State.OPEN)
-            sent = connection.write(accept_response(request, headers), hub.clock)
-        connection.deadline = hub.now + decision.seconds
-        connection.timer_at = 0.0  # the handshake's deadline is void
-        hub.schedule(connection, min(hub.now + limits.ping_interval, connection.deadline))
-        hub.arm(connection)
-        hub.service.opened(connection.session)
-        if not hub.after_send(connection, sent):
-            self._closing.drop(connection)
-        elif trailing:
-            self._serve(connection, connection.stream.receive(trailing))
-
-    def _agree(self, request: UpgradeRequest) -> Agreement | None:
-        """What is agreed on about deflating."""
-        offers = request.header(b"sec-websocket-extensions") if self._hub.limits.deflate else None
-        return None if offers is None else accept_offers(offers, self._hub.deflation.window)
 
     def _await_close(self, connection: Connection, data: bytes) -> None:
         """Our close frame is out: messages no longer count, only the peer's close frame does."""

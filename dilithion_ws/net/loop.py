@@ -78,6 +78,7 @@ class Loop:
             self.securing,
             self.current,
             self._submit,
+            self._submit_job,
             self._submit_login,
             self._has_spare,
             self._make_pending,
@@ -218,6 +219,9 @@ class Loop:
     def _submit_login(self, connection: Connection, session: Any, job: Job, displaced: Job) -> bool:
         rank = self.hub.service.standing(session)
         return self._pool.submit(Waiting(job, rank, network_of(connection.address[0]), displaced), self._pool.logins)
+
+    def _submit_job(self, job: Job) -> bool:
+        return self._pool.submit(job, self._pool.calls)
 
     def _displaced(self, pending: Pending) -> None:
         pending.finish(pending.refusal(f"the queue is full; {limit_reached(self.limits, 'login_queue')}"))

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ..protocol.framing import Codec
-from ..protocol.upgrade import Headers, HttpRefusal, UpgradeRequest
+from ..protocol.http import Headers, HttpRequest, HttpResponse
+from ..protocol.upgrade import HttpRefusal, UpgradeRequest
 
-__all__ = ["Answer", "Call", "Service", "Verification", "Welcome"]
+__all__ = ["Answer", "Call", "HttpWork", "Service", "Verification", "Welcome"]
 
 Answer = bytes | tuple[int, bytes]
 """A payload for a text message, or an opcode and a payload."""
@@ -77,6 +78,19 @@ class Verification(Protocol):
         """Decides. Does not raise."""
 
 
+class HttpWork(Protocol):
+    """An answer to an HTTP request that takes a while: to be worked out in the pool.
+
+    Attributes:
+        session: whose password this checks; None where it checks none.
+    """
+
+    session: Any
+
+    def run(self) -> HttpResponse | HttpWork:
+        """Works it out, or does a part of it. Does not raise."""
+
+
 class Service(Protocol):
     """Answers clients. `receive` must be quick: handlers run in `Call.run` only. No method raises."""
 
@@ -84,6 +98,9 @@ class Service(Protocol):
         self, connection_id: int, address: tuple[str, int], request: UpgradeRequest
     ) -> HttpRefusal | Welcome | Verification:
         """Decides on an upgrade, or says that this takes a while."""
+
+    def http(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpWork:
+        """Answers a request that asks for no WebSocket, or says that this takes a while."""
 
     def overdue(self, session: Any) -> tuple[int, str] | None:
         """Close code and reason for a client that has not done in time what it had to; None where it may stay."""

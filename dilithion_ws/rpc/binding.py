@@ -29,6 +29,10 @@ class Binder:
         name: the method's name, for messages.
         function: the function; its type hints say what is accepted, `Any` where there is none.
 
+    Attributes:
+        takes: the parameters that come from a call, with their hints.
+        returns: the hint of what comes back.
+
     Raises:
         RegistrationError: a hint can't be resolved or decoded, or there are `*args` or `**kwargs`.
     """
@@ -41,7 +45,8 @@ class Binder:
             parameters = list(inspect.signature(function).parameters.values())
         except (NameError, TypeError, ValueError) as error:
             raise RegistrationError(f"{name}: the signature can't be read: {error}") from error
-        self._takes: list[inspect.Parameter] = []
+        self.returns: Any = hints.get("return", Any)
+        self.takes: list[inspect.Parameter] = []
         for at, parameter in enumerate(parameters):
             if hints.get(parameter.name) is CallContext:
                 self._context_at = at if parameter.kind in _POSITIONAL else parameter.name
@@ -49,14 +54,14 @@ class Binder:
                 raise RegistrationError(f"{name}: *{parameter.name} can't be bound; name each parameter")
             else:
                 annotation = hints.get(parameter.name, Any)
-                self._takes.append(parameter.replace(annotation=annotation))
-        self._positional = sum(parameter.kind in _POSITIONAL for parameter in self._takes)
-        keywords = self._takes[self._positional :]
+                self.takes.append(parameter.replace(annotation=annotation))
+        self._positional = sum(parameter.kind in _POSITIONAL for parameter in self.takes)
+        keywords = self.takes[self._positional :]
         self._keywords = [parameter.name for parameter in keywords]
         self._needs_names = any(parameter.default is inspect.Parameter.empty for parameter in keywords)
         self.wants_context = self._context_at is not None
-        self._by_position = self._decoder(self._takes[: self._positional], array_like=True)
-        self._by_name = self._decoder(self._takes, array_like=False)
+        self._by_position = self._decoder(self.takes[: self._positional], array_like=True)
+        self._by_name = self._decoder(self.takes, array_like=False)
 
     def bind(self, params: msgspec.Raw, context: CallContext | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments for the function.
@@ -69,7 +74,7 @@ class Binder:
             RpcError: -32602, with what was wrong and what was expected.
         """
         raw = bytes(params) if len(params) <= 4 else None
-        if raw in _NOTHING and not self._takes:
+        if raw in _NOTHING and not self.takes:
             arguments: tuple[Any, ...] = ()
         else:
             by_name = memoryview(params)[:1].tobytes() == b"{"
@@ -96,7 +101,7 @@ class Binder:
     @property
     def signature(self) -> str:
         """How the method is called, such as `getblock(hash: str, verbosity: int = 1)`."""
-        shown = ", ".join(str(parameter) for parameter in self._takes)
+        shown = ", ".join(str(parameter) for parameter in self.takes)
         return f"{self._name}({shown})"
 
     def _mismatch(self, text: str) -> RpcError:
@@ -122,7 +127,7 @@ class Binder:
     def _explain(self, text: str, by_name: bool) -> str:
         """msgspec's message in the words of a caller: `$[0]` becomes the parameter's name."""
         if not by_name:
-            for at, parameter in enumerate(self._takes):
+            for at, parameter in enumerate(self.takes):
                 text = text.replace(f"`$[{at}]", f"`{parameter.name}", 1)
         return (
             text.replace("`$.", "`")

@@ -1,0 +1,146 @@
+"""From the first bytes of HTTP to an open connection: the request, the decision on it, the answer. Leader only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ..config import limit_reached
+from ..protocol.deflate import Agreement, accept_offers
+from ..protocol.framing import Framing
+from ..protocol.http import HttpRequest
+from ..protocol.stream import Event, MessageStream
+from ..protocol.upgrade import HttpRefusal, Upgrade, UpgradeRequest, accept_response
+from .closing import Closing
+from .connection import Connection, State
+from .hub import Hub
+from .pool import Job
+from .service import Verification, Welcome
+from .web import Web
+
+__all__ = ["Opening"]
+
+logger = logging.getLogger("dilithion_ws.net")
+
+
+class Opening:
+    """Opens connections, or refuses them, or answers what asks for no WebSocket.
+
+    Args:
+        hub: the connections.
+        closing: how they end.
+        submit_job: gives an HTTP request to the pool; False where its queue is full.
+        submit_login: the same for the check of a password; also takes whose it is, and what to do where another takes its
+            place.
+        post: has the leader run something later.
+        serve: takes the messages that came together with the request.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        closing: Closing,
+        submit_job: Callable[[Job], bool],
+        submit_login: Callable[[Connection, Any, Job, Job], bool],
+        post: Callable[[Job], None],
+        serve: Callable[[Connection, list[Event]], None],
+    ) -> None:
+        self._hub = hub
+        self._closing = closing
+        self._submit_login = submit_login
+        self._post = post
+        self._serve = serve
+        self.web = Web(hub, closing, submit_job, submit_login, post, self._arrived)
+
+    def receive(self, connection: Connection, data: bytes) -> None:
+        """Bytes of a request."""
+        limits, stage = self._hub.limits, connection.upgrade
+        if stage is None:
+            body = limits.message_size if limits.http else -1
+            too_big = limit_reached(limits, "header_size"), limit_reached(limits, "message_size")
+            stage = connection.upgrade = Upgrade(limits.header_size, too_big[0], body, too_big[1])
+        outcome = stage.receive(data)
+        if isinstance(outcome, HttpRequest):
+            self.web.serve(connection, outcome)
+        elif outcome is not None:
+            self._arrived(connection, outcome)
+        elif stage.wants_continue:
+            with connection.lock:
+                sent = connection.write(stage.go_on(), self._hub.clock)
+            if not self._hub.after_send(connection, sent):
+                self._closing.drop(connection)
+
+    def _arrived(self, connection: Connection, outcome: UpgradeRequest | HttpRefusal) -> None:
+        """A request for a WebSocket is there, or something that is no request."""
+        if isinstance(outcome, HttpRefusal):
+            self._closing.refuse(connection, outcome)
+            return
+        decision = self._hub.service.upgrade(connection.id, connection.address, outcome)
+        if isinstance(decision, (HttpRefusal, Welcome)):
+            self._decided(connection, outcome, decision)
+        else:
+            self._verify(connection, outcome, decision)
+
+    def _verify(self, connection: Connection, request: UpgradeRequest, verification: Verification) -> None:
+        """Has the pool decide; the connection is not read meanwhile, and its deadline goes on."""
+
+        reason = f"too many logins wait; {limit_reached(self._hub.limits, 'login_queue')}"
+        busy = HttpRefusal(503, reason, ((b"Retry-After", b"1"),))
+
+        def decide() -> None:
+            try:
+                # No password is computed for nobody: who has gone would keep those who wait.
+                gone = connection.state is not State.HANDSHAKE or connection.peer_has_gone
+                decision = busy if gone else verification.run()
+            except Exception:  # a fault of ours; the client must have an answer
+                logger.exception("verifying %r failed", connection)
+                decision = HttpRefusal(503, "internal error")
+            self._post(lambda: self._decided(connection, request, decision))
+
+        connection.serial = True
+        self._hub.arm(connection)
+
+        def displaced() -> None:
+            self._post(lambda: self._decided(connection, request, busy))
+
+        if not self._submit_login(connection, verification.session, decide, displaced):
+            self._closing.refuse(connection, busy)
+
+    def _decided(self, connection: Connection, request: UpgradeRequest, decision: HttpRefusal | Welcome) -> None:
+        """Opens the connection, or refuses it; nothing where its time was over before."""
+        if connection.state is not State.HANDSHAKE:
+            return
+        connection.serial = False
+        if isinstance(decision, HttpRefusal):
+            self._closing.refuse(connection, decision)
+            return
+        assert connection.upgrade is not None
+        hub, limits = self._hub, self._hub.limits
+        trailing = connection.upgrade.trailing
+        connection.upgrade = None
+        agreement = self._agree(request)
+        deflation, window, headers = None, 0, decision.headers
+        if agreement is not None:
+            deflation, window = self._hub.deflation._replace(window=agreement.server_window), agreement.client_window
+            headers = (*headers, (b"Sec-WebSocket-Extensions", agreement.answer.encode()))
+        connection.framing = Framing(decision.codec, deflation)
+        connection.stream = MessageStream(limits.message_size, limit_reached(limits, "message_size"), window)
+        connection.session = decision.session
+        with connection.lock:
+            connection.become(State.OPEN)
+            sent = connection.write(accept_response(request, headers), hub.clock)
+        connection.deadline = hub.now + decision.seconds
+        connection.timer_at = 0.0  # the handshake's deadline is void
+        hub.schedule(connection, min(hub.now + limits.ping_interval, connection.deadline))
+        hub.arm(connection)
+        hub.service.opened(connection.session)
+        if not hub.after_send(connection, sent):
+            self._closing.drop(connection)
+        elif trailing:
+            self._serve(connection, connection.stream.receive(trailing))
+
+    def _agree(self, request: UpgradeRequest) -> Agreement | None:
+        """What is agreed on about deflating."""
+        offers = request.header(b"sec-websocket-extensions") if self._hub.limits.deflate else None
+        return None if offers is None else accept_offers(offers, self._hub.deflation.window)
