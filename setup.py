@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dilithion_ws/version.py").read_text())[1]
 
+PROMETHEUS = ["prometheus-client>=0.20"]
 REDIS = ["redis>=5.0"]
 TEST = [
     "coverage>=7.4",
@@ -16,6 +17,7 @@ TEST = [
     "pytest>=8.0",
     "pytest-cov>=5.0",
     "pytest-timeout>=2.3",
+    "python-bitcoinrpc>=1.0",
     "ruff>=0.5",
     "trustme>=1.1",
     "websocket-client>=1.8",
@@ -31,9 +33,14 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["dilithion_ws", "dilithion_ws.*"]),
-    package_data={"dilithion_ws": ["py.typed"]},
+    package_data={"dilithion_ws": ["page.html", "py.typed"]},
     install_requires=["h11>=0.14", "msgspec>=0.19", "wsproto>=1.2"],
-    extras_require={"redis": REDIS, "speed": ["websockets>=13.0"], "test": TEST + REDIS},
+    extras_require={
+        "prometheus": PROMETHEUS,
+        "redis": REDIS,
+        "speed": ["websockets>=13.0"],
+        "test": TEST + REDIS + PROMETHEUS,
+    },
     entry_points={"console_scripts": ["dilithion-ws = dilithion_ws.cli:main"]},
     classifiers=[
         "License :: OSI Approved :: MIT License",

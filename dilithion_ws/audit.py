@@ -40,6 +40,9 @@ class Audit:
         rate: lines of one event from one address: at once, and a second.
         most: addresses and events that are counted at a time.
 
+    Attributes:
+        counts: how often each event was noted.
+
     Raises:
         OSError: the file can't be opened.
     """
@@ -48,6 +51,7 @@ class Audit:
         self, path: str = "", clock: Clock = monotonic, rate: tuple[float, float] = (100, 1.0), most: int = 10_000
     ) -> None:
         self._file = _PrivateFile(path, delay=False) if path else None
+        self.counts: dict[str, int] = {}
         self._clock = clock
         self._burst, self._refill = rate
         self._most = most
@@ -63,6 +67,7 @@ class Audit:
             user: whose name it was, None for nobody's.
             details: more members, such as the method's name.
         """
+        self.counts[event] = self.counts.get(event, 0) + 1
         suppressed, forgotten = self._spend(event, network_of(address)) if event in _FREQUENT else (0, None)
         if forgotten is not None:
             self._write(forgotten[0], forgotten[1], None, {"suppressed": forgotten[2]})

@@ -96,6 +96,7 @@ class Limits:
     store_patience: float = _limit(2.0, "s", "without Redis before subscribers are told", minimum=0.01)
     pumps: int = _limit(2, "threads", "that deliver events, beside the workers", maximum=64)
     http: int = _limit(1, "0 or 1", "answer ordinary HTTP requests on the port", minimum=0, maximum=1)
+    page: int = _limit(1, "0 or 1", "serve a page for browsers at GET /", minimum=0, maximum=1)
     deflate: int = _limit(0, "0 or 1", "offer permessage-deflate", minimum=0, maximum=1)
     deflate_window: int = _limit(12, "bits", "of the window that messages are deflated with", minimum=9, maximum=15)
     deflate_level: int = _limit(1, "level", "of deflating, 1 (quick) to 9 (small)", maximum=9)

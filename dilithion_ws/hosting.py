@@ -46,6 +46,7 @@ class HostService:
         sink: the way of events to a connection; None where it has gone.
         callbacks: told of connects and disconnects.
         is_draining: whether the server is about to stop.
+        metrics: the text for Prometheus.
         on_message: the handler of raw messages; None where the host has none.
     """
 
@@ -59,13 +60,14 @@ class HostService:
         sink: Callable[[int], Sink | None],
         callbacks: Callbacks,
         is_draining: Callable[[], bool],
+        metrics: Callable[[], bytes],
         on_message: MessageHandler | None,
     ) -> None:
         own = {**keeper.logins.methods(), **EventMethods(events, sink).methods()}
         describer = Describer(rpc, own, keeper.may_call, events)
         own["rpc.discover"] = describer.method()
         self._dispatcher = Dispatcher(rpc, limits, clock, keeper, own, self._position)
-        self._web = Web(keeper, self._dispatcher, describer.document, is_draining)
+        self._web = Web(keeper, self._dispatcher, describer.document, is_draining, metrics)
         self._keeper = keeper
         self._events = events
         self._callbacks = callbacks

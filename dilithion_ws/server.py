@@ -30,6 +30,7 @@ from .gatekeeper import SUBPROTOCOLS, Gatekeeper
 from .hosting import Callbacks, HostService, MessageHandler
 from .info import ConnectionInfo
 from .leftover import stop_at_exit
+from .metrics import Metrics
 from .net.tls import Tls
 from .net.transport import Transport
 from .outgoing import Message, encode_message, event_frame
@@ -122,6 +123,7 @@ class WebSocketServer:
         limits = self.config.limits
         keeper = Gatekeeper(self.config, files.load(), self._clock, files.audit, self._subprotocols)
         callbacks = Callbacks(self._on_connect, self._on_disconnect, limits.callback_backlog)
+        metrics = Metrics(lambda: self.rpc.methods().values(), self.events, files.audit, lambda: self._transport)
         service = HostService(
             self.rpc,
             limits,
@@ -131,6 +133,7 @@ class WebSocketServer:
             self._sink,
             callbacks,
             self._is_draining,
+            metrics.render,
             self._on_message,
         )
 

@@ -17,7 +17,9 @@ from .access.credentials import Credentials, from_basic
 from .errors import JsonRpcCode, RpcError
 from .gatekeeper import Gatekeeper
 from .logins import Logins
+from .metrics import CONTENT_TYPE, MissingExtraError
 from .net.service import HttpWork
+from .page import page
 from .protocol.http import HttpRequest, HttpResponse
 from .protocol.upgrade import HttpRefusal
 from .refusals import CHALLENGE, UNAUTHORIZED
@@ -59,6 +61,7 @@ class Web:
         dispatcher: answers calls.
         describe: the OpenRPC document for a session.
         is_draining: whether the server is about to stop.
+        metrics: the text for Prometheus.
     """
 
     def __init__(
@@ -67,14 +70,17 @@ class Web:
         dispatcher: Dispatcher,
         describe: Callable[[Session], dict[str, Any]],
         is_draining: Callable[[], bool],
+        metrics: Callable[[], bytes],
     ) -> None:
         self._keeper = keeper
         self._dispatcher = dispatcher
         self._describe = describe
         self._is_draining = is_draining
+        self._metrics = metrics
         self._routes: dict[tuple[str, str], Route] = {
             ("POST", "/"): self._call,
             ("GET", "/openrpc.json"): self._openrpc,
+            ("GET", "/metrics"): self._metrics_text,
         }
 
     def answer(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpWork:
@@ -88,6 +94,8 @@ class Web:
             return HttpResponse(204, headers=(*_allowed_origin(origin), *_ALLOWED))
         if (method, request.path) == ("GET", "/health"):
             return self._health()
+        if (method, request.path) == ("GET", "/") and self._dispatcher.limits.page:
+            return page(request.header(b"host") or "")
         route = self._routes.get((method, request.path))
         if route is None:
             if method != "GET" and request.path == "/":
@@ -120,6 +128,12 @@ class Web:
 
     def _openrpc(self, request: HttpRequest, session: Session) -> HttpResponse:
         return _json(200, self._describe(session), request.header(b"origin"))
+
+    def _metrics_text(self, request: HttpRequest, session: Session) -> HttpResponse:
+        try:
+            return HttpResponse(200, self._metrics(), CONTENT_TYPE, _GUARDS)
+        except MissingExtraError as error:
+            return _said(501, str(error))
 
     def _call(self, request: HttpRequest, session: Session) -> HttpResponse | HttpWork:
         origin = request.header(b"origin")

@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import subprocess
+import sys
 import threading
 import urllib.request
 from pathlib import Path
@@ -18,7 +19,7 @@ from dilithion_ws.access.passwords import hash_password
 from dilithion_ws.access.users import User, UsersFile, render_users
 
 from .support import RawClient, wait_for
-from .test_access import write_users
+from .test_access import basic, write_users
 
 CSRF = {"X-Dilithion-RPC": "1"}
 
@@ -255,6 +256,51 @@ def test_health_says_when_the_server_drains(start: Any, connect: Any, gate: thre
     stopping.join()
 
 
+# Metrics
+
+
+def test_metrics_count_what_happened(guarded: WebSocketServer, connect: Any) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    assert request(guarded, "GET", "/metrics")[0] == 401
+    for _ in range(3):
+        call(guarded, {"method": "getbalance", "id": 1}, **authorization("reader"))
+    call(guarded, {"method": "getbalance", "params": [5], "id": 1}, **authorization("reader"))
+    call(guarded, {"method": "sendtoaddress", "params": ["x", 1], "id": 1}, **authorization("reader"))
+    client = connect(guarded, upgrade=False)
+    client.upgrade(basic("reader"))
+    client.call("subscribe", "blocks")
+    guarded.publish("mining", {"kind": "stopped"})
+    status, headers, body = request(guarded, "GET", "/metrics", None, authorization("reader"))
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    found = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+    assert found["dilithion_ws_calls_total", "getbalance", "ok"] == 3
+    assert found["dilithion_ws_calls_total", "-32602", "getbalance"] == 1
+    assert found["dilithion_ws_call_seconds_count", "getbalance"] == 3
+    assert found["dilithion_ws_call_seconds_bucket", "+Inf", "getbalance"] == 3
+    assert found["dilithion_ws_refusals_total", "denied"] == 1
+    assert found["dilithion_ws_connections", "open"] == 1
+    assert found["dilithion_ws_connections_accepted_total",] >= 8
+    assert found["dilithion_ws_bytes_total", "in"] > 500
+    assert found["dilithion_ws_bytes_total", "out"] > 500
+    assert found["dilithion_ws_events_total", "mining"] == 1
+    assert found["dilithion_ws_subscriptions", "blocks"] == 1
+    assert found["dilithion_ws_lag", "blocks"] == 0
+    assert found["dilithion_ws_queue", "calls"] == 0
+
+
+def test_metrics_without_their_library_are_a_clear_answer(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    status, _, body = request(start(), "GET", "/metrics")
+    assert status == 501
+    assert b"dilithion-ws[prometheus]" in body
+
+
 # OpenRPC
 
 
@@ -332,3 +378,22 @@ def test_a_password_over_http_is_checked_in_the_pool(rpc: RpcTable, tmp_path: Pa
     path.chmod(0o600)
     with WebSocketServer(rpc, Config(users_file=str(path))) as server:
         assert call(server, {"method": "add", "params": [1], "id": 1}, **authorization("alice", "hush-hush"))[0] == 200
+
+
+def test_a_library_for_bitcoin_nodes(guarded: WebSocketServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """python-bitcoinrpc; the one header that Dilithion wants on top is added where it makes its connection."""
+    proxy = pytest.importorskip("bitcoinrpc.authproxy")
+    original = http.client.HTTPConnection.putheader
+
+    def putheader(self: http.client.HTTPConnection, header: str, *values: Any) -> None:
+        if header == "Authorization":
+            original(self, "X-Dilithion-RPC", "1")
+        original(self, header, *values)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "putheader", putheader)
+    node = proxy.AuthServiceProxy(f"http://root:rootroot@127.0.0.1:{guarded.port}")
+    assert node.getblockcount() == 840000
+    assert node.add(1, 2) == 3
+    with pytest.raises(proxy.JSONRPCException, match="Method not found"):
+        node.nosuch()
+    node._AuthServiceProxy__conn.close()

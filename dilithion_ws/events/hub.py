@@ -116,8 +116,8 @@ class EventHub:
             if old is None and len(self._topics) >= self._limits.topics:
                 raise ConfigError(f"topic {name} is past the {limit_reached(self._limits, 'topics')}")
             self._topics[name] = topic
-        if self._store is not None:
-            self._store.adopt(topic)
+            if self._store is not None:
+                self._store.adopt(topic)
         return topic
 
     def _make(
@@ -157,13 +157,15 @@ class EventHub:
             topic = self._users.get(name)
             is_new = topic is None
             if topic is None:
+                if not name.isprintable() or len(name) > _NAME_MOST:
+                    raise EventError(f"{name[:64]!r} is no topic of a user: 1 to {_NAME_MOST} printable characters")
                 if len(self._users) >= self._limits.user_topics:
                     self._forget_user_topic()
                 topic = self._users[name] = self._make(name, None, None, ALL, _BY_KIND, None)
             self._users.move_to_end(name)
-        if is_new and self._store is not None:
-            self._store.adopt(topic)
-        return topic
+            if is_new and self._store is not None:
+                self._store.adopt(topic)  # before anybody else can see it
+            return topic
 
     def _forget_user_topic(self) -> None:
         """Makes room: the topic that was not used for longest and has no subscriber goes. Who comes for it later is told
@@ -171,6 +173,8 @@ class EventHub:
         for name, topic in self._users.items():
             if not topic.in_use:
                 del self._users[name]
+                if self._store is not None:
+                    self._store.forget(topic)
                 return
 
     # Publishing
@@ -324,6 +328,10 @@ class EventHub:
         """The subscriptions of one client."""
         return list(self._subscriptions.get(sink_id, {}).values())
 
+    def all(self) -> list[Subscription]:
+        """All subscriptions at this moment."""
+        return [one for mine in list(self._subscriptions.values()) for one in list(mine.values())]
+
     def ready(self, sink_id: int) -> None:
         """A client that was behind takes more."""
         if sink_id in self._subscriptions:
@@ -348,10 +356,9 @@ class EventHub:
 
     def end_all(self, topic: Topic, ending: Ending) -> None:
         """Ends all subscriptions to a topic with an error."""
-        for mine in list(self._subscriptions.values()):
-            for subscription in list(mine.values()):
-                if subscription.stream.topic is topic:
-                    self._shard(subscription).end(subscription, ending)
+        for subscription in self.all():
+            if subscription.stream.topic is topic:
+                self._shard(subscription).end(subscription, ending)
 
     def _shard(self, subscription: Subscription) -> Shard:
         return self.shards[subscription.sink.id % len(self.shards)]

@@ -26,5 +26,8 @@ class Store(Protocol):
     def adopt(self, topic: Topic) -> None:
         """Takes a new topic in; sets its `unavailable` while what it kept of it is not there yet."""
 
+    def forget(self, topic: Topic) -> None:
+        """Drops a topic and all that was kept of it."""
+
     def publish(self, topic: Topic, data: bytes) -> None:
         """Takes an event, from any thread and without waiting."""

@@ -23,6 +23,7 @@ class Admission:
         self._limits = limits
         self._files = files
         self._total = 0
+        self.accepted = 0
         self._by_address: dict[str, int] = {}
 
     @property
@@ -43,6 +44,7 @@ class Admission:
             if not exempt and mine >= self._limits.connections_per_address:
                 return limit_reached(self._limits, "connections_per_address")
             self._total += 1
+            self.accepted += 1
             self._by_address[host] = mine + 1
         return None
 

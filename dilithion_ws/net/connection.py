@@ -94,6 +94,7 @@ class Connection:
         opened_at, heard_at: when the connection was accepted, and when bytes last came.
         ping_at: when a ping was sent that nothing has answered yet, else 0.
         secure: whether the socket speaks TLS.
+        sent: bytes that the socket has taken. Guarded by `lock`.
         stepping: whether a worker is in a step of the TLS handshake, so that it closes the socket. Guarded by `lock`.
         wants: what the TLS handshake waits for, READ or WRITE.
         deadline: when the present state must have ended; while OPEN, when the client must have authenticated.
@@ -119,6 +120,7 @@ class Connection:
         "outbox",
         "ping_at",
         "secure",
+        "sent",
         "serial",
         "session",
         "sock",
@@ -146,6 +148,7 @@ class Connection:
         self.in_flight = 0
         self.serial = False
         self.secure = False
+        self.sent = 0
         self.stepping = False
         self.wants = READ
         self.backlog: list[Event] | None = None
@@ -221,7 +224,9 @@ class Connection:
     def _send_some(self, data: bytes | memoryview) -> int:
         """How many bytes the socket took: 0 where it would block, -1 where it is of no more use."""
         try:
-            return self.sock.send(data)
+            sent = self.sock.send(data)
+            self.sent += sent
+            return sent
         except (BlockingIOError, InterruptedError, *WANTS):
             return 0
         except OSError:

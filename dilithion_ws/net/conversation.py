@@ -140,6 +140,7 @@ class Conversation:
             self._closing.drop(connection)
             return
         connection.heard_at = self._hub.now
+        self._hub.bytes_in += len(data)
         if connection.secure:  # noted before a handler runs, which may cost this thread the lead
             self._hub.unread.append(connection)
         state = connection.state

@@ -30,6 +30,8 @@ class Hub:
         calls: calls in the pool, by their deadline: all have the same time, so the oldest is the first.
         deflation: how messages are deflated where that was agreed on.
         unread: connections of which OpenSSL may hold bytes that the poller is silent about.
+        bytes_in: bytes received so far.
+        bytes_out: bytes sent so far over connections that have gone.
         by_fd: connections by their descriptor; compare identities, for a number is used again after a close.
     """
 
@@ -47,6 +49,8 @@ class Hub:
             limits.deflate_window, limits.deflate_level, limits.deflate_memory, limits.deflate_minimum
         )
         self.unread: deque[Connection] = deque()
+        self.bytes_in = 0
+        self.bytes_out = 0
         self.stopping = False
         self.now = clock()
 
@@ -75,6 +79,7 @@ class Hub:
             connection.interest = 0
         del self.by_fd[fd]
         del self._by_id[connection.id]
+        self.bytes_out += connection.sent
         self.admission.release(connection.address[0])
 
     def arm(self, connection: Connection) -> None:

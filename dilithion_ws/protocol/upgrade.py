@@ -33,6 +33,7 @@ _REASONS = {
     426: b"Upgrade Required",
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
     503: b"Service Unavailable",
     505: b"HTTP Version Not Supported",
 }

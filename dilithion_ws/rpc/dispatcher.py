@@ -139,12 +139,16 @@ class Dispatcher:
                 hook(False)
             del hooks[before:]
             error = fault if isinstance(fault, RpcError) else _incident(request.method, session, fault)
+            if method is not None:
+                method.errors[error.code] = method.errors.get(error.code, 0) + 1
             if request.is_notification:
                 return None
             answer = messages.error_answer(bytes(request.id), error)
             if len(answer) > self.limits.result_size:
                 answer = messages.error_answer(bytes(request.id), _result_too_large(len(answer), self.limits))
             return answer
+        if method is not None:
+            method.succeeded += 1
         return None if request.is_notification else messages.success_answer(bytes(request.id), result, position)
 
     def _result(self, request: Request, method: Method | None, session: Session, arrived: float, hooks: Hooks) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, overload
 
 from ..errors import RegistrationError
 from .binding import Binder
+from .times import Times
 
 __all__ = ["Method", "Pace", "RpcTable"]
 
@@ -45,12 +46,16 @@ class Method:
         pace: what follows from `blocking` and `mean`, see `Pace`.
         need: the rights that a call needs, once somebody has worked them out from name and permission; -1 before.
         is_login: whether its calls check passwords, and so wait in a queue of their own.
+        times: how long its calls took.
+        succeeded: how many of them had a result.
+        errors: how many of them failed, by code.
         position_of: the topic whose position its answers are stamped with, None for none.
     """
 
     __slots__ = (
         "binder",
         "blocking",
+        "errors",
         "function",
         "is_login",
         "mean",
@@ -59,7 +64,9 @@ class Method:
         "pace",
         "permission",
         "position_of",
+        "succeeded",
         "summary",
+        "times",
     )
 
     def __init__(
@@ -81,10 +88,14 @@ class Method:
         self.need = -1
         self.is_login = False
         self.position_of = position_of
+        self.times = Times()
+        self.succeeded = 0
+        self.errors: dict[int, int] = {}
         self.pace = {None: Pace.UNKNOWN, True: Pace.SLOW, False: Pace.DECLARED_FAST}[blocking]
 
     def took(self, seconds: float, slow_after: float) -> None:
         """Notes the duration of one call. Threads may race here: a mean may lose a sample, which does no harm."""
+        self.times.add(seconds)
         self.mean = mean = self.mean + (seconds - self.mean) * 0.125
         if self.blocking is None:
             if mean > slow_after:

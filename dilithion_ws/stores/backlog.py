@@ -17,7 +17,7 @@ logger = logging.getLogger("dilithion_ws.events")
 class Backlog:
     """Thread-safe: many put, one takes.
 
-    When it is full, what comes is dropped, and so is everything of the same topic until `take_lost` has told of it: then
+    When it is full, what comes is dropped, and so is everything of the same topic until that has been `told`: then
     the topic's log begins anew, and every client that comes back to the old one is told.
 
     Args:
@@ -78,11 +78,14 @@ class Backlog:
                 _, data = self._queue.popleft()
                 self._size -= len(data)
 
-    def take_lost(self) -> dict[Topic, int]:
-        """Topics of which events were dropped and all earlier ones are kept by now, with how many."""
+    def lost(self) -> list[Topic]:
+        """Topics of which events were dropped and all earlier ones are kept by now; to be told of, and then `told`."""
         with self._changed:
             waiting = {topic for topic, _ in self._queue}
-            found = {topic: count for topic, count in self._lost.items() if topic not in waiting}
-            for topic in found:
-                del self._lost[topic]
-            return found
+            return [topic for topic in self._lost if topic not in waiting]
+
+    def told(self, topic: Topic) -> None:
+        """The loss of a topic has been told: what comes from now on is taken again."""
+        with self._changed:
+            count = self._lost.pop(topic, 0)
+        logger.error("%d events of %s were lost; its log has begun anew", count, topic.name)

@@ -18,11 +18,13 @@ import time
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ..clock import Deadline, monotonic
 from ..config import Limits
 from ..errors import ConfigError, JsonRpcCode
-from ..events.hub import EventHub
+from ..events.hub import USER_PREFIX, EventHub
 from ..events.subscriptions import Ending
 from ..events.topic import Topic
 from .backlog import Backlog
@@ -35,23 +37,34 @@ _PREFIX = "dilithion-ws:"
 _BATCH = 200
 _BLOCK_MS = 200
 _RETRY_SECONDS = 0.2
+_PATIENCE = 1.5
 _WRITER_KEPT = 86_400
+_USER_KEPT = 3600
+"""Seconds that keys of writers, and of users' topics beyond the age of their events, are kept."""
 _FAULTS = (redis.RedisError, OSError)
 
 _PUBLISH = """
 local epoch = redis.call('GET', KEYS[1])
-if not epoch then
-    epoch = ARGV[1]
+local head = tonumber(redis.call('GET', KEYS[2]) or '0')
+if not epoch or (epoch == ARGV[8] and head < tonumber(ARGV[9])) then
+    epoch, head = ARGV[1], 0
     redis.call('DEL', KEYS[2], KEYS[3])
     redis.call('SET', KEYS[1], epoch)
 end
-local last = redis.call('GET', KEYS[4])
-if last and tonumber(last) >= tonumber(ARGV[2]) then return 0 end
-redis.call('SET', KEYS[4], ARGV[2], 'EX', ARGV[3])
-local seq = redis.call('INCR', KEYS[2])
-redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[4], seq .. '-0', 'e', epoch, 't', ARGV[5], 'd', ARGV[6])
+local count, last = tonumber(ARGV[2]), redis.call('GET', KEYS[4])
+if last and tonumber(last) >= count then return 0 end
+if (last and tonumber(last) ~= count - 1) or (not last and ARGV[10] ~= '1') then
+    return redis.error_reply('the event before this one was not kept')
+end
+head = head + 1
+redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[4], head .. '-0', 'e', epoch, 't', ARGV[5], 'd', ARGV[6])
+redis.call('SET', KEYS[2], head)
+redis.call('SET', KEYS[4], count, 'EX', ARGV[3])
 if epoch == ARGV[8] then redis.call('XTRIM', KEYS[3], 'MINID', ARGV[7] .. '-0') end
-return seq
+if tonumber(ARGV[11]) > 0 then
+    for at = 1, 3 do redis.call('EXPIRE', KEYS[at], ARGV[11]) end
+end
+return head
 """
 
 _BEGIN_ANEW = """
@@ -74,25 +87,27 @@ class RedisStore:
         self._limits = limits
         try:
             self._redis: Any = redis.Redis.from_url(
-                url, socket_timeout=5.0, socket_connect_timeout=2.0, health_check_interval=0
+                url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE, retry=Retry(NoBackoff(), 0)
             )
         except ValueError as error:
             raise ConfigError(f"rpcwebsocketeventstore: {error}") from None
         self._backlog = Backlog(limits)
         self._writer = secrets.token_hex(8)
         self._written = 0
-        self._adopting = threading.Lock()  # guards `_topics`
+        self._adopting = threading.Lock()  # guards `_topics`, and who is away
         self._topics: dict[str, Topic] = {}
         self._hub: EventHub | None = None
         self._threads: list[threading.Thread] = []
         self._stopped = threading.Event()
-        self._away_since: float | None = None
+        self._away: set[str] = set()
+        self._fine_at = {"reader": 0.0, "writer": 0.0}
         self._told = False
 
     def start(self, hub: EventHub) -> None:
         """Begins to read and write; Redis may be away."""
         self._hub = hub
         self._stopped.clear()
+        self._fine_at = dict.fromkeys(self._fine_at, monotonic())
         self._threads = [
             threading.Thread(target=self._run, args=(step,), name=f"dilithion-ws-redis-{name}", daemon=True)
             for name, step in (("reader", self._read), ("writer", self._write))
@@ -102,7 +117,7 @@ class RedisStore:
 
     def stop(self, deadline: Deadline) -> None:
         """Writes what waits, and ends."""
-        while self._threads and len(self._backlog) and self._away_since is None and not deadline.expired:
+        while self._threads and len(self._backlog) and not self._away and not deadline.expired:
             self._stopped.wait(0.01)
         self._stopped.set()
         self._backlog.ring()
@@ -119,6 +134,12 @@ class RedisStore:
         with self._adopting:
             self._topics[topic.name] = topic
 
+    def forget(self, topic: Topic) -> None:
+        """Reads a topic no more; what Redis has of it is for other servers, until it expires."""
+        with self._adopting:
+            if self._topics.get(topic.name) is topic:
+                del self._topics[topic.name]
+
     def publish(self, topic: Topic, data: bytes) -> None:
         """Has an event written."""
         self._backlog.put(topic, data)
@@ -129,8 +150,7 @@ class RedisStore:
                 step()
             except _FAULTS as error:
                 logger.debug("Redis: %s", error)
-                if step == self._read:
-                    self._is_away(error)
+                self._is_away("reader" if step == self._read else "writer", error)
                 self._stopped.wait(_RETRY_SECONDS)
             except Exception:
                 logger.exception("a step of the event store failed; going on")
@@ -146,15 +166,22 @@ class RedisStore:
                 break
             pipeline = self._redis.pipeline(transaction=False)
             for at, (topic, data) in enumerate(events, 1):
-                self._add(pipeline, topic, data, self._written + at)
-            pipeline.execute()
-            self._written += len(events)
-            self._backlog.done(len(events))
-        for topic in self._backlog.take_lost():
+                self._add(pipeline, topic, data, self._written + at, is_first=at == 1)
+            results = pipeline.execute(raise_on_error=False)
+            faults = [at for at, result in enumerate(results) if isinstance(result, Exception)]
+            kept = faults[0] if faults else len(events)
+            self._written += kept
+            self._backlog.done(kept)
+            if faults:
+                raise results[kept]
+        for topic in self._backlog.lost():
             self._begin_anew(topic, self._redis.get(_keys(topic)[0]))
+            self._backlog.told(topic)
+        self._is_fine("writer")
 
-    def _add(self, pipeline: Any, topic: Topic, data: bytes, count: int) -> None:
-        epoch, first = topic.log.position.epoch, topic.log.first
+    def _add(self, pipeline: Any, topic: Topic, data: bytes, count: int, *, is_first: bool) -> None:
+        (epoch, seq), retention = topic.log.position, topic.log.retention
+        life = int(retention.seconds) + _USER_KEPT if topic.name.startswith(USER_PREFIX) else 0
         pipeline.eval(
             _PUBLISH,
             4,
@@ -163,11 +190,14 @@ class RedisStore:
             secrets.token_hex(8),
             count,
             _WRITER_KEPT,
-            topic.log.retention.entries,
+            retention.entries,
             int(time.time() * 1000),
             data,
-            first,
+            topic.log.first,
             epoch,
+            seq,
+            int(is_first),
+            life,
         )
 
     def _begin_anew(self, topic: Topic, epoch: bytes | None) -> None:
@@ -183,7 +213,7 @@ class RedisStore:
         found = self._redis.mget([key for topic in topics.values() for key in _keys(topic)[:2]])
         for at, topic in enumerate(topics.values()):
             self._check(topic, found[2 * at], int(found[2 * at + 1] or 0))
-        self._is_back()
+        self._is_fine("reader")
         places = {key: f"{topic.log.position.seq}-0" for key, topic in topics.items()}
         for key, rows in self._redis.xread(places, count=_BATCH, block=_BLOCK_MS):
             self._take(topics[key.decode()], rows)
@@ -227,31 +257,34 @@ class RedisStore:
 
     # Away and back
 
-    def _is_away(self, error: BaseException) -> None:
+    def _is_away(self, who: str, error: BaseException) -> None:
+        """One of the two threads met a fault: after a moment of that, subscribers are told."""
         now = monotonic()
-        if self._away_since is None:
-            self._away_since = now
-        if self._told or now - self._away_since < self._limits.store_patience:
-            return
-        self._told = True
+        with self._adopting:
+            self._away.add(who)
+            if self._told or now - self._fine_at[who] < self._limits.store_patience:
+                return
+            self._told = True
+            topics = list(self._topics.values())
         logger.error("Redis is away (%s): events wait, and subscribers are told", error)
         text = "the event store is away"
         assert self._hub is not None
-        with self._adopting:
-            topics = list(self._topics.values())
         for topic in topics:
             topic.unavailable = topic.unavailable or text
             self._hub.end_all(topic, Ending(JsonRpcCode.SERVER_BUSY, f"Server busy: {text}", {"retry_after_ms": 1000}))
 
-    def _is_back(self) -> None:
-        self._away_since = None
-        if self._told:
+    def _is_fine(self, who: str) -> None:
+        """One of the two threads has done something; when both have, subscribers may come again."""
+        with self._adopting:
+            self._fine_at[who] = monotonic()
+            self._away.discard(who)
+            if not self._told or self._away:
+                return
             self._told = False
-            logger.warning("Redis is back; %d events wait to be written", len(self._backlog))
-            with self._adopting:
-                for topic in self._topics.values():
-                    if not topic.unavailable.startswith("the history"):
-                        topic.unavailable = ""
+            for topic in self._topics.values():
+                if not topic.unavailable.startswith("the history"):
+                    topic.unavailable = ""
+        logger.warning("Redis is back; %d events wait to be written", len(self._backlog))
 
 
 def _keys(topic: Topic) -> tuple[str, str, str]:

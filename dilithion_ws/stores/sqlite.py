@@ -15,12 +15,13 @@ import secrets
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 
 from ..clock import Deadline
 from ..config import Limits
 from ..errors import ConfigError
-from ..events.hub import EventHub
+from ..events.hub import USER_PREFIX, EventHub
 from ..events.topic import Topic
 from .backlog import Backlog
 
@@ -29,6 +30,8 @@ __all__ = ["SqliteStore"]
 logger = logging.getLogger("dilithion_ws.events")
 
 _BATCH = 500
+_NOT_DAMAGED = ("locked", "unable to open", "readonly", "full", "permission")
+"""Words in errors of SQLite that say that the file can't be used, but not that it is damaged."""
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, epoch TEXT NOT NULL, head INTEGER NOT NULL) WITHOUT ROWID;
@@ -48,6 +51,7 @@ class SqliteStore:
 
     def __init__(self, path: str, limits: Limits) -> None:
         self._path = path
+        self._limits = limits
         self._backlog = Backlog(limits)
         self._adopting = threading.Lock()  # guards `_topics`
         self._topics: dict[str, Topic] = {}
@@ -56,28 +60,37 @@ class SqliteStore:
         self._hub: EventHub | None = None
         self._db: sqlite3.Connection | None = None
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        self._stop_by: Deadline | None = None
+        self._forgotten: deque[str] = deque()
 
     def start(self, hub: EventHub) -> None:
         """Opens the file and fills the logs."""
+        if self._thread is not None:
+            raise ConfigError(f"rpcwebsocketeventstore: {self._path} is still being closed by the last run")
         self._hub = hub
-        self._stopping = False
+        self._stop_by = None
         self._open()
-        for topic in [*hub.topics(), *self._topics.values()]:
-            self._load(topic)
+        with self._adopting:
+            topics = list(self._topics.values())
+        for topic in topics:
+            self._load(topic, at_start=True)
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-sqlite", daemon=True)
         self._thread.start()
 
     def stop(self, deadline: Deadline) -> None:
         """Writes what waits, and closes the file."""
-        thread, self._thread = self._thread, None
+        thread = self._thread
         if thread is None:
             return
-        self._stopping = True
+        self._stop_by = deadline
         self._backlog.ring()
-        thread.join(max(0.1, deadline.remaining()))
+        thread.join(deadline.remaining() + 1.0)
         if thread.is_alive():
-            logger.error("%s did not take all events before the end: %d are lost", self._path, len(self._backlog))
+            logger.error("%s does not answer; its thread is left", self._path)
+        else:
+            self._thread = None
+        if len(self._backlog):
+            logger.error("%s did not take all events before the end: %d are left", self._path, len(self._backlog))
 
     def adopt(self, topic: Topic) -> None:
         """Fills the log of a new topic with what the file has of it."""
@@ -85,6 +98,15 @@ class SqliteStore:
             self._topics[topic.name] = topic
         if self._db is not None:
             self._load(topic)
+
+    def forget(self, topic: Topic) -> None:
+        """Has what the file has of a topic deleted."""
+        with self._adopting:
+            if self._topics.get(topic.name) is topic:
+                del self._topics[topic.name]
+            self._loaded.pop(topic.name, None)
+        self._forgotten.append(topic.name)
+        self._backlog.ring()
 
     def publish(self, topic: Topic, data: bytes) -> None:
         """Has an event written."""
@@ -95,8 +117,8 @@ class SqliteStore:
     def _open(self) -> None:
         try:
             self._db = self._connect()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            if isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in _NOT_DAMAGED):
                 raise ConfigError(f"rpcwebsocketeventstore: {self._path} can't be used: {error}") from None
             self._set_aside(error)
             self._db = self._connect()
@@ -137,19 +159,29 @@ class SqliteStore:
     def _read(self, db: sqlite3.Connection) -> None:
         self._loaded = {name: (epoch, head, []) for name, epoch, head in db.execute("SELECT * FROM topics")}
         self._heads = {name: head for name, (_, head, _) in self._loaded.items()}
+        oldest = time.time() - self._limits.history_age
+        db.execute("DELETE FROM entries WHERE topic GLOB ? AND at < ?", (USER_PREFIX + "*", oldest))
         for name, seq, at, data in db.execute("SELECT topic, seq, at, data FROM entries ORDER BY topic, seq"):
             if name in self._loaded:
-                self._loaded[name][2].append((seq, at, data))
+                self._loaded[name][2].append((int(seq), float(at), bytes(data)))
+        users = [name for name, (_, _, rows) in self._loaded.items() if name.startswith(USER_PREFIX) and not rows]
+        for name in users[self._limits.user_topics :]:
+            db.execute("DELETE FROM topics WHERE name = ?", (name,))
+            del self._loaded[name], self._heads[name]
 
-    def _load(self, topic: Topic) -> None:
-        """Fills a topic's log, once; a topic that the file does not have keeps the epoch that it was made with."""
+    def _load(self, topic: Topic, *, at_start: bool = False) -> None:
+        """Fills a topic's log with what the file has of it, once."""
         with self._adopting:
-            self._topics[topic.name] = topic
             found = self._loaded.pop(topic.name, None)
         if found is not None:
             epoch, head, rows = found
             now = time.time()
             topic.log.load(epoch, head, [(seq, data, max(0.0, now - at)) for seq, at, data in rows])
+        elif at_start:
+            if topic.log.position.seq:  # of an earlier run whose file is gone
+                topic.log.restart(secrets.token_hex(8))
+            assert self._db is not None
+            self._db.execute("REPLACE INTO topics VALUES (?, ?, 0)", (topic.name, topic.log.position.epoch))
 
     # Writing
 
@@ -158,27 +190,41 @@ class SqliteStore:
             self._backlog.wait(None)
             try:
                 self._write_all()
-            except sqlite3.Error as error:
+            except Exception as error:
                 self._fail(error)
-            if self._stopping:
+            if self._stop_by is not None:
                 self._close()
                 return
 
     def _write_all(self) -> None:
         while events := self._backlog.first(_BATCH):
+            if self._stop_by is not None and self._stop_by.expired:
+                return
+            self._delete_forgotten()
             if self._db is None:
                 numbered: list[tuple[Topic, bytes, int | None]] = [(topic, data, None) for topic, data in events]
             else:
                 with self._transaction() as db:
                     numbered = [(topic, data, self._insert(db, topic, data)) for topic, data in events]
-                    for topic in {topic for topic, _ in events}:
+                    for topic in {topic for topic, _, seq in numbered if seq is not None}:
                         self._account(db, topic)
             self._backlog.done(len(events))
             for topic, data, seq in numbered:
                 assert self._hub is not None
                 self._hub.append(topic, data, seq)
-        for topic in self._backlog.take_lost():
+        self._delete_forgotten()
+        for topic in self._backlog.lost():
             self._begin_anew(topic)
+            self._backlog.told(topic)
+
+    def _delete_forgotten(self) -> None:
+        """Deletes dropped topics, before one of the same name gets its first event."""
+        while self._forgotten:
+            name = self._forgotten.popleft()
+            self._heads.pop(name, None)
+            if self._db is not None:
+                self._db.execute("DELETE FROM entries WHERE topic = ?", (name,))
+                self._db.execute("DELETE FROM topics WHERE name = ?", (name,))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -194,7 +240,9 @@ class SqliteStore:
                 self._db.execute("ROLLBACK")
             raise
 
-    def _insert(self, db: sqlite3.Connection, topic: Topic, data: bytes) -> int:
+    def _insert(self, db: sqlite3.Connection, topic: Topic, data: bytes) -> int | None:
+        if self._topics.get(topic.name) is not topic:
+            return None  # dropped meanwhile: it has no subscriber, and nobody will find it
         seq = self._heads.get(topic.name, 0) + 1
         db.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (topic.name, seq, time.time(), data))
         self._heads[topic.name] = seq
@@ -217,7 +265,7 @@ class SqliteStore:
         assert self._hub is not None
         self._hub.announce(topic)
 
-    def _fail(self, error: sqlite3.Error) -> None:
+    def _fail(self, error: Exception) -> None:
         """The file can't be written: goes on in memory. What is published from now on has new epochs, so that the file,
         which may be used again after the next start, stays true to what clients saw."""
         logger.error("%s can't be written: %s; events are kept in memory only, until the next start", self._path, error)
@@ -226,7 +274,10 @@ class SqliteStore:
             topics = list(self._topics.values())
         for topic in topics:
             self._begin_anew(topic)
-        self._write_all()
+        try:
+            self._write_all()
+        except Exception:
+            logger.exception("events could not be delivered")
 
     def _close(self, clean: bool = True) -> None:
         db, self._db = self._db, None

@@ -1,0 +1,41 @@
+"""The page at `GET /`: one static file, with a policy that lets it load and run nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from .protocol.http import HttpResponse
+
+__all__ = ["page"]
+
+
+@lru_cache(maxsize=1)
+def _parts() -> tuple[bytes, str]:
+    """The page, and what its policy says about its own script and style."""
+    text = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    sources = []
+    for tag in ("script", "style"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        sources.append(f"{tag}-src 'sha256-{digest}'")
+    return text.encode(), "; ".join(sources)
+
+
+def page(host: str) -> HttpResponse:
+    """The page, for a browser that came by this name (the Host header, which has been checked)."""
+    text, sources = _parts()
+    policy = (
+        f"default-src 'none'; {sources}; connect-src 'self' ws://{host} wss://{host}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    headers = (
+        (b"Content-Security-Policy", policy.encode("latin-1")),
+        (b"X-Content-Type-Options", b"nosniff"),
+        (b"Referrer-Policy", b"no-referrer"),
+        (b"Cache-Control", b"no-cache"),
+    )
+    return HttpResponse(200, text, "text/html; charset=utf-8", headers)
