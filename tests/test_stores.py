@@ -127,7 +127,7 @@ class Follower(threading.Thread):
                 if self.slow:
                     self.stopping.wait(0.002)
                 if self.rng.random() < 0.002:
-                    wire = self.client._wire
+                    wire = self.client._link.wire
                     if wire is not None:
                         wire.shut_quietly()
         except BaseException as failure:

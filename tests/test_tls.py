@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -274,10 +275,20 @@ def test_a_call_that_openssl_holds_behind_one_that_stalls_is_answered(
             received += client.read()
 
 
+def sockets_of(port: int) -> int:
+    """Connected sockets of this process whose own end is at a port."""
+    inodes = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            inodes.add(os.readlink(f"/proc/self/fd/{fd}").removeprefix("socket:[").rstrip("]"))
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [line.split() for line in table][1:]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] != "0A" and row[9] in inodes for row in rows)
+
+
 def test_a_handshake_that_is_dropped_while_a_worker_is_in_it(serve: Any, authority: Authority) -> None:
     """The leader leaves the socket open for the worker to close, so that its number is nobody else's meanwhile."""
     server = serve(handshake_timeout=0.02, connections=5000)
-    before = open_files()
     for _ in range(300):
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = authority.context().wrap_bio(incoming, outgoing, server_hostname="localhost")
@@ -286,7 +297,9 @@ def test_a_handshake_that_is_dropped_while_a_worker_is_in_it(serve: Any, authori
         with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
             sock.sendall(outgoing.read())
     wait_for(lambda: server._running().admission.total == 0)
-    wait_for(lambda: open_files() <= before)
+    wait_for(lambda: sockets_of(server.port) == 0)
+    with socket.create_connection(("127.0.0.1", server.port), 10):
+        wait_for(lambda: sockets_of(server.port) == 1, what="the count, which would see one")
 
 
 def test_sessions_are_resumed(serve: Any, authority: Authority) -> None:

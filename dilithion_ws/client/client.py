@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import random
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from ..clock import Deadline, monotonic
-from ..errors import JsonRpcCode, RpcError
+from ..errors import RpcError
 from ..events.log import Position
-from .errors import ClientError, ConnectionLostError, RefusedError
+from .errors import ClientError
+from .link import Link, encode
 from .replies import Reply, Waiter, to_params
-from .subscription import Subscription
-from .wire import Settings, Wire
+from .subscription import RETRIED, Subscription
+from .wire import Settings, check_url
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,9 +25,7 @@ __all__ = ["Client"]
 
 logger = logging.getLogger("dilithion_ws.client")
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
-_FINAL_CODES = (4401, 4403, 4408)
 _RETRY_SECONDS = 1.0
 
 
@@ -69,32 +64,29 @@ class Client:
         most_message: int = 64 << 20,
         most_events: int = 10_000,
     ) -> None:
-        if not url.startswith(("ws://", "wss://")):
-            raise ValueError(f"{url[:100]!r} is no address of a server: ws://host:port or wss://host:port")
+        check_url(url)
         if (user is None) != (password is None):
             raise ValueError("user and password belong together")
         self._url = url
         credentials = None if user is None or password is None else (user, password)
         self._settings = Settings(url, credentials, ssl_context, connect_timeout, idle_timeout, most_message)
         self._timeout = timeout
-        self._backoff = backoff
         self._most_events = most_events
-        self._ids = itertools.count(1)
-        self._changed = threading.Condition()  # guards all below
-        self._wire: Wire | None = None
-        self._failure: ClientError | None = None
-        self._closing = False
-        self._replies: dict[int, Reply] = {}
+        self._link = Link(self._settings, backoff, self._opened, self._notified, self._ended)
+        self._keeping = threading.Lock()  # guards all below
         self._subscriptions: dict[int, Subscription] = {}
         self._by_id: dict[str, Subscription] = {}
         self._pending: set[int] = set()  # subscriptions whose reply is awaited
-        self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
         return f"<Client of {self._url}, {'connected' if self.is_connected else 'not connected'}>"
 
     def __enter__(self) -> Self:
-        self.connect()
+        try:
+            self.connect()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -105,7 +97,7 @@ class Client:
     @property
     def is_connected(self) -> bool:
         """Whether there is a connection at this moment."""
-        return self._wire is not None
+        return self._link.wire is not None
 
     def connect(self, timeout: float | None = None) -> None:
         """Waits until there is a connection; calls do so by themselves.
@@ -114,18 +106,12 @@ class Client:
             RefusedError: the server does not want this client.
             ConnectionLostError: there was none in time; the client goes on trying.
         """
-        self._connected(Deadline(monotonic, self._settings.timeout if timeout is None else timeout))
+        self._link.connected(Deadline(monotonic, self._settings.timeout if timeout is None else timeout))
 
     def close(self) -> None:
         """Ends all; iterations over subscriptions end too."""
-        with self._changed:
-            self._closing = True
-            wire, thread = self._wire, self._thread
-            self._changed.notify_all()
-        if wire is not None:
-            wire.shut()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(self._settings.timeout + 1.0)
+        self._link.close()
+        self._ended(None)
 
     def call(self, method: str, *params: Any, timeout: float | None = None, **named: Any) -> Any:
         """Calls a method and returns its result.
@@ -140,10 +126,17 @@ class Client:
             RpcError: what the server answered with.
             CallTimeoutError, ConnectionLostError, RefusedError, EventsLostError: see there.
         """
+        return self.request(method, to_params(params, named), timeout)
+
+    def request(self, method: str, params: list[Any] | dict[str, Any], timeout: float | None = None) -> Any:
+        """The same with all params in a list or a dictionary; see `call`."""
         waiter = Waiter()
-        seconds = self._timeout if timeout is None else timeout
-        self._request(method, to_params(params, named), waiter.reply, Deadline(monotonic, seconds))
-        return waiter.wait(seconds, method)
+        deadline = Deadline(monotonic, self._timeout if timeout is None else timeout)
+        id = self._link.request(method, params, waiter.reply, deadline)
+        try:
+            return waiter.wait(deadline, method)
+        finally:
+            self._link.replies.pop(id, None)
 
     def batch(self, calls: Iterable[tuple[str, Sequence[Any]]], timeout: float | None = None) -> list[Any]:
         """Makes several calls in one message.
@@ -154,32 +147,42 @@ class Client:
 
         Returns:
             The results in the order of the calls; an `RpcError` stands in the place of a call that failed.
+
+        Raises:
+            RpcError: the server refuses the batch as a whole, such as one that is too large.
         """
-        seconds = self._timeout if timeout is None else timeout
-        deadline = Deadline(monotonic, seconds)
-        waiters: list[Waiter] = []
-        requests = []
-        wire = self._connected(deadline)
-        for method, params in calls:
-            waiter, id = Waiter(), next(self._ids)
-            waiters.append(waiter)
-            self._replies[id] = waiter.reply
-            requests.append({"jsonrpc": "2.0", "method": method, "params": list(params), "id": id})
-        if requests:
-            wire.send(_encode(requests).decode(), deadline.remaining())
-        results = []
-        for waiter in waiters:
-            try:
-                results.append(waiter.wait(deadline.remaining(), "a batch"))
-            except RpcError as error:
-                results.append(error)
-        return results
+        deadline = Deadline(monotonic, self._timeout if timeout is None else timeout)
+        waiters = {next(self._link.ids): (Waiter(), method, list(params)) for method, params in calls}
+        if not waiters:
+            return []
+        wire = self._link.connected(deadline)
+        text = encode(
+            [{"jsonrpc": "2.0", "method": m, "params": params, "id": id} for id, (_, m, params) in waiters.items()]
+        ).decode()
+        refused = _Refused([waiter for waiter, _, _ in waiters.values()])
+        try:
+            self._link.replies.update((id, waiter.reply) for id, (waiter, _, _) in waiters.items())
+            self._link.batches.append(refused.reply)
+            wire.send(text, deadline.remaining())
+            return [self._outcome(waiter, deadline, refused) for waiter, _, _ in waiters.values()]
+        finally:
+            self._link.batches.remove(refused.reply)
+            for id in waiters:
+                self._link.replies.pop(id, None)
+
+    def _outcome(self, waiter: Waiter, deadline: Deadline, refused: _Refused) -> Any:
+        try:
+            return waiter.wait(deadline, "a batch")
+        except RpcError as error:
+            if refused.error is not None:
+                raise
+            return error
 
     def notify(self, method: str, *params: Any, **named: Any) -> None:
         """Calls a method without wanting an answer; nobody tells whether it worked."""
         deadline = Deadline(monotonic, self._timeout)
         message = {"jsonrpc": "2.0", "method": method, "params": to_params(params, named)}
-        self._connected(deadline).send(_encode(message).decode(), deadline.remaining())
+        self._link.connected(deadline).send(encode(message).decode(), deadline.remaining())
 
     def subscribe(
         self,
@@ -203,72 +206,49 @@ class Client:
         place = None if since is None else Position(*since)
         subscription = Subscription(topic, filter, mode, self._most_events, self._subscribe_again, self._unsubscribe)
         deadline = Deadline(monotonic, self._timeout)
-        with self._changed:
+        with self._keeping:
             self._subscriptions[id(subscription)] = subscription
         try:
             while True:
                 waiter = Waiter()
-                self._subscribe(subscription, place, waiter.reply)
+                self._subscribe(subscription, place, waiter.reply, deadline)
                 try:
-                    waiter.wait(deadline.remaining(), "subscribe")
+                    waiter.wait(deadline, "subscribe")
                     return subscription
                 except RpcError as error:
-                    if error.code != JsonRpcCode.SERVER_BUSY or deadline.remaining() < _RETRY_SECONDS:
+                    pause = _pause(error)
+                    if error.code not in RETRIED or deadline.remaining() < pause:
                         raise
-                    threading.Event().wait(_RETRY_SECONDS)
+                    threading.Event().wait(pause)
         except BaseException:
-            with self._changed:
+            subscription.finish(None)
+            with self._keeping:
                 self._subscriptions.pop(id(subscription), None)
             raise
 
     # Requests
 
-    def _request(self, method: str, params: Any, reply: Reply, deadline: Deadline) -> None:
-        """Sends a call whose answer, or the loss of the connection, goes to `reply`."""
-        wire = self._connected(deadline)
-        id = next(self._ids)
-        text = _encode({"jsonrpc": "2.0", "method": method, "params": params, "id": id}).decode()
-        self._replies[id] = reply
-        try:
-            wire.send(text, deadline.remaining())
-        except BaseException:
-            self._replies.pop(id, None)
-            raise
-        # Lost meanwhile? The reading thread may have passed the list before this was in it.
-        if self._wire is not wire and self._replies.pop(id, None) is not None:
-            reply(None, ConnectionLostError("the connection was lost before the answer came"))
-
-    def _connected(self, deadline: Deadline) -> Wire:
-        with self._changed:
-            if self._thread is None and not self._closing:
-                self._thread = threading.Thread(target=self._run, name="dilithion-ws-client", daemon=True)
-                self._thread.start()
-            while self._wire is None:
-                if self._failure is not None:
-                    raise self._failure
-                if self._closing:
-                    raise ConnectionLostError("the client is closed")
-                if not self._changed.wait(deadline.remaining()):
-                    raise ConnectionLostError(f"no connection to {self._url} in time")
-            return self._wire
-
-    def _subscribe(self, subscription: Subscription, since: Position | None, reply: Reply) -> None:
+    def _subscribe(
+        self, subscription: Subscription, since: Position | None, reply: Reply, deadline: Deadline | None
+    ) -> None:
         def answered(result: Any, error: BaseException | None) -> None:
-            with self._changed:
+            with self._keeping:
                 self._pending.discard(id(subscription))
-            if error is None:
+            if error is None and subscription.is_closed:
+                self._end(result["subscription"])  # nobody waits for it any more
+            elif error is None:
                 subscription.begin(result, since)
                 self._by_id[result["subscription"]] = subscription
             reply(result, error)
 
-        with self._changed:
+        with self._keeping:
             if id(subscription) in self._pending:
                 return  # the reading thread and a reader of events both noticed that it has to be made again
             self._pending.add(id(subscription))
         try:
-            self._request("subscribe", subscription.params(since), answered, Deadline(monotonic, self._timeout))
+            self._link.request("subscribe", subscription.params(since), answered, deadline)
         except BaseException:
-            with self._changed:
+            with self._keeping:
                 self._pending.discard(id(subscription))
             raise
 
@@ -278,105 +258,55 @@ class Client:
         def answered(result: Any, error: BaseException | None) -> None:
             # A lost connection is no end: all subscriptions are made again once there is another.
             if isinstance(error, RpcError) and subscription.ended(error.to_object()):
-                self._later(lambda: self._subscribe_again(subscription))
+                self._later(_pause(error), lambda: self._subscribe_again(subscription))
 
+        live = subscription.id is not None and self._by_id.get(subscription.id) is subscription
+        if subscription.is_closed or live:
+            return
         try:
-            if not subscription.is_closed:
-                self._subscribe(subscription, subscription.reached, answered)
+            self._subscribe(subscription, subscription.reached, answered, None)
         except ClientError as error:
             logger.debug("subscribing again to %s: %s", subscription.topic, error)
 
-    def _later(self, action: Callable[[], None]) -> None:
-        timer = threading.Timer(_RETRY_SECONDS, action)
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, action)
         timer.daemon = True
         timer.start()
 
     def _unsubscribe(self, subscription: Subscription) -> None:
-        with self._changed:
+        with self._keeping:
             self._subscriptions.pop(id(subscription), None)
         self._stop_events(subscription, lambda: None)
 
     def _stop_events(self, subscription: Subscription, then: Callable[[], None]) -> None:
         """Asks the server for no more events; `then` is called once it has agreed, or nobody is left to agree."""
         found = subscription.id
-        if found is not None and self._by_id.pop(found, None) is not None and self._wire is not None:
-            try:
-                deadline = Deadline(monotonic, self._timeout)
-                self._request("unsubscribe", [found], lambda result, error: then(), deadline)
-            except ClientError:
-                then()
+        if found is not None and self._by_id.pop(found, None) is not None:
+            self._end(found, then)
 
-    # The reading thread
-
-    def _run(self) -> None:
-        pause = self._backoff[0]
-        while not self._closing:
-            try:
-                wire = Wire(self._settings)
-            except RefusedError as error:
-                self._give_up(error)
-                return
-            except ClientError as error:
-                logger.debug("connecting to %s failed: %s", self._url, error)
-            else:
-                pause = self._backoff[0]
-                if not self._converse(wire):
-                    return
-            with self._changed:
-                if not self._closing:
-                    self._changed.wait(pause * random.uniform(0.5, 1.0))
-            pause = min(self._backoff[1], pause * 2)
-        self._give_up(ConnectionLostError("the client is closed"))
-
-    def _converse(self, wire: Wire) -> bool:
-        """Reads one connection to its end; whether to make another."""
-        self._by_id.clear()
-        with self._changed:
-            self._wire = wire
-            subscriptions = list(self._subscriptions.values())
-            self._changed.notify_all()
-        if self._closing:
-            wire.shut()
+    def _end(self, id: str, then: Callable[[], None] = lambda: None) -> None:
         try:
-            for subscription in subscriptions:
-                if subscription.reached is not None and not subscription.is_behind:
-                    self._subscribe_again(subscription)
-            for message in wire.messages():
-                self._receive(message)
-        except ClientError as error:
-            logger.warning("the connection to %s can't be used: %s", self._url, error)
-        except Exception:
-            logger.exception("the connection to %s can't be used", self._url)
-        finally:
-            with self._changed:
-                self._wire = None
-            wire.shut()
-            wire.close()
-        lost = ConnectionLostError(f"the connection was lost: {wire.close_code} {wire.close_reason}".rstrip())
-        for id in list(self._replies):
-            if (reply := self._replies.pop(id, None)) is not None:
-                reply(None, lost)
-        if wire.close_code in _FINAL_CODES:
-            self._give_up(RefusedError(wire.close_code, wire.close_reason))
-            return False
-        return True
+            self._link.request("unsubscribe", [id], lambda result, error: then(), None)
+        except ClientError:
+            then()  # without a connection there is nothing to end
 
-    def _receive(self, message: str | bytes) -> None:
-        found = msgspec.json.decode(message)
-        for item in found if isinstance(found, list) else [found]:
-            if not isinstance(item, dict):
-                continue
-            if item.get("method") == "subscription":
-                self._notified(item["params"])
-                continue
-            reply = self._replies.pop(item.get("id"), None)  # type: ignore[arg-type]
-            if reply is None:
-                continue  # a broadcast, or the answer to a call that was given up
-            error = item.get("error")
-            if error is None:
-                reply(item.get("result"), None)
-            else:
-                reply(None, RpcError(error.get("code", 0), error.get("message", ""), error.get("data")))
+    # In the reading thread
+
+    def _opened(self) -> None:
+        """There is a connection: makes all subscriptions again."""
+        with self._keeping:
+            self._by_id.clear()
+            subscriptions = list(self._subscriptions.values())
+        for subscription in subscriptions:
+            if subscription.reached is not None and not subscription.is_behind:
+                self._subscribe_again(subscription)
+
+    def _ended(self, failure: ClientError | None) -> None:
+        """There will be no connection any more."""
+        with self._keeping:
+            subscriptions = list(self._subscriptions.values())
+        for subscription in subscriptions:
+            subscription.finish(failure)
 
     def _notified(self, params: dict[str, Any]) -> None:
         subscription = self._by_id.get(params.get("subscription", ""))
@@ -390,11 +320,22 @@ class Client:
         elif not subscription.notify(params):
             self._stop_events(subscription, subscription.fall_behind)
 
-    def _give_up(self, failure: ClientError) -> None:
-        with self._changed:
-            if not self._closing:
-                self._failure = failure
-            subscriptions = list(self._subscriptions.values())
-            self._changed.notify_all()
-        for subscription in subscriptions:
-            subscription.finish(None if self._closing else failure)
+
+class _Refused:
+    """Tells all calls of a batch that the batch was refused as a whole."""
+
+    def __init__(self, waiters: list[Waiter]) -> None:
+        self._waiters = waiters
+        self.error: BaseException | None = None
+
+    def reply(self, result: Any, error: BaseException | None) -> None:
+        self.error = error
+        for waiter in self._waiters:
+            waiter.reply(None, error)
+
+
+def _pause(error: RpcError) -> float:
+    """Seconds after which the server says that another try is worth it."""
+    data = error.data if isinstance(error.data, dict) else {}
+    wanted = data.get("retry_after_ms")
+    return max(_RETRY_SECONDS, wanted / 1000) if isinstance(wanted, (int, float)) else _RETRY_SECONDS

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ..clock import Deadline
 from .errors import CallTimeoutError
 
 __all__ = ["Reply", "Waiter", "to_params"]
@@ -26,9 +27,9 @@ class Waiter:
         self._result, self._error = result, error
         self._there.set()
 
-    def wait(self, seconds: float, what: str) -> Any:
-        if not self._there.wait(seconds):
-            raise CallTimeoutError(f"no answer to {what} within {seconds:g} s")
+    def wait(self, deadline: Deadline, what: str) -> Any:
+        if not self._there.wait(deadline.remaining()):
+            raise CallTimeoutError(f"no answer to {what} in time")
         if self._error is not None:
             raise self._error
         return self._result

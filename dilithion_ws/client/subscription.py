@@ -16,7 +16,10 @@ from .errors import CallTimeoutError, EventsLostError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Event", "Subscription"]
+__all__ = ["RETRIED", "Event", "Subscription"]
+
+RETRIED = (JsonRpcCode.EVENTS_LOST, JsonRpcCode.SERVER_BUSY, JsonRpcCode.RATE_LIMITED)
+"""Errors after which a subscription is worth another try."""
 
 
 class Event(NamedTuple):
@@ -186,7 +189,7 @@ class Subscription:
 
     def ended(self, error: dict[str, Any]) -> bool:
         """The server has ended it; whether it is worth subscribing again."""
-        if error.get("code") in (JsonRpcCode.EVENTS_LOST, JsonRpcCode.SERVER_BUSY):
+        if error.get("code") in RETRIED:
             return True
         self.finish(RpcError(int(error.get("code", 0)), str(error.get("message", "")), error.get("data")))
         return False

@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -33,13 +33,29 @@ from wsproto.utilities import ProtocolError
 from ..clock import Deadline, monotonic
 from .errors import CallTimeoutError, ConnectionLostError, RefusedError
 
-__all__ = ["Settings", "Wire"]
+__all__ = ["Settings", "Wire", "check_url"]
 
 _READ_SIZE = 65536
+_CONTROL_SECONDS = 5.0
+_LOOK_SECONDS = 0.2
 _WANTS_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
 _WANTS_WRITE = (BlockingIOError, InterruptedError, ssl.SSLWantWriteError)
 _SUBPROTOCOL = "dilithion.v1"
 _FINAL = (401, 403, 404, 400, 426)
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError where this is no address of a server."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("ws", "wss") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        good = good and url.isprintable() and " " not in url
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        good = False
+    if not good or "@" in url:
+        shown = url.rpartition("@")[2][:100]  # what is before an @ may be a password
+        raise ValueError(f"{shown!r} is no address of a server: ws://host:port or wss://host:port, without credentials")
 
 
 class Settings(NamedTuple):
@@ -70,13 +86,14 @@ class Wire:
 
     Args:
         settings: how to connect.
+        cancelled: whether to give up; asked now and then.
 
     Raises:
         RefusedError: the server's answer is a refusal that will be the same the next time.
         ConnectionLostError: there is no connection for another reason.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, cancelled: Callable[[], bool] = lambda: False) -> None:
         self._idle = settings.idle
         self._most = settings.most
         self._sending = threading.Lock()  # held for the length of a message: messages are sent one after the other
@@ -100,7 +117,9 @@ class Wire:
                     context = settings.context or ssl.create_default_context()
                     self._sock = context.wrap_socket(self._sock, server_hostname=host)
                 self._sock.setblocking(False)
-                self._shake_hands(parts.netloc.rpartition("@")[2], parts.path or "/", settings.credentials, deadline)
+                self._shake_hands(
+                    parts.netloc.rpartition("@")[2], parts.path or "/", settings.credentials, deadline, cancelled
+                )
             except BaseException:
                 self._sock.close()
                 raise
@@ -109,7 +128,14 @@ class Wire:
         except OSError as error:
             raise ConnectionLostError(f"can't connect to {host}:{port}: {error.strerror or error}") from None
 
-    def _shake_hands(self, host: str, target: str, credentials: tuple[str, str] | None, deadline: Deadline) -> None:
+    def _shake_hands(
+        self,
+        host: str,
+        target: str,
+        credentials: tuple[str, str] | None,
+        deadline: Deadline,
+        cancelled: Callable[[], bool],
+    ) -> None:
         headers = []
         if credentials is not None:
             encoded = base64.b64encode(":".join(credentials).encode())
@@ -117,7 +143,9 @@ class Wire:
         request = Request(host=host, target=target, subprotocols=[_SUBPROTOCOL], extra_headers=headers)
         self._write(self._ws.send(request), deadline)
         while True:
-            data = self._read(deadline.remaining())
+            data = self._read(min(_LOOK_SECONDS, deadline.remaining()))
+            if data is None and not deadline.expired and not cancelled():
+                continue
             if data is None:
                 raise ConnectionLostError("the server did not answer the upgrade in time")
             try:
@@ -155,6 +183,10 @@ class Wire:
         finally:
             self._sending.release()
         self._send_control()
+
+    def post(self, text: str) -> None:
+        """Sends one text message without waiting for others, for the thread that reads."""
+        self._queue(TextMessage(data=text))
 
     def messages(self) -> Iterator[str | bytes]:
         """The messages as they come, until the connection ends; pings are answered meanwhile. For one thread."""
@@ -209,8 +241,8 @@ class Wire:
             return "".join(parts)  # type: ignore[arg-type]
         return b"".join(bytes(part) for part in parts)  # type: ignore[arg-type]
 
-    def _queue(self, event: Pong | CloseConnection) -> None:
-        """Sends a control frame now, or leaves that to whoever is sending a message."""
+    def _queue(self, event: Pong | CloseConnection | TextMessage) -> None:
+        """Sends a frame now, or leaves that to whoever is sending a message."""
         with self._protocol:
             try:
                 self._control.append(self._ws.send(event))
@@ -221,7 +253,7 @@ class Wire:
     def _send_control(self) -> None:
         while self._control and self._sending.acquire(blocking=False):
             try:
-                self._write(self._control.popleft(), Deadline(monotonic, 1.0))
+                self._write(self._control.popleft(), Deadline(monotonic, _CONTROL_SECONDS))
             except (IndexError, ConnectionLostError, CallTimeoutError):
                 return  # somebody else was faster, or reading will tell
             finally:

@@ -95,7 +95,7 @@ def test_calls_from_many_threads(start: Any, make: Any) -> None:
 def test_a_call_that_takes_too_long(start: Any, make: Any, rpc: RpcTable, gate: threading.Event) -> None:
     rpc.register("wait", lambda: gate.wait(20), blocking=True)
     client = make(start())
-    with pytest.raises(CallTimeoutError, match=r"no answer to wait within 0\.1 s"):
+    with pytest.raises(CallTimeoutError, match="no answer to wait in time"):
         client.call("wait", timeout=0.1)
     assert client.call("getblockcount") == 840000
 

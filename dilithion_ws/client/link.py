@@ -1,0 +1,212 @@
+"""The connection of a client, made anew whenever it is lost, and the calls that wait for their answers on it.
+
+One thread reads: it connects, hands answers and events on, and connects again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ..clock import Deadline, monotonic
+from ..errors import RpcError
+from .errors import ClientError, ConnectionLostError, RefusedError
+from .replies import Reply
+from .wire import Settings, Wire
+
+__all__ = ["Link", "encode"]
+
+logger = logging.getLogger("dilithion_ws.client")
+
+encode = msgspec.json.Encoder(decimal_format="number").encode
+
+_FINAL_CODES = (4401, 4403, 4408)
+_JOIN_SECONDS = 2.0
+_STEADY_SECONDS = 5.0
+"""How long a connection must have held for the next pause to be the first one again."""
+
+
+class Link:
+    """Thread-safe.
+
+    Args:
+        settings: how to connect.
+        backoff: seconds between two attempts to connect: at first and at most.
+        opened: called in the reading thread when there is a connection.
+        notified: called there with the params of each event.
+        ended: called when there will be no connection any more, with the reason; None where the client was closed.
+
+    Attributes:
+        ids: numbers for calls.
+        replies: by id, who gets the answer.
+        batches: who is told of an error that has no id.
+        wire: the present connection, None where there is none.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        backoff: tuple[float, float],
+        opened: Callable[[], None],
+        notified: Callable[[dict[str, Any]], None],
+        ended: Callable[[ClientError | None], None],
+    ) -> None:
+        self._settings = settings
+        self._backoff = backoff
+        self._opened = opened
+        self._notified = notified
+        self._ended = ended
+        self.ids = itertools.count(1)
+        self.replies: dict[int, Reply] = {}
+        self.batches: list[Reply] = []
+        self._changed = threading.Condition()  # guards all below
+        self.wire: Wire | None = None
+        self._failure: ClientError | None = None
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def close(self) -> None:
+        """Ends the connection, and makes no other."""
+        with self._changed:
+            self._closing = True
+            wire, thread = self.wire, self._thread
+            self._changed.notify_all()
+        if wire is not None:
+            wire.shut()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_JOIN_SECONDS)
+
+    def request(self, method: str, params: Any, reply: Reply, deadline: Deadline | None) -> int:
+        """Sends a call whose answer, or the loss of the connection, goes to `reply`; returns its id.
+
+        Args:
+            method, params: what is called.
+            reply: called in the reading thread.
+            deadline: for a connection, and for sending; None does not wait for either, and may be used in any thread.
+
+        Raises:
+            ClientError: it could not be sent.
+        """
+        wire = self.connected(deadline) if deadline is not None else self.wire
+        if wire is None:
+            raise ConnectionLostError("there is no connection at the moment")
+        id = next(self.ids)
+        text = encode({"jsonrpc": "2.0", "method": method, "params": params, "id": id}).decode()
+        self.replies[id] = reply
+        try:
+            if deadline is None:
+                wire.post(text)
+            else:
+                wire.send(text, deadline.remaining())
+        except BaseException:
+            self.replies.pop(id, None)
+            raise
+        # Lost meanwhile? The reading thread may have passed the list before this was in it.
+        if self.wire is not wire and self.replies.pop(id, None) is not None:
+            reply(None, ConnectionLostError("the connection was lost before the answer came"))
+        return id
+
+    def connected(self, deadline: Deadline) -> Wire:
+        """The connection, waited for until the deadline. Raises ClientError where there is none."""
+        with self._changed:
+            if self._thread is None and not self._closing:
+                self._thread = threading.Thread(target=self._run, name="dilithion-ws-client", daemon=True)
+                self._thread.start()
+            while self.wire is None:
+                if self._failure is not None:
+                    raise self._failure
+                if self._closing:
+                    raise ConnectionLostError("the client is closed")
+                if not self._changed.wait(deadline.remaining()):
+                    raise ConnectionLostError(f"no connection to {self._settings.url} in time")
+            return self.wire
+
+    def _run(self) -> None:
+        pause = self._backoff[0]
+        while not self._closing:
+            try:
+                wire = Wire(self._settings, lambda: self._closing)
+            except RefusedError as error:
+                self._give_up(error)
+                return
+            except ClientError as error:
+                logger.debug("connecting to %s failed: %s", self._settings.url, error)
+            except Exception as error:
+                logger.exception("connecting to %s failed", self._settings.url)
+                self._give_up(ConnectionLostError(f"can't connect to {self._settings.url}: {error}"))
+                return
+            else:
+                began = monotonic()
+                if not self._converse(wire):
+                    return
+                if monotonic() - began >= _STEADY_SECONDS:
+                    pause = self._backoff[0]
+            with self._changed:
+                if not self._closing:
+                    self._changed.wait(pause * random.uniform(0.5, 1.0))
+            pause = min(self._backoff[1], pause * 2)
+        self._give_up(ConnectionLostError("the client is closed"))
+
+    def _converse(self, wire: Wire) -> bool:
+        """Reads one connection to its end; whether to make another."""
+        with self._changed:
+            self.wire = wire
+            self._changed.notify_all()
+        if self._closing:
+            wire.shut()
+        try:
+            self._opened()
+            for message in wire.messages():
+                self._receive(message)
+        except ClientError as error:
+            logger.warning("the connection to %s can't be used: %s", self._settings.url, error)
+        except Exception:
+            logger.exception("the connection to %s can't be used", self._settings.url)
+        finally:
+            with self._changed:
+                self.wire = None
+            wire.shut()
+            wire.close()
+        lost = ConnectionLostError(f"the connection was lost: {wire.close_code} {wire.close_reason}".rstrip())
+        for id in list(self.replies):
+            if (reply := self.replies.pop(id, None)) is not None:
+                reply(None, lost)
+        if wire.close_code in _FINAL_CODES:
+            self._give_up(RefusedError(wire.close_code, wire.close_reason))
+            return False
+        return True
+
+    def _receive(self, message: str | bytes) -> None:
+        try:
+            found = msgspec.json.decode(message) if isinstance(message, str) else None
+        except msgspec.DecodeError:
+            return  # a broadcast of the host's, which may be anything
+        for item in found if isinstance(found, list) else [found]:
+            if not isinstance(item, dict):
+                continue
+            if item.get("method") == "subscription":
+                self._notified(item["params"])
+                continue
+            id, error = item.get("id"), item.get("error")
+            reply = self.replies.pop(id, None) if isinstance(id, int) else None
+            if reply is None and id is None and error is not None and self.batches:
+                reply = self.batches[0]
+            if reply is None:
+                continue  # something of the host's, or the answer to a call that was given up
+            if error is None:
+                reply(item.get("result"), None)
+            else:
+                reply(None, RpcError(error.get("code", 0), error.get("message", ""), error.get("data")))
+
+    def _give_up(self, failure: ClientError) -> None:
+        with self._changed:
+            if not self._closing:
+                self._failure = failure
+            self._changed.notify_all()
+        self._ended(None if self._closing else failure)
