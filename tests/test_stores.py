@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, ConfigError, Limits, RpcTable, WebSocketServer
+from dilithion_ws import Config, ConfigError, EventError, Limits, RpcTable, WebSocketServer
 from dilithion_ws.client import Client, EventsLostError
 from dilithion_ws.stores.sqlite import SqliteStore
 
@@ -367,7 +368,116 @@ def test_a_store_that_does_not_keep_up_loses_nothing_silently(
     assert events(client, 1)[0]["seq"] == 1
 
 
+def test_a_server_whose_file_is_gone_begins_anew(serve: Any, tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    server = serve(f"sqlite:{path}")
+    for number in range(3):
+        server.publish("t", {"n": number})
+    wait_for(lambda: server.events.topic("t").log.position.seq == 3)
+    before = server.events.topic("t").log.position
+    assert server.stop(5)
+    path.unlink()
+    server.start()
+    server.publish("t", {"n": 4})
+    wait_for(lambda: server.events.topic("t").log.position.seq == 1)
+    assert server.events.topic("t").log.position.epoch != before.epoch
+
+
+def test_epochs_of_topics_without_events_survive_a_restart_too(serve: Any, tmp_path: Path) -> None:
+    server = serve(f"sqlite:{tmp_path / 'events.db'}")
+    before = {topic.name: topic.log.position for topic in server.events.topics()}
+    assert server.stop(5)
+    again = serve(f"sqlite:{tmp_path / 'events.db'}")
+    assert {topic.name: topic.log.position for topic in again.events.topics()} == before
+
+
+def test_a_users_topic_that_gave_way_leaves_nothing_in_the_file(serve: Any, tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    server = serve(f"sqlite:{path}", user_topics=3)
+    for number in range(50):
+        server.send_to_user(f"name{number}", {"n": number})
+    server.send_to_user("name0", {"again": True})
+    wait_for(lambda: server.events.topic("user/name0").log.position.seq == 1)
+    with pytest.raises(EventError, match="is no topic of a user"):
+        server.send_to_user("\ud800", {})
+    assert server.stop(5)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        names = {name for (name,) in db.execute("SELECT topic FROM entries")}
+    assert len(names) <= 3
+    assert "user/name0" in names
+
+
+def test_a_fault_of_any_kind_does_not_end_delivery(
+    serve: Any, connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(f"sqlite:{tmp_path / 'events.db'}")
+    monkeypatch.setattr(SqliteStore, "_account", lambda *args: 1 / 0)
+    server.publish("t", {"n": 1})
+    wait_for(lambda: server.events.topic("t").log.position.seq == 1)
+    client = connect(server)
+    subscribe(client, "t")
+    server.publish("t", {"n": 2})
+    assert events(client, 1)[0]["result"] == {"n": 2}
+
+
 # Redis
+
+
+@needs_redis
+def test_a_redis_that_refuses_some_writes_loses_none(serve: Any, redis_server: RedisServer) -> None:
+    """Its memory limit comes and goes in the middle of pipelines; who subscribes is told meanwhile."""
+    import redis
+
+    server = serve(redis_server.url, store_patience=0.2, event_backlog=100_000)
+    with Client(server.url) as client, redis.Redis.from_url(redis_server.url) as direct:
+        subscription = client.subscribe("t")
+        turn = threading.Event()
+        for number in range(600):
+            if number % 150 == 75:
+                direct.config_set("maxmemory", 1)
+            if number % 150 == 149:
+                turn.wait(0.3)
+                direct.config_set("maxmemory", 0)
+            server.publish("t", {"n": number})
+        direct.config_set("maxmemory", 0)
+        assert [subscription.get(30).data["n"] for _ in range(600)] == list(range(600))
+
+
+def lost_or_next(subscription: Any) -> Any:
+    """The next event, or the error that stands in its place."""
+    try:
+        return subscription.get(20)
+    except EventsLostError as error:
+        return error
+
+
+@needs_redis
+def test_a_loss_is_told_though_telling_fails_at_first(
+    serve: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dilithion_ws.stores.redis import RedisStore
+
+    server = serve(redis_server.url, event_backlog=5)
+    with Client(server.url) as client:
+        subscription = client.subscribe("t")
+        original, faults = RedisStore._begin_anew, [OSError("not now"), OSError("nor now")]
+
+        def begin_anew(self: Any, *args: Any) -> None:
+            if faults:
+                raise faults.pop()
+            original(self, *args)
+
+        monkeypatch.setattr(RedisStore, "_begin_anew", begin_anew)
+        store: Any = server.events._store
+        with store._backlog._changed:
+            for number in range(20):
+                server.publish("t", {"n": number})
+        seen = 0
+        while not isinstance(found := lost_or_next(subscription), EventsLostError):
+            seen += 1
+            assert found.data == {"n": seen - 1}
+        assert found.reason == "epoch"
+        assert faults == []
 
 
 @needs_redis

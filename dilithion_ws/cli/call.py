@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import queue
 import sys
+import threading
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from ..client import CallTimeoutError, Client, ClientError, Event, EventsLostError, Subscription
+from ..client import ClientError, Event, EventsLostError, Subscription
 from ..errors import ConfigError, RpcError
 from ..events.log import Position
 from .connecting import add_connection, connect
 
-__all__ = ["add_call", "add_watch"]
+__all__ = ["add_call", "add_watch", "clean"]
 
+_MOST_WAITING = 1000
 _GREEN, _RED, _CYAN = 32, 31, 36
 _COLOURS = {
     **dict.fromkeys(("connected", "added", "started", "block_found"), _GREEN),
@@ -57,23 +60,22 @@ def add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def call(options: argparse.Namespace) -> int:
     """Makes the call; 1 where it fails."""
-    params = [_value(text) for text in options.params]
     named = [text.partition("=") for text in options.params]
     by_name = bool(named) and all(equals and name.isidentifier() for name, equals, _ in named)
     try:
+        params: Any = (
+            {name: _value(text) for name, _, text in named} if by_name else [_value(t) for t in options.params]
+        )
         with connect(options) as client:
-            if by_name:
-                result = client.call(options.method, **{name: _value(text) for name, _, text in named})
-            else:
-                result = client.call(options.method, *params)
+            result = client.request(options.method, params)
     except (RpcError, ClientError, ConfigError) as error:
-        print(f"dilithion-ws: {error}", file=sys.stderr)
+        print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr)
         return 1
     text = msgspec.json.encode(result)
     if options.json:
         print(text.decode())
     elif isinstance(result, str):
-        print(result)
+        print(clean(result))
     else:
         print(msgspec.json.format(text).decode())
     return 0
@@ -87,32 +89,47 @@ def watch(options: argparse.Namespace) -> int:
         with connect(options) as client:
             mode = "latest" if options.latest else None
             subscriptions = [client.subscribe(topic, filter=filter, since=since, mode=mode) for topic in options.topics]
-            return _print_all(client, subscriptions, options)
+            return _print_all(subscriptions, options)
     except (RpcError, ClientError, ConfigError) as error:
-        print(f"dilithion-ws: {error}", file=sys.stderr)
+        print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0
 
 
-def _print_all(client: Client, subscriptions: list[Subscription], options: argparse.Namespace) -> int:
+def _print_all(subscriptions: list[Subscription], options: argparse.Namespace) -> int:
+    found: queue.Queue[Event | BaseException | None] = queue.Queue(_MOST_WAITING)
+    for subscription in subscriptions:
+        threading.Thread(target=_follow, args=(subscription, found), daemon=True).start()
     left = options.count
     while left is None or left > 0:
-        for subscription in subscriptions:
-            try:
-                event = subscription.get(None if len(subscriptions) == 1 else 0.05)
-            except CallTimeoutError:
-                continue
-            except EventsLostError as error:
-                print(f"dilithion-ws: {error}", file=sys.stderr, flush=True)
-                continue
-            if event is None:
-                return 1
+        event = found.get()
+        if event is None:
+            return 1
+        if isinstance(event, EventsLostError):
+            print(f"dilithion-ws: {clean(str(event))}", file=sys.stderr, flush=True)
+        elif isinstance(event, BaseException):
+            raise event
+        else:
             _print(event, options.json)
             left = None if left is None else left - 1
-            if left == 0:
-                break
     return 0
+
+
+def _follow(subscription: Subscription, found: queue.Queue[Event | BaseException | None]) -> None:
+    """Hands the events of one subscription on."""
+    while True:
+        try:
+            event = subscription.get()
+        except EventsLostError as error:
+            found.put(error)
+        except BaseException as error:
+            found.put(error)
+            return
+        else:
+            found.put(event)
+            if event is None:
+                return
 
 
 def _print(event: Event, as_json: bool) -> None:
@@ -121,22 +138,33 @@ def _print(event: Event, as_json: bool) -> None:
         print(msgspec.json.encode(line).decode(), flush=True)
         return
     data = dict(event.data) if isinstance(event.data, dict) else {"": event.data}
-    kind = str(data.pop("kind", ""))
+    kind = clean(str(data.pop("kind", "")))
     if sys.stdout.isatty():
         kind = f"\033[{_COLOURS.get(kind, _CYAN)}m{kind}\033[0m"
-    fields = " ".join(f"{name}={_shown(value)}" if name else _shown(value) for name, value in data.items())
-    print(f"{event.topic} {event.seq} {kind} {fields}", flush=True)
+    fields = " ".join(f"{clean(name)}={_shown(value)}" if name else _shown(value) for name, value in data.items())
+    print(f"{clean(event.topic)} {event.seq} {kind} {fields}", flush=True)
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return clean(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def clean(text: str) -> str:
+    """A text of a server's without what would control the terminal."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else repr(sign)[1:-1] for sign in text)
 
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text, parse_float=Decimal)
+        return json.loads(text, parse_float=Decimal, parse_constant=_no_number)
+    except RecursionError:
+        raise ConfigError("a param is nested too deeply") from None
     except ValueError:
         return text
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _filter(text: str) -> dict[str, Any]:

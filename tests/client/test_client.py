@@ -22,7 +22,7 @@ from dilithion_ws.client import (
     RefusedError,
 )
 
-from ..support import open_files, wait_for
+from ..support import sockets_of, wait_for
 from ..test_access import write_users
 from ..test_events import block
 from ..test_tls import Authority
@@ -304,12 +304,109 @@ def test_a_server_that_falls_silent_is_given_up(make: Any) -> None:
 
 def test_nothing_is_left_behind(rpc: RpcTable) -> None:
     server = WebSocketServer(rpc, Config(limits=Limits(linger_timeout=0.1))).start()
-    before, threads = open_files(), threading.active_count()
+    threads = threading.active_count()
     for _ in range(20):
         with Client(server.url) as client:
             client.subscribe("blocks")
             assert client.call("getblockcount") == 840000
-    wait_for(lambda: server.connection_count == 0)
-    wait_for(lambda: open_files() <= before)
-    assert threading.active_count() <= threads
+    wait_for(lambda: sockets_of(server.port) == 0)
+    wait_for(lambda: threading.active_count() <= threads)
     server.stop(2)
+
+
+# What a review found
+
+
+def test_what_a_host_broadcasts_disturbs_nothing(start: Any, make: Any) -> None:
+    server = start()
+    client = make(server)
+    client.connect()
+    first = wait_for(server.connections)[0].id
+    for message in ("hello", b"\x00\xff", '{"id": [1]}', "[1, 2]", '{"method": "subscription", "params": {}}', "NaN"):
+        server.broadcast(message)
+    assert client.call("getblockcount") == 840000
+    assert server.connections()[0].id == first
+
+
+def test_a_batch_that_is_refused_as_a_whole(start: Any, make: Any) -> None:
+    client = make(start(batch_size=3))
+    with pytest.raises(RpcError, match="Batch of 5 calls") as caught:
+        client.batch([("getblockcount", [])] * 5)
+    assert caught.value.code == -32010
+    assert client.batch([("getblockcount", [])] * 3) == [840000] * 3
+    assert client._link.replies == {}
+
+
+def test_a_rate_that_is_reached_ends_no_subscription(rpc: RpcTable, make: Any) -> None:
+    with WebSocketServer(rpc, Config(limit_loopback=True, method_rates=("subscribe=3/5",))) as server:
+        for name in "abcde":
+            server.topic(name)
+        client = make(server)
+        subscriptions = [client.subscribe(name) for name in "abcde"]
+        server.close_connection(server.connections()[0].id, 1012)
+        wait_for(lambda: len(server.events.all()) == 5, 30)
+        for name in "abcde":
+            server.publish(name, {"n": 1})
+        assert [subscription.get(10).seq for subscription in subscriptions] == [1] * 5
+        client.close()
+
+
+def test_a_subscription_that_nobody_waited_for_is_ended(start: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = start()
+    client = make(server, timeout=0.2)
+    client.connect()
+    original, slow = server.events.subscribe, threading.Event()
+
+    def subscribe(*args: Any, **options: Any) -> Any:
+        slow.wait(0.5)
+        return original(*args, **options)
+
+    monkeypatch.setattr(server.events, "subscribe", subscribe)
+    with pytest.raises(CallTimeoutError):
+        client.subscribe("blocks")
+    slow.set()
+    wait_for(lambda: server.events.topic("blocks").log is not None and not server.events.all())
+    assert client.subscribe("blocks").get is not None
+
+
+@pytest.mark.parametrize(
+    "url", ["ws://h:99999", "ws://h:x", "ws://a..b:1", "ws://[::1", "ws://h/a b", "ws://", "ws://alice:hush@h:1", "h:1"]
+)
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(ValueError, match="is no address of a server") as caught:
+        Client(url)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_client_that_could_not_connect_leaves_no_thread() -> None:
+    before = threading.active_count()
+    with pytest.raises(ConnectionLostError), Client(f"ws://127.0.0.1:{free_port()}", connect_timeout=0.2):
+        pass
+    wait_for(lambda: threading.active_count() <= before)
+
+
+def test_close_does_not_wait_for_a_server_that_says_nothing() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(8)
+        client = Client(f"ws://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=60.0)
+        with pytest.raises(ConnectionLostError):
+            client.connect(0.2)
+        client.close()
+        assert client._link._thread is not None
+        assert not client._link._thread.is_alive()
+
+
+def test_reading_with_a_deadline_keeps_it_while_there_is_no_connection(make: Any, rpc: RpcTable) -> None:
+    with WebSocketServer(rpc) as server:
+        client = make(server, most_events=5)
+        subscription = client.subscribe("blocks")
+        for height in range(1, 30):
+            server.publish("blocks", block(height))
+        wait_for(lambda: subscription.is_behind)
+        server.stop(1.0)
+    wait_for(lambda: not client.is_connected)
+    for _ in range(5):
+        subscription.get(1)
+    with pytest.raises(CallTimeoutError):
+        subscription.get(0.1)
