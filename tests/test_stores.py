@@ -204,7 +204,7 @@ def test_a_server_that_is_killed_again_and_again(kind: str, tmp_path: Path, requ
     if kind == "redis":
         store = request.getfixturevalue("redis_server").url
     port = free_port()
-    followers = [Follower(f"ws://127.0.0.1:{port}", seed, slow=False) for seed in range(10)]
+    followers = [Follower(f"ws://127.0.0.1:{port}", seed, slow=seed % 4 == 0) for seed in range(32)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for life in range(4):
         command = [sys.executable, "-c", CHILD, str(port), store, str(life)]

@@ -355,18 +355,21 @@ def test_a_subscription_that_nobody_waited_for_is_ended(start: Any, make: Any, m
     server = start()
     client = make(server, timeout=0.2)
     client.connect()
-    original, slow = server.events.subscribe, threading.Event()
+    original, slow, done = server.events.subscribe, threading.Event(), threading.Event()
 
     def subscribe(*args: Any, **options: Any) -> Any:
-        slow.wait(0.5)
-        return original(*args, **options)
+        slow.wait(20)
+        found = original(*args, **options)
+        done.set()
+        return found
 
     monkeypatch.setattr(server.events, "subscribe", subscribe)
     with pytest.raises(CallTimeoutError):
         client.subscribe("blocks")
     slow.set()
-    wait_for(lambda: server.events.topic("blocks").log is not None and not server.events.all())
-    assert client.subscribe("blocks").get is not None
+    assert done.wait(10)
+    wait_for(lambda: not server.events.all(), what="the client's unsubscribe")
+    assert client.subscribe("blocks").id == "blocks"
 
 
 @pytest.mark.parametrize(

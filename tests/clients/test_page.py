@@ -15,7 +15,7 @@ from .test_clients import needs_chromium
 
 
 def text(browser: Browser, id: str) -> str:
-    found: str = browser.run(f"document.getElementById('{id}').textContent")
+    found: str = browser.run(f"document.getElementById('{id}')?.textContent ?? ''")
     return found
 
 
@@ -34,7 +34,7 @@ def test_the_page_from_log_in_to_a_restart_under_it(rpc: RpcTable, tmp_path: Pat
     try:
         with Browser() as browser:
             browser.open(f"http://localhost:{server.port}/")
-            wait_for(lambda: browser.run("document.getElementById('login').open"), 20, "the dialog")
+            wait_for(lambda: browser.run("document.getElementById('login')?.open"), 20, "the dialog")
             # By keyboard alone: the first field has the focus.
             for password, outcome in (("wrong", "Wrong user or password"), ("alicealice", "")):
                 browser.run("el('user').value = ''")
@@ -44,7 +44,7 @@ def test_the_page_from_log_in_to_a_restart_under_it(rpc: RpcTable, tmp_path: Pat
                 browser.press("Enter")
                 if outcome:
                     wait_for(lambda outcome=outcome: text(browser, "wrong") == outcome, 20)
-            wait_for(lambda: not browser.run("document.getElementById('login').open"), 20)
+            wait_for(lambda: not browser.run("document.getElementById('login')?.open"), 20)
             assert text(browser, "who") == "alice (admin)"
             wait_for(lambda: len(server.events.all()) == 4, 20, "all four subscriptions")
             for height in (1, 2, 3):
