@@ -148,6 +148,9 @@ class Follower(threading.Thread):
             epoch, last = seen_epoch, seq
 
 
+@pytest.mark.timeout(
+    180
+)  # two hundred clients are four hundred threads of Python, and more slowly when they are traced
 def test_exactly_once_and_in_order(serve: Any, store: str) -> None:
     """4 publishers at full speed, 200 clients that cut their connections at random, 50 of them slow."""
     server = serve(store, history_entries=20_000, event_backlog=50_000)
@@ -157,7 +160,7 @@ def test_exactly_once_and_in_order(serve: Any, store: str) -> None:
     wait_for(lambda: len(server.events._subscriptions) == 200, 30)
 
     def publish(name: int) -> None:
-        for number in range(100):
+        for number in range(60):
             server.publish("t", {"publisher": name, "number": number})
 
     publishers = [threading.Thread(target=publish, args=(name,)) for name in range(4)]
@@ -165,8 +168,8 @@ def test_exactly_once_and_in_order(serve: Any, store: str) -> None:
         publisher.start()
     for publisher in publishers:
         publisher.join()
-    wait_for(lambda: server.events.topic("t").log.position.seq == 400, 30)
-    wait_for(lambda: all(follower.seen and follower.seen[-1][1] == 400 for follower in followers), 50)
+    wait_for(lambda: server.events.topic("t").log.position.seq == 240, 30)
+    wait_for(lambda: all(follower.seen and follower.seen[-1][1] == 240 for follower in followers), 120)
     for follower in followers:
         follower.client.close()
     for follower in followers:
@@ -175,7 +178,7 @@ def test_exactly_once_and_in_order(serve: Any, store: str) -> None:
         assert follower.lost == [], "the log has kept all of it"
         for name in range(4):
             numbers = [data["number"] for _, _, data in follower.seen if data["publisher"] == name]
-            assert numbers == list(range(100)), "each publisher's events in its order"
+            assert numbers == list(range(60)), "each publisher's events in its order"
     assert len({json.dumps(follower.seen) for follower in followers}) == 1, "one order for all"
 
 
@@ -195,6 +198,7 @@ for number in itertools.count():
 """
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=needs_redis)])
 def test_a_server_that_is_killed_again_and_again(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """kill -9 while it publishes: clients resume, and what one has seen is never taken back or numbered anew."""
@@ -219,7 +223,7 @@ def test_a_server_that_is_killed_again_and_again(kind: str, tmp_path: Path, requ
                 lambda life=life: all(
                     sum(data["life"] == str(life) for _, _, data in list(follower.seen)) > 100 for follower in followers
                 ),
-                30,
+                90,
             )
         finally:
             process.send_signal(signal.SIGKILL)
