@@ -69,7 +69,7 @@ class Limits:
     lockout_longest: float = _limit(900.0, "s", "the longest lock-out")
     login_workers: int = _limit(2, "logins", "passwords checked at a time")
     login_queue: int = _limit(64, "logins", "logins that wait to be checked", minimum=0)
-    login_queue_per_address: int = _limit(16, "logins", "of one address that wait to be checked")
+    login_queue_per_address: int = _limit(16, "logins", "that one address keeps in a full queue when others come")
     login_remembered: float = _limit(300.0, "s", "for which a checked password need not be computed again", minimum=0.0)
     tracked_clients: int = _limit(10_000, "clients", "whose rates and failed logins are remembered", minimum=10)
     call_burst: int = _limit(1000, "calls", "of one user or address at once, of all methods together")

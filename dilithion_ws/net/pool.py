@@ -50,7 +50,7 @@ class Pool:
         workers: threads, at least 3.
         queue: slow calls that may wait.
         login_workers, login_queue: the same for logins: how many run at a time, how many wait.
-        login_share: logins of one address that may wait.
+        login_share: how many of one address keep their place in a full queue when others come.
         handshakes: TLS handshakes of which a step may wait.
         kept: jobs that may be given to `keep`: there are so many threads more.
         on_free: called, from a worker, when a worker has become free.
