@@ -13,6 +13,7 @@ REDIS = ["redis>=5.0"]
 TEST = [
     "coverage>=7.4",
     "hypothesis>=6.100",
+    "jsonschema>=4.20",
     "mypy>=1.10",
     "pytest>=8.0",
     "pytest-cov>=5.0",

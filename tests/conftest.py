@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,3 +84,16 @@ def gate() -> Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
+
+
+@pytest.fixture
+def guarded(rpc: RpcTable, tmp_path: Path) -> Iterator[WebSocketServer]:
+    """A server with users: a reader, whose password is the name doubled, and an admin named root."""
+    from .test_access import write_users
+
+    path = tmp_path / "users.json"
+    write_users(path, reader="readonly", root="admin")
+    rpc.register("sendtoaddress", lambda address, amount: "txid")
+    rpc.register("getbalance", lambda: 5)
+    with WebSocketServer(rpc, Config(users_file=str(path), limits=Limits(drain_timeout=1.0))) as server:
+        yield server

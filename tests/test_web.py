@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
+from dilithion_ws import Config, RpcTable, WebSocketServer
 from dilithion_ws.access.passwords import hash_password
 from dilithion_ws.access.users import User, UsersFile, render_users
 
 from .support import RawClient, wait_for
-from .test_access import basic, write_users
+from .test_access import basic
 
 CSRF = {"X-Dilithion-RPC": "1"}
 
@@ -85,16 +85,6 @@ def test_pages_of_other_origins_and_other_names(start: Any) -> None:
     assert headers["access-control-allow-headers"] == "Content-Type, Authorization, X-Dilithion-RPC"
     assert request(server, "POST", "/", body, {**CSRF, "Origin": own})[1]["access-control-allow-origin"] == own
     assert request(server, "POST", "/", body, CSRF)[1]["access-control-allow-origin"] == "*"
-
-
-@pytest.fixture
-def guarded(rpc: RpcTable, tmp_path: Path) -> Any:
-    path = tmp_path / "users.json"
-    write_users(path, reader="readonly", root="admin")
-    rpc.register("sendtoaddress", lambda address, amount: "txid")
-    rpc.register("getbalance", lambda: 5)
-    with WebSocketServer(rpc, Config(users_file=str(path), limits=Limits(drain_timeout=1.0))) as server:
-        yield server
 
 
 def test_credentials_and_permissions(guarded: WebSocketServer) -> None:
@@ -299,56 +289,6 @@ def test_metrics_without_their_library_are_a_clear_answer(start: Any, monkeypatc
     status, _, body = request(start(), "GET", "/metrics")
     assert status == 501
     assert b"dilithion-ws[prometheus]" in body
-
-
-# OpenRPC
-
-
-def test_the_description_follows_the_rights(guarded: WebSocketServer) -> None:
-    def described(name: str) -> Any:
-        status, _, body = request(guarded, "GET", "/openrpc.json", None, authorization(name))
-        assert status == 200
-        return json.loads(body)
-
-    assert request(guarded, "GET", "/openrpc.json")[0] == 401
-    reader, root = described("reader"), described("root")
-    names = {method["name"] for method in reader["methods"]}
-    assert {"getblockcount", "getbalance", "subscribe", "rpc.discover", "authenticate"} <= names
-    assert not {"sendtoaddress", "echo"} & names
-    assert {"sendtoaddress", "echo"} <= {method["name"] for method in root["methods"]}
-    assert {topic["name"] for topic in reader["x-topics"]} == {"blocks", "mempool", "peers", "mining"}
-    add = next(method for method in root["methods"] if method["name"] == "add")
-    assert add["summary"] == "Add two numbers"
-    assert add["params"] == [
-        {"name": "a", "required": True, "schema": {"type": "integer"}},
-        {"name": "b", "required": False, "schema": {"type": "integer", "default": 2}},
-    ]
-    assert add["result"] == {"name": "result", "schema": {"type": "integer"}}
-
-
-def test_the_same_by_the_call_rpc_discover(start: Any, connect: Any) -> None:
-    server = start()
-    by_call = connect(server).call("rpc.discover")["result"]
-    assert by_call == json.loads(request(server, "GET", "/openrpc.json")[2])
-    assert by_call["openrpc"].startswith("1.")
-    check_openrpc(by_call)
-
-
-def check_openrpc(document: Any) -> None:
-    """What the OpenRPC meta-schema demands, in so many words."""
-    assert set(document) <= {"openrpc", "info", "methods", "components"} | {
-        name for name in document if name[:2] == "x-"
-    }
-    assert set(document["info"]) >= {"title", "version"}
-    names = [method["name"] for method in document["methods"]]
-    assert len(names) == len(set(names))
-    for method in document["methods"]:
-        assert {"name", "params", "result"} <= set(method)
-        assert method["paramStructure"] in ("either", "by-name", "by-position")
-        for item in [*method["params"], method["result"]]:
-            assert {"name", "schema"} <= set(item)
-        required = [item["required"] for item in method["params"]]
-        assert required == sorted(required, reverse=True), "those that may be left out come last"
 
 
 # Clients of the node as they are today

@@ -31,7 +31,8 @@ NODE_MODULES = Path(__file__).parent.parent.parent / ".cache" / "node_modules"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 
 needs_node = pytest.mark.skipif(
-    not shutil.which("node") or not (NODE_MODULES / "ws").exists(), reason="no Node.js with ws here (scripts/prepare)"
+    not shutil.which("node") or not all((NODE_MODULES / name).exists() for name in ("ws", "@open-rpc")),
+    reason="no Node.js with its packages here (scripts/prepare)",
 )
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (scripts/prepare)")
 
