@@ -99,6 +99,26 @@ def test_values_come_back_the_same_from_a_handler(start: Any, connect: Any) -> N
     same()
 
 
+def test_a_client_that_was_away_resumes_in_another_encoding(start: Any, connect: Any) -> None:
+    server = start(deflate=1, deflate_minimum=10)
+    first = connect(server, upgrade=False)
+    upgrade(first, "dilithion.v1+msgpack", "permessage-deflate")
+    first.text('{"method":"subscribe","params":["blocks"],"id":1}')
+    reply = message_of(first, "packed", "deflated")["result"]
+    for height in (1, 2, 3):
+        server.publish("blocks", block(height))
+    seen = message_of(first, "packed", "deflated")["params"]
+    first.close()
+    for protocol, extensions in (("", ""), ("dilithion.v1+msgpack", "permessage-deflate")):
+        client = connect(server, upgrade=False)
+        upgrade(client, protocol, extensions)
+        since = {"epoch": reply["epoch"], "seq": seen["seq"]}
+        client.text(json.dumps({"method": "subscribe", "params": {"topic": "blocks", "since": since}, "id": 1}))
+        assert message_of(client, protocol, extensions)["result"]["recovered"] is True
+        missed = [message_of(client, protocol, extensions)["params"]["result"]["height"] for _ in range(2)]
+        assert missed == [2, 3]
+
+
 def test_events_in_each_encoding_deflated_and_not(start: Any, connect: Any) -> None:
     """All subscribers of one stream, each with the frames of its own framing."""
     server = start(deflate=1, deflate_minimum=10)
