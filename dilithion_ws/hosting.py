@@ -124,6 +124,8 @@ class HostService:
 
     def receive(self, session: Session, opcode: int, payload: bytes) -> Answer | Call | None:
         """A message: for the host's handler where there is one, else for JSON-RPC, in text and binary frames alike."""
+        if opcode == TEXT and session.codec is None and not session.limited and self._on_message is None:
+            return self._dispatcher.receive(payload, session)  # the others come this way too, with more questions
         refusal = self._keeper.message_refusal(session) if session.limited else None
         if self._on_message is not None and session.admitted:
             if refusal is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..config import Limits, limit_reached
-from ..protocol.framing import Framing
+from ..protocol.frames import TEXT, frame
+from ..protocol.framing import JSON, Framing
 from .connection import Connection, Sent, State
 from .service import Answer, Call
 
@@ -38,6 +39,8 @@ _SMALL = 65536
 
 def to_frame(answer: Answer, framing: Framing) -> bytes:
     """The frame of an answer, as its connection has it."""
+    if framing is JSON and isinstance(answer, bytes):
+        return frame(TEXT, answer)
     return framing.frame(answer) if isinstance(answer, bytes) else framing.raw(*answer)
 
 

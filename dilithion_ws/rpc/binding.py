@@ -19,7 +19,8 @@ from .context import CallContext
 __all__ = ["Binder"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_NOTHING = (b"", b"[]", b"{}", b"null")
+_NOTHING = (b"[]", b"", b"{}", b"null")
+_NO_KEYWORDS: dict[str, Any] = {}
 
 
 class Binder:
@@ -60,10 +61,11 @@ class Binder:
         self._keywords = [parameter.name for parameter in keywords]
         self._needs_names = any(parameter.default is inspect.Parameter.empty for parameter in keywords)
         self.wants_context = self._context_at is not None
+        self._takes_plainly = not keywords and not self.wants_context
         self._by_position = self._decoder(self.takes[: self._positional], array_like=True)
         self._by_name = self._decoder(self.takes, array_like=False)
 
-    def bind(self, params: msgspec.Raw, context: CallContext | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def bind(self, params: bytes, context: CallContext | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments for the function.
 
         Args:
@@ -73,21 +75,22 @@ class Binder:
         Raises:
             RpcError: -32602, with what was wrong and what was expected.
         """
-        raw = bytes(params) if len(params) <= 4 else None
-        if raw in _NOTHING and not self.takes:
+        if not self.takes and params in _NOTHING:
             arguments: tuple[Any, ...] = ()
         else:
-            by_name = memoryview(params)[:1].tobytes() == b"{"
+            by_name = params[:1] == b"{"
             if not by_name and self._needs_names:
                 raise self._mismatch("some params can be given by name only")
             decoder = self._by_name if by_name else self._by_position
             try:
-                decoded = decoder.decode(b"[]" if raw == b"" or raw == b"null" else params)
+                decoded = decoder.decode(b"[]" if params == b"" or params == b"null" else params)
             except msgspec.ValidationError as error:
                 raise self._mismatch(self._explain(str(error), by_name)) from None
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise RpcError(JsonRpcCode.PARSE_ERROR, f"Parse error in params: {error}") from None
             arguments = msgspec.structs.astuple(decoded)
+        if self._takes_plainly:
+            return arguments, _NO_KEYWORDS
         keywords: dict[str, Any] = {}
         if len(arguments) > self._positional:
             keywords = dict(zip(self._keywords, arguments[self._positional :], strict=True))

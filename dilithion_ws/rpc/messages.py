@@ -35,6 +35,7 @@ _ABSENT = msgspec.Raw(b"")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)  # an unclosed one too: no way to backtrack
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ID_STARTS = frozenset(b'"-0123456789n')
+_PARAMS_STARTS = frozenset(b"[{n")
 _PARSE_STEPS = (
     "Check JSON syntax",
     "Send UTF-8 text without a byte order mark",
@@ -44,24 +45,30 @@ _REQUEST_STEPS = ("Send an object with a method, and an id if an answer is wante
 
 
 class Request(msgspec.Struct, gc=False):
-    """One request object; `params` and `id` are left as the bytes that came."""
+    """One request object; `params` and `id` are left as the bytes that came, empty where they were absent."""
 
     method: str
-    params: msgspec.Raw = _ABSENT
-    id: msgspec.Raw = _ABSENT
-    jsonrpc: str | None = None
+    params: bytes
+    id: bytes
 
     @property
     def is_notification(self) -> bool:
         """Whether there was no id, so that no answer may be sent (JSON-RPC 2.0 section 4.1)."""
-        return not len(self.id)
+        return not self.id
+
+
+class _Wire(msgspec.Struct, gc=False):
+    method: str
+    params: msgspec.Raw = _ABSENT
+    id: msgspec.Raw = _ABSENT
+    jsonrpc: str | None = None
 
 
 class _IdOnly(msgspec.Struct, gc=False):
     id: msgspec.Raw = _ABSENT
 
 
-_decode_request = msgspec.json.Decoder(Request).decode
+_decode_request = msgspec.json.Decoder(_Wire).decode
 _decode_id = msgspec.json.Decoder(_IdOnly).decode
 _decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
@@ -83,24 +90,25 @@ def parse_request(data: bytes, limits: Limits) -> Request:
     Raises:
         RpcError: -32700 where it is no JSON, -32600 where it is no request; `identify` tells the id to answer with.
     """
-    _check_shape(data, limits)
     try:
-        request = _decode_request(data)
-    except msgspec.ValidationError as error:
-        raise _not_a_request(data, error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise parse_error(str(error)) from None
-    if request.jsonrpc != "2.0" and request.jsonrpc is not None:
-        raise invalid_request(f"the jsonrpc member is {request.jsonrpc[:16]!r}, it must be '2.0'")
-    # Each member has a colon: where there are no more colons than members that were found, none occurs twice.
-    members = 1 + (request.jsonrpc is not None) + (len(request.params) > 0) + (len(request.id) > 0)
-    if data.count(b":") != members:
+        wire = _decode_request(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_a_request(data, limits, error) from None
+    params, id, version = bytes(wire.params), bytes(wire.id), wire.jsonrpc
+    if version != "2.0" and version is not None:
+        raise invalid_request(f"the jsonrpc member is {version[:16]!r}, it must be '2.0'")
+    # Each member has a colon: where there are no more colons than members that were found, none occurs twice, all are
+    # known, and only params can nest: no deeper than they are long.
+    if data.count(b":") != 1 + (version is not None) + (params != b"") + (id != b""):
+        _check_shape(data, limits)
         _check_duplicates(data)
-    if len(request.id):
-        _check_id(bytes(request.id))
-    if len(request.params) and memoryview(request.params)[0] not in b"[{n":
+    elif len(params) > limits.json_depth:
+        _check_shape(data, limits)
+    if id:
+        _check_id(id)
+    if params and params[0] not in _PARAMS_STARTS:
         raise invalid_request("params must be an array or an object")
-    return request
+    return Request(wire.method, params, id)
 
 
 def parse_batch(data: bytes, limits: Limits) -> list[bytes]:
@@ -144,7 +152,7 @@ def id_value(request: Request) -> Any:
     try:
         return _decode_any(request.id)
     except msgspec.MsgspecError:  # a number beyond Python's own bounds, which is no fault
-        return bytes(request.id).decode()
+        return request.id.decode()
 
 
 def encode_result(value: Any) -> bytes:
@@ -163,7 +171,7 @@ def success_answer(id: bytes, result: bytes, position: Any = None) -> bytes:
     """An answer with a result, both given as JSON, and where there is one with the place in a log that it belongs to."""
     if position is not None:
         return b'{"jsonrpc":"2.0","result":%b,"id":%b,"position":%b}' % (result, id, _encode(position))
-    return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (result, id)
+    return b"".join((b'{"jsonrpc":"2.0","result":', result, b',"id":', id, b"}"))
 
 
 def error_answer(id: bytes, error: RpcError) -> bytes:
@@ -197,8 +205,11 @@ def invalid_request(text: str) -> RpcError:
     )
 
 
-def _not_a_request(data: bytes, error: msgspec.ValidationError) -> RpcError:
+def _not_a_request(data: bytes, limits: Limits, error: Exception) -> RpcError:
     """msgspec stops at the first wrong type; whether the rest is JSON at all decides between the two codes."""
+    _check_shape(data, limits)
+    if not isinstance(error, msgspec.ValidationError):
+        return parse_error(str(error))
     try:
         _decode_any(data)
     except msgspec.ValidationError as problem:

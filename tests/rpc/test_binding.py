@@ -16,7 +16,7 @@ CONTEXT = CallContext(Session(7, ("127.0.0.1", 1)), "m", 1, False, Deadline(Cloc
 
 
 def bound(function: Any, params: bytes, context: CallContext | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return Binder("m", function).bind(msgspec.Raw(params), context)
+    return Binder("m", function).bind(params, context)
 
 
 def refused(function: Any, params: bytes) -> RpcError:

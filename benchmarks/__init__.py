@@ -1,0 +1,1 @@
+"""Comparison with other WebSocket servers on one machine; `scripts/bench` runs it."""

@@ -1,0 +1,48 @@
+"""This server as a user would run it: users, permissions, limits, pings, all settings as they are by default."""
+
+
+import sys
+import time
+
+from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
+
+port = int(sys.argv[1])
+limits = {"connections": 20_000}
+options = {"user": "bench", "password": "bench-password"}
+for word in sys.argv[2:]:
+    if word == "deflate":
+        limits["deflate"] = 1
+    else:
+        options["certificate"], options["private_key"] = word.split(",")
+
+rpc = RpcTable()
+server = WebSocketServer(rpc, Config(port=port, limits=Limits(**limits), **options))
+server.topic("ticks", permission="READ_BLOCKCHAIN")
+
+
+@rpc.method
+def getblockcount() -> int:
+    return 840_000
+
+
+@rpc.method
+def echo(text: str) -> str:
+    return text
+
+
+@rpc.method
+def wait() -> bool:
+    time.sleep(0.02)
+    return True
+
+
+@rpc.method
+def broadcast(count: int, size: int) -> int:
+    for _ in range(count):
+        server.publish("ticks", "x" * size)
+    return count
+
+
+server.start()
+sys.stdin.read()
+server.stop()
