@@ -17,7 +17,11 @@ Samples = dict[str, list[tuple[int, str, Sample]]]
 def ratio(taken: Iterable[tuple[int, str, Sample]], peer: str, key: str = "per_s") -> float | None:
     """The median over the rounds of ours divided by the peer's; of processor time per item, the peer's by ours."""
     values = {(number, name): sample[key] for number, name, sample in taken if sample.get(key)}
-    pairs = [(values[number, US], other) for (number, name), other in values.items() if name == peer and (number, US) in values]
+    pairs = [
+        (values[number, US], other)
+        for (number, name), other in values.items()
+        if name == peer and (number, US) in values
+    ]
     if not pairs:
         return None
     return median(theirs / ours if key == "cpu_us" else ours / theirs for ours, theirs in pairs)

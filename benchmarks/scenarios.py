@@ -154,11 +154,13 @@ SCENARIOS: dict[str, Scenario] = {
         _fan(5000, 20, 3),
     ),
     "churn": Scenario("connect, call, close", "connections", {"aiohttp": 1.0}, _churn(), quick=True),
-    "churn-tls": Scenario(
-        "connect, call, close over TLS", "connections", {BARE: 0.9}, _churn("tls"), (US, BARE)
-    ),
+    "churn-tls": Scenario("connect, call, close over TLS", "connections", {BARE: 0.9}, _churn("tls"), (US, BARE)),
     "bulk": Scenario(
-        "messages of 1 MiB, there and back", "messages", {"websockets asyncio": 0.8}, _calls("-n", "2", "-M", "1048576"), _PLAIN
+        "messages of 1 MiB, there and back",
+        "messages",
+        {"websockets asyncio": 0.8},
+        _calls("-n", "2", "-M", "1048576"),
+        _PLAIN,
     ),
     "memory-1000": Scenario("memory of 1,000 idle connections", "bytes", {}, _memory(1000), _PLAIN, quick=True),
     "memory-10000": Scenario("memory of 10,000 idle connections", "bytes", {}, _memory(10_000), (US, "socketify")),
@@ -168,9 +170,7 @@ SCENARIOS: dict[str, Scenario] = {
     "memory-10000-deflate": Scenario(
         "memory of 10,000 connections with deflate", "bytes", {}, _memory(10_000, "deflate"), (US,)
     ),
-    "memory-1000-tls": Scenario(
-        "memory of 1,000 connections over TLS", "bytes", {}, _memory(1000, "tls"), (US, BARE)
-    ),
+    "memory-1000-tls": Scenario("memory of 1,000 connections over TLS", "bytes", {}, _memory(1000, "tls"), (US, BARE)),
     "idle": Scenario("processor time of 5,000 idle connections", "cpu", {}, _idle(5000), (US,)),
 }
 

@@ -208,12 +208,11 @@ class Gatekeeper:
         return self.strike(session, limit_reached(self._limits, "call_rate"), wait) if wait else None
 
     def heard(self, session: Session, size: int) -> None:
-        """Charges bytes that came, whatever they are; who sends on far beyond the limit is closed."""
-        if session.limited:
-            level = self._throttle.charge(("bytes", session.origin), self._byte_rate, size)
-            if level <= -self._byte_rate.capacity:
-                text = limit_reached(self._limits, "byte_rate")
-                self.close(session.connection_id, CloseCode.POLICY_VIOLATION, text)
+        """Charges a limited client for bytes, whatever they are; who sends on far beyond the limit is closed."""
+        level = self._throttle.charge(("bytes", session.origin), self._byte_rate, size)
+        if level <= -self._byte_rate.capacity:
+            text = limit_reached(self._limits, "byte_rate")
+            self.close(session.connection_id, CloseCode.POLICY_VIOLATION, text)
 
     def message_refusal(self, session: Session) -> RpcError | None:
         """Why a client may not send a message now, be it data or a ping; None where it may."""

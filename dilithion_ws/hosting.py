@@ -112,7 +112,8 @@ class HostService:
 
     def heard(self, session: Session, size: int) -> None:
         """As the gatekeeper counts."""
-        self._keeper.heard(session, size)
+        if session.limited:
+            self._keeper.heard(session, size)
 
     def may_ping(self, session: Session) -> bool:
         """A ping counts as a message."""

@@ -137,7 +137,8 @@ class Web:
 
     def _call(self, request: HttpRequest, session: Session) -> HttpResponse | HttpWork:
         origin = request.header(b"origin")
-        self._keeper.heard(session, len(request.body))
+        if session.limited:
+            self._keeper.heard(session, len(request.body))
         refusal = self._keeper.message_refusal(session)
         if refusal is not None:
             return _answered(error_answer(identify(request.body), refusal), origin)

@@ -1,6 +1,5 @@
 """This server as a user would run it: users, permissions, limits, pings, all settings as they are by default."""
 
-
 import sys
 import time
 

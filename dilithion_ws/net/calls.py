@@ -10,7 +10,7 @@ from ..clock import Clock
 from ..config import Limits, limit_reached
 from ..protocol.frames import TEXT, frame
 from ..protocol.framing import JSON, Framing
-from .connection import Connection, Sent, State
+from .connection import ALL, FINISHING, OPEN, Connection, Sent
 from .service import Answer, Call
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ class Pending:
                 if len(data) <= _SMALL or connection.unsent <= limits.outbox or connection.unsent + len(data) <= most:
                     self.answered = True
                     self._told = told
-                    if not data or connection.state not in (State.OPEN, State.FINISHING):
-                        return Sent.ALL
+                    if not data or connection.state not in (OPEN, FINISHING):
+                        return ALL
                     return connection.write(data, self._owner.clock)
             told = 0
             refusal = self._call.refuse(f"answers wait unread past the {limit_reached(limits, 'outbox')}")

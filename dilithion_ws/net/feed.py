@@ -7,7 +7,7 @@ from typing import Any
 
 from ..clock import Clock
 from ..protocol.framing import Framing
-from .connection import Connection, Sent, State
+from .connection import ALL, OPEN, WAITING, Connection, Sent
 
 __all__ = ["Feed", "Fed"]
 
@@ -55,7 +55,7 @@ class Feed:
     @property
     def is_open(self) -> bool:
         """Whether the connection is there and takes messages."""
-        return self._connection.state is State.OPEN
+        return self._connection.state is OPEN
 
     def cancel(self, ticket: Any) -> None:
         """Sets `ended` of a ticket: nothing that is offered under it is sent after this."""
@@ -70,12 +70,12 @@ class Feed:
         """
         connection = self._connection
         with connection.lock:
-            if ticket.ended or connection.state is not State.OPEN:
+            if ticket.ended or connection.state is not OPEN:
                 return Fed.GONE
             if connection.outbox is not None:
                 return Fed.BUSY
             sent = connection.write(data, self._clock)
-        if sent is Sent.ALL:
+        if sent is ALL:
             return Fed.TAKEN
         self._after_send(connection, sent)
-        return Fed.FULL if sent is Sent.WAITING else Fed.GONE
+        return Fed.FULL if sent is WAITING else Fed.GONE

@@ -12,7 +12,7 @@ from ..config import Limits
 from ..protocol.deflate import Deflation
 from .admission import Admission
 from .calls import Pending
-from .connection import Connection, Sent, State
+from .connection import BROKEN, CLOSED, FINISHING, HANDSHAKE, OPEN, SECURING, WAITING, Connection, Sent
 from .poller import READ, WRITE, make_poller
 from .service import Service
 from .timers import Timers
@@ -84,13 +84,13 @@ class Hub:
 
     def arm(self, connection: Connection) -> None:
         """Makes the poller wait for what the connection can use now: the one place where interest is decided."""
-        if connection.state is State.CLOSED:
+        if connection.state is CLOSED:
             return
-        if connection.state is State.SECURING and not connection.serial:
+        if connection.state is SECURING and not connection.serial:
             interest = connection.wants
         else:
             interest = WRITE if connection.outbox is not None else 0
-            if connection.state is not State.FINISHING and not self.must_wait(connection):
+            if connection.state is not FINISHING and not self.must_wait(connection):
                 interest |= READ
         if interest != connection.interest:
             self.poller.set_interest(connection.fd, connection.interest, interest)
@@ -101,9 +101,9 @@ class Hub:
 
     def must_wait(self, connection: Connection) -> bool:
         """Whether what a client sends has to wait: too much of it is in flight, unsent or not looked at."""
-        if connection.state in (State.SECURING, State.HANDSHAKE):
+        if connection.state in (SECURING, HANDSHAKE):
             return connection.serial
-        return connection.state is State.OPEN and (
+        return connection.state is OPEN and (
             connection.serial
             or self.stopping
             or connection.leaving is not None
@@ -129,7 +129,7 @@ class Hub:
 
     def after_send(self, connection: Connection, sent: Sent) -> bool:
         """Does what a send leaves to be done; False where the connection has to be dropped."""
-        if sent is Sent.WAITING:
+        if sent is WAITING:
             self.schedule(connection, self.now + self.limits.write_stall)
             self.arm(connection)
-        return sent is not Sent.BROKEN
+        return sent is not BROKEN

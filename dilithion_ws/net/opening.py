@@ -124,7 +124,8 @@ class Opening:
         if agreement is not None:
             deflation, window = self._hub.deflation._replace(window=agreement.server_window), agreement.client_window
             headers = (*headers, (b"Sec-WebSocket-Extensions", agreement.answer.encode()))
-        connection.framing = Framing(decision.codec, deflation)
+        if decision.codec is not None or deflation is not None:
+            connection.framing = Framing(decision.codec, deflation)
         connection.stream = MessageStream(limits.message_size, limit_reached(limits, "message_size"), window)
         connection.session = decision.session
         with connection.lock:

@@ -75,6 +75,7 @@ class MessageStream:
     """
 
     __slots__ = (
+        "_at_rest",
         "_doomed",
         "_fallback",
         "_left",
@@ -96,11 +97,24 @@ class MessageStream:
         self._fallback: Fallback | None = None  # exists while a message is fragmented
         self._left = 0  # payload bytes that wsproto still misses of the frame whose header it has
         self._size = 0  # bytes announced so far for the fragmented message
+        self._at_rest = True  # at a message boundary, with nothing kept
         self._doomed = False  # wsproto is about to refuse this frame: it gets all that follows
         self.ended = False
 
     def receive(self, data: bytes) -> list[Event]:
         """Takes received bytes, returns what they complete, in order; nothing any more once `ended` is true."""
+        size = len(data)
+        if self._at_rest and 6 < size < 132 and data[0] == 0x81 and data[1] == size + 122:
+            # One small text message and nothing else: most of what a server gets. (122: less 6 bytes of header, plus
+            # the bit of the mask.)
+            payload = unmask(data[6:], data[2:6])
+            if payload.isascii():
+                return [(TEXT, payload)]
+        events = self._receive(data)
+        self._at_rest = not (self._tail or self._partial or self._fallback or self._left or self._doomed or self.ended)
+        return events
+
+    def _receive(self, data: bytes) -> list[Event]:
         events: list[Event] = []
         if self._tail:
             data = self._tail + data

@@ -25,6 +25,7 @@ __all__ = [
     "identify",
     "invalid_request",
     "parse_batch",
+    "parse_members",
     "parse_error",
     "parse_request",
     "success_answer",
@@ -36,6 +37,7 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)  # an unclosed on
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ID_STARTS = frozenset(b'"-0123456789n')
 _PARAMS_STARTS = frozenset(b"[{n")
+_BACKSLASH, _LETTER_N, _LETTER_I = b"\\NI"  # numbers: to look for bytes in bytes takes an exception inside of CPython
 _PARSE_STEPS = (
     "Check JSON syntax",
     "Send UTF-8 text without a byte order mark",
@@ -90,25 +92,38 @@ def parse_request(data: bytes, limits: Limits) -> Request:
     Raises:
         RpcError: -32700 where it is no JSON, -32600 where it is no request; `identify` tells the id to answer with.
     """
+    return Request(*parse_members(data, limits))
+
+
+def parse_members(data: bytes, limits: Limits) -> tuple[str, bytes, bytes]:
+    """The members of a request: method, params and id; see `Request` and `parse_request`."""
     try:
         wire = _decode_request(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _not_a_request(data, limits, error) from None
     params, id, version = bytes(wire.params), bytes(wire.id), wire.jsonrpc
-    if version != "2.0" and version is not None:
-        raise invalid_request(f"the jsonrpc member is {version[:16]!r}, it must be '2.0'")
+    members = 1
+    if version is not None:
+        members = 2
+        if version != "2.0":
+            raise invalid_request(f"the jsonrpc member is {version[:16]!r}, it must be '2.0'")
+    if params:
+        members += 1
+        if params[0] not in _PARAMS_STARTS:
+            _check_shape(data, limits)
+            raise invalid_request("params must be an array or an object")
+    if id:
+        members += 1
+        if id[0] not in _ID_STARTS or _BACKSLASH in id:
+            _check_id(id)
     # Each member has a colon: where there are no more colons than members that were found, none occurs twice, all are
     # known, and only params can nest: no deeper than they are long.
-    if data.count(b":") != 1 + (version is not None) + (params != b"") + (id != b""):
+    if data.count(b":") != members:
         _check_shape(data, limits)
         _check_duplicates(data)
     elif len(params) > limits.json_depth:
         _check_shape(data, limits)
-    if id:
-        _check_id(id)
-    if params and params[0] not in _PARAMS_STARTS:
-        raise invalid_request("params must be an array or an object")
-    return Request(wire.method, params, id)
+    return wire.method, params, id
 
 
 def parse_batch(data: bytes, limits: Limits) -> list[bytes]:
@@ -162,8 +177,8 @@ def encode_result(value: Any) -> bytes:
         Exception: whatever msgspec raises for a value that JSON can't hold.
     """
     text = _encode(value)
-    if b"NaN" in text or b"Infinity" in text:  # only a Decimal gets that far, and as it is it would be no JSON
-        _decode_any(text)
+    if (_LETTER_N in text or _LETTER_I in text) and (b"NaN" in text or b"Infinity" in text):
+        _decode_any(text)  # only a Decimal gets that far, and as it is it would be no JSON
     return text
 
 

@@ -14,28 +14,31 @@ class Times:
     """Durations. Threads may race here: a sample may be lost to that, which does no harm.
 
     Attributes:
-        count: how many there were.
+        counts: how many there were up to each bound and above the one before.
         total: their sum, in seconds.
     """
 
-    __slots__ = ("_counts", "count", "total")
+    __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
-        self._counts = [0] * (len(BOUNDS) + 1)
-        self.count = 0
+        self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(self.counts)
 
     def add(self, seconds: float) -> None:
         """Notes one."""
-        self.count += 1
         self.total += seconds
-        self._counts[bisect_left(BOUNDS, seconds)] += 1
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
 
     def cumulative(self) -> tuple[list[tuple[str, float]], float]:
         """The counts up to each bound, as Prometheus wants them, and the sum."""
         found: list[tuple[str, float]] = []
         sum_so_far = 0
-        for bound, count in zip((*map(str, BOUNDS), "+Inf"), self._counts, strict=True):
+        for bound, count in zip((*map(str, BOUNDS), "+Inf"), self.counts, strict=True):
             sum_so_far += count
             found.append((bound, sum_so_far))
         return found, self.total
