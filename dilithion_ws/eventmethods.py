@@ -10,13 +10,11 @@ import msgspec
 from .errors import JsonRpcCode, RpcError
 from .events.hub import USER_PREFIX, EventHub
 from .events.log import Position
-from .events.sink import Offer, Sink, Ticket
-from .net.feed import Feed
-from .protocol.framing import Framing
+from .events.sink import Sink
 from .rpc.context import CallContext
 from .rpc.table import Method
 
-__all__ = ["EventMethods", "FeedSink"]
+__all__ = ["EventMethods"]
 
 
 class Since(msgspec.Struct):
@@ -24,43 +22,6 @@ class Since(msgspec.Struct):
 
     epoch: str
     seq: Annotated[int, msgspec.Meta(ge=0)]
-
-
-class FeedSink:
-    """A connection as events see it."""
-
-    __slots__ = ("_feed",)
-
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-
-    @property
-    def id(self) -> int:
-        """The connection's number."""
-        return self._feed.id
-
-    @property
-    def session(self) -> Any:
-        """Who it is."""
-        return self._feed.session
-
-    @property
-    def framing(self) -> Framing:
-        """How its frames are made."""
-        return self._feed.framing
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it is still connected."""
-        return self._feed.is_open
-
-    def offer(self, data: bytes, ticket: Ticket) -> Offer:
-        """Sends whole frames without waiting."""
-        return Offer(self._feed.offer(data, ticket))
-
-    def cancel(self, ticket: Ticket) -> None:
-        """Has nothing more sent under a ticket."""
-        self._feed.cancel(ticket)
 
 
 class EventMethods:

@@ -21,7 +21,6 @@ from .accessfiles import AccessFiles
 from .clock import Clock, Deadline, monotonic
 from .config import Config
 from .errors import ConfigError, ForkError, NotRunningError, StartError
-from .eventmethods import FeedSink
 from .events.hub import USER_PREFIX, EventHub
 from .events.log import Retention
 from .events.sink import Sink
@@ -344,8 +343,7 @@ class WebSocketServer:
 
     def _sink(self, connection_id: int) -> Sink | None:
         transport = self._transport
-        feed = None if transport is None else transport.feed(connection_id)
-        return None if feed is None else FeedSink(feed)
+        return None if transport is None else transport.feed(connection_id)
 
     def send(self, connection_id: int, message: Message) -> None:
         """Sends one message to one client: text for str, binary for bytes. Never waits.

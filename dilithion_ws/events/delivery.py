@@ -15,8 +15,8 @@ from typing import Any
 
 from ..errors import JsonRpcCode
 from .log import EventsGoneError, Position
-from .sink import Offer
-from .subscriptions import Ending, State, Subscription
+from .sink import BUSY, FULL, GONE, TAKEN
+from .subscriptions import BLOCKED, LIVE, Ending, Subscription
 from .topic import Batch, Stream, Topic
 
 __all__ = ["Shard"]
@@ -104,62 +104,73 @@ class Shard:
 
     def _serve(self, stream: Stream, subscriptions: list[Subscription]) -> None:
         """Sends the next piece to each; those at the same place get the same bytes."""
-        made: dict[tuple[Position, Any], Batch | None] = {}
+        made: dict[tuple[Position, Any], tuple[Batch | None, Position]] = {}
+        position = framing = batch = None
         for subscription in subscriptions:
             try:
-                self._serve_one(stream, subscription, made)
+                sink = subscription.sink
+                if subscription.ended or subscription.state is not LIVE:
+                    continue
+                if subscription.ending is not None:
+                    self._send_end(subscription, subscription.ending)
+                    continue
+                # Nearly all have the very place and framing of the one before: no look-up then.
+                if subscription.position is not position or sink.framing is not framing:
+                    position, framing = subscription.position, sink.framing
+                    batch, after = self._batch(stream, position, framing, made)
+                if batch is None:
+                    continue
+                offer = sink.offer(batch.data, subscription)
+                if offer <= FULL:
+                    subscription.position = after
+                if offer != TAKEN:
+                    self._not_taken(subscription, offer)
+                elif batch.more:
+                    self._again[subscription] = None
+            except EventsGoneError as gone:
+                position = None
+                text = "the events behind your position are gone; subscribe again"
+                self._send_end(subscription, Ending(JsonRpcCode.EVENTS_LOST, text, {"reason": gone.reason}))
             except Exception:
                 logger.exception("delivering to %r failed", subscription)
                 self._remove(subscription)
 
-    def _serve_one(
-        self, stream: Stream, subscription: Subscription, made: dict[tuple[Position, Any], Batch | None]
-    ) -> None:
-        if subscription.ended or subscription.state is not State.LIVE:
-            return
-        position, framing = subscription.position, subscription.sink.framing
-        if subscription.ending is not None:
-            self._send_end(subscription, subscription.ending)
-            return
-        try:
-            batch = made[position, framing]
-        except KeyError:
-            try:
-                batch = made[position, framing] = stream.next(position, framing)
-            except EventsGoneError as gone:
-                text = "the events behind your position are gone; subscribe again"
-                self._send_end(subscription, Ending(JsonRpcCode.EVENTS_LOST, text, {"reason": gone.reason}))
-                return
-        if batch is None:
-            return
-        offer = subscription.sink.offer(batch.data, subscription)
-        if offer is Offer.TAKEN or offer is Offer.FULL:
-            subscription.position = Position(position.epoch, batch.seq)
-        if offer is Offer.TAKEN:
-            if batch.more:
-                self._again[subscription] = None
-        else:
-            self._not_taken(subscription, offer)
+    def _batch(
+        self,
+        stream: Stream,
+        position: Position,
+        framing: Any,
+        made: dict[tuple[Position, Any], tuple[Batch | None, Position]],
+    ) -> tuple[Batch | None, Position]:
+        """What comes behind a place, and the place behind that. Raises EventsGoneError."""
+        found = made.get((position, framing))
+        if found is None:
+            batch = stream.next(position, framing)
+            after = position if batch is None else Position(position.epoch, batch.seq)
+            # Others may have come to the same place with other framings: all of them are to share one object.
+            after = next((place for _, place in made.values() if place == after), after)
+            found = made[position, framing] = batch, after
+        return found
 
     def _send_end(self, subscription: Subscription, ending: Ending) -> None:
         subscription.ending = ending
         sink = subscription.sink
         frame = subscription.stream.end_frame(subscription.position, sink.framing, *ending)
         offer = sink.offer(frame, subscription)
-        if offer is Offer.BUSY:
+        if offer == BUSY:
             self._not_taken(subscription, offer)  # it gets the error when it takes something again
         else:
             self._remove(subscription)
 
-    def _not_taken(self, subscription: Subscription, offer: Offer) -> None:
-        if offer is Offer.GONE:
+    def _not_taken(self, subscription: Subscription, offer: int) -> None:
+        if offer == GONE:
             self._remove(subscription)
-        elif subscription.become(State.BLOCKED):
+        elif subscription.become(BLOCKED):
             self._live[subscription.stream].pop(subscription, None)
-            self._blocked.setdefault(subscription.sink.id, {})[subscription] = offer is Offer.FULL
+            self._blocked.setdefault(subscription.sink.id, {})[subscription] = offer == FULL
 
     def _activate(self, subscription: Subscription) -> None:
-        if subscription.become(State.LIVE):
+        if subscription.become(LIVE):
             self._live.setdefault(subscription.stream, {})[subscription] = None
             self._again[subscription] = None
 
@@ -170,7 +181,7 @@ class Shard:
 
     def _end(self, subscription: Subscription, ending: Ending) -> None:
         subscription.ending = ending
-        if subscription.state is State.LIVE:
+        if subscription.state is LIVE:
             self._again[subscription] = None
 
     def _remove(self, subscription: Subscription) -> None:

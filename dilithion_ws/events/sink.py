@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Any, Protocol
 
-__all__ = ["Offer", "Sink", "Ticket"]
+__all__ = ["BUSY", "FULL", "GONE", "TAKEN", "Sink", "Ticket"]
 
 
-class Offer(Enum):
-    """What became of bytes that were offered."""
+TAKEN, FULL, BUSY, GONE = range(4)
+"""What became of bytes that were offered:
 
-    TAKEN = "taken"
-    """Sent; the next may follow at once."""
-    FULL = "full"
-    """Taken, but the client does not keep up: `Hub.ready` will be called when it may be offered more."""
-    BUSY = "busy"
-    """Not taken, for the same reason."""
-    GONE = "gone"
-    """Not taken, and never will be."""
+- TAKEN: sent; the next may follow at once.
+- FULL: taken, but the client does not keep up: `Hub.ready` will be called when it may be offered more.
+- BUSY: not taken, for the same reason.
+- GONE: not taken, and never will be.
+
+Numbers, and no Enum, since each event is offered to each subscriber.
+"""
 
 
 class Ticket(Protocol):
@@ -53,8 +51,8 @@ class Sink(Protocol):
     @property
     def is_open(self) -> bool: ...
 
-    def offer(self, data: bytes, ticket: Ticket) -> Offer:
-        """Sends whole frames without waiting; GONE where the ticket has been cancelled."""
+    def offer(self, data: bytes, ticket: Ticket) -> int:
+        """Sends whole frames without waiting; TAKEN, FULL, BUSY or GONE, as where the ticket has been cancelled."""
 
     def cancel(self, ticket: Ticket) -> None:
         """Sets `ended` of a ticket: nothing that is offered under it is sent after this."""

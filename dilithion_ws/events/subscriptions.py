@@ -19,7 +19,7 @@ from .log import Position
 from .sink import Sink
 from .topic import Stream
 
-__all__ = ["TRANSITIONS", "Ending", "State", "Subscription"]
+__all__ = ["BLOCKED", "HELD", "LIVE", "TRANSITIONS", "Ending", "State", "Subscription"]
 
 
 class State(Enum):
@@ -29,6 +29,9 @@ class State(Enum):
     LIVE = "live"
     BLOCKED = "blocked"
 
+
+HELD, LIVE, BLOCKED = State
+"""Short names, which are quicker to look up before Python 3.12."""
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.HELD: frozenset({State.LIVE}),
@@ -63,7 +66,7 @@ class Subscription:
         self.stream = stream
         self.sink = sink
         self.position = position
-        self.state = State.HELD
+        self.state = HELD
         self.ended = False
         self.ending: Ending | None = None
 

@@ -52,6 +52,7 @@ __all__ = [
 
 
 _TLS_RECORD = 16384
+_WOULD_BLOCK = (BlockingIOError, InterruptedError, *WANTS)
 
 
 class State(Enum):
@@ -204,16 +205,20 @@ class Connection:
 
     def write(self, data: bytes, clock: Clock) -> Sent:
         """What `send` does once the state allows it; requires holding `lock`."""
-        if self.outbox is None:
-            sent = self._send_some(data)
-            if sent == len(data):
-                return ALL
-            if sent < 0:
-                return BROKEN
-            self.outbox = Outbox(clock())
-            self.outbox.append(memoryview(data)[sent:])
-        else:
+        if self.outbox is not None:
             self.outbox.append(data)
+            return WAITING
+        try:
+            sent = self.sock.send(data)
+        except _WOULD_BLOCK:
+            sent = 0
+        except OSError:
+            return BROKEN
+        self.sent += sent
+        if sent == len(data):
+            return ALL
+        self.outbox = Outbox(clock())
+        self.outbox.append(memoryview(data)[sent:])
         return WAITING
 
     def flush(self, now: float) -> Sent:
@@ -221,35 +226,28 @@ class Connection:
         with self.lock:
             if self.outbox is None:
                 return ALL
-            broken = False
-
-            def send(data: bytes | memoryview) -> int:
-                nonlocal broken
-                sent = self._send_some(data)
-                broken = sent < 0
-                return max(0, sent)
-
-            if self.outbox.drain(send, now):
+            try:
+                drained = self.outbox.drain(self._send_some, now)
+            except OSError:
+                return BROKEN
+            if drained:
                 self.outbox = None
-                return ALL
-            return BROKEN if broken else WAITING
+            return ALL if drained else WAITING
+
+    def _send_some(self, data: bytes | memoryview) -> int:
+        """How many bytes the socket took: 0 where it would block. Raises OSError where it is of no more use."""
+        try:
+            sent = self.sock.send(data)
+        except _WOULD_BLOCK:
+            return 0
+        self.sent += sent
+        return sent
 
     @property
     def unsent(self) -> int:
         """Bytes in the outbox."""
         outbox = self.outbox
         return 0 if outbox is None else outbox.size
-
-    def _send_some(self, data: bytes | memoryview) -> int:
-        """How many bytes the socket took: 0 where it would block, -1 where it is of no more use."""
-        try:
-            sent = self.sock.send(data)
-            self.sent += sent
-            return sent
-        except (BlockingIOError, InterruptedError, *WANTS):
-            return 0
-        except OSError:
-            return -1
 
     def receive(self, size: int) -> bytes:
         """Reads what there is, about `size` bytes at most.

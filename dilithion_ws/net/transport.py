@@ -15,7 +15,7 @@ from ..errors import CloseCode, ConnectionNotFoundError, OutboxFullError, StartE
 from ..protocol.upgrade import HttpRefusal
 from .acceptor import Acceptor, listen
 from .admission import Admission
-from .connection import Connection, Sent
+from .connection import ALL, BROKEN, REFUSED, WAITING, Connection, Sent
 from .feed import Feed
 from .latch import Bell
 from .loop import Loop
@@ -129,7 +129,7 @@ class Transport:
                 f"connection {connection_id} does not read: {connection.unsent} bytes wait, "
                 f"the limit is {self._limits.outbox} (rpcwebsocketoutbox)"
             )
-        if self._send(connection, data) is Sent.REFUSED:
+        if self._send(connection, data) is REFUSED:
             raise ConnectionNotFoundError(f"connection {connection_id} is closing")
 
     def broadcast(self, data: bytes) -> int:
@@ -144,7 +144,7 @@ class Transport:
                     connection, CloseCode.FELL_BEHIND, f"past the {limit_reached(self._limits, 'outbox')}"
                 )
                 continue
-            if self._send(connection, data) in (Sent.ALL, Sent.WAITING):
+            if self._send(connection, data) in (ALL, WAITING):
                 reached += 1
         return reached
 
@@ -185,7 +185,7 @@ class Transport:
             sent = connection.send(data, self.clock)
         finally:
             self._senders.discard(thread)
-        if sent in (Sent.WAITING, Sent.BROKEN):
+        if sent in (WAITING, BROKEN):
             self._after_send(connection, sent)
         return sent
 

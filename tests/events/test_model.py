@@ -16,7 +16,7 @@ from dilithion_ws import EventError, Limits, RpcError, UnknownTopicError
 from dilithion_ws.errors import ConfigError
 from dilithion_ws.events.hub import EventHub
 from dilithion_ws.events.log import Position, Retention
-from dilithion_ws.events.sink import Offer
+from dilithion_ws.events.sink import BUSY, FULL, GONE, TAKEN
 from dilithion_ws.events.subscriptions import State
 
 from ..support import Clock
@@ -49,14 +49,14 @@ class FakeSink:
     def cancel(self, ticket: Any) -> None:
         ticket.ended = True
 
-    def offer(self, data: bytes, ticket: Any) -> Offer:
+    def offer(self, data: bytes, ticket: Any) -> int:
         if self.gone or ticket.ended:
-            return Offer.GONE
+            return GONE
         if self.left <= 0:
-            return Offer.BUSY
+            return BUSY
         self.left -= len(data)
         self.received += [json.loads(line)["params"] for line in data.splitlines()]
-        return Offer.TAKEN if self.left > 0 else Offer.FULL
+        return TAKEN if self.left > 0 else FULL
 
 
 def make(clock: Clock | None = None, **limits: Any) -> EventHub:
@@ -415,7 +415,7 @@ def test_nothing_of_a_subscription_is_sent_once_it_is_over() -> None:
     hub.publish("t", {"kind": "a"})
     original = sink.offer
 
-    def offer(data: bytes, ticket: Any) -> Offer:
+    def offer(data: bytes, ticket: Any) -> int:
         assert hub.unsubscribe(1, "t")
         return original(data, ticket)
 
