@@ -43,6 +43,7 @@ def _build(folder: Path) -> Tools:
     certificate = trustme.CA().issue_cert("localhost", "127.0.0.1")
     certificate.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
     certificate.private_key_pem.write_to_path(folder / "key.pem")
+    (folder / "key.pem").chmod(0o600)  # the server takes no other
     modules = ROOT / ".cache" / "node_modules"
     return Tools(
         folder / "load",

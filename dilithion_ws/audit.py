@@ -106,6 +106,8 @@ class Audit:
             return suppressed, forgotten
 
     def _write(self, event: str, address: str, user: str | None, details: dict[str, Any]) -> None:
+        if self._file is None and not logger.isEnabledFor(logging.INFO):
+            return
         moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         line = json.dumps({"time": moment, "event": event, "address": address, "user": user, **details})
         logger.info("%s", line)

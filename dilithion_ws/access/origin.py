@@ -13,6 +13,7 @@ is what tells.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from ..addresses import is_loopback, parse_address
@@ -79,6 +80,7 @@ def _split(url: str) -> SplitResult | None:
     return parts
 
 
+@lru_cache(1024)
 def _host_of(header: str) -> str | None:
     """The name in a Host header, without port and brackets; None where it is malformed."""
     parts = _split(f"//{header}")

@@ -51,6 +51,9 @@ class Opening:
         self._submit_login = submit_login
         self._post = post
         self._serve = serve
+        limits = hub.limits
+        self._header_too_big = limit_reached(limits, "header_size")
+        self._message_too_big = limit_reached(limits, "message_size")
         self.web = Web(hub, closing, submit_job, submit_login, post, self._arrived)
 
     def receive(self, connection: Connection, data: bytes) -> None:
@@ -58,8 +61,8 @@ class Opening:
         limits, stage = self._hub.limits, connection.upgrade
         if stage is None:
             body = limits.message_size if limits.http else -1
-            too_big = limit_reached(limits, "header_size"), limit_reached(limits, "message_size")
-            stage = connection.upgrade = Upgrade(limits.header_size, too_big[0], body, too_big[1])
+            stage = Upgrade(limits.header_size, self._header_too_big, body, self._message_too_big)
+            connection.upgrade = stage
         outcome = stage.receive(data)
         if isinstance(outcome, HttpRequest):
             self.web.serve(connection, outcome)
@@ -126,7 +129,7 @@ class Opening:
             headers = (*headers, (b"Sec-WebSocket-Extensions", agreement.answer.encode()))
         if decision.codec is not None or deflation is not None:
             connection.framing = Framing(decision.codec, deflation)
-        connection.stream = MessageStream(limits.message_size, limit_reached(limits, "message_size"), window)
+        connection.stream = MessageStream(limits.message_size, self._message_too_big, window)
         connection.session = decision.session
         with connection.lock:
             connection.become(State.OPEN)

@@ -31,6 +31,8 @@ _TOO_BIG = (1009).to_bytes(2, "big")
 _OPCODES = (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG)
 _BAD_UTF8 = "text is not valid UTF-8"
 _BAD_GATEWAY = (1014).to_bytes(2, "big")
+_USUAL_CLOSES = (b"", (1000).to_bytes(2, "big"), (1001).to_bytes(2, "big"))
+"""What nearly all close frames say; to have wsproto say it again takes 30 µs."""
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
 
@@ -195,7 +197,7 @@ class MessageStream:
             return 0
         if data[at] & 0x0F == CLOSE:
             payload = unmask(data[start:stop], data[start - 4 : start])
-            if payload[:2] == _BAD_GATEWAY and _is_utf8(payload[2:]):
+            if payload in _USUAL_CLOSES or (payload[:2] == _BAD_GATEWAY and _is_utf8(payload[2:])):
                 self.ended = True
                 events.append((CLOSE, payload))
                 return stop - at
