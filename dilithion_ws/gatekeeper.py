@@ -253,7 +253,7 @@ class Gatekeeper:
 
 
 def _welcome(session: Session, headers: Headers, seconds: float = math.inf) -> Welcome:
-    return Welcome(session, headers, seconds, session.codec)
+    return Welcome(session, headers, seconds, session.codec, session.limited)
 
 
 class _PasswordCheck:

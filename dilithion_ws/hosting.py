@@ -112,8 +112,7 @@ class HostService:
 
     def heard(self, session: Session, size: int) -> None:
         """As the gatekeeper counts."""
-        if session.limited:
-            self._keeper.heard(session, size)
+        self._keeper.heard(session, size)
 
     def may_ping(self, session: Session) -> bool:
         """A ping counts as a message."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..config import Limits, limit_reached
-from ..protocol.frames import TEXT, frame
+from ..protocol.frames import SMALL_HEADERS, TEXT, frame
 from ..protocol.framing import JSON, Framing
 from .connection import ALL, FINISHING, OPEN, Connection, Sent
 from .service import Answer, Call
@@ -33,6 +33,7 @@ __all__ = ["Pending", "to_frame"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
+_TEXT_HEADERS = SMALL_HEADERS[TEXT]
 _SMALL = 65536
 """An answer of this size goes to the outbox however full it is: a refusal that took its place would not be smaller."""
 
@@ -40,7 +41,8 @@ _SMALL = 65536
 def to_frame(answer: Answer, framing: Framing) -> bytes:
     """The frame of an answer, as its connection has it."""
     if framing is JSON and isinstance(answer, bytes):
-        return frame(TEXT, answer)
+        size = len(answer)
+        return _TEXT_HEADERS[size] + answer if size < 126 else frame(TEXT, answer)
     return framing.frame(answer) if isinstance(answer, bytes) else framing.raw(*answer)
 
 

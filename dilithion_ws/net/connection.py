@@ -109,6 +109,7 @@ class Connection:
         stream: the message stage, once open.
         session: what the service made of this client, once open.
         framing: how its messages leave; set before it is open.
+        metered: whether the service is told of the bytes that come.
         interest: what the poller waits for.
         in_flight: calls in the pool that are not answered yet.
         serial: whether something must end before the next bytes are looked at: a raw message, or a login.
@@ -138,6 +139,7 @@ class Connection:
         "interest",
         "leaving",
         "lock",
+        "metered",
         "opened_at",
         "outbox",
         "ping_at",
@@ -169,6 +171,7 @@ class Connection:
         self.interest = 0
         self.in_flight = 0
         self.serial = False
+        self.metered = False
         self.secure = False
         self.sent = 0
         self.stepping = False

@@ -150,7 +150,8 @@ class Conversation:
         if connection.secure:  # noted before a handler runs, which may cost this thread the lead
             hub.unread.append(connection)
         if state is OPEN:
-            hub.service.heard(connection.session, len(data))
+            if connection.metered:
+                hub.service.heard(connection.session, len(data))
             events = connection.stream.receive(data)  # type: ignore[union-attr]
             if len(events) == 1 and events[0][0] <= BINARY:
                 self._serve_one(connection, events)
@@ -176,7 +177,7 @@ class Conversation:
         hub = self._hub
         answer = hub.service.receive(connection.session, *events[0])
         if answer is not None and not isinstance(answer, (bytes, tuple)):
-            answer = self._run(connection, answer, Work(connection, events, 0, []))
+            answer = self._run(connection, answer, (connection, events, 0, []))
         if answer is not None:
             sent = connection.send(to_frame(answer, connection.framing), hub.clock)
             if sent is not ALL:
@@ -196,7 +197,7 @@ class Conversation:
             if kind <= BINARY:
                 answer = receive(session, kind, payload)
                 if answer is not None and not isinstance(answer, (bytes, tuple)):
-                    answer = self._run(connection, answer, Work(connection, events, at, output))
+                    answer = self._run(connection, answer, (connection, events, at, output))
                 if answer is None:
                     self._call_hooks()
                     if hub.must_wait(connection):
@@ -234,11 +235,10 @@ class Conversation:
 
     def _run(self, connection: Connection, call: Call, work: Work) -> Answer | None:
         """Runs a call here where it is expected to be quick, else has the pool run it; returns an answer to send now."""
-        if self.restricted:
-            inline = _DECLARED_FAST_PACE
-        else:
-            inline = _UNKNOWN_PACE if self._has_spare() else _SEEN_FAST_PACE
-        if call.pace <= inline:
+        pace = call.pace
+        if pace <= _DECLARED_FAST_PACE or (
+            not self.restricted and (pace <= _SEEN_FAST_PACE or (pace <= _UNKNOWN_PACE and self._has_spare()))
+        ):
             answer = self._lead.run(call, work)
             if answer is None or isinstance(answer, (bytes, tuple)):
                 if call.hooks:
@@ -266,13 +266,12 @@ class Conversation:
 
     def taken_over(self, work: Work, pending: Pending) -> None:
         """The lead was taken from a worker that a call keeps: its connection goes on without it."""
-        connection = work.connection
+        connection, events, at, output = work
         pending.stalled()
         self.went_to_pool(pending)
-        rest = work.events[work.at + 1 :]
-        self._send(connection, work.output)
+        self._send(connection, output)
         if connection.state is OPEN:
-            self._put_off(connection, rest)
+            self._put_off(connection, events[at + 1 :])
 
     def _put_off(self, connection: Connection, rest: list[Event]) -> None:
         if rest:
@@ -311,7 +310,7 @@ class Conversation:
         connection = pending.connection
         self._ended(pending)
         if connection.state in (OPEN, FINISHING):
-            answer = self._run(connection, call, Work(connection, [], 0, []))
+            answer = self._run(connection, call, (connection, [], 0, []))
             if answer is not None:
                 self.after_send(connection, connection.send(to_frame(answer, connection.framing), self._hub.clock))
             self._call_hooks()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ..protocol.stream import Event
 from .calls import Pending
@@ -28,20 +27,10 @@ class LeadLostError(BaseException):
     """Unwinds a worker that leads no more; not an Exception, so that no handler of those swallows it."""
 
 
-class Work(NamedTuple):
-    """What the leader has under way while a handler runs: all that the next leader needs to go on with it.
-
-    Attributes:
-        connection: whose message it is.
-        events: what was received from it together.
-        at: which of the events the handler is working on.
-        output: frames that answer the events before it and are not sent yet.
-    """
-
-    connection: Connection
-    events: list[Event]
-    at: int
-    output: list[bytes]
+Work = tuple[Connection, list[Event], int, list[bytes]]
+"""What the leader has under way while a handler runs, all that the next leader needs to go on with it: whose message it
+is, what was received together with it, which of that the handler is working on, and frames that answer what came before
+and are not sent yet. (A plain tuple: one is made for every call.)"""
 
 
 class Lead:
@@ -98,5 +87,5 @@ class Lead:
             work = self.work
             assert work is not None
             self.call = None
-            pending = self._taken[id(call)] = self._make_pending(work.connection, call)
+            pending = self._taken[id(call)] = self._make_pending(work[0], call)
         return work, pending

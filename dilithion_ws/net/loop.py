@@ -188,7 +188,7 @@ class Loop:
             return False
         work, pending = taken
         self.conversation.taken_over(work, pending)
-        self.post(lambda: self.conversation.resume(work.connection))
+        self.post(lambda: self.conversation.resume(work[0]))
         return True
 
     def worker_free(self) -> None:

@@ -131,6 +131,7 @@ class Opening:
             connection.framing = Framing(decision.codec, deflation)
         connection.stream = MessageStream(limits.message_size, self._message_too_big, window)
         connection.session = decision.session
+        connection.metered = decision.metered
         with connection.lock:
             connection.become(State.OPEN)
             sent = connection.write(accept_response(request, headers), hub.clock)

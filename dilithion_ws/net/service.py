@@ -57,12 +57,14 @@ class Welcome(NamedTuple):
         headers: for the 101 response.
         seconds: when `overdue` is to be asked whether the client may stay; infinity for never.
         codec: the encoding of its messages; None for JSON.
+        metered: whether `heard` is to be told of its bytes.
     """
 
     session: Any
     headers: Headers
     seconds: float
     codec: Codec | None = None
+    metered: bool = True
 
 
 class Verification(Protocol):
@@ -109,7 +111,7 @@ class Service(Protocol):
         """Told that a connection is open: it can be sent to."""
 
     def heard(self, session: Any, size: int) -> None:
-        """Told of bytes that came from an open connection, before what is in them."""
+        """Told of bytes that came from an open connection that is metered, before what is in them."""
 
     def receive(self, session: Any, opcode: int, payload: bytes) -> Answer | Call | None:
         """What to do with a message."""

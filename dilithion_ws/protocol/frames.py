@@ -13,6 +13,7 @@ __all__ = [
     "CONTINUATION",
     "PING",
     "PONG",
+    "SMALL_HEADERS",
     "TEXT",
     "Header",
     "close_frame",
@@ -27,7 +28,8 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _REASON_SIZE = 123
 """A control frame carries 125 bytes at most (section 5.5), two of which are the close code."""
 
-_SMALL_HEADERS = [[bytes((0x80 | opcode, size)) for size in range(126)] for opcode in range(16)]
+SMALL_HEADERS = [[bytes((0x80 | opcode, size)) for size in range(126)] for opcode in range(16)]
+"""By opcode and size, the headers of frames of up to 125 bytes."""
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
@@ -39,7 +41,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
     """
     size = len(payload)
     if size < 126:
-        return _SMALL_HEADERS[opcode][size] + payload
+        return SMALL_HEADERS[opcode][size] + payload
     if size < 65536:
         return b"%c\x7e%b%b" % (0x80 | opcode, size.to_bytes(2, "big"), payload)
     return b"%c\x7f%b%b" % (0x80 | opcode, size.to_bytes(8, "big"), payload)

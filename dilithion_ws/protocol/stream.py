@@ -105,19 +105,28 @@ class MessageStream:
 
     def receive(self, data: bytes) -> list[Event]:
         """Takes received bytes, returns what they complete, in order; nothing any more once `ended` is true."""
-        size = len(data)
-        if self._at_rest and 6 < size < 132 and data[0] == 0x81 and data[1] == size + 122:
-            # One small text message and nothing else: most of what a server gets. (122: less 6 bytes of header, plus
-            # the bit of the mask.)
-            payload = unmask(data[6:], data[2:6])
-            if payload.isascii():
-                return [(TEXT, payload)]
-        events = self._receive(data)
+        events: list[Event] = []
+        if self._at_rest:
+            # Small text messages, each whole: nearly all that a server gets. (122: less 6 bytes of header, plus the bit
+            # of the mask.) The first frame that is anything else ends this, and `_receive` looks at it.
+            at, end = 0, len(data)
+            while end - at > 6 and data[at] == 0x81:
+                stop = at + data[at + 1] - 122
+                if not at + 6 < stop <= end or stop > at + 131:
+                    break
+                payload = unmask(data[at + 6 : stop], data[at + 2 : at + 6])
+                if not payload.isascii():
+                    break
+                events.append((TEXT, payload))
+                at = stop
+            if at == end:
+                return events
+            data = data[at:]
+        self._receive(data, events)
         self._at_rest = not (self._tail or self._partial or self._fallback or self._left or self._doomed or self.ended)
         return events
 
-    def _receive(self, data: bytes) -> list[Event]:
-        events: list[Event] = []
+    def _receive(self, data: bytes, events: list[Event]) -> None:
         if self._tail:
             data = self._tail + data
             self._tail = b""
@@ -150,7 +159,6 @@ class MessageStream:
                     self._tail = data[at:]
                     break
                 at += used
-        return events
 
     def _begin(self, data: bytes, at: int, events: list[Event]) -> int:
         """Takes what there is of the frame that begins at `at`; returns the bytes used, 0 where more must come first."""

@@ -65,6 +65,7 @@ class Dispatcher:
         self._own = own or {}
         self.position = position
         self.limits = limits
+        self._slow_after, self._result_size = limits.slow_after, limits.result_size
         self.clock = clock
 
     def receive(
@@ -160,8 +161,8 @@ class Dispatcher:
                 value = method.function(*arguments, **keywords) if keywords else method.function(*arguments)
                 result = messages.encode_result(value)
             finally:
-                method.took(self.clock() - started, self.limits.slow_after)
-            if len(result) > self.limits.result_size:
+                method.took(self.clock() - started, self._slow_after)
+            if len(result) > self._result_size:
                 raise _result_too_large(len(result), self.limits)
         except BaseException as fault:  # a worker must outlive every handler, SystemExit included
             return self._failed(request, method, session, fault, hooks)

@@ -100,11 +100,11 @@ class Method:
         times.total += seconds
         times.counts[bisect_left(BOUNDS, seconds)] += 1
         self.mean = mean = self.mean + (seconds - self.mean) * 0.125
-        if self.blocking is None:
-            if mean > slow_after:
+        if mean > slow_after:
+            if self.blocking is None:
                 self.pace = Pace.SLOW
-            elif mean <= slow_after / 2:
-                self.pace = Pace.SEEN_FAST
+        elif self.pace > Pace.SEEN_FAST and mean <= slow_after / 2 and self.blocking is None:
+            self.pace = Pace.SEEN_FAST
 
     def stalled(self, slow_after: float) -> None:
         """Notes that a call is taking so long that it is known to be slow before it has ended."""
