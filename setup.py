@@ -10,6 +10,15 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dilithion_ws/version.py").
 
 PROMETHEUS = ["prometheus-client>=0.20"]
 REDIS = ["redis>=5.0"]
+BENCH = [
+    "aiohttp>=3.9",
+    "matplotlib>=3.8",
+    "picows>=2.0",
+    "simple-websocket>=1.0",
+    "socketify>=0.0.28",
+    "tornado>=6.4",
+    "trustme>=1.1",
+]
 TEST = [
     "coverage>=7.4",
     "hypothesis>=6.100",
@@ -37,6 +46,7 @@ setup(
     package_data={"dilithion_ws": ["page.html", "py.typed"]},
     install_requires=["h11>=0.14", "msgspec>=0.19", "wsproto>=1.2"],
     extras_require={
+        "bench": BENCH,
         "prometheus": PROMETHEUS,
         "redis": REDIS,
         "speed": ["websockets>=13.0"],

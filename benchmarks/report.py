@@ -46,7 +46,7 @@ def _heading(scenario: Scenario) -> list[str]:
     if scenario.unit == "cpu":
         return ["server", "of one core"]
     more = ["slow p50 ms", "of the rate alone"] if scenario.title.startswith("fast") else []
-    return ["server", f"{scenario.unit}/s", "CPU µs each", "p50 µs", "p99 µs", "we: ×", "by CPU ×", "target", *more]
+    return ["server", f"{scenario.unit}/s", "CPU µs each", "p50 µs", "p99 µs", "we: times", "by CPU", "target", *more]
 
 
 def _row(scenario: Scenario, server: str, samples: list[Sample], taken: list[tuple[int, str, Sample]]) -> list[str]:

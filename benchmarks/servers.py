@@ -71,7 +71,7 @@ class Server:
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(HERE.parent)}
         if tools.node_modules is not None:
             environment["NODE_PATH"] = str(tools.node_modules)
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of the `with`
         self._process = subprocess.Popen(
             command if core is None else ["taskset", "-c", str(core), *command],
             stdin=subprocess.PIPE,
@@ -128,7 +128,7 @@ class Server:
     def memory(self) -> int:
         """Bytes of memory that are this process's own or its share of what is shared (PSS)."""
         text = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
-        return int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1]) * 1024  # type: ignore[index]
+        return int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1]) * 1024
 
     def cpu_seconds(self) -> float:
         """Processor time that it has used so far, in seconds."""
