@@ -94,7 +94,7 @@ class Limits:
     event_backlog: int = _limit(10_000, "events", "that wait for a durable store")
     event_backlog_size: int = _limit(64 * MIB, "bytes", "of events that wait for a durable store", minimum=1024)
     store_patience: float = _limit(2.0, "s", "without Redis before subscribers are told", minimum=0.01)
-    pumps: int = _limit(2, "threads", "that deliver events, beside the workers", maximum=64)
+    pumps: int = _limit(1, "threads", "that deliver events, beside the workers", maximum=64)
     http: int = _limit(1, "0 or 1", "answer ordinary HTTP requests on the port", minimum=0, maximum=1)
     page: int = _limit(1, "0 or 1", "serve a page for browsers at GET /", minimum=0, maximum=1)
     deflate: int = _limit(0, "0 or 1", "offer permessage-deflate", minimum=0, maximum=1)

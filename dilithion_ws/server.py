@@ -30,6 +30,7 @@ from .hosting import Callbacks, HostService, MessageHandler
 from .info import ConnectionInfo
 from .leftover import stop_at_exit
 from .metrics import Metrics
+from .net.feed import offer_all
 from .net.tls import Tls
 from .net.transport import Transport
 from .outgoing import Message, encode_message, event_frame
@@ -88,7 +89,7 @@ class WebSocketServer:
         self._clock = clock
         self._store = make_store(self.config)
         self._subprotocols: dict[str, Codec | None] = dict(SUBPROTOCOLS)
-        self.events = EventHub(self.config.limits, clock, event_frame, self._may_read, self._store)
+        self.events = EventHub(self.config.limits, clock, event_frame, self._may_read, self._store, offer_all)
         self._starting = threading.Lock()  # guards against two starts at once
         self._transport: Transport | None = None
         self._callbacks: Callbacks | None = None

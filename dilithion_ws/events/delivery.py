@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import JsonRpcCode
 from .log import EventsGoneError, Position
-from .sink import BUSY, FULL, GONE, TAKEN
+from .sink import BUSY, FULL, GONE, OfferAll, offer_each
 from .subscriptions import BLOCKED, LIVE, Ending, Subscription
 from .topic import Batch, Stream, Topic
 
@@ -30,17 +30,19 @@ class Shard:
     Args:
         index: its number among the shards.
         forget: called when a subscription has ended here.
+        offer: offers the same bytes to many, see `sink.offer_each`.
 
     Attributes:
         ring: wakes whoever calls `step`; to be set by him.
         stepping: held by him meanwhile.
     """
 
-    def __init__(self, index: int, forget: Callable[[Subscription], None]) -> None:
+    def __init__(self, index: int, forget: Callable[[Subscription], None], offer: OfferAll = offer_each) -> None:
         self.index = index
         self.ring: Callable[[], None] = lambda: None
         self.stepping = threading.Lock()
         self._forget = forget
+        self._offer = offer
         self._commands: deque[Callable[[], None]] = deque()
         self._marked: deque[Topic] = deque()
         self._is_marked: set[Topic] = set()
@@ -105,35 +107,46 @@ class Shard:
     def _serve(self, stream: Stream, subscriptions: list[Subscription]) -> None:
         """Sends the next piece to each; those at the same place get the same bytes."""
         made: dict[tuple[Position, Any], tuple[Batch | None, Position]] = {}
-        position = framing = batch = None
+        group: list[Subscription] = []
+        position = batch = after = None
         for subscription in subscriptions:
+            # Who got the last piece together has one and the same position, and one framing: see `_batch`.
+            if subscription.position is position:
+                group.append(subscription)
+                continue
+            if subscription.ended or subscription.state is not LIVE:
+                continue
+            if subscription.ending is not None:
+                self._send_end(subscription, subscription.ending)
+                continue
+            self._deliver(batch, after, group)
+            position, group = subscription.position, [subscription]
             try:
-                sink = subscription.sink
-                if subscription.ended or subscription.state is not LIVE:
-                    continue
-                if subscription.ending is not None:
-                    self._send_end(subscription, subscription.ending)
-                    continue
-                # Nearly all have the very place and framing of the one before: no look-up then.
-                if subscription.position is not position or sink.framing is not framing:
-                    position, framing = subscription.position, sink.framing
-                    batch, after = self._batch(stream, position, framing, made)
-                if batch is None:
-                    continue
-                offer = sink.offer(batch.data, subscription)
-                if offer <= FULL:
-                    subscription.position = after
-                if offer != TAKEN:
-                    self._not_taken(subscription, offer)
-                elif batch.more:
-                    self._again[subscription] = None
+                batch, after = self._batch(stream, position, subscription.sink.framing, made)
             except EventsGoneError as gone:
-                position = None
                 text = "the events behind your position are gone; subscribe again"
                 self._send_end(subscription, Ending(JsonRpcCode.EVENTS_LOST, text, {"reason": gone.reason}))
+                position, batch = None, None
             except Exception:
-                logger.exception("delivering to %r failed", subscription)
+                logger.exception("nothing can be delivered to %r", subscription)
                 self._remove(subscription)
+                position, batch = None, None
+        self._deliver(batch, after, group)
+
+    def _deliver(self, batch: Batch | None, after: Position | None, group: list[Subscription]) -> None:
+        if batch is None or after is None:
+            return
+        before = group[0].position
+        rest = self._offer(batch.data, group)
+        for subscription in group:
+            subscription.position = after
+        if batch.more:
+            self._again.update(dict.fromkeys(group))
+        for subscription, offer in rest:
+            self._again.pop(subscription, None)
+            if offer != FULL:
+                subscription.position = before
+            self._not_taken(subscription, offer)
 
     def _batch(
         self,
@@ -142,13 +155,14 @@ class Shard:
         framing: Any,
         made: dict[tuple[Position, Any], tuple[Batch | None, Position]],
     ) -> tuple[Batch | None, Position]:
-        """What comes behind a place, and the place behind that. Raises EventsGoneError."""
+        """What comes behind a place, and the place behind that: an object that only those with this framing get.
+
+        Raises EventsGoneError.
+        """
         found = made.get((position, framing))
         if found is None:
             batch = stream.next(position, framing)
             after = position if batch is None else Position(position.epoch, batch.seq)
-            # Others may have come to the same place with other framings: all of them are to share one object.
-            after = next((place for _, place in made.values() if place == after), after)
             found = made[position, framing] = batch, after
         return found
 
@@ -164,7 +178,8 @@ class Shard:
 
     def _not_taken(self, subscription: Subscription, offer: int) -> None:
         if offer == GONE:
-            self._remove(subscription)
+            if not subscription.ended:  # else somebody else has ended it, and has it dropped
+                self._remove(subscription)
         elif subscription.become(BLOCKED):
             self._live[subscription.stream].pop(subscription, None)
             self._blocked.setdefault(subscription.sink.id, {})[subscription] = offer == FULL
@@ -181,6 +196,7 @@ class Shard:
 
     def _end(self, subscription: Subscription, ending: Ending) -> None:
         subscription.ending = ending
+        subscription.position = Position(*subscription.position)  # an object of its own: it leaves its group
         if subscription.state is LIVE:
             self._again[subscription] = None
 

@@ -22,7 +22,7 @@ from . import schemas
 from .delivery import Shard
 from .filters import Filter
 from .log import EventsGoneError, Position, Retention
-from .sink import Sink
+from .sink import OfferAll, Sink, offer_each
 from .store import Store
 from .subscriptions import Ending, Subscription
 from .topic import ALL, LATEST, Stream, Topic
@@ -74,6 +74,7 @@ class EventHub:
         frame: Callable[[bytes, Any], bytes],
         allowed: Callable[[Any, Topic], bool] = lambda session, topic: True,
         store: Store | None = None,
+        offer: OfferAll = offer_each,
     ) -> None:
         self._limits = limits
         self._clock = clock
@@ -84,7 +85,7 @@ class EventHub:
         self._topics: dict[str, Topic] = {}
         self._users: OrderedDict[str, Topic] = OrderedDict()
         self._subscriptions: dict[int, dict[str, Subscription]] = {}  # by the sink's id, then by their own
-        self.shards = [Shard(index, self._forget) for index in range(limits.pumps)]
+        self.shards = [Shard(index, self._forget, offer) for index in range(limits.pumps)]
         for name, permission, filters, schema in _NODE_TOPICS:
             self.add(name, permission, filters=filters, schema=schema)
 

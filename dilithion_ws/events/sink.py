@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["BUSY", "FULL", "GONE", "TAKEN", "Sink", "Ticket"]
+__all__ = ["BUSY", "FULL", "GONE", "TAKEN", "OfferAll", "Sink", "Ticket", "offer_each"]
 
+
+logger = logging.getLogger("dilithion_ws.events")
 
 TAKEN, FULL, BUSY, GONE = range(4)
 """What became of bytes that were offered:
@@ -27,6 +31,18 @@ class Ticket(Protocol):
     """
 
     ended: bool
+
+    @property
+    def sink(self) -> Any: ...
+
+
+T = TypeVar("T", bound=Ticket)
+
+
+class OfferAll(Protocol):
+    """Offers the same bytes to the sinks of many tickets; returns those that did not simply take them, and why."""
+
+    def __call__(self, data: bytes, tickets: Sequence[T]) -> list[tuple[T, int]]: ...
 
 
 class Sink(Protocol):
@@ -56,3 +72,17 @@ class Sink(Protocol):
 
     def cancel(self, ticket: Ticket) -> None:
         """Sets `ended` of a ticket: nothing that is offered under it is sent after this."""
+
+
+def offer_each(data: bytes, tickets: Sequence[T]) -> list[tuple[T, int]]:
+    """See `OfferAll`: one after the other."""
+    rest: list[tuple[T, int]] = []
+    for ticket in tickets:
+        try:
+            offer = ticket.sink.offer(data, ticket)
+        except Exception:
+            logger.exception("delivering to %r failed", ticket)
+            offer = GONE
+        if offer != TAKEN:
+            rest.append((ticket, offer))
+    return rest

@@ -206,7 +206,7 @@ class Connection:
                 return REFUSED
             return self.write(data, clock)
 
-    def write(self, data: bytes, clock: Clock) -> Sent:
+    def write(self, data: bytes | memoryview, clock: Clock) -> Sent:
         """What `send` does once the state allows it; requires holding `lock`."""
         if self.outbox is not None:
             self.outbox.append(data)

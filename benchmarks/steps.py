@@ -1,0 +1,132 @@
+"""Counts the bytecodes that the server executes for a call, for the delivery of an event, and for a connection.
+
+    python -m benchmarks.steps [call | event | connection]
+
+Times of single steps are noise on most machines, counts are not: they tell which functions a microsecond goes to, and
+whether a change has made a path shorter. One bytecode takes about 25 ns on the machine of docs/performance.md, the C
+functions that it calls included.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any
+
+from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
+
+_CALL = b'{"jsonrpc":"2.0","id":1,"method":"getblockcount","params":[]}'
+_SUBSCRIBE = b'{"jsonrpc":"2.0","id":1,"method":"subscribe","params":["ticks"]}'
+_CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"
+_TIMES = 50
+_SUBSCRIBERS = 40
+
+
+class Counter:
+    """Bytecodes by function, of all threads that are started after `install`, while `running`."""
+
+    def __init__(self) -> None:
+        self.running = False
+        self.by_code: collections.Counter[CodeType] = collections.Counter()
+
+    def install(self) -> None:
+        threading.settrace(self._trace)
+
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "call":
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+        elif event == "opcode" and self.running:
+            self.by_code[frame.f_code] += 1
+        return self._trace
+
+
+def _frame(payload: bytes) -> bytes:
+    return bytes((0x81, 0x80 | len(payload))) + bytes(4) + payload
+
+
+def _connect(port: int) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port))
+    login = base64.b64encode(b"bench:bench-password").decode()
+    client.sendall(
+        f"GET / HTTP/1.1\r\nHost: localhost:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        f"Authorization: Basic {login}\r\n\r\n".encode()
+    )
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += client.recv(4096)
+    assert b" 101 " in head, head
+    return client
+
+
+def _ask(client: socket.socket, payload: bytes) -> None:
+    client.sendall(_frame(payload))
+    assert b"result" in client.recv(4096)
+
+
+def _count(what: str, counter: Counter) -> int:
+    """Does it many times while the counter runs; returns how often."""
+    rpc = RpcTable()
+    rpc.register("getblockcount", lambda: 840_000)
+    limits = Limits(stall_after=10.0)  # traced code is slow: nothing is to be taken for a stall
+    config = Config(port=0, user="bench", password="bench-password", limits=limits)
+    server = WebSocketServer(rpc, config)
+    server.topic("ticks", permission="READ_BLOCKCHAIN")
+    step: Callable[[], None]
+    with server:
+        clients = [_connect(server.port) for _ in range(_SUBSCRIBERS if what == "event" else 1)]
+        for client in clients:
+            _ask(client, _SUBSCRIBE if what == "event" else _CALL)
+
+        def call() -> None:
+            _ask(clients[0], _CALL)
+
+        def event() -> None:
+            server.publish("ticks", "x" * 200)
+            for client in clients:
+                assert client.recv(4096)
+
+        def connection() -> None:
+            with _connect(server.port) as client:
+                _ask(client, _CALL)
+                client.sendall(_CLOSE)
+                while client.recv(4096):
+                    pass
+
+        step = {"call": call, "event": event, "connection": connection}[what]
+        step()
+        counter.running = True
+        for _ in range(_TIMES):
+            step()
+        counter.running = False
+        for client in clients:
+            client.close()
+    return _TIMES * len(clients)
+
+
+def main() -> int:
+    what = sys.argv[1] if len(sys.argv) > 1 else "call"
+    if what not in ("call", "event", "connection"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    counter = Counter()
+    counter.install()
+    times = _count(what, counter)
+    total = sum(counter.by_code.values())
+    print(f"{total / times:.0f} bytecodes for one {what}; the functions with most of them:")
+    for code, count in counter.by_code.most_common(40):
+        print(
+            f"{count / times:8.1f}  {os.path.basename(code.co_filename)}: {getattr(code, 'co_qualname', code.co_name)}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
