@@ -101,6 +101,8 @@ def _idle(clients: int) -> Callable[[str, Tools, float], Sample]:
 
 _MOST = ("websockets asyncio", "aiohttp", "picows", "socketify", "Node ws")
 _PLAIN = (US, *_MOST)
+_LARGE = (US, BARE, *_MOST)
+"""Those that have no thread for each client."""
 
 SCENARIOS: dict[str, Scenario] = {
     "calls-1": Scenario("calls, 1 connection", "calls", {"picows": 1.0}, _calls("-n", "1")),
@@ -112,7 +114,9 @@ SCENARIOS: dict[str, Scenario] = {
         _calls("-n", "500", "-w", "1"),
         quick=True,
     ),
-    "calls-2000": Scenario("calls, 2,000 connections", "calls", {"picows": 1.2}, _calls("-n", "2000", "-w", "1.5")),
+    "calls-2000": Scenario(
+        "calls, 2,000 connections", "calls", {"picows": 1.2}, _calls("-n", "2000", "-w", "1.5"), _LARGE
+    ),
     "calls-50x16": Scenario(
         "calls, 16 in flight on 50 connections",
         "calls",
@@ -139,6 +143,7 @@ SCENARIOS: dict[str, Scenario] = {
         "events",
         {"websockets asyncio": 1.5, "picows": 1.0, BARE: 0.8},
         _fan(5000, 1, 10),
+        _LARGE,
     ),
     "fan-1000x20": Scenario(
         "bursts of 20 events to 1,000 subscribers",
@@ -152,6 +157,7 @@ SCENARIOS: dict[str, Scenario] = {
         "events",
         {"websockets asyncio": 10.0, "socketify": 0.8},
         _fan(5000, 20, 3),
+        _LARGE,
     ),
     "churn": Scenario("connect, call, close", "connections", {"aiohttp": 1.0}, _churn(), quick=True),
     "churn-tls": Scenario("connect, call, close over TLS", "connections", {BARE: 0.9}, _churn("tls"), (US, BARE)),
@@ -164,13 +170,17 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "memory-1000": Scenario("memory of 1,000 idle connections", "bytes", {}, _memory(1000), _PLAIN, quick=True),
     "memory-10000": Scenario("memory of 10,000 idle connections", "bytes", {}, _memory(10_000), (US, "socketify")),
-    "memory-10000-subscribed": Scenario(
-        "memory of 10,000 subscribers", "bytes", {}, _memory(10_000, "subscribed"), (US,)
-    ),
-    "memory-10000-deflate": Scenario(
-        "memory of 10,000 connections with deflate", "bytes", {}, _memory(10_000, "deflate"), (US,)
-    ),
-    "memory-1000-tls": Scenario("memory of 1,000 connections over TLS", "bytes", {}, _memory(1000, "tls"), (US, BARE)),
+    **{
+        f"memory-{count}-{kind}": Scenario(
+            f"memory of {count:,} connections, {kind}",
+            "bytes",
+            {},
+            _memory(count, kind),
+            (US, BARE) if kind == "tls" else (US,),
+        )
+        for kind in ("subscribed", "deflate", "tls")
+        for count in (1000, 10_000)
+    },
     "idle": Scenario("processor time of 5,000 idle connections", "cpu", {}, _idle(5000), (US,)),
 }
 

@@ -286,8 +286,12 @@ def test_a_handshake_that_is_dropped_while_a_worker_is_in_it(serve: Any, authori
             sock.sendall(outgoing.read())
     wait_for(lambda: server._running().admission.total == 0)
     wait_for(lambda: sockets_of(server.port) == 0)
-    with socket.create_connection(("127.0.0.1", server.port), 10):
-        wait_for(lambda: sockets_of(server.port) == 2, what="the count, which would see both ends of one")
+
+    def both_ends_are_seen() -> bool:
+        with socket.create_connection(("127.0.0.1", server.port), 10):  # the server's end is there for 20 ms
+            return sockets_of(server.port) == 2
+
+    wait_for(both_ends_are_seen, what="the count, which would see both ends of one")
 
 
 def test_sessions_are_resumed(serve: Any, authority: Authority) -> None:
