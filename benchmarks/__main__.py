@@ -22,7 +22,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Compares dilithion_ws with other servers here.")
     parser.add_argument("--quick", action="store_true", help="the main scenarios, one short round (a minute)")
     parser.add_argument("--rounds", type=int, default=3, help="of those that have a target (default: 3)")
-    parser.add_argument("--seconds", type=float, default=0.6, help="length of a timed sample (default: 0.6)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a timed sample (default: 0.5)")
     parser.add_argument("--only", default="", help="scenarios, with commas between: " + ", ".join(SCENARIOS))
     parser.add_argument("--peers", default="", help="with commas between: " + ", ".join(PEERS))
     parser.add_argument("--samples", type=Path, help="a file to which every sample is added, as a line of JSON")

@@ -74,7 +74,10 @@ def _row(scenario: Scenario, server: str, samples: list[Sample], taken: list[tup
 
 
 def plot(samples: Samples, path: Path) -> None:
-    """Draws what was measured by the second, one field a scenario, into a PNG."""
+    """Draws, one field a scenario, what each server does with a second of processor time, into a PNG.
+
+    By the second of the clock it would show what else the machine was doing.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -88,7 +91,8 @@ def plot(samples: Samples, path: Path) -> None:
         field.axis("off")
     for field, name in zip(fields.flat, names, strict=False):
         _draw(field, name, samples[name])
-    figure.tight_layout()
+    figure.suptitle("For a second of the server's processor time", fontsize=11)
+    figure.tight_layout(rect=(0, 0, 1, 0.98))
     figure.savefig(path, dpi=80)
 
 
@@ -96,14 +100,14 @@ def _draw(field: Any, name: str, taken: list[tuple[int, str, Sample]]) -> None:
     scenario = SCENARIOS[name]
     values = {}
     for server in scenario.servers:
-        found = [sample["per_s"] for _, who, sample in taken if who == server and "per_s" in sample]
+        found = [sample["cpu_us"] for _, who, sample in taken if who == server and sample.get("cpu_us")]
         if found:
-            values[server] = median(found)
+            values[server] = 1e6 / median(found)
     ordered = sorted(values, key=values.__getitem__)
     colours = ["#1463c5" if server == US else "#b9c3cf" for server in ordered]
     bars = field.barh(ordered, [values[server] for server in ordered], color=colours)
     field.bar_label(bars, [f"{values[server]:,.0f}" for server in ordered], padding=3, fontsize=8)
-    field.set_title(f"{scenario.title}, {scenario.unit}/s", fontsize=9)
+    field.set_title(scenario.title, fontsize=9)
     field.set_xlim(0, max(values.values(), default=1) * 1.2)
     field.tick_params(labelsize=8)
     field.xaxis.set_visible(False)

@@ -90,7 +90,7 @@ def _memory(clients: int, *options: str) -> Callable[[str, Tools, float], Sample
 
 def _idle(clients: int) -> Callable[[str, Tools, float], Sample]:
     def take(name: str, tools: Tools, seconds: float) -> Sample:
-        length = max(10.0, 40 * seconds)  # with the default settings a ping comes every 30 s
+        length = max(10.0, 42 * seconds)  # with the default settings a ping comes every 20 s
         with Server(name, tools) as server, server.hold("-n", str(clients), "-q", "16", "-g", CALL):
             before = server.cpu_seconds()
             time.sleep(length)
@@ -111,7 +111,7 @@ SCENARIOS: dict[str, Scenario] = {
         "calls, 500 connections",
         "calls",
         {"picows": 1.2, "websockets asyncio": 2.5, "websockets threads": 8.0},
-        _calls("-n", "500", "-w", "1"),
+        _calls("-n", "500", "-w", "0.8"),
         quick=True,
     ),
     "calls-2000": Scenario(
@@ -125,7 +125,7 @@ SCENARIOS: dict[str, Scenario] = {
         quick=True,
     ),
     "mixed": Scenario(
-        "fast calls on 90 connections beside slow ones (20 ms) on 10, two cores",
+        "fast calls on 90 connections beside 10 of slow ones, two cores",
         "calls",
         {"websockets threads": 2.5},
         _mixed,
@@ -150,6 +150,7 @@ SCENARIOS: dict[str, Scenario] = {
         "events",
         {"websockets asyncio": 10.0, "socketify": 0.8},
         _fan(1000, 20, 10),
+        _LARGE,
         quick=True,
     ),
     "fan-5000x20": Scenario(
