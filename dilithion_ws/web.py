@@ -25,7 +25,7 @@ from .protocol.upgrade import HttpRefusal
 from .refusals import CHALLENGE, UNAUTHORIZED
 from .rpc.context import Session
 from .rpc.dispatcher import BatchCall, Dispatcher, SingleCall
-from .rpc.messages import error_answer, identify, parse_batch, parse_request
+from .rpc.messages import NULL_ID, error_answer, identify, parse_batch, parse_error, parse_request
 from .version import __version__
 
 __all__ = ["Web"]
@@ -142,6 +142,10 @@ class Web:
         refusal = self._keeper.message_refusal(session)
         if refusal is not None:
             return _answered(error_answer(identify(request.body), refusal), origin)
+        try:
+            request.body.decode()
+        except UnicodeDecodeError as error:
+            return _answered(error_answer(NULL_ID, parse_error(str(error))), origin)
         found = self._dispatcher.receive(self._with_ids(request.body), session)
         if found is None or isinstance(found, bytes):
             return _answered(found, origin)

@@ -61,6 +61,14 @@ def test_calls_by_post(start: Any) -> None:
     assert call(server, {"method": "echo", "params": [text], "id": 1})[1]["result"] == text
 
 
+@pytest.mark.parametrize("body", [b'{"method":"echo","id":"\xff"}', b'{"method":"echo","x":"\xff"}', b'["\xff"]'])
+def test_bodies_that_are_no_utf8(start: Any, body: bytes) -> None:
+    status, answer = call(start(), body)
+    assert status in (200, 400)
+    assert answer["error"]["code"] == -32700
+    assert answer["id"] is None
+
+
 def test_the_header_against_forged_requests(start: Any) -> None:
     server = start()
     status, _, body = request(server, "POST", "/", {"method": "getblockcount", "id": 1})

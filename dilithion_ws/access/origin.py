@@ -20,6 +20,9 @@ from ..addresses import is_loopback, parse_address
 
 __all__ = ["OriginRules"]
 
+_LONGEST = 300
+"""Characters of a Host or Origin header; a host name has 253 at most (RFC 1035 section 2.3.4)."""
+
 
 class OriginRules:
     """The rules for one listening address.
@@ -44,7 +47,7 @@ class OriginRules:
             host: the Host header.
             origin: the Origin header, None where it is absent.
         """
-        name = _host_of(host)
+        name = _host_of(host) if len(host) <= _LONGEST else None  # longer ones would only fill the caches
         if name is None or not self._is_allowed_host(name):
             return f"the Host {host[:64]!r} is not allowed (rpcwebsocketallowhost)"
         if origin is None or "*" in self._origins or origin.lower() in self._origins:
@@ -60,7 +63,7 @@ class OriginRules:
         return self._any_address and parse_address(name) is not None
 
     def _is_own(self, origin: str, host: str, name: str) -> bool:
-        parts = _split(origin)
+        parts = _split(origin) if len(origin) <= _LONGEST else None
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             return False
         if parts.netloc.lower() == host.lower():

@@ -97,7 +97,7 @@ class Shard:
             self._is_marked.discard(topic)  # before the log is read: a mark from now on is for what comes later
             _guarded(lambda topic=topic: self._look_at(topic, due))  # type: ignore[misc]
         for stream, subscriptions in due.items():
-            self._serve(stream, subscriptions)
+            _guarded(lambda stream=stream, subscriptions=subscriptions: self._serve(stream, subscriptions))  # type: ignore[misc]
         return bool(self._commands or self._marked or self._again)
 
     def _look_at(self, topic: Topic, due: dict[Stream, list[Subscription]]) -> None:
@@ -168,9 +168,14 @@ class Shard:
 
     def _send_end(self, subscription: Subscription, ending: Ending) -> None:
         subscription.ending = ending
+        subscription.position = Position(*subscription.position)  # an object of its own: it leaves its group
         sink = subscription.sink
-        frame = subscription.stream.end_frame(subscription.position, sink.framing, *ending)
-        offer = sink.offer(frame, subscription)
+        try:
+            frame = subscription.stream.end_frame(subscription.position, sink.framing, *ending)
+            offer = sink.offer(frame, subscription)
+        except Exception:
+            logger.exception("the end can't be told to %r", subscription)
+            offer = GONE
         if offer == BUSY:
             self._not_taken(subscription, offer)  # it gets the error when it takes something again
         else:

@@ -116,7 +116,7 @@ class Dispatcher:
             id = messages.identify(message) if is_json else messages.NULL_ID
             return messages.error_answer(id, self._count(session, refusal) or error)
         method = self._own.get(name) or self.table.get(name)
-        if refusal is None and method is not None and not session.limited:
+        if refusal is None and method is not None and session.admitted and not session.limited:
             need = method.need
             if need > 0 and session.rights & need == need and not method.is_login:
                 return name, params, id, method  # it has all rights, and nothing counts it: the guard need not be asked
@@ -210,6 +210,9 @@ class SingleCall(Request, gc=True):
     _arrived: float
     pace: int
     hooks: Sequence[Callable[[bool], None]] = ()
+
+    def __repr__(self) -> str:
+        return f"<SingleCall {self.method}>"  # no params, which may hold a password
 
     @property
     def is_login(self) -> bool:

@@ -260,7 +260,10 @@ def _check_shape(data: bytes, limits: Limits) -> None:
 
 def _check_duplicates(data: bytes) -> None:
     """Refuses an object with the same member twice, since two readers may take different ones of them."""
-    json.loads(data, object_pairs_hook=_unique, parse_int=len, parse_float=len)
+    try:
+        json.loads(data, object_pairs_hook=_unique, parse_int=len, parse_float=len)
+    except (ValueError, RecursionError) as error:
+        raise parse_error(str(error)) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:

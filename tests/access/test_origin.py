@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dilithion_ws.access.origin import OriginRules
+from dilithion_ws.access.origin import OriginRules, _host_of
+from dilithion_ws.addresses import parse_address
 
 LOCAL = OriginRules("127.0.0.1")
 PUBLIC = OriginRules("0.0.0.0", ["node.example"], ["https://wallet.example/"])
@@ -77,3 +78,14 @@ def test_a_star_allows_every_origin_and_no_other_host() -> None:
 @given(st.text(max_size=30), st.none() | st.text(max_size=30))
 def test_whatever_comes_has_an_answer(host: str, origin: str | None) -> None:
     assert LOCAL.refusal(host, origin) is None or isinstance(LOCAL.refusal(host, origin), str)
+
+
+def test_long_names_are_refused_and_not_remembered() -> None:
+    """What answers are kept of must be short, since strangers choose it."""
+    long = "a" * 16_000
+    before = _host_of.cache_info().currsize, parse_address.cache_info().currsize
+    for number in range(50):
+        assert LOCAL.refusal(f"{long}{number}", None) is not None
+        assert LOCAL.refusal("localhost", f"http://{long}{number}") is not None
+    assert parse_address.cache_info().currsize == before[1]
+    assert _host_of.cache_info().currsize <= before[0] + 1

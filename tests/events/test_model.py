@@ -499,3 +499,59 @@ def test_numbers_of_thousands_of_digits_are_nothing_to_filter_by() -> None:
     subscribe(hub, FakeSink(2), filter={"kind": 1})
     hub.append(hub.topic("t"), b'{"kind":' + b"1" * 5000 + b"}")
     settle(hub)
+
+
+def test_an_end_that_can_not_be_told_stops_nobody_else() -> None:
+    """A host's codec may raise on it."""
+
+    def frame(payload: bytes, framing: Any) -> bytes:
+        if b'"error"' in payload:
+            raise ValueError("no such word")
+        return payload + b"\n"
+
+    hub = EventHub(Limits(pumps=1), Clock(), frame)
+    bad, good, other = FakeSink(1), FakeSink(2), FakeSink(3)
+    for name in ("t", "u"):
+        hub.add(name, filters={})
+    subscribe(hub, bad)
+    subscribe(hub, good)
+    subscribe(hub, other, "u")
+    settle(hub)
+    hub.allowed = lambda session, topic: session is not bad.session
+    hub.recheck(bad.session, 1)
+    for number in (1, 2):
+        hub.publish("t", number)
+        hub.publish("u", number)
+    settle(hub)
+    assert [params["seq"] for params in good.received] == [1, 2]
+    assert [params["seq"] for params in other.received] == [1, 2]
+    assert not hub.of(1)
+
+
+def test_an_end_that_did_not_fit_leaves_the_others_of_its_place() -> None:
+    """It waits, and nothing is sent before it; in mode latest the place that had expired is readable again by then."""
+    clock = Clock()
+    hub = EventHub(Limits(pumps=1), clock, lambda payload, framing: payload + b"\n")
+    hub.add("t", retention=Retention(8, 100.0, 10_000), mode="latest", filters={})
+    slow, quick = FakeSink(1), FakeSink(2)
+    for sink in (slow, quick):
+        subscribe(hub, sink)
+    settle(hub)
+    hub.publish("t", 1)
+    settle(hub)
+    slow.left = quick.left = 0
+    hub.publish("t", 2)
+    settle(hub)
+    clock.now += 500.0
+    assert hub.topic("t").log.first == 3
+    hub.ready(1)  # its end does not fit either
+    settle(hub)
+    hub.publish("t", 3)
+    slow.left = quick.left = 1_000_000
+    hub.ready(2)
+    hub.ready(1)
+    settle(hub)
+    hub.publish("t", 4)
+    settle(hub)
+    assert ["error" in params for params in slow.received] == [False, True]
+    assert [params["seq"] for params in quick.received] == [1, 3, 4]

@@ -295,3 +295,37 @@ def test_slow_methods_are_noticed(bench: Bench) -> None:
     assert isinstance(call, SingleCall)
     call.stalled()
     assert bench.rpc.methods()["one"].pace == Pace.SLOW
+
+
+def test_rights_alone_let_nobody_in() -> None:
+    """A session that is not admitted goes to the guard, whatever rights it has: its user was removed and came back."""
+    asked: list[str] = []
+
+    class Doorkeeper:
+        def refusal(self, session: Session, name: str, method: Any) -> RpcError | None:
+            asked.append(name)
+            return RpcError(-32001, "Not authenticated") if not session.admitted else None
+
+        def malformed(self, session: Session) -> RpcError | None:
+            return None
+
+    table = RpcTable()
+    table.register("m", lambda: 1).need = 1
+    dispatcher = Dispatcher(table, Limits(), guard=Doorkeeper())
+    session = Session(1, ("127.0.0.1", 1))
+    assert isinstance(dispatcher.receive(b'{"method":"m","id":1}', session), SingleCall)
+    assert asked == []
+    session.admitted = False
+    answer = dispatcher.receive(b'{"method":"m","id":1}', session)
+    assert isinstance(answer, bytes)
+    assert b"-32001" in answer
+    assert asked == ["m"]
+
+
+def test_a_call_is_shown_without_its_params() -> None:
+    table = RpcTable()
+    table.register("m", lambda value: value)
+    call = Dispatcher(table, Limits()).receive(
+        b'{"method":"m","params":["hidden"],"id":1}', Session(1, ("127.0.0.1", 1))
+    )
+    assert repr(call) == "<SingleCall m>"
