@@ -260,7 +260,10 @@ def test_guesses_that_wait_together_are_not_all_checked(
     statuses = [client.response()[0] for client in clients]
     codes = {code(stranger.answer()) for _ in range(50)}
     assert set(statuses) == {401, 429, 503}, "those for whom there is no place are told to come again"
-    assert {-32001, -32005} <= codes <= {-32001, -32005, -32009}, "a call may find the queue full, as an upgrade does"
+    # Which of them find the address locked out, and which the queue full, is a matter of milliseconds.
+    assert -32001 in codes
+    assert codes <= {-32001, -32005, -32009}
+    assert code(connect(server).call("authenticate", "reader", "late")) == -32005
     assert len(guesses) <= 6, "five, and one that ran beside the fifth"
 
 
