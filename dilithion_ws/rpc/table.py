@@ -96,7 +96,7 @@ class Method:
 
     def took(self, seconds: float, slow_after: float) -> None:
         """Notes the duration of one call. Threads may race here: a mean may lose a sample, which does no harm."""
-        times = self.times  # `add`, without the call
+        times = self.times
         times.total += seconds
         times.counts[bisect_left(BOUNDS, seconds)] += 1
         self.mean = mean = self.mean + (seconds - self.mean) * 0.125

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-
 __all__ = ["BOUNDS", "Times"]
 
 BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
@@ -11,7 +9,7 @@ BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 
 
 class Times:
-    """Durations. Threads may race here: a sample may be lost to that, which does no harm.
+    """Durations, which `Method.took` counts. Threads may race: a sample may be lost to that, which does no harm.
 
     Attributes:
         counts: how many there were up to each bound and above the one before.
@@ -23,16 +21,6 @@ class Times:
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
-
-    @property
-    def count(self) -> int:
-        """How many there were."""
-        return sum(self.counts)
-
-    def add(self, seconds: float) -> None:
-        """Notes one."""
-        self.total += seconds
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
 
     def cumulative(self) -> tuple[list[tuple[str, float]], float]:
         """The counts up to each bound, as Prometheus wants them, and the sum."""
