@@ -35,6 +35,8 @@ from .events.log import Retention
 from .info import ConnectionInfo
 from .initialize import initialize_websocket
 from .rpc.context import CallContext, Session
+from .rpc.fallback import RawRpcError
+from .rpc.later import Later
 from .rpc.table import RpcTable
 from .server import WebSocketServer
 from .version import __version__
@@ -50,9 +52,11 @@ __all__ = [
     "EventError",
     "ForkError",
     "JsonRpcCode",
+    "Later",
     "Limits",
     "NotRunningError",
     "OutboxFullError",
+    "RawRpcError",
     "RegistrationError",
     "Retention",
     "RpcError",

@@ -14,7 +14,9 @@ import msgspec
 from .events.hub import EventHub
 from .events.topic import Topic
 from .rpc.context import CallContext, Session
-from .rpc.table import Method, RpcTable
+from .rpc.fallback import ANY
+from .rpc.method import Method
+from .rpc.table import RpcTable
 from .version import __version__
 
 __all__ = ["Describer"]
@@ -59,6 +61,7 @@ class Describer:
     def document(self, session: Session) -> dict[str, Any]:
         """The document for a session."""
         methods = {**self._rpc.methods(), **self._own}
+        methods.pop(ANY, None)  # a name that stands for others
         allowed = [method for _, method in sorted(methods.items()) if self._may_call(session, method)]
         schemas = _Schemas()
         described = [_describe(method, schemas) for method in allowed]

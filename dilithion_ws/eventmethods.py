@@ -12,7 +12,7 @@ from .events.hub import USER_PREFIX, EventHub
 from .events.log import Position
 from .events.sink import Sink
 from .rpc.context import CallContext
-from .rpc.table import Method
+from .rpc.method import Method
 
 __all__ = ["EventMethods"]
 

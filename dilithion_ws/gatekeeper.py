@@ -30,8 +30,8 @@ from .protocol.http import Headers
 from .protocol.upgrade import HttpRefusal, UpgradeRequest
 from .refusals import LOGIN_STEPS, rate_limited, retry_after
 from .rpc.context import Session
+from .rpc.method import Method
 from .rpc.msgpack import MessagePack
-from .rpc.table import Method
 
 __all__ = ["SUBPROTOCOLS", "Gatekeeper"]
 
@@ -180,10 +180,10 @@ class Gatekeeper:
             need = method.need = find_need(method)
         if session.rights & need == need:
             return None
-        self._audit.note("denied", address=session.address[0], user=session.user, method=method.name)
+        self._audit.note("denied", address=session.address[0], user=session.user, method=name[:64])
         return RpcError(
             JsonRpcCode.PERMISSION_DENIED,
-            f"Permission denied: {method.name} needs {names_of(need)}",
+            f"Permission denied: {name[:64]} needs {names_of(need)}",
             {"permission": names_of(need)},
             error_code="RPC-PERMISSION-DENIED",
             recovery_steps=_PERMISSION_STEPS,

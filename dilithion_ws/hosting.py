@@ -21,8 +21,9 @@ from .net.service import Answer, Call, HttpWork, Verification, Welcome
 from .protocol.frames import BINARY, TEXT
 from .protocol.http import HttpRequest, HttpResponse
 from .protocol.upgrade import HttpRefusal, UpgradeRequest
+from .rpc.calls import BatchCall, SingleCall
 from .rpc.context import Session
-from .rpc.dispatcher import BatchCall, Dispatcher, SingleCall
+from .rpc.dispatcher import Dispatcher
 from .rpc.messages import NULL_ID, error_answer, identify, parse_error
 from .rpc.table import Pace, RpcTable
 from .web import Web

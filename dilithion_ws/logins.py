@@ -19,7 +19,7 @@ from .errors import CloseCode, JsonRpcCode, RpcError
 from .protocol.upgrade import HttpRefusal
 from .refusals import CHALLENGE, LOCKED_OUT, LOGIN_STEPS, UNAUTHORIZED, rate_limited, retry_after
 from .rpc.context import CallContext, Session
-from .rpc.table import Method
+from .rpc.method import Method
 
 __all__ = ["Logins"]
 

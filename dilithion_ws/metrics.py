@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .audit import Audit
     from .events.hub import EventHub
     from .net.transport import Transport
-    from .rpc.table import Method
+    from .rpc.method import Method
 
 __all__ = ["CONTENT_TYPE", "MissingExtraError", "Metrics"]
 

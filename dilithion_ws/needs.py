@@ -6,7 +6,7 @@ import logging
 
 from .access.permissions import UNDECLARED, needed, parse_rights
 from .errors import ConfigError
-from .rpc.table import Method
+from .rpc.method import Method
 
 __all__ = ["find_need", "parse_need"]
 

@@ -23,8 +23,10 @@ from .page import page
 from .protocol.http import HttpRequest, HttpResponse
 from .protocol.upgrade import HttpRefusal
 from .refusals import CHALLENGE, UNAUTHORIZED
+from .rpc.calls import BatchCall, SingleCall
 from .rpc.context import Session
-from .rpc.dispatcher import BatchCall, Dispatcher, SingleCall
+from .rpc.dispatcher import Dispatcher
+from .rpc.later import Later
 from .rpc.messages import NULL_ID, error_answer, identify, parse_batch, parse_error, parse_request
 from .version import __version__
 
@@ -196,12 +198,28 @@ class _Calling:
         self._call = call
         self._origin = origin
 
-    def run(self) -> HttpResponse:
+    def run(self) -> HttpResponse | _Waiting:
         """Runs it."""
         answer = self._call.run()
+        if isinstance(answer, Later):
+            return _Waiting(answer, self._origin)
         for hook in self._call.hooks or ():
             hook(False)  # there is no connection that could be sent to afterwards
         return _answered(answer, self._origin)
+
+
+class _Waiting:
+    """An answer that is not there yet."""
+
+    session = None
+
+    def __init__(self, later: Later, origin: str | None) -> None:
+        self._later = later
+        self._origin = origin
+
+    def deliver_to(self, deliver: Callable[[HttpResponse], None]) -> None:
+        """Has the response delivered when there is one."""
+        self._later.deliver_to(lambda answer: deliver(_answered(answer, self._origin)))
 
 
 def _answered(answer: bytes | None, origin: str | None) -> HttpResponse:

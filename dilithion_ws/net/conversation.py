@@ -6,7 +6,7 @@ import itertools
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from ..config import limit_reached
 from ..errors import CloseCode
@@ -21,7 +21,7 @@ from .opening import Opening
 from .poller import ENDED, READ, WRITE
 from .pool import Job
 from .securing import Securing
-from .service import Answer, Call
+from .service import Answer, Call, Waiting
 
 __all__ = ["Conversation"]
 
@@ -31,7 +31,7 @@ _READ_SIZE = 65536
 _ids = itertools.count(1)
 """Numbers of connections, never given twice in a process: a handler that outlives a stop may still know one."""
 
-_UNKNOWN_PACE, _SEEN_FAST_PACE, _DECLARED_FAST_PACE = 2, 1, 0
+_WAITS, _UNKNOWN_PACE, _SEEN_FAST_PACE, _DECLARED_FAST_PACE = 4, 2, 1, 0
 
 
 class Conversation:
@@ -246,6 +246,10 @@ class Conversation:
                 return answer
             return self._run(connection, answer, work)
         pending = self._make_pending(connection, call)
+        if pace == _WAITS:
+            self.went_to_pool(pending)
+            cast("Waiting", call).deliver_to(pending.finish)
+            return None
         if not self._submit(pending):
             name = "login_queue" if call.is_login else "queue"
             return call.refuse(f"the queue is full; {limit_reached(self._hub.limits, name)}")

@@ -9,7 +9,7 @@ from ..protocol.framing import Codec
 from ..protocol.http import Headers, HttpRequest, HttpResponse
 from ..protocol.upgrade import HttpRefusal, UpgradeRequest
 
-__all__ = ["Answer", "Call", "HttpWork", "Service", "Verification", "Welcome"]
+__all__ = ["Answer", "Call", "HttpWaiting", "HttpWork", "Service", "Verification", "Waiting", "Welcome"]
 
 Answer = bytes | tuple[int, bytes]
 """A payload for a text message, or an opcode and a payload."""
@@ -19,7 +19,7 @@ class Call(Protocol):
     """Work for a handler. No method raises. `run` may end in another call, which is then treated like a fresh one.
 
     Attributes:
-        pace: how long it may take, 0 (said to be fast) to 3 (slow: to be run in the pool).
+        pace: how long it may take, 0 (said to be fast) to 3 (slow: to be run in the pool); 4 for a `Waiting`.
         serial: whether the next message of the same client must wait for its end.
         is_login: whether it checks a password, so that it waits among logins.
         hooks: to be called once the answer is on its way (True) or is known never to be (False); None or empty for none.
@@ -47,6 +47,22 @@ class Call(Protocol):
 
     def stalled(self) -> None:
         """Told when the work is holding up its thread."""
+
+
+class Waiting(Call, Protocol):
+    """An answer that is waited for without a thread: its pace is 4, and it is never run."""
+
+    def deliver_to(self, deliver: Callable[[Answer | None], None]) -> None:
+        """Says where the answer goes, from any thread; at once where it is there."""
+
+
+class HttpWaiting(Protocol):
+    """The same over HTTP."""
+
+    session: Any
+
+    def deliver_to(self, deliver: Callable[[HttpResponse], None]) -> None:
+        """Says where the response goes."""
 
 
 class Welcome(NamedTuple):
@@ -89,7 +105,7 @@ class HttpWork(Protocol):
 
     session: Any
 
-    def run(self) -> HttpResponse | HttpWork:
+    def run(self) -> HttpResponse | HttpWork | HttpWaiting:
         """Works it out, or does a part of it. Does not raise."""
 
 

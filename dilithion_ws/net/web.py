@@ -17,7 +17,7 @@ from .closing import Closing
 from .connection import Connection, Sent, State
 from .hub import Hub
 from .pool import Job
-from .service import HttpWork
+from .service import HttpWaiting, HttpWork
 
 __all__ = ["Web"]
 
@@ -92,12 +92,14 @@ class Web:
             text = f"the queue is full; {limit_reached(limits, name)}\n".encode()
             self._respond(connection, HttpResponse(503, text, "text/plain; charset=utf-8", _RETRY))
 
-    def _worked(self, connection: Connection, result: HttpResponse | HttpWork) -> None:
+    def _worked(self, connection: Connection, result: HttpResponse | HttpWork | HttpWaiting) -> None:
         """The pool has an answer, or the next step towards one."""
         if connection.state is not State.HANDSHAKE:
             return  # its time was over
         if isinstance(result, HttpResponse):
             self._respond(connection, result)
+        elif hasattr(result, "deliver_to"):
+            result.deliver_to(lambda response: self._post(lambda: self._worked(connection, response)))
         else:
             self._give(connection, result)
 

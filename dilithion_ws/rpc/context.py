@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..clock import Deadline
+from .later import Later
 
 __all__ = ["CallContext", "Session"]
 
@@ -92,6 +93,13 @@ class CallContext:
                 must be quick: it may run in the leading thread.
         """
         self._hooks.append(hook)
+
+    def later(self) -> Later:
+        """An answer to be given later; the handler returns it instead of a result. No thread waits meanwhile.
+
+        Calls in a batch can't have one: there the client is told to send the call by itself.
+        """
+        return Later()
 
     @property
     def user(self) -> str | None:

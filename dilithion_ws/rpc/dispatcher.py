@@ -16,15 +16,16 @@ from ..clock import Clock, Deadline, monotonic
 from ..config import Limits, limit_reached
 from ..errors import JsonRpcCode, RpcError
 from . import messages
+from .calls import BatchCall, Hooks, SingleCall, result_too_large
 from .context import CallContext, Session
+from .later import Later
 from .messages import Request
-from .table import Method, Pace, RpcTable
+from .method import Method, Pace
+from .table import RpcTable
 
 __all__ = ["BatchCall", "Dispatcher", "Guard", "SingleCall"]
 
 logger = logging.getLogger("dilithion_ws.rpc")
-
-Hooks = list[Callable[[bool], None]]
 
 _RETRY_MS = 1000
 
@@ -136,7 +137,7 @@ class Dispatcher:
 
     def execute(
         self, request: Request, method: Method | None, session: Session, arrived: float, hooks: Hooks
-    ) -> bytes | None:
+    ) -> bytes | Later | None:
         """Runs one request to its end; returns the answer, None for a notification. Never raises.
 
         Args:
@@ -152,23 +153,67 @@ class Dispatcher:
                 position = self.position(method.position_of)  # before the handler looks: so that nothing falls between
             binder, context = method.binder, None
             if binder.wants_context:
-                deadline = Deadline.until(self.clock, arrived + self.limits.call_timeout)
-                id_value = messages.id_value(request)
-                context = CallContext(session, method.name, id_value, request.is_notification, deadline, hooks)
+                context = self._context(request, session, arrived, hooks)
             arguments, keywords = binder.bind(request.params, context)
             started = self.clock()
             try:
                 value = method.function(*arguments, **keywords) if keywords else method.function(*arguments)
+                if value.__class__ is Later:
+                    value.encode_by(lambda outcome: self._settled(request, method, session, outcome, hooks, position))
+                    return value
                 result = messages.encode_result(value)
             finally:
                 method.took(self.clock() - started, self._slow_after)
             if len(result) > self._result_size:
-                raise _result_too_large(len(result), self.limits)
+                raise result_too_large(len(result), self.limits)
         except BaseException as fault:  # a worker must outlive every handler, SystemExit included
             return self._failed(request, method, session, fault, hooks)
         method.succeeded += 1
         id = request.id
         return messages.success_answer(id, result, position) if id else None
+
+    def execute_all(
+        self, calls: Sequence[tuple[Request, Method]], session: Session, arrived: float
+    ) -> list[bytes | None]:
+        """Runs requests whose methods have the same `batch`, all at once; the answer of each. Never raises."""
+        method = calls[0][1]
+        hooks: Hooks = []
+        contexts = [(self._context(request, session, arrived, hooks), request.params) for request, _ in calls]
+        started = self.clock()
+        try:
+            outcomes = list(method.batch(contexts))
+            if len(outcomes) != len(calls):
+                raise RuntimeError(f"{len(calls)} calls of a batch have {len(outcomes)} outcomes")
+        except BaseException as fault:
+            error = fault if isinstance(fault, RpcError) else _incident(method.name, session, fault)
+            outcomes = [error] * len(calls)
+        for _, one in calls:
+            one.took((self.clock() - started) / len(calls), self._slow_after)
+        return [
+            self._settled(request, one, session, outcome, [])
+            for (request, one), outcome in zip(calls, outcomes, strict=True)
+        ]
+
+    def _context(self, request: Request, session: Session, arrived: float, hooks: Hooks) -> CallContext:
+        deadline = Deadline.until(self.clock, arrived + self.limits.call_timeout)
+        return CallContext(
+            session, request.method, messages.id_value(request), request.is_notification, deadline, hooks
+        )
+
+    def _settled(
+        self, request: Request, method: Method, session: Session, outcome: Any, hooks: Hooks, position: Any = None
+    ) -> bytes | None:
+        """The answer to a request whose outcome is a result or an exception."""
+        try:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            result = messages.encode_result(outcome)
+            if len(result) > self._result_size:
+                raise result_too_large(len(result), self.limits)
+        except BaseException as fault:
+            return self._failed(request, method, session, fault, hooks)
+        method.succeeded += 1
+        return messages.success_answer(request.id, result, position) if request.id else None
 
     def _failed(
         self, request: Request, method: Method | None, session: Session, fault: BaseException, hooks: Hooks
@@ -178,12 +223,12 @@ class Dispatcher:
         hooks.clear()
         error = fault if isinstance(fault, RpcError) else _incident(request.method, session, fault)
         if method is not None:
-            method.errors[error.code] = method.errors.get(error.code, 0) + 1
+            method.failed(error.code)
         if request.is_notification:
             return None
         answer = messages.error_answer(request.id, error)
         if len(answer) > self.limits.result_size:
-            answer = messages.error_answer(request.id, _result_too_large(len(answer), self.limits))
+            answer = messages.error_answer(request.id, result_too_large(len(answer), self.limits))
         return answer
 
     def timed_out(self, request: Request) -> bytes | None:
@@ -199,154 +244,6 @@ class Dispatcher:
             return None
         error = RpcError(JsonRpcCode.SERVER_BUSY, f"Server busy: {reason}", {"retry_after_ms": _RETRY_MS})
         return messages.error_answer(request.id, error)
-
-
-class SingleCall(Request, gc=True):
-    """One request that needs its handler. (A Struct, since one is made for every call.)"""
-
-    _dispatcher: Dispatcher
-    _method: Method | None
-    _session: Session
-    _arrived: float
-    pace: int
-    hooks: Sequence[Callable[[bool], None]] = ()
-
-    def __repr__(self) -> str:
-        return f"<SingleCall {self.method}>"  # no params, which may hold a password
-
-    @property
-    def is_login(self) -> bool:
-        """Whether the call checks a password."""
-        return self._method is not None and self._method.is_login
-
-    @property
-    def serial(self) -> bool:
-        """Whether the client's next message must wait for the end of this one: what follows a login counts on it."""
-        return self.is_login
-
-    def run(self) -> bytes | None:
-        """Runs the handler; returns the answer, None where none is wanted. Never raises."""
-        hooks: Hooks = []
-        answer = self._dispatcher.execute(self, self._method, self._session, self._arrived, hooks)
-        self.hooks = hooks  # not before there is an answer for them
-        return answer
-
-    def refuse(self, reason: str) -> bytes | None:
-        """The answer where the call can't be taken now."""
-        return self._dispatcher.busy(self, reason)
-
-    def expire(self) -> bytes | None:
-        """The answer where the deadline has passed."""
-        return self._dispatcher.timed_out(self)
-
-    def stalled(self) -> None:
-        """To be told when the call holds up its thread."""
-        if self._method is not None:
-            self._method.stalled(self._dispatcher.limits.slow_after)
-
-
-class BatchCall:
-    """The requests of one batch, run one after the other, answered together (JSON-RPC 2.0 section 6).
-
-    A batch is one unit of work with one deadline: what has not ended by then is answered as timed out.
-    """
-
-    __slots__ = (
-        "_answers",
-        "_arrived",
-        "_dispatcher",
-        "_expired",
-        "_items",
-        "_running",
-        "_session",
-        "_size",
-        "hooks",
-        "pace",
-    )
-
-    def __init__(
-        self, dispatcher: Dispatcher, items: list[bytes | tuple[Request, Method | None]], session: Session
-    ) -> None:
-        self._dispatcher = dispatcher
-        self._items = items
-        self._session = session
-        self._arrived = dispatcher.clock()
-        self._answers: list[bytes] = []
-        self.hooks: Hooks = []
-        self._size = 0
-        self._expired = False
-        self._running: Method | None = None
-        methods = [item[1] for item in items if isinstance(item, tuple) and item[1] is not None]
-        self.pace = max((method.pace for method in methods), default=Pace.DECLARED_FAST)
-        if sum(method.mean for method in methods) > dispatcher.limits.slow_after:
-            self.pace = Pace.SLOW
-
-    @property
-    def is_login(self) -> bool:
-        """Whether the one call checks a password; among others such a call is refused."""
-        return len(self._items) == 1 and any(
-            isinstance(item, tuple) and item[1] is not None and item[1].is_login for item in self._items
-        )
-
-    @property
-    def serial(self) -> bool:
-        """See `SingleCall`."""
-        return self.is_login
-
-    def run(self) -> bytes | None:
-        """Runs the requests in order; returns the array of answers, None where none is wanted. Never raises."""
-        for item in self._items:
-            if self._expired:
-                return None
-            hooks: Hooks = []
-            answer = item if isinstance(item, bytes) else self._execute(*item, hooks)
-            if answer is not None:
-                self._size += len(answer)
-                self._answers.append(answer)
-            self.hooks.extend(hooks)  # behind their answer: should the time be over in between
-        return _join(self._answers)
-
-    def _execute(self, request: Request, method: Method | None, hooks: Hooks) -> bytes | None:
-        limits = self._dispatcher.limits
-        self._running = method
-        answer = self._dispatcher.execute(request, method, self._session, self._arrived, hooks)
-        if answer is not None and self._size + len(answer) > limits.result_size:
-            for hook in hooks:
-                hook(False)
-            hooks.clear()
-            error = _result_too_large(self._size + len(answer), limits)
-            return messages.error_answer(request.id, error)
-        return answer
-
-    def refuse(self, reason: str) -> bytes | None:
-        """The answers where the batch can't be taken now."""
-        return self._complete([], lambda request: self._dispatcher.busy(request, reason))
-
-    def expire(self) -> bytes | None:
-        """The answers there are, and a time-out for each request that has none; what still runs is discarded."""
-        self._expired = True
-        return self._complete(list(self._answers), self._dispatcher.timed_out)
-
-    def _complete(self, answers: list[bytes], answer: Callable[[Request], bytes | None]) -> bytes | None:
-        # Answers come in the order of the items, and notifications have none.
-        wanted = [item for item in self._items if isinstance(item, bytes) or not item[0].is_notification]
-        for item in wanted[len(answers) :]:
-            answers.append(item if isinstance(item, bytes) else answer(item[0]) or b"")
-        return _join(answers)
-
-    def stalled(self) -> None:
-        """To be told when the batch holds up its thread: by the method that runs now, or by all of them together."""
-        if self._running is not None and len(self._answers) <= 1:
-            self._running.stalled(self._dispatcher.limits.slow_after)
-
-
-def _join(answers: list[bytes]) -> bytes | None:
-    return b"[%b]" % b",".join(answers) if answers else None
-
-
-def _result_too_large(size: int, limits: Limits) -> RpcError:
-    text = f"Result too large: {size} bytes, past the {limit_reached(limits, 'result_size')}"
-    return RpcError(JsonRpcCode.RESULT_TOO_LARGE, text, {"limit": limits.result_size, "size": size})
 
 
 def _unknown_method(name: str) -> RpcError:

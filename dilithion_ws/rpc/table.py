@@ -8,113 +8,19 @@ from __future__ import annotations
 import inspect
 import re
 import threading
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from ..errors import RegistrationError
-from .binding import Binder
-from .times import BOUNDS, Times
+from .fallback import Fallback, Forward, ForwardAll
+from .method import Method, Pace
 
 __all__ = ["Method", "Pace", "RpcTable"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
-
-
-class Pace:
-    """How a method is run; the server compares these, lower is safer to run in the leading thread."""
-
-    DECLARED_FAST = 0
-    SEEN_FAST = 1
-    UNKNOWN = 2
-    SLOW = 3
-
-
-class Method:
-    """One registered method.
-
-    Attributes:
-        name: as clients call it.
-        function: the handler.
-        permission: what a caller must be allowed; None where nothing was declared.
-        blocking: True: always run in the pool; False: always in the leading thread; None: as its running mean says.
-        summary: one line for people; the first line of the docstring where none was given.
-        binder: from params to arguments.
-        mean: seconds that its recent calls took, an exponential mean over about eight of them.
-        pace: what follows from `blocking` and `mean`, see `Pace`.
-        need: the rights that a call needs, once somebody has worked them out from name and permission; -1 before.
-        is_login: whether its calls check passwords, and so wait in a queue of their own.
-        times: how long its calls took.
-        succeeded: how many of them had a result.
-        errors: how many of them failed, by code.
-        position_of: the topic whose position its answers are stamped with, None for none.
-    """
-
-    __slots__ = (
-        "binder",
-        "blocking",
-        "errors",
-        "function",
-        "is_login",
-        "mean",
-        "name",
-        "need",
-        "pace",
-        "permission",
-        "position_of",
-        "succeeded",
-        "summary",
-        "times",
-    )
-
-    def __init__(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        permission: str | None,
-        blocking: bool | None,
-        summary: str,
-        position_of: str | None = None,
-    ) -> None:
-        self.name = name
-        self.function = function
-        self.permission = permission
-        self.blocking = blocking
-        self.summary = summary
-        self.binder = Binder(name, function)
-        self.mean = 0.0
-        self.need = -1
-        self.is_login = False
-        self.position_of = position_of
-        self.times = Times()
-        self.succeeded = 0
-        self.errors: dict[int, int] = {}
-        self.pace = {None: Pace.UNKNOWN, True: Pace.SLOW, False: Pace.DECLARED_FAST}[blocking]
-
-    def took(self, seconds: float, slow_after: float) -> None:
-        """Notes the duration of one call. Threads may race here: a mean may lose a sample, which does no harm."""
-        times = self.times
-        times.total += seconds
-        times.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.mean = mean = self.mean + (seconds - self.mean) * 0.125
-        if mean > slow_after:
-            if self.blocking is None:
-                self.pace = Pace.SLOW
-        elif self.pace > Pace.SEEN_FAST and mean <= slow_after / 2 and self.blocking is None:
-            self.pace = Pace.SEEN_FAST
-
-    def stalled(self, slow_after: float) -> None:
-        """Notes that a call is taking so long that it is known to be slow before it has ended."""
-        self.mean = max(self.mean, 8 * slow_after)
-        self.pace = Pace.SLOW
-        if self.blocking is False:
-            self.blocking = None  # the host was mistaken: it is measured from now on
-
-    def __repr__(self) -> str:
-        return f"<Method {self.binder.signature}>"
 
 
 class RpcTable:
@@ -130,6 +36,7 @@ class RpcTable:
     def __init__(self) -> None:
         self._registration = threading.Lock()  # guards the replacement of `_methods`, nothing else
         self._methods: dict[str, Method] = {}
+        self._fallback: Fallback | None = None
 
     @overload
     def method(self, function: F, /) -> F: ...
@@ -222,10 +129,31 @@ class RpcTable:
             del methods[name]
             self._methods = methods
 
+    def fallback(
+        self, function: Forward, permissions: Mapping[str, str | None] | None = None, *, batch: ForwardAll | None = None
+    ) -> None:
+        """Has methods that are not registered answered by one function, their params as the bytes that came.
+
+        For hosts that pass calls on. Called again, it takes the place of the one before.
+
+        Args:
+            function: gets the call's context, whose `method` is the name, and the params as JSON, empty where there were
+                none. It may wait. `msgspec.Raw` as its result goes to the client as it is, and so does a `RawRpcError`.
+            permissions: what callers of a method must be allowed, by its name, as for `register`; None as the value, and
+                names that are missing here, are for the role admin.
+            batch: gets those calls of a batch that may be made, all at once, and returns for each its result, or the
+                exception that it fails with. None: they are made one after the other.
+        """
+        self._fallback = Fallback(function, permissions or {}, batch)
+
     def methods(self) -> Mapping[str, Method]:
         """All methods by name, as they are at this moment; later changes do not show in it."""
-        return MappingProxyType(self._methods)
+        fallback = self._fallback
+        return MappingProxyType(self._methods if fallback is None else {**fallback.methods, **self._methods})
 
     def get(self, name: str) -> Method | None:
         """The method of this name, None where there is none."""
-        return self._methods.get(name)
+        method = self._methods.get(name)
+        if method is None and self._fallback is not None and _NAME.fullmatch(name) and not name.startswith("rpc."):
+            return self._fallback.get(name)
+        return method

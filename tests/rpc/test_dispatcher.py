@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dilithion_ws import CallContext, Limits, RpcError, RpcTable, Session
-from dilithion_ws.rpc.dispatcher import BatchCall, Dispatcher, SingleCall
+from dilithion_ws.rpc.calls import BatchCall, SingleCall
+from dilithion_ws.rpc.dispatcher import Dispatcher
 from dilithion_ws.rpc.table import Pace
 
 from ..support import Clock
