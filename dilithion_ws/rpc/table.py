@@ -139,8 +139,8 @@ class RpcTable:
         Args:
             function: gets the call's context, whose `method` is the name, and the params as JSON, empty where there were
                 none. It may wait. `msgspec.Raw` as its result goes to the client as it is, and so does a `RawRpcError`.
-            permissions: what callers of a method must be allowed, by its name, as for `register`; None as the value, and
-                names that are missing here, are for the role admin.
+            permissions: what callers of a method must be allowed, by its name, as for `register`. Names that are missing
+                here are for the role admin.
             batch: gets those calls of a batch that may be made, all at once, and returns for each its result, or the
                 exception that it fails with. None: they are made one after the other.
         """

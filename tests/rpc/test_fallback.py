@@ -32,7 +32,7 @@ def passing_on(context: CallContext, params: bytes) -> Any:
 def table() -> RpcTable:
     rpc = RpcTable()
     rpc.register("own", lambda: 1)
-    rpc.fallback(passing_on, {"getblock": "READ_BLOCKCHAIN", "stop": None})
+    rpc.fallback(passing_on, {"getblock": "READ_BLOCKCHAIN", "stop": None, "known": None})
     return rpc
 
 
@@ -73,16 +73,16 @@ def test_rights_are_those_that_were_declared(table: RpcTable, tmp_path: Any) -> 
     with WebSocketServer(table, Config(users_file=str(users))) as server:
         with Client(server.url, user="reader", password="readerreader") as reader:
             assert reader.call("getblock")["method"] == "getblock"
-            for name in ("stop", "unheard_of"):
-                with pytest.raises(match=f"Permission denied: {name} needs the role admin"):
+            for name, need in (("stop", "ADMIN_SERVER"), ("known", "the role admin"), ("unheard_of", "the role admin")):
+                with pytest.raises(match=f"Permission denied: {name} needs {need}"):
                     reader.call(name)
             described = {method["name"] for method in reader.call("rpc.discover")["methods"]}
             assert "getblock" in described
-            assert not {"stop", "*"} & described
+            assert not {"stop", "known", "*"} & described
         with Client(server.url, user="root", password="rootroot") as root:
             assert root.call("unheard_of")["method"] == "unheard_of"
             described = {method["name"] for method in root.call("rpc.discover")["methods"]}
-            assert "stop" in described
+            assert {"stop", "known"} <= described
             assert "*" not in described
 
 
