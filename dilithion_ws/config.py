@@ -94,6 +94,9 @@ class Limits:
     event_backlog: int = _limit(10_000, "events", "that wait for a durable store")
     event_backlog_size: int = _limit(64 * MIB, "bytes", "of events that wait for a durable store", minimum=1024)
     store_patience: float = _limit(2.0, "s", "without Redis before subscribers are told", minimum=0.01)
+    leader_patience: float = _limit(
+        3.0, "s", "of silence after which another server on the same Redis leads", minimum=0.1
+    )
     pumps: int = _limit(1, "threads", "that deliver events, beside the workers", maximum=64)
     http: int = _limit(1, "0 or 1", "answer ordinary HTTP requests on the port", minimum=0, maximum=1)
     page: int = _limit(1, "0 or 1", "serve a page for browsers at GET /", minimum=0, maximum=1)

@@ -11,7 +11,7 @@ import pytest
 
 from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
 
-from .support import SECRETS, RawClient
+from .support import SECRETS, RawClient, RedisServer
 
 pytest_plugins = ["pytester"]
 
@@ -97,3 +97,12 @@ def guarded(rpc: RpcTable, tmp_path: Path) -> Iterator[WebSocketServer]:
     rpc.register("getbalance", lambda: 5)
     with WebSocketServer(rpc, Config(users_file=str(path), limits=Limits(drain_timeout=1.0))) as server:
         yield server
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder)
+    yield server
+    server.kill()

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from dilithion_ws.protocol.frames import BINARY, CLOSE, PING, PONG, TEXT
 
@@ -211,3 +216,44 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server here")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class RedisServer:
+    """A Redis on a free port, with its file in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        keep = ["--appendonly", "yes", "--appendfsync", "no", "--save", ""]
+        self.process = subprocess.Popen(["redis-server", *options, *keep], stdout=subprocess.DEVNULL)
+        import redis
+
+        def answers() -> bool:
+            try:
+                with redis.Redis.from_url(self.url) as client:
+                    return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+        wait_for(answers)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)

@@ -300,6 +300,13 @@ def test_a_silent_connection_is_told_and_closed(start: Any, connect: Any) -> Non
     assert b"handshake timeout limit of 0.2 s (rpcwebsockethandshaketimeout)" in body
 
 
+def test_pings_keep_their_interval_where_the_timeout_is_longer(start: Any, connect: Any) -> None:
+    client = connect(start(ping_interval=0.1, pong_timeout=60.0))
+    for _ in range(3):  # the socket's own timeout is far shorter than that of the pong
+        assert client.frame() == (PING, b"")
+        client.send(client_frame(PONG))
+
+
 def test_pings_are_sent_after_silence_and_answers_keep_a_client(start: Any, connect: Any) -> None:
     server = start(ping_interval=0.1, pong_timeout=0.3)
     client, silent = connect(server), connect(server)

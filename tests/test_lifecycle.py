@@ -28,18 +28,11 @@ from dilithion_ws import (
 from dilithion_ws.clock import monotonic
 from dilithion_ws.net.connection import Connection
 
-from .support import RawClient, client_frame, open_files, wait_for
+from .support import RawClient, client_frame, free_port, open_files, wait_for
 
 
 def our_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("dilithion-ws")]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def refuses(port: int) -> bool:

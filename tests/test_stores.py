@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -22,53 +21,10 @@ from dilithion_ws import Config, ConfigError, EventError, Limits, RpcTable, WebS
 from dilithion_ws.client import Client, EventsLostError
 from dilithion_ws.stores.sqlite import SqliteStore
 
-from .support import wait_for
+from .support import RedisServer, free_port, needs_redis, wait_for
 from .test_events import block, events, subscribe
 
 ROOT = Path(__file__).parent.parent
-needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server here")
-
-
-class RedisServer:
-    """A Redis on a free port, with its file in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        from .client.test_client import free_port
-
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def start(self) -> None:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        keep = ["--appendonly", "yes", "--appendfsync", "no", "--save", ""]
-        self.process = subprocess.Popen(["redis-server", *options, *keep], stdout=subprocess.DEVNULL)
-        import redis
-
-        def answers() -> bool:
-            try:
-                with redis.Redis.from_url(self.url) as client:
-                    return bool(client.ping())
-            except redis.RedisError:
-                return False
-
-        wait_for(answers)
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(10)
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = RedisServer(folder)
-    yield server
-    server.kill()
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=needs_redis)])
@@ -212,7 +168,6 @@ for number in itertools.count():
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=needs_redis)])
 def test_a_server_that_is_killed_again_and_again(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """kill -9 while it publishes: clients resume, and what one has seen is never taken back or numbered anew."""
-    from .client.test_client import free_port
 
     store = f"sqlite:{tmp_path / 'events.db'}"
     if kind == "redis":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopi
 from . import schemas
 from .delivery import Shard
 from .filters import Filter
+from .leadership import Alone, Leadership
 from .log import EventsGoneError, Position, Retention
 from .sink import OfferAll, Sink, offer_each
 from .store import Store
@@ -87,7 +88,7 @@ class EventHub:
         self._subscriptions: dict[int, dict[str, Subscription]] = {}  # by the sink's id, then by their own
         self.shards = [Shard(index, self._forget, offer) for index in range(limits.pumps)]
         for name, permission, filters, schema in _NODE_TOPICS:
-            self.add(name, permission, filters=filters, schema=schema)
+            self.add(name, permission, retention=self._retention(least=1), filters=filters, schema=schema)
 
     # Topics
 
@@ -130,13 +131,15 @@ class EventHub:
         filters: Mapping[str, str],
         schema: Any,
     ) -> Topic:
-        limits = self._limits
-        if retention is None:
-            retention = Retention(limits.history_entries, limits.history_age, limits.history_size)
+        retention = self._retention() if retention is None else retention
         epoch = secrets.token_hex(8)
         return Topic(
             name, permission, retention, mode, filters, schema, self._clock, epoch, self._frame, len(self.shards)
         )
+
+    def _retention(self, least: int = 0) -> Retention:
+        limits = self._limits
+        return Retention(limits.history_entries, limits.history_age, limits.history_size, least)
 
     def topics(self) -> list[Topic]:
         """The host's topics and the node's, not those of users."""
@@ -213,6 +216,26 @@ class EventHub:
         """Makes an encoded event visible, and has it delivered."""
         topic.log.append(data, seq)
         self.announce(topic)
+
+    def begin_anew(self, name: str) -> None:
+        """Gives a topic a new epoch behind what has been published: whoever was reading it is told of a loss.
+
+        For a host that does not know what became of events that it should have published.
+        """
+        topic = self.topic(name)
+        if self._store is not None:
+            self._store.begin_anew(topic)
+        else:
+            topic.log.restart(secrets.token_hex(8))
+            self.announce(topic)
+
+    def lead(self, names: Sequence[str]) -> Leadership:
+        """Has one of several servers that share a store publish to some topics, and the others wait.
+
+        From now on what this server publishes to them counts only while it leads. Once it does, their logs have all that
+        was published before. Without a store that others can share, it always leads.
+        """
+        return Alone() if self._store is None else self._store.lead([self.topic(name) for name in names])
 
     def announce(self, topic: Topic) -> None:
         """Has the shards look at a topic."""

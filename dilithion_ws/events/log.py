@@ -23,11 +23,13 @@ class Retention(NamedTuple):
         entries: events.
         seconds: age.
         size: bytes of the events as JSON.
+        least: events that are kept whatever their age.
     """
 
     entries: int
     seconds: float
     size: int
+    least: int = 0
 
 
 class Position(NamedTuple):
@@ -211,5 +213,9 @@ class Log:
         assert self._growing.locked()
         entries, retention = self._entries, self.retention
         oldest = self._clock() - retention.seconds
-        while entries and (len(entries) > retention.entries or self._size > retention.size or entries[0].at < oldest):
+        while entries and (
+            len(entries) > retention.entries
+            or self._size > retention.size
+            or (entries[0].at < oldest and len(entries) > retention.least)
+        ):
             self._size -= len(entries.popleft().data)

@@ -8,6 +8,7 @@ from ..clock import Deadline
 
 if TYPE_CHECKING:
     from .hub import EventHub
+    from .leadership import Leadership
     from .topic import Topic
 
 __all__ = ["Store"]
@@ -31,3 +32,9 @@ class Store(Protocol):
 
     def publish(self, topic: Topic, data: bytes) -> None:
         """Takes an event, from any thread and without waiting."""
+
+    def begin_anew(self, topic: Topic) -> None:
+        """Gives a topic a new epoch, behind what has been published."""
+
+    def lead(self, topics: list[Topic]) -> Leadership:
+        """See `EventHub.lead`."""

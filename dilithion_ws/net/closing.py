@@ -203,7 +203,8 @@ class Closing:
             hub.schedule(connection, connection.ping_at + limits.pong_timeout)
         elif hub.now >= connection.heard_at + limits.ping_interval:
             connection.ping_at = hub.now
-            hub.schedule(connection, hub.now + limits.pong_timeout)
+            # Its pong will be there at the first look: so that pings keep their interval, be the timeout longer.
+            hub.schedule(connection, hub.now + min(limits.ping_interval, limits.pong_timeout))
             if not hub.after_send(connection, connection.send(frame(PING, b""), hub.clock)):
                 self.drop(connection)
         else:

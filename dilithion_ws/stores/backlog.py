@@ -5,13 +5,29 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from itertools import takewhile
+from typing import NamedTuple
 
 from ..config import Limits, limit_reached
 from ..events.topic import Topic
 
-__all__ = ["Backlog"]
+__all__ = ["Backlog", "Item"]
 
 logger = logging.getLogger("dilithion_ws.events")
+
+
+class Item(NamedTuple):
+    """What waits.
+
+    Attributes:
+        topic: of which topic.
+        data: the event as JSON; None for a new epoch.
+        token: of whose leadership it is; empty where that does not matter.
+    """
+
+    topic: Topic
+    data: bytes | None
+    token: str
 
 
 class Backlog:
@@ -27,7 +43,7 @@ class Backlog:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._changed = threading.Condition()  # guards all below
-        self._queue: deque[tuple[Topic, bytes]] = deque()
+        self._queue: deque[Item] = deque()
         self._size = 0
         self._lost: dict[Topic, int] = {}
         self._rung = False
@@ -35,8 +51,8 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def put(self, topic: Topic, data: bytes) -> None:
-        """Adds an event, or drops it where there is no room."""
+    def put(self, topic: Topic, data: bytes | None, token: str = "") -> None:
+        """Adds an event, or drops it where there is no room; None adds a new epoch."""
         with self._changed:
             full = len(self._queue) >= self._limits.event_backlog or self._size >= self._limits.event_backlog_size
             if full or topic in self._lost:
@@ -44,8 +60,8 @@ class Backlog:
                 self._lost[topic] = self._lost.get(topic, 0) + 1
             else:
                 first = False
-                self._queue.append((topic, data))
-                self._size += len(data)
+                self._queue.append(Item(topic, data, token))
+                self._size += len(data or b"")
             self._changed.notify_all()
         if first:
             logger.error(
@@ -66,22 +82,33 @@ class Backlog:
             self._changed.wait_for(lambda: self._queue or self._lost or self._rung, timeout)
             self._rung = False
 
-    def first(self, most: int) -> list[tuple[Topic, bytes]]:
-        """The oldest events; they stay until `done`."""
+    def first(self, most: int) -> list[tuple[Topic, bytes, str]]:
+        """The oldest events in front of a new epoch; they stay until `done`."""
         with self._changed:
-            return [self._queue[at] for at in range(min(most, len(self._queue)))]
+            oldest = (self._queue[at] for at in range(min(most, len(self._queue))))
+            return [
+                (topic, data, token)
+                for topic, data, token in takewhile(lambda item: item.data is not None, oldest)
+                if data is not None
+            ]
+
+    def epoch(self) -> tuple[Topic, str] | None:
+        """The topic for which a new epoch is the oldest, and its token; None where an event is. It stays until `done`."""
+        with self._changed:
+            if self._queue and self._queue[0].data is None:
+                return self._queue[0].topic, self._queue[0].token
+            return None
 
     def done(self, count: int) -> None:
         """Removes the oldest events: they have been kept."""
         with self._changed:
             for _ in range(count):
-                _, data = self._queue.popleft()
-                self._size -= len(data)
+                self._size -= len(self._queue.popleft().data or b"")
 
     def lost(self) -> list[Topic]:
         """Topics of which events were dropped and all earlier ones are kept by now; to be told of, and then `told`."""
         with self._changed:
-            waiting = {topic for topic, _ in self._queue}
+            waiting = {item.topic for item in self._queue}
             return [topic for topic in self._lost if topic not in waiting]
 
     def told(self, topic: Topic) -> None:

@@ -11,6 +11,7 @@ epoch is gone, or the head has gone back, Redis has lost what it knew: then a ne
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -25,9 +26,12 @@ from ..clock import Deadline, monotonic
 from ..config import Limits
 from ..errors import ConfigError, JsonRpcCode
 from ..events.hub import USER_PREFIX, EventHub
+from ..events.leadership import Leadership
+from ..events.log import Position
 from ..events.subscriptions import Ending
 from ..events.topic import Topic
 from .backlog import Backlog
+from .lease import Lease
 
 __all__ = ["RedisStore"]
 
@@ -56,6 +60,10 @@ if last and tonumber(last) >= count then return 0 end
 if (last and tonumber(last) ~= count - 1) or (not last and ARGV[10] ~= '1') then
     return redis.error_reply('the event before this one was not kept')
 end
+if ARGV[12] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[12] then
+    redis.call('SET', KEYS[4], count, 'EX', ARGV[3])
+    return -1
+end
 head = head + 1
 redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[4], head .. '-0', 'e', epoch, 't', ARGV[5], 'd', ARGV[6])
 redis.call('SET', KEYS[2], head)
@@ -69,6 +77,7 @@ return head
 
 _BEGIN_ANEW = """
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 0 end
+if ARGV[3] ~= '' and redis.call('GET', KEYS[4]) ~= ARGV[3] then return 0 end
 redis.call('DEL', KEYS[2], KEYS[3])
 redis.call('SET', KEYS[1], ARGV[1])
 return 1
@@ -102,6 +111,7 @@ class RedisStore:
         self._away: set[str] = set()
         self._fine_at = {"reader": 0.0, "writer": 0.0}
         self._told = False
+        self._lease: Lease | None = None
 
     def start(self, hub: EventHub) -> None:
         """Begins to read and write; Redis may be away."""
@@ -126,6 +136,9 @@ class RedisStore:
         if self._threads and len(self._backlog):
             logger.error("Redis did not take all events before the end: %d are lost", len(self._backlog))
         self._threads = []
+        if self._lease is not None:
+            with contextlib.suppress(*_FAULTS):
+                self._lease.resign(self._redis)
         self._redis.close()
 
     def adopt(self, topic: Topic) -> None:
@@ -141,8 +154,27 @@ class RedisStore:
                 del self._topics[topic.name]
 
     def publish(self, topic: Topic, data: bytes) -> None:
-        """Has an event written."""
-        self._backlog.put(topic, data)
+        """Has an event written; not that of a topic which another server leads."""
+        self._put(topic, data)
+
+    def begin_anew(self, topic: Topic) -> None:
+        """Has a new epoch written; likewise."""
+        self._put(topic, None)
+
+    def _put(self, topic: Topic, data: bytes | None) -> None:
+        lease = self._lease
+        if lease is None or topic not in lease.topics:
+            self._backlog.put(topic, data)
+        elif token := lease.token:
+            self._backlog.put(topic, data, token)
+
+    def lead(self, topics: list[Topic]) -> Leadership:
+        """Begins to try for the leadership of some topics; once for each store."""
+        if self._lease is not None:
+            raise ConfigError("this server tries to lead already")
+        names = ",".join(sorted(topic.name for topic in topics))
+        self._lease = Lease(f"{_PREFIX}leader:{names}", topics, self._writer, self._limits.leader_patience)
+        return self._lease
 
     def _run(self, step: Any) -> None:
         while not self._stopped.is_set():
@@ -163,10 +195,15 @@ class RedisStore:
         while not self._stopped.is_set():
             events = self._backlog.first(_BATCH)
             if not events:
-                break
+                anew = self._backlog.epoch()
+                if anew is None:
+                    break
+                self._begin_anew(anew[0], self._redis.get(_keys(anew[0])[0]), anew[1])
+                self._backlog.done(1)
+                continue
             pipeline = self._redis.pipeline(transaction=False)
-            for at, (topic, data) in enumerate(events, 1):
-                self._add(pipeline, topic, data, self._written + at, is_first=at == 1)
+            for at, (topic, data, token) in enumerate(events, 1):
+                self._add(pipeline, topic, data, token, self._written + at, is_first=at == 1)
             results = pipeline.execute(raise_on_error=False)
             faults = [at for at, result in enumerate(results) if isinstance(result, Exception)]
             kept = faults[0] if faults else len(events)
@@ -179,14 +216,15 @@ class RedisStore:
             self._backlog.told(topic)
         self._is_fine("writer")
 
-    def _add(self, pipeline: Any, topic: Topic, data: bytes, count: int, *, is_first: bool) -> None:
+    def _add(self, pipeline: Any, topic: Topic, data: bytes, token: str, count: int, *, is_first: bool) -> None:
         (epoch, seq), retention = topic.log.position, topic.log.retention
         life = int(retention.seconds) + _USER_KEPT if topic.name.startswith(USER_PREFIX) else 0
         pipeline.eval(
             _PUBLISH,
-            4,
+            5,
             *_keys(topic),
             f"{_PREFIX}writer:{self._writer}",
+            self._lease.key if self._lease is not None else "",
             secrets.token_hex(8),
             count,
             _WRITER_KEPT,
@@ -198,12 +236,14 @@ class RedisStore:
             seq,
             int(is_first),
             life,
+            token,
         )
 
-    def _begin_anew(self, topic: Topic, epoch: bytes | None) -> None:
+    def _begin_anew(self, topic: Topic, epoch: bytes | None, token: str = "") -> None:
         """Events were lost: whoever was reading is to be told by a new epoch."""
         if epoch is not None:
-            self._redis.eval(_BEGIN_ANEW, 3, *_keys(topic), secrets.token_hex(8), epoch)
+            key = self._lease.key if self._lease is not None else ""
+            self._redis.eval(_BEGIN_ANEW, 4, *_keys(topic), key, secrets.token_hex(8), epoch, token)
 
     # Reading
 
@@ -214,9 +254,19 @@ class RedisStore:
         for at, topic in enumerate(topics.values()):
             self._check(topic, found[2 * at], int(found[2 * at + 1] or 0))
         self._is_fine("reader")
+        if self._lease is not None:
+            self._lease.step(self._redis, self._ends)
         places = {key: f"{topic.log.position.seq}-0" for key, topic in topics.items()}
         for key, rows in self._redis.xread(places, count=_BATCH, block=_BLOCK_MS):
             self._take(topics[key.decode()], rows)
+
+    def _ends(self, topics: list[Topic]) -> dict[Topic, Position]:
+        """Where topics' logs end in Redis."""
+        found = self._redis.mget([key for topic in topics for key in _keys(topic)[:2]])
+        return {
+            topic: Position((found[2 * at] or b"").decode(), int(found[2 * at + 1] or 0))
+            for at, topic in enumerate(topics)
+        }
 
     def _check(self, topic: Topic, epoch: bytes | None, head: int) -> None:
         """Makes sure that a topic's log is the one that Redis has."""

@@ -22,6 +22,7 @@ from ..clock import Deadline
 from ..config import Limits
 from ..errors import ConfigError
 from ..events.hub import USER_PREFIX, EventHub
+from ..events.leadership import Alone, Leadership
 from ..events.topic import Topic
 from .backlog import Backlog
 
@@ -112,6 +113,14 @@ class SqliteStore:
         """Has an event written."""
         self._backlog.put(topic, data)
 
+    def begin_anew(self, topic: Topic) -> None:
+        """Has a new epoch written."""
+        self._backlog.put(topic, None)
+
+    def lead(self, topics: list[Topic]) -> Leadership:
+        """The file is this server's alone."""
+        return Alone()
+
     # Opening
 
     def _open(self) -> None:
@@ -197,15 +206,21 @@ class SqliteStore:
                 return
 
     def _write_all(self) -> None:
-        while events := self._backlog.first(_BATCH):
+        while (events := self._backlog.first(_BATCH)) or self._backlog.epoch():
+            if not events:
+                anew = self._backlog.epoch()
+                assert anew is not None
+                self._begin_anew(anew[0])
+                self._backlog.done(1)
+                continue
             if self._stop_by is not None and self._stop_by.expired:
                 return
             self._delete_forgotten()
             if self._db is None:
-                numbered: list[tuple[Topic, bytes, int | None]] = [(topic, data, None) for topic, data in events]
+                numbered: list[tuple[Topic, bytes, int | None]] = [(topic, data, None) for topic, data, _ in events]
             else:
                 with self._transaction() as db:
-                    numbered = [(topic, data, self._insert(db, topic, data)) for topic, data in events]
+                    numbered = [(topic, data, self._insert(db, topic, data)) for topic, data, _ in events]
                     for topic in {topic for topic, _, seq in numbered if seq is not None}:
                         self._account(db, topic)
             self._backlog.done(len(events))

@@ -22,7 +22,7 @@ from dilithion_ws.client import (
     RefusedError,
 )
 
-from ..support import sockets_of, wait_for
+from ..support import free_port, sockets_of, wait_for
 from ..test_access import write_users
 from ..test_events import block
 from ..test_tls import Authority
@@ -40,13 +40,6 @@ def make() -> Iterator[Any]:
     yield make
     for client in clients:
         client.close()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def test_calls(start: Any, make: Any, rpc: RpcTable) -> None:
