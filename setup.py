@@ -10,6 +10,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dilithion_ws/version.py").
 
 PROMETHEUS = ["prometheus-client>=0.20"]
 REDIS = ["redis>=5.0"]
+GATEWAY = ["urllib3>=2.0"]
+ZMQ = ["pyzmq>=25.0"]
 BENCH = [
     "aiohttp>=3.9",
     "matplotlib>=3.8",
@@ -47,10 +49,12 @@ setup(
     install_requires=["h11>=0.14", "msgspec>=0.19", "wsproto>=1.2"],
     extras_require={
         "bench": BENCH,
+        "gateway": GATEWAY,
         "prometheus": PROMETHEUS,
         "redis": REDIS,
         "speed": ["websockets>=13.0"],
-        "test": TEST + REDIS + PROMETHEUS,
+        "test": TEST + REDIS + PROMETHEUS + GATEWAY + ZMQ,
+        "zmq": GATEWAY + ZMQ,
     },
     entry_points={"console_scripts": ["dilithion-ws = dilithion_ws.cli:main"]},
     classifiers=[

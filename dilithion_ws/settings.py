@@ -10,20 +10,36 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from .config import Config, Limits, number_text, setting_name
 from .errors import ConfigError
 from .files import read_text
 
-__all__ = ["PREFIX", "SETTINGS", "Loaded", "Setting", "example", "load", "parse_file", "reference", "shown"]
+__all__ = [
+    "PREFIX",
+    "SETTINGS",
+    "Loaded",
+    "Setting",
+    "Table",
+    "example",
+    "load",
+    "load_as",
+    "parse_file",
+    "reference",
+    "rows",
+    "settings_of",
+    "shown",
+]
 
 PREFIX = "rpcwebsocket"
 _ENVIRONMENT = "DILITHION_"
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _MOST_CHARACTERS = 1 << 20
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -55,13 +71,17 @@ class Setting:
         return "--" + plain.get(self.name, self.name).replace("_", "-")
 
 
+def settings_of(kind: type) -> list[Setting]:
+    """The settings that the fields of a dataclass tell of in their metadata: `key`, `kind`, `help` and `secret`."""
+    return [
+        Setting(data["key"], item.name, data["kind"], item.default, data["help"], data["secret"], False)
+        for item in fields(kind)
+        if "key" in (data := item.metadata)
+    ]
+
+
 def _table() -> dict[str, Setting]:
-    found = []
-    for item in fields(Config):
-        if item.name != "limits":
-            data = item.metadata
-            default = item.default
-            found.append(Setting(data["key"], item.name, data["kind"], default, data["help"], data["secret"], False))
+    found = settings_of(Config)
     for item in fields(Limits):
         assert item.default is not MISSING
         text = f"{item.metadata['help']} ({item.metadata['unit']})"
@@ -70,6 +90,21 @@ def _table() -> dict[str, Setting]:
 
 
 SETTINGS: Mapping[str, Setting] = _table()
+
+
+class Table(NamedTuple):
+    """Keys of one program.
+
+    Attributes:
+        settings: by key.
+        prefix: how its keys begin, so that a key which is not there is known to be a mistake.
+    """
+
+    settings: Mapping[str, Setting]
+    prefix: str
+
+
+OURS = Table(SETTINGS, PREFIX)
 
 
 @dataclass(frozen=True)
@@ -93,33 +128,58 @@ def load(
     path: str | None = None, environment: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
 ) -> Loaded:
     """See `Config.load`."""
-    texts: dict[str, tuple[str, str]] = {}
-    if path is not None:
-        for key, (text, line) in parse_file(_read(path), path).items():
-            texts[key] = text, f"file {path} line {line}"
-    for name, text in (os.environ if environment is None else environment).items():
-        key = name[len(_ENVIRONMENT) :].lower()
-        if name.startswith(_ENVIRONMENT) and _is_ours(key, f"environment {name}"):
-            texts[key] = text, f"environment {name}"
-    for key, text in (options or {}).items():
-        if key not in SETTINGS:
-            raise ConfigError(f"option {key[:64]!r} is no key of the configuration")
-        texts[key] = text, f"option {SETTINGS[key].option}"
-
+    texts = _gather(path, environment, options, OURS)
     values: dict[str, Any] = {}
     limits: dict[str, Any] = {}
     for key, (text, source) in texts.items():
         setting = SETTINGS[key]
         (limits if setting.is_limit else values)[setting.name] = _convert(setting, text, source)
-    try:
-        config = Config(limits=Limits(**limits), **values)
-    except ConfigError as error:
-        guilty = [source for key, (_, source) in texts.items() if re.search(rf"\b{key}\b", str(error))]
-        raise ConfigError(f"{guilty[0]}: {error}" if guilty else str(error)) from None
+    config = _make(lambda: Config(limits=Limits(**limits), **values), texts)
     return Loaded(config, {key: texts[key][1] if key in texts else "default" for key in SETTINGS})
 
 
-def parse_file(text: str, path: str) -> dict[str, tuple[str, int]]:
+def load_as(
+    kind: Callable[..., Made],
+    table: Table,
+    path: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Made:
+    """Another dataclass from the same sources, which a table gives keys for; raises ConfigError as `load` does."""
+    texts = _gather(path, environment, options, table)
+    settings = table.settings
+    values = {settings[key].name: _convert(settings[key], text, source) for key, (text, source) in texts.items()}
+    return _make(lambda: kind(**values), texts)
+
+
+def _gather(
+    path: str | None, environment: Mapping[str, str] | None, options: Mapping[str, str] | None, table: Table
+) -> dict[str, tuple[str, str]]:
+    """The text for each key that has one, and where it is from."""
+    texts: dict[str, tuple[str, str]] = {}
+    if path is not None:
+        for key, (text, line) in parse_file(_read(path), path, table).items():
+            texts[key] = text, f"file {path} line {line}"
+    for name, text in (os.environ if environment is None else environment).items():
+        key = name[len(_ENVIRONMENT) :].lower()
+        if name.startswith(_ENVIRONMENT) and _is_ours(key, f"environment {name}", table):
+            texts[key] = text, f"environment {name}"
+    for key, text in (options or {}).items():
+        if key not in table.settings:
+            raise ConfigError(f"option {key[:64]!r} is no key of the configuration")
+        texts[key] = text, f"option {table.settings[key].option}"
+    return texts
+
+
+def _make(make: Callable[[], Made], texts: Mapping[str, tuple[str, str]]) -> Made:
+    try:
+        return make()
+    except ConfigError as error:
+        guilty = [source for key, (_, source) in texts.items() if re.search(rf"\b{key}\b", str(error))]
+        raise ConfigError(f"{guilty[0]}: {error}" if guilty else str(error)) from None
+
+
+def parse_file(text: str, path: str, table: Table = OURS) -> dict[str, tuple[str, int]]:
     """Our keys in the text of a file, each with its value and line.
 
     Raises:
@@ -135,10 +195,10 @@ def parse_file(text: str, path: str) -> dict[str, tuple[str, int]]:
         if not equals:
             # A comment may stand where a value would; a line that is neither is the node's own affair.
             name = key.split(maxsplit=1)[0]  # what follows may be a secret
-            if name in SETTINGS or name.startswith(PREFIX):
+            if name in table.settings or name.startswith(table.prefix):
                 raise ConfigError(f"{where}: {name[:64]!r} has no value; expected key=value")
             continue
-        if _is_ours(key, where):
+        if _is_ours(key, where, table):
             found[key] = _value(value, where), number
     return found
 
@@ -158,11 +218,11 @@ def _value(text: str, where: str) -> str:
     return text.strip()
 
 
-def _is_ours(key: str, where: str) -> bool:
-    if key in SETTINGS:
+def _is_ours(key: str, where: str, table: Table) -> bool:
+    if key in table.settings:
         return True
-    if key.startswith(PREFIX):
-        close = difflib.get_close_matches(key, SETTINGS, 1)
+    if key.startswith(table.prefix):
+        close = difflib.get_close_matches(key, table.settings, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(f"{where}: unknown key {key[:64]}{hint} (dilithion-ws config --example shows all keys)")
     return False
@@ -178,7 +238,7 @@ def _read(path: str) -> str:
 
 
 def _convert(setting: Setting, text: str, source: str) -> Any:
-    text = text.strip() if setting.key != "rpcpassword" else text
+    text = text if setting.secret else text.strip()
     shown = "its value" if setting.secret else repr(text[:64])
     if setting.kind in ("int", "float"):
         try:
@@ -221,18 +281,24 @@ def reference() -> str:
         "separate the items of a list. Keys of the node that are not listed here are left alone.",
     ]
     for title, limits in (("Settings", False), ("Limits", True)):
-        lines += ["", f"## {title}", "", "| key | option | default | meaning |", "|---|---|---|---|"]
-        for setting in SETTINGS.values():
-            if setting.is_limit is limits:
-                default = shown(setting, setting.default) or " "
-                text = setting.help.replace("|", "\\|")
-                lines.append(f"| `{setting.key}` | `{setting.option}` | {default} | {text} |")
+        lines += ["", f"## {title}", ""]
+        lines += rows(setting for setting in SETTINGS.values() if setting.is_limit is limits)
     lines += [
         "",
         "The environment's variable for a key is `DILITHION_` and the key in capitals: `DILITHION_RPCUSER`.",
         "",
     ]
     return "\n".join(lines)
+
+
+def rows(settings: Iterable[Setting]) -> list[str]:
+    """A table of settings in Markdown."""
+    lines = ["| key | option | default | meaning |", "|---|---|---|---|"]
+    for setting in settings:
+        default = shown(setting, setting.default) or " "
+        text = setting.help.replace("|", "\\|")
+        lines.append(f"| `{setting.key}` | `{setting.option}` | {default} | {text} |")
+    return lines
 
 
 def shown(setting: Setting, value: Any) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ..version import __version__
 from .call import add_call, add_watch
 from .config import add_config
+from .gateway import add_gateway
 from .serve import add_serve
 from .user import add_user
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"dilithion-ws {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_serve(commands)
+    add_gateway(commands)
     add_config(commands)
     add_user(commands)
     add_call(commands)

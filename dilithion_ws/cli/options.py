@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from ..settings import SETTINGS, Loaded, Setting, load, shown
 
-__all__ = ["add_settings", "load_settings"]
+__all__ = ["add_setting", "add_settings", "conf_file", "load_settings"]
 
 CONF = "dilithion.conf"
 USERS = "rpc_permissions.json"
@@ -28,7 +28,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     keys = parser.add_argument_group("settings", "Each stands for the key of the configuration file in brackets.")
     limits = parser.add_argument_group("limits", "Each stands for the key of the configuration file in brackets.")
     for setting in SETTINGS.values():
-        _add(limits if setting.is_limit else keys, setting)
+        add_setting(limits if setting.is_limit else keys, setting)
+
+
+def conf_file(options: argparse.Namespace) -> str | None:
+    """The configuration file that options name, by itself or by its folder."""
+    path: str | None = options.conf
+    return path or (os.path.join(options.datadir, CONF) if options.datadir is not None else None)
 
 
 def load_settings(options: argparse.Namespace, defaults: Mapping[str, str] | None = None) -> Loaded:
@@ -44,7 +50,7 @@ def load_settings(options: argparse.Namespace, defaults: Mapping[str, str] | Non
     folder = options.datadir
     if folder is None and options.conf is not None:
         folder = os.path.dirname(options.conf) or "."
-    path = options.conf or (os.path.join(folder, CONF) if folder is not None else None)
+    path = conf_file(options)
     given = {key: text for key in SETTINGS if (text := getattr(options, key)) is not None}
     loaded = load(path, None, given)
     more = {key: text for key, text in (defaults or {}).items() if loaded.sources[key] == "default"}
@@ -58,7 +64,8 @@ def load_settings(options: argparse.Namespace, defaults: Mapping[str, str] | Non
     return Loaded(again.config, {**again.sources, **dict.fromkeys(more, "default")})
 
 
-def _add(group: argparse._ArgumentGroup, setting: Setting) -> None:
+def add_setting(group: argparse._ArgumentGroup, setting: Setting) -> None:
+    """Adds the option that stands for a key."""
     default = shown(setting, setting.default)
     kinds = {"int": "N", "float": "S", "bool": "0|1", "path": "FILE", "list": "LIST", "text": "TEXT"}
     group.add_argument(

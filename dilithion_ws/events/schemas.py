@@ -60,25 +60,26 @@ class TransactionAdded(_Event, tag="added", frozen=True, kw_only=True):
     Attributes:
         txid: hex.
         size: bytes.
-        fee: coins.
+        fee: coins; absent where the host can't tell it.
         sequence: counts all changes of the mempool, as Bitcoin Core's mempool sequence does.
         addresses: those that it pays or spends from, as far as the node knows.
     """
 
     txid: str
     size: int
-    fee: Decimal
+    fee: Decimal | None = None
     sequence: int
     addresses: tuple[str, ...] = ()
 
 
 class TransactionRemoved(_Event, tag="removed", frozen=True, kw_only=True):
-    """A transaction has left the mempool; `reason` tells why. The rest is as in `TransactionAdded`."""
+    """A transaction has left the mempool; `reason` tells why, `unknown` where the host can't tell. The rest is as in
+    `TransactionAdded`."""
 
     txid: str
-    reason: Literal["mined", "replaced", "expired", "conflict"]
+    reason: Literal["mined", "replaced", "expired", "conflict", "unknown"]
     size: int
-    fee: Decimal
+    fee: Decimal | None = None
     sequence: int
     addresses: tuple[str, ...] = ()
 

@@ -1,0 +1,74 @@
+"""`dilithion-ws gateway`: a server in front of a node that has only HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, StartError
+from ..settings import Table, load_as, settings_of
+from .options import add_setting, add_settings, conf_file, load_settings
+
+if TYPE_CHECKING:
+    from ..gateway import GatewayConfig
+
+__all__ = ["add_gateway"]
+
+_PREFIX = "rpcgateway"
+
+
+def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "gateway",
+        help="run a server in front of a node that has only HTTP",
+        description="Passes calls on to a node that speaks JSON-RPC over HTTP (Dilithion, or the family of Bitcoin "
+        "Core), watches it, and tells subscribers what happens. It prints its URL once it is ready to be connected to. Without "
+        "another word it listens on the node's port plus one. Runs until SIGINT or SIGTERM; SIGHUP reloads users and "
+        "certificate.",
+    )
+    parser.add_argument("--verbose", action="store_true", help="log more, to standard error")
+    from ..gateway.config import GatewayConfig
+
+    group = parser.add_argument_group("node", "Each stands for the key of the configuration file in brackets.")
+    for setting in settings_of(GatewayConfig):
+        add_setting(group, setting)
+    add_settings(parser)
+    parser.set_defaults(run=gateway)
+
+
+def gateway(options: argparse.Namespace) -> int:
+    """Runs the gateway until it is told to stop."""
+    try:
+        from ..gateway import Gateway
+    except ImportError as error:
+        print(f"dilithion-ws: the gateway needs the extra gateway ({error.name} is missing)", file=sys.stderr)
+        return 1
+    try:
+        config = _load(options)
+        port = str(config.port + 1)
+        running = Gateway(config, load_settings(options, {"rpcwebsocketport": port}).config)
+        running.start()
+    except (ConfigError, StartError) as error:
+        print(f"dilithion-ws: {error}", file=sys.stderr)
+        return 1
+    server = running.server
+    told = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told.set())
+    signal.signal(signal.SIGHUP, lambda *_: server.reload())
+    print(f"Listening on {server.url}, in front of {config.upstream}", flush=True)
+    told.wait()
+    running.stop()
+    return 0
+
+
+def _load(options: argparse.Namespace) -> GatewayConfig:
+    from ..gateway.config import GatewayConfig
+
+    table = Table({setting.key: setting for setting in settings_of(GatewayConfig)}, _PREFIX)
+    given = {key: text for key in table.settings if (text := getattr(options, key)) is not None}
+    return load_as(GatewayConfig, table, conf_file(options), None, given)

@@ -1,0 +1,21 @@
+"""A WebSocket server for a node that has only HTTP: `dilithion-ws gateway`, or `Gateway` in a program of one's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .config import GatewayConfig
+
+if TYPE_CHECKING:
+    from .gateway import Gateway
+
+__all__ = ["Gateway", "GatewayConfig"]
+
+
+def __getattr__(name: str) -> Any:
+    """`Gateway`, when it is asked for: it needs the extra `gateway`, and the command line's help does not."""
+    if name == "Gateway":
+        from .gateway import Gateway
+
+        return Gateway
+    raise AttributeError(name)

@@ -1,0 +1,164 @@
+"""From what a node sends over HTTP to results and errors, whatever state it is in. No I/O.
+
+A result or an error is passed on as the bytes that came. What is no JSON-RPC (a bare `error`, a status without a body,
+JSON that is broken by an unescaped quote) is made into an error that says what happened.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from .. import RawRpcError, RpcError
+from .troubles import Kind, TroubleError
+
+__all__ = ["Outcome", "Reply", "read_batch", "read_one"]
+
+Outcome = Any
+"""`msgspec.Raw` or `RpcError`."""
+
+
+class Reply(NamedTuple):
+    """An HTTP response.
+
+    Attributes:
+        status: its code.
+        headers: by name; any case will do.
+        body: what there was of it.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _Answer(msgspec.Struct, gc=False):
+    result: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw = msgspec.Raw(b"")
+    id: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_check = msgspec.json.Decoder().decode
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_BROKEN_ERROR = re.compile(
+    rb'\s*\{"jsonrpc":"2\.0","error":\{"code":(?P<code>-?\d+),"message":"(?P<message>.*?)"'
+    rb'(?:,"error_code":"(?P<name>[A-Z-]*)"(?:,"recovery_steps":(?P<steps>\[[^\]]*\]))?)?\},"id":(?P<id>[^{}]*?)\}\s*\Z',
+    re.DOTALL,
+)
+"""An error of the Dilithion node, which does not escape what it quotes in messages."""
+
+_BETWEEN = re.compile(rb'(?<=\}),(?=\{"jsonrpc":"2\.0",)')
+
+
+def read_one(reply: Reply) -> Outcome:
+    """What a reply to a single call says."""
+    return _outcome(_parse(reply.body), reply)
+
+
+def read_batch(reply: Reply, ids: Sequence[int]) -> list[Outcome]:
+    """What a reply to a batch says about each of its calls, in the order of the ids."""
+    body = reply.body.strip()
+    if body[:1] != b"[":
+        return [_outcome(_parse(body), reply)] * len(ids)  # one word for all of them
+    found: dict[bytes, Outcome] = {}
+    for piece in _pieces(body):
+        answer = _parse(piece)
+        if answer is not None:
+            found[bytes(answer.id)] = _outcome(answer, reply)
+    missing = TroubleError(Kind.UNREADABLE, "there is none for this call in its batch")
+    return [found.get(b"%d" % id, missing) for id in ids]
+
+
+def _pieces(body: bytes) -> list[bytes]:
+    try:
+        return [bytes(piece) for piece in _decode_list(body)]
+    except _UNREADABLE:
+        return _BETWEEN.split(body[1:].rstrip().removesuffix(b"]"))
+
+
+def _parse(body: bytes) -> _Answer | None:
+    """The answer in some bytes; None where there is none."""
+    try:
+        body.decode()
+        return _decode_answer(body)
+    except _UNREADABLE:
+        pass
+    broken = _BROKEN_ERROR.match(body)
+    if broken is None:
+        return None
+    message = broken["message"].decode("utf-8", "replace")
+    try:
+        message = json.loads(f'"{message}"')
+    except ValueError:
+        pass  # the quotes that broke it are in the message
+    error = {"code": int(broken["code"]), "message": message}
+    if broken["name"] is not None:
+        error["error_code"] = broken["name"].decode()
+    if broken["steps"] is not None:
+        try:
+            error["recovery_steps"] = json.loads(broken["steps"])
+        except ValueError:
+            pass
+    return _Answer(error=msgspec.Raw(json.dumps(error).encode()), id=msgspec.Raw(broken["id"].strip()))
+
+
+def _outcome(answer: _Answer | None, reply: Reply) -> Outcome:
+    if answer is None:
+        return _of_status(reply)
+    error, result = bytes(answer.error), answer.result
+    if error not in (b"", b"null"):
+        return _bare(json.loads(error), reply) if error[:1] == b'"' else _raw(error, reply)
+    if bytes(result):
+        return result.copy()
+    return _of_status(reply)
+
+
+def _raw(error: bytes, reply: Reply) -> RpcError:
+    try:
+        found = RawRpcError(error)
+    except ValueError as problem:
+        return TroubleError(Kind.UNREADABLE, str(problem))
+    if b'"RPC-RATE-LIMIT"' in error:
+        return TroubleError(Kind.LIMITED, found.message, _retry_after(reply))
+    if b'"RPC-PERMISSION-DENIED"' in error:
+        return TroubleError(Kind.FORBIDDEN)
+    return found
+
+
+def _bare(text: str, reply: Reply) -> TroubleError:
+    """An `error` that is a text and no object: not JSON-RPC, with whatever status."""
+    if text.startswith("Rate limit"):
+        return TroubleError(Kind.LIMITED, retry=_retry_after(reply))
+    if text.startswith("Too many failed"):
+        return TroubleError(Kind.LOCKED_OUT)
+    if text.startswith("Unauthorized"):
+        return TroubleError(Kind.REFUSED)
+    return TroubleError(Kind.UNREADABLE, text[:200])
+
+
+def _of_status(reply: Reply) -> TroubleError:
+    """What a reply without a readable body says by its status alone."""
+    text = reply.body[:200].decode("utf-8", "replace").strip()
+    if reply.status == 401:
+        return TroubleError(Kind.REFUSED)
+    if reply.status == 403:
+        return TroubleError(Kind.FORBIDDEN, text)
+    if reply.status == 429:
+        return TroubleError(Kind.LIMITED, retry=_retry_after(reply))
+    if reply.status in (502, 503, 504) or "Work queue depth exceeded" in text:
+        return TroubleError(Kind.BUSY, text)
+    return TroubleError(Kind.UNREADABLE, f"status {reply.status}, {text!r}" if text else f"status {reply.status}")
+
+
+def _retry_after(reply: Reply) -> float:
+    for name, value in reply.headers.items():
+        if name.lower() == "retry-after" and value.strip().isdigit():
+            return float(value)
+    return 1.0

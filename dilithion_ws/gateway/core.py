@@ -1,0 +1,52 @@
+"""The dialect of Bitcoin Core and its family (Litecoin Core and others): takes what a client says as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .dialect import Dialect, permissions
+
+__all__ = ["CORE"]
+
+_PERMISSIONS = """
+READ_BLOCKCHAIN: getbestblockhash getblock getblockchaininfo getblockcount getblockfilter getblockfrompeer getblockhash
+    getblockheader getblockstats getchainstates getchaintips getchaintxstats getdeploymentinfo getdifficulty getindexinfo
+    gettxout gettxoutproof gettxoutsetinfo scanblocks scantxoutset verifychain verifytxoutproof getaddednodeinfo
+    getaddrmaninfo getconnectioncount getnettotals getnetworkinfo getnodeaddresses getpeerinfo listbanned help uptime
+    getrpcinfo getzmqnotifications analyzepsbt combinepsbt combinerawtransaction converttopsbt createpsbt
+    createrawtransaction decodepsbt decoderawtransaction decodescript finalizepsbt getrawtransaction joinpsbts
+    testmempoolaccept utxoupdatepsbt createmultisig deriveaddresses estimaterawfee estimatesmartfee getdescriptorinfo
+    validateaddress verifymessage
+READ_MEMPOOL: getmempoolancestors getmempooldescendants getmempoolentry getmempoolinfo getrawmempool gettxspendingprevout
+    getprioritisedtransactions getorphantxs
+READ_MINING: getmininginfo getnetworkhashps getblocktemplate
+READ_WALLET: getaddressesbylabel getaddressinfo getbalance getbalances getreceivedbyaddress getreceivedbylabel
+    gettransaction getunconfirmedbalance getwalletinfo listaddressgroupings listlabels listlockunspent
+    listreceivedbyaddress listreceivedbylabel listsinceblock listtransactions listunspent listwalletdir listwallets
+    simulaterawtransaction walletdisplayaddress
+WRITE_WALLET: abandontransaction abortrescan addmultisigaddress bumpfee fundrawtransaction getnewaddress
+    getrawchangeaddress importaddress importpubkey keypoolrefill lockunspent psbtbumpfee rescanblockchain send sendall
+    sendmany sendtoaddress setlabel settxfee setwalletflag signmessage signmessagewithprivkey
+    signrawtransactionwithkey signrawtransactionwithwallet walletcreatefundedpsbt walletprocesspsbt
+WRITE_MEMPOOL: sendrawtransaction submitpackage
+CONTROL_MINING: generateblock generatetoaddress generatetodescriptor submitblock submitheader
+CONTROL_NETWORK: addnode clearbanned disconnectnode ping setban setnetworkactive
+ADMIN_WALLET: backupwallet createwallet createwalletdescriptor dumpprivkey dumpwallet encryptwallet gethdkeys
+    importdescriptors importmulti importprivkey importprunedfunds importwallet listdescriptors loadwallet migratewallet
+    newkeypool removeprunedfunds restorewallet sethdseed unloadwallet upgradewallet walletlock walletpassphrase
+    walletpassphrasechange
+ADMIN_SERVER: stop dumptxoutset getmemoryinfo invalidateblock loadtxoutset logging preciousblock prioritisetransaction
+    pruneblockchain reconsiderblock savemempool setmocktime syncwithvalidationinterfacequeue importmempool
+"""
+
+
+class _Core(Dialect):
+    name = "core"
+    headers: Mapping[str, str] = {}
+    version = b"1.0"
+    """So that errors and results have one form in all versions of the family."""
+    can_wait = True
+    permissions = permissions(_PERMISSIONS)
+
+
+CORE = _Core()

@@ -1,0 +1,42 @@
+"""Which dialect a node speaks, from how it answers one harmless call. No I/O."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .answers import Reply
+from .core import CORE
+from .dialect import Dialect
+from .dilithion import DILITHION
+
+__all__ = ["PROBE", "dialect_named", "recognise"]
+
+PROBE = b'{"jsonrpc":"2.0","method":"getblockchaininfo","params":[],"id":0}'
+"""Sent with the headers of both."""
+
+
+def dialect_named(name: str) -> Dialect | None:
+    """The dialect of this name; None for `auto`."""
+    return {"dilithion": DILITHION, "core": CORE}.get(name)
+
+
+def recognise(reply: Reply) -> Dialect | None:
+    """The dialect of a node that answered `PROBE` so; None where the answer does not tell."""
+    try:
+        answer: Any = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(answer, dict):
+        return None
+    error, result = answer.get("error"), answer.get("result")
+    if isinstance(error, str):
+        return DILITHION  # no other node has an error that is a text
+    if isinstance(result, dict):
+        # Core tells how far its headers are ahead of its blocks; Dilithion knows of no such thing.
+        return CORE if "headers" in result or "verificationprogress" in result else DILITHION
+    if isinstance(error, dict):
+        if "error_code" in error:
+            return DILITHION
+        return CORE if "result" in answer or error.get("code") == -28 else None
+    return None

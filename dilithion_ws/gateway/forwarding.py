@@ -1,0 +1,49 @@
+"""Passes clients' calls on to the node: the fallback for every method that the gateway does not answer itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import CallContext, RpcTable
+from .dialect import Dialect
+from .node import Node
+
+__all__ = ["Forwarder", "all_permissions"]
+
+_ALONE = 1
+
+
+class Forwarder:
+    """Answers calls with what the node answers.
+
+    Args:
+        node: the node.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def register(self, rpc: RpcTable, permissions: dict[str, str | None]) -> None:
+        """Becomes the fallback of a table, or does so anew when more is known of the methods."""
+        rpc.fallback(self.call, permissions, batch=self.batch)
+
+    def call(self, context: CallContext, params: bytes) -> Any:
+        """One call."""
+        return self._node.call(context.method, params, context.deadline.remaining())
+
+    def batch(self, calls: Sequence[tuple[CallContext, bytes]]) -> list[Any]:
+        """The calls of one batch: in one request, as they came."""
+        if len(calls) == _ALONE:
+            context, params = calls[0]
+            return [self.call(context, params)]
+        timeout = calls[0][0].deadline.remaining()
+        return self._node.batch([(context.method, params) for context, params in calls], timeout)
+
+
+def all_permissions(dialects: Sequence[Dialect]) -> dict[str, str | None]:
+    """What callers must be allowed while it is not known which dialect the node speaks: those of all, the first first."""
+    found: dict[str, str | None] = {}
+    for dialect in reversed(dialects):
+        found.update(dialect.permissions)
+    return found

@@ -1,0 +1,136 @@
+"""The gateway: a host of a `WebSocketServer` like any other, whose node is at the other end of HTTP."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .. import Config, RpcTable, WebSocketServer
+from .config import GatewayConfig
+from .core import CORE
+from .detecting import dialect_named
+from .dialect import Dialect
+from .dilithion import DILITHION
+from .forwarding import Forwarder, all_permissions
+from .hints import LongPoll, ZmqHints
+from .node import Node
+from .state import NodeState
+from .upstream import Account, Upstream
+from .waiting import Tip, Waits
+from .watcher import NODE_TOPIC, Watcher
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Gateway"]
+
+logger = logging.getLogger("dilithion_ws.gateway")
+
+
+class Gateway:
+    """Gives the clients of a node that speaks HTTP all that a `WebSocketServer` has.
+
+    Calls go on to the node; who may make which is decided here. The node is watched by one gateway of those that share
+    a Redis, and what happens to it is published to the topics `blocks`, `mempool`, `peers`, `mining` and `node`.
+
+    Args:
+        config: where the node is.
+        server: everything else: address, users, TLS, limits, event store.
+        clock: for tests.
+
+    Raises:
+        ConfigError: a setting can't be used, or an extra is missing.
+
+    Example:
+        >>> gateway = Gateway(GatewayConfig("http://127.0.0.1:8332"), Config(port=0))
+        >>> with gateway:
+        ...     gateway.server.is_running
+        True
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        server: Config | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        server = Config() if server is None else server
+        self.rpc = RpcTable()
+        self.server = WebSocketServer(self.rpc, server)
+        self.server.topic(
+            NODE_TOPIC,
+            permission="READ_BLOCKCHAIN",
+            retention=self.server.events.topic("blocks").log.retention,
+            mode="latest",
+            schema=NodeState,
+        )
+        user, password = config.upstream_user or server.user, config.upstream_password or server.password
+        self._upstream = Upstream(config, Account(user, password, config.upstream_cookie))
+        self.node = Node(self._upstream, dialect_named(config.dialect), clock)
+        self._forwarder = Forwarder(self.node)
+        self._waits = Waits(self._tip, clock)
+        self.watcher = Watcher(self.node, self.server, config, self._found, clock)
+        self._hints: ZmqHints | LongPoll
+        if config.zmq:
+            self._hints = ZmqHints(config.zmq, self.watcher.hint)
+            self.watcher.pace.told = True
+        else:
+            self._hints = LongPoll(self.node, self.watcher.is_leading, self.watcher.hint)
+        self._waits.register(self.rpc)
+        self.rpc.register("getnodestate", self._state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
+        if self.node.dialect is None:
+            self._forwarder.register(self.rpc, all_permissions([DILITHION, CORE]))
+        else:
+            self._found(self.node.dialect)
+
+    def start(self) -> Self:
+        """Starts to serve; the node need not be there yet. Raises what `WebSocketServer.start` raises."""
+        self.server.start()
+        self._waits.start()
+        self.watcher.start()
+        self._hints.start()
+        return self
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stops; see `WebSocketServer.stop`."""
+        self._hints.stop()
+        self._waits.stop()
+        self.watcher.stop()
+        stopped = self.server.stop(timeout)
+        self._upstream.close()
+        return stopped
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        name = "unknown" if self.node.dialect is None else self.node.dialect.name
+        return f"<Gateway of a {name} node, {self.server!r}>"
+
+    def _found(self, dialect: Dialect) -> None:
+        self._forwarder.register(self.rpc, dict(dialect.permissions))
+
+    def _tip(self) -> Tip | None:
+        """The last block that was told, by this gateway or another on the same store."""
+        entry = self.server.events.topic("blocks").log.newest()
+        if entry is None:
+            return None
+        event = json.loads(entry.data)
+        if event["kind"] == "connected":
+            return Tip(event["height"], event["hash"])
+        return Tip(event["height"] - 1, event["previousblockhash"])
+
+    def _state(self) -> Any:
+        """How the node is doing: up, down with a reason, or syncing with its progress"""
+        entry = self.server.events.topic(NODE_TOPIC).log.newest()
+        return self.watcher.states.last if entry is None else json.loads(entry.data)

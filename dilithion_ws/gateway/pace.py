@@ -1,0 +1,42 @@
+"""How soon the next look at the node is due: quick where looking is cheap, seldom where it is slow or fails. No I/O."""
+
+from __future__ import annotations
+
+from .config import GatewayConfig
+
+__all__ = ["Pace"]
+
+_CALM = 10
+"""Intervals between two looks where the node tells by itself when something happens."""
+
+
+class Pace:
+    """Works out pauses.
+
+    Args:
+        config: interval, longest interval, share.
+    """
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        self._failures = 0
+        self.told = False  # whether the node tells by itself when something happens
+
+    def looked(self, took: float) -> tuple[float, float]:
+        """After a look that took so many seconds: those until the next, and those until one that is called for."""
+        self._failures = 0
+        config = self._config
+        rest = self._rest(took)
+        interval = min(config.poll_interval * (_CALM if self.told else 1), config.poll_longest)
+        return max(interval, rest), rest
+
+    def failed(self, took: float, wanted: float = 0.0) -> tuple[float, float]:
+        """After one that failed; `wanted` are seconds for which the node wants to be left alone."""
+        interval = self._config.poll_interval * 2 ** min(self._failures, 10)
+        self._failures += 1
+        pause = max(wanted, min(interval, self._config.poll_longest), self._rest(took))
+        return pause, pause
+
+    def _rest(self, took: float) -> float:
+        """Seconds of rest that a look of this length calls for."""
+        return min(took / self._config.poll_share - took, self._config.poll_longest)

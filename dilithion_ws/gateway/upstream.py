@@ -1,0 +1,165 @@
+"""HTTP to the node: pooled connections, kept where the node keeps them, with a deadline and a bound on answers."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Mapping
+from typing import Protocol
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    EmptyPoolError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
+from urllib3.exceptions import (
+    TimeoutError as Urllib3TimeoutError,
+)
+
+from .answers import Reply
+from .config import GatewayConfig
+from .troubles import Kind, TroubleError
+
+__all__ = ["Account", "Poster", "Upstream"]
+
+_CHUNK = 256 * 1024
+_NOT_SENT = (NewConnectionError, ConnectTimeoutError, NameResolutionError)
+
+
+class Poster(Protocol):
+    """What sends requests to the node; tests have others."""
+
+    def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
+        """See `Upstream.post`."""
+
+
+class Account:
+    """The gateway's credentials on the node. Thread-safe.
+
+    Args:
+        user, password: the account; empty for none.
+        cookie_file: the file that the node writes `user:password` to at each start; before the account.
+    """
+
+    def __init__(self, user: str, password: str, cookie_file: str) -> None:
+        self._cookie_file = cookie_file
+        self._reading = threading.Lock()  # guards `_text`
+        self._text = f"{user}:{password}" if user else ""
+        if cookie_file:
+            self.renew()
+
+    def renew(self) -> bool:
+        """Reads the cookie file again; whether there is something new in it."""
+        if not self._cookie_file:
+            return False
+        try:
+            with open(self._cookie_file, encoding="utf-8") as file:
+                text = file.read(4096).strip()
+        except (OSError, UnicodeDecodeError):
+            return False
+        with self._reading:
+            changed, self._text = text != self._text, text
+        return changed
+
+    def headers(self) -> dict[str, str]:
+        """For a request: spelled as the Dilithion node must have it."""
+        with self._reading:
+            text = self._text
+        return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()} if text else {}
+
+
+class Upstream:
+    """See above. Thread-safe.
+
+    Args:
+        config: where the node is.
+        account: who the gateway is there.
+    """
+
+    def __init__(self, config: GatewayConfig, account: Account) -> None:
+        self._url = config.upstream
+        self._account = account
+        self._most = config.answer_size
+        self._pool = urllib3.PoolManager(
+            num_pools=1, maxsize=config.upstream_connections, block=True, retries=False, timeout=config.poll_timeout
+        )
+
+    def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
+        """Sends a request and reads its whole answer.
+
+        Args:
+            body: of the request.
+            headers: beside the credentials.
+            timeout: seconds, from now until the answer begins, and between two parts of it.
+
+        Raises:
+            TroubleError: there is no whole answer; DOWN where nothing was sent.
+        """
+        reply = self._post(body, headers, timeout)
+        if reply.status == 401 and self._account.renew():  # the node was started again, and has another cookie
+            return self._post(body, headers, timeout)
+        return reply
+
+    def _post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
+        if timeout <= 0:
+            raise TroubleError(Kind.BUSY, "no connection to it was free in time")
+        whole = {"Content-Type": "application/json", **headers, **self._account.headers()}
+        try:
+            response = self._pool.request(
+                "POST",
+                self._url,
+                body=body,
+                headers=whole,
+                timeout=urllib3.Timeout(connect=timeout, read=timeout),
+                preload_content=False,
+                redirect=False,
+                pool_timeout=timeout,
+            )
+        except EmptyPoolError:
+            raise TroubleError(Kind.BUSY, "no connection to it was free in time") from None
+        except _NOT_SENT as error:
+            raise TroubleError(Kind.DOWN, _reason(error)) from None
+        except ReadTimeoutError:
+            raise TroubleError(Kind.SLOW) from None
+        except HTTPError as error:
+            raise TroubleError(Kind.LOST, _reason(error)) from None
+        try:
+            return Reply(response.status, dict(response.headers), self._read(response))
+        finally:
+            response.release_conn()
+
+    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        parts, size = [], 0
+        try:
+            for part in response.stream(_CHUNK):
+                parts.append(part)
+                size += len(part)
+                if size > self._most:
+                    response.close()
+                    limit = f"limit of {self._most} bytes (rpcgatewayanswersize)"
+                    raise TroubleError(Kind.TOO_LARGE, f"past the {limit}")
+        except Urllib3TimeoutError:
+            response.close()
+            raise TroubleError(Kind.SLOW) from None
+        except HTTPError as error:
+            response.close()
+            raise TroubleError(Kind.LOST, _reason(error)) from None
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Closes the connections that are not in use."""
+        self._pool.clear()
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in a few words and without addresses: clients need not know where the node is."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__

@@ -1,0 +1,106 @@
+"""What was last seen of mempool, peers and mining, and the events of what has changed since. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+__all__ = ["Mempool", "Mining", "Peers", "Transaction"]
+
+Event = dict[str, Any]
+
+
+class Transaction(NamedTuple):
+    """One in the mempool; fee and addresses where the node tells them."""
+
+    size: int
+    fee: Decimal | None = None
+    addresses: tuple[str, ...] = ()
+
+
+class Mempool:
+    """The transactions that subscribers know of: those that were there at the beginning, and those told since.
+
+    Args:
+        known: those that were there at the beginning.
+    """
+
+    def __init__(self, known: Mapping[str, Transaction]) -> None:
+        self._known = dict(known)
+        self._sequence = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def new(self, txids: Iterable[str]) -> list[str]:
+        """Those that have come."""
+        return [txid for txid in txids if txid not in self._known]
+
+    def gone(self, txids: set[str]) -> list[str]:
+        """Those that have left, where these are the ones that are there."""
+        return [txid for txid in self._known if txid not in txids]
+
+    def add(self, txid: str, transaction: Transaction) -> Event:
+        """One has come; the event."""
+        self._known[txid] = transaction
+        return self._event("added", txid, transaction)
+
+    def remove(self, txid: str, reason: str) -> Event:
+        """One has left; the event."""
+        return {**self._event("removed", txid, self._known.pop(txid)), "reason": reason}
+
+    def _event(self, kind: str, txid: str, transaction: Transaction) -> Event:
+        self._sequence += 1
+        event = {"kind": kind, "txid": txid, "size": transaction.size, "sequence": self._sequence}
+        if transaction.fee is not None:
+            event["fee"] = transaction.fee
+        if transaction.addresses:
+            event["addresses"] = list(transaction.addresses)
+        return event
+
+
+class Peers:
+    """The peers, by number and address: after the node's restart another peer has the same number."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str], bool] | None = None
+
+    def look(self, peers: Iterable[Mapping[str, Any]]) -> list[Event]:
+        """The events of what has changed; none the first time."""
+        now = {(int(peer["id"]), str(peer["addr"]).partition(" ")[0]): bool(peer.get("inbound")) for peer in peers}
+        before, self._known = self._known, now
+        if before is None:
+            return []
+        count = len(before)
+        events = []
+        for kind, these, others, change in (("disconnected", before, now, -1), ("connected", now, before, 1)):
+            for (id, address), inbound in these.items():
+                if (id, address) not in others:
+                    count += change
+                    events.append({"kind": kind, "id": id, "addr": address, "inbound": inbound, "peers": count})
+        return events
+
+
+class Mining:
+    """Whether the node mines, and how fast."""
+
+    def __init__(self) -> None:
+        self._known: tuple[bool, float, int] | None = None
+
+    def look(self, info: Mapping[str, Any]) -> list[Event]:
+        """The events of what has changed; none the first time, or where the node does not say whether it mines."""
+        if "mining" not in info:
+            return []
+        now = bool(info["mining"]), float(info.get("hashrate", 0)), int(info.get("threads", 0))
+        before, self._known = self._known, now
+        if before is None or before == now:
+            return []
+        if not now[0]:
+            return [{"kind": "stopped"}] if before[0] else []
+        events: list[Event] = []
+        if not before[0]:
+            events.append({"kind": "started", "threads": now[2]})
+        if now[1] != before[1] or now[2] != before[2]:
+            events.append({"kind": "hashrate", "hashrate": now[1], "threads": now[2]})
+        return events

@@ -1,0 +1,186 @@
+"""One look at the node after the other, and events of what has changed. No threads, no clock of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from .. import RpcError
+from .answers import Outcome
+from .chain import Block, Chain, GapError, Step
+from .config import GatewayConfig
+from .looks import Info, Looks
+from .node import Call
+from .troubles import TroubleError
+from .views import Mempool, Mining, Peers, Transaction
+
+__all__ = ["Asks", "Watch"]
+
+logger = logging.getLogger("dilithion_ws.gateway")
+
+_DETAILS = 500
+"""Transactions that are asked about in one request."""
+
+
+class Asks(Protocol):
+    """What the node is asked through: `Node.batch`."""
+
+    def __call__(self, calls: Sequence[Call], timeout: float) -> list[Outcome]: ...
+
+
+class Watch:
+    """Follows the node, from what has been told of it.
+
+    Args:
+        ask: how the node is asked.
+        looks: what it is asked.
+        publish: publishes an event to a topic.
+        begin_anew: gives a topic a new epoch, so that its readers know of a loss.
+        config: bounds.
+        told: the last event of `blocks` that was published; None where there is none.
+    """
+
+    def __init__(
+        self,
+        ask: Asks,
+        looks: Looks,
+        publish: Callable[[str, Any], None],
+        begin_anew: Callable[[str], None],
+        config: GatewayConfig,
+        told: dict[str, Any] | None,
+    ) -> None:
+        self._ask = ask
+        self._looks = looks
+        self._publish = publish
+        self._begin_anew = begin_anew
+        self._config = config
+        self._chain: Chain | None = None if told is None else Chain(_tip_behind(told), config.catch_up)
+        self._mempool: Mempool | None = None
+        self._mined: tuple[set[str], set[str]] = set(), set()  # in blocks of the look before, and of this one
+        self._full = False
+        self._peers = Peers()
+        self._mining = Mining()
+
+    def look(self) -> tuple[Info, bool]:
+        """Looks once, and publishes what has changed.
+
+        Returns:
+            How the node stands, and whether anything has changed.
+
+        Raises:
+            RpcError: the node can't be reached, or is not ready. What has been published by then is true.
+        """
+        answers = self._ask(self._looks.all(), self._config.poll_timeout)
+        info = self._looks.info(answers)
+        steps = self._follow_chain(info)
+        changed = self._follow_mempool(self._looks.txids(answers))
+        self._mined = self._mined[1], set()
+        events = [("peers", event) for event in self._peers.look(self._looks.peers(answers))]
+        events += [("mining", event) for event in self._mining.look(self._looks.mining(answers))]
+        for topic, event in events:
+            self._publish(topic, event)
+        return info, bool(steps or changed or events)
+
+    # Blocks
+
+    def _follow_chain(self, info: Info) -> list[Step]:
+        if self._chain is None:
+            self._start_at(info)
+        done: list[Step] = []
+        while True:
+            assert self._chain is not None
+            if info.initialblockdownload and info.blocks - self._chain.tip.height > self._config.catch_up:
+                return done  # told when it has caught up: until then the blocks come faster than anybody could read
+            try:
+                steps = self._chain.next_steps(info.blocks, info.bestblockhash, self._block, self._range)
+            except GapError as gap:
+                logger.error("blocks can't be told one by one: %s; the log begins anew", gap)
+                self._begin_anew("blocks")
+                self._start_at(info)
+                return done
+            if not steps:
+                return done
+            for step in steps:
+                if step.connected:
+                    self._mined[1].update(step.block.txids)
+                self._publish("blocks", step.block.event("connected" if step.connected else "disconnected"))
+                self._chain.take(step)
+            done += steps
+
+    def _start_at(self, info: Info) -> None:
+        """Begins at the node's tip, and tells of it, so that the log says where it begins."""
+        tip = self._block(info.bestblockhash)
+        self._chain = Chain(tip, self._config.catch_up)
+        self._publish("blocks", tip.event("connected"))
+
+    def _block(self, hash: str) -> Block:
+        (answer,) = self._ask([self._looks.block(hash)], self._config.poll_timeout)
+        if isinstance(answer, RpcError) and not isinstance(answer, TroubleError):
+            raise GapError(f"the node does not know block {hash} ({answer.message})")
+        return self._looks.read_block(answer)
+
+    def _range(self, first: int, last: int) -> list[Block]:
+        looks, timeout = self._looks, self._config.poll_timeout
+        hashes = self._ask([looks.block_hash(height) for height in range(first, last + 1)], timeout)
+        known = [looks.read_hash(answer) for answer in _until_error(hashes)]
+        count = 1 if self._mempool else len(known)  # their transactions matter where somebody waits for some
+        blocks = self._ask([looks.block(hash, count) for hash in known], timeout) if known else []
+        return [looks.read_block(answer) for answer in _until_error(blocks)]
+
+    # Mempool
+
+    def _follow_mempool(self, txids: list[str]) -> bool:
+        if len(txids) > self._config.mempool:
+            if not self._full:
+                self._full, self._mempool = True, None
+                logger.error(
+                    "the mempool has %d transactions, past the limit of %d (rpcgatewaymempool): it is not followed",
+                    len(txids),
+                    self._config.mempool,
+                )
+                self._begin_anew("mempool")
+            return False
+        self._full = False
+        if self._mempool is None:
+            self._mempool = Mempool(dict(self._details(txids)))
+            return False
+        mempool, mined = self._mempool, self._mined[0] | self._mined[1]
+        gone = mempool.gone(set(txids))
+        for txid in gone:
+            self._publish("mempool", mempool.remove(txid, "mined" if txid in mined else "unknown"))
+        new = 0
+        for txid, transaction in self._details(mempool.new(txids)):
+            self._publish("mempool", mempool.add(txid, transaction))
+            new += 1
+        return bool(gone or new)
+
+    def _details(self, txids: list[str]) -> Iterator[tuple[str, Transaction]]:
+        """What the node tells of transactions; nothing of those that have left meanwhile."""
+        for at in range(0, len(txids), _DETAILS):
+            part = txids[at : at + _DETAILS]
+            answers = self._ask([self._looks.transaction(txid) for txid in part], self._config.poll_timeout)
+            for txid, answer in zip(part, answers, strict=True):
+                transaction = self._looks.read_transaction(answer)
+                if transaction is not None:
+                    yield txid, transaction
+
+
+def _until_error(answers: Sequence[Outcome]) -> list[Outcome]:
+    """The answers before the first error of the node; raises where it could not be asked."""
+    found = []
+    for answer in answers:
+        if isinstance(answer, TroubleError):
+            raise answer
+        if isinstance(answer, RpcError):
+            break
+        found.append(answer)
+    return found
+
+
+def _tip_behind(event: dict[str, Any]) -> Block:
+    """The tip, behind the last event that was told."""
+    block = Block(event["height"], event["hash"], event["previousblockhash"], event["time"], event["tx_count"])
+    if event["kind"] == "connected":
+        return block
+    return Block(block.height - 1, block.previous, "", 0, 0)

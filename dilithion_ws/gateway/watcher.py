@@ -1,0 +1,154 @@
+"""The thread that watches the node, for as long as this gateway is the one that does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .. import RpcError, WebSocketServer
+from .config import GatewayConfig
+from .dialect import Dialect
+from .looks import Looks
+from .node import Node
+from .pace import Pace
+from .state import States
+from .troubles import TroubleError
+from .watch import Watch
+
+__all__ = ["NODE_TOPIC", "TOPICS", "Watcher"]
+
+logger = logging.getLogger("dilithion_ws.gateway")
+
+NODE_TOPIC = "node"
+TOPICS = ("blocks", "mempool", "peers", "mining", NODE_TOPIC)
+
+_STANDBY_SECONDS = 0.1
+_STOP_SECONDS = 2.0
+
+
+class Watcher:
+    """See above.
+
+    Args:
+        node: the node.
+        server: where events are published.
+        config: bounds.
+        found: called when the dialect has been found out.
+        clock: seconds that never go backwards.
+
+    Attributes:
+        states: how the node is doing, as this gateway knows it.
+        looks: looks at the node so far.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        server: WebSocketServer,
+        config: GatewayConfig,
+        found: Callable[[Dialect], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._node = node
+        self._server = server
+        self._config = config
+        self._found = found
+        self._clock = clock
+        self.pace = Pace(config)
+        self.states = States()
+        self.looks = 0
+        self._leadership = server.events.lead(TOPICS)
+        self._term = 0
+        self._watch: Watch | None = None
+        self._calling = threading.Condition()  # guards the two below
+        self._called = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="dilithion-ws-gateway-watcher", daemon=True)
+
+    def start(self) -> None:
+        """Starts to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends watching; a look that is under way is waited for a moment, and then left."""
+        with self._calling:
+            self._stopping = True
+            self._calling.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS)
+
+    def is_leading(self) -> bool:
+        """Whether this gateway is the one that watches."""
+        return bool(self._leadership.term)
+
+    def hint(self) -> None:
+        """Has the node looked at soon, from any thread."""
+        with self._calling:
+            self._called = True
+            self._calling.notify_all()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                interval, rest = self._step()
+            except Exception:
+                logger.exception("a look at the node failed; going on")
+                self._watch = None
+                interval = rest = self._config.poll_longest
+            with self._calling:
+                self._calling.wait_for(lambda: self._stopping, rest)
+                self._calling.wait_for(lambda: self._stopping or self._called, max(0.0, interval - rest))
+                self._called = False
+
+    def _step(self) -> tuple[float, float]:
+        """Looks once where that is this gateway's part; returns the pauses until the next look, see `Pace`."""
+        known = self._node.dialect is not None
+        started = self._clock()
+        try:
+            dialect = self._node.detect(self._config.poll_timeout)
+            if not known:
+                self._found(dialect)
+            if not self._leadership.term:
+                return _STANDBY_SECONDS, _STANDBY_SECONDS
+            self._prepare(dialect)
+            assert self._watch is not None
+            self.looks += 1
+            info, _ = self._watch.look()
+        except RpcError as error:
+            self._publish_state(self.states.failed(error))
+            wanted = error.pause if isinstance(error, TroubleError) else 0.0
+            return self.pace.failed(self._clock() - started, wanted)
+        self._publish_state(self.states.answered(info))
+        return self.pace.looked(self._clock() - started)
+
+    def _prepare(self, dialect: Dialect) -> None:
+        """Takes over where another gateway, or an earlier run, has left off."""
+        term = self._leadership.term
+        if self._watch is not None and self._term == term:
+            return
+        self._term = term
+        told = self._last_block()
+        for topic in ("mempool", "peers", "mining"):
+            # What happened to these in between nobody can tell any more; a memory log without events has no readers
+            # who could have missed any.
+            log = self._server.events.topic(topic).log
+            if log.position.seq or self._server.config.event_store != "memory":
+                self._server.events.begin_anew(topic)
+        if told is None and self._server.events.topic("blocks").log.position.seq:
+            self._server.events.begin_anew("blocks")
+        self.states = States()
+        logger.info("watching the node from %s", "its tip" if told is None else f"block {told['height']}")
+        self._watch = Watch(
+            self._node.batch, Looks(dialect), self._server.publish, self._server.events.begin_anew, self._config, told
+        )
+
+    def _last_block(self) -> dict[str, Any] | None:
+        entry = self._server.events.topic("blocks").log.newest()
+        return None if entry is None else dict(json.loads(entry.data))
+
+    def _publish_state(self, state: Any) -> None:
+        if state is not None and self._leadership.term:
+            self._server.publish(NODE_TOPIC, state)
