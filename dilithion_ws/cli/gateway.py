@@ -26,9 +26,9 @@ def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "gateway",
         help="run a server in front of a node that has only HTTP",
         description="Passes calls on to a node that speaks JSON-RPC over HTTP (Dilithion, or the family of Bitcoin "
-        "Core), watches it, and tells subscribers what happens. It prints its URL once it is ready to be connected to. Without "
-        "another word it listens on the node's port plus one. Runs until SIGINT or SIGTERM; SIGHUP reloads users and "
-        "certificate.",
+        "Core), watches it, and tells subscribers what happens. It prints its URL once it is ready to be connected to. "
+        "Without another word it listens on the node's port plus one. Runs until SIGINT or SIGTERM; SIGHUP reloads "
+        "users and certificate.",
     )
     parser.add_argument("--verbose", action="store_true", help="log more, to standard error")
     from ..gateway.config import GatewayConfig

@@ -50,8 +50,8 @@ class Node:
         if self.dialect is None:
             reply = self._post(PROBE, {**CORE.headers, **DILITHION.headers}, timeout)
             self.dialect = recognise(reply)
+            outcome = self._noted(read_one(reply))
             if self.dialect is None:
-                outcome = read_one(reply)
                 raise outcome if isinstance(outcome, TroubleError) else TroubleError(Kind.UNKNOWN)
             logger.info("the node speaks the dialect %s", self.dialect.name)
         return self.dialect
