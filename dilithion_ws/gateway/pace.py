@@ -6,6 +6,8 @@ from .config import GatewayConfig
 
 __all__ = ["Pace"]
 
+_FIRST, _PATIENT = 0.25, 5
+"""Seconds until it is tried again after a failure, and intervals between two tries in the long run."""
 _CALM = 10
 """Intervals between two looks where the node tells by itself when something happens."""
 
@@ -32,9 +34,10 @@ class Pace:
 
     def failed(self, took: float, wanted: float = 0.0) -> tuple[float, float]:
         """After one that failed; `wanted` are seconds for which the node wants to be left alone."""
-        interval = self._config.poll_interval * 2 ** min(self._failures, 10)
+        config = self._config
+        interval = min(config.poll_interval, _FIRST) * 2 ** min(self._failures, 10)
         self._failures += 1
-        pause = max(wanted, min(interval, self._config.poll_longest), self._rest(took))
+        pause = max(wanted, min(interval, _PATIENT * config.poll_interval, config.poll_longest), self._rest(took))
         return pause, pause
 
     def _rest(self, took: float) -> float:

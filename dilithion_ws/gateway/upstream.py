@@ -9,6 +9,7 @@ from typing import Protocol
 
 import urllib3
 from urllib3.exceptions import (
+    ClosedPoolError,
     ConnectTimeoutError,
     EmptyPoolError,
     HTTPError,
@@ -27,7 +28,7 @@ from .troubles import Kind, TroubleError
 __all__ = ["Account", "Poster", "Upstream"]
 
 _CHUNK = 256 * 1024
-_NOT_SENT = (NewConnectionError, ConnectTimeoutError, NameResolutionError)
+_NOT_SENT = (NewConnectionError, ConnectTimeoutError, NameResolutionError, ClosedPoolError)
 
 
 class Poster(Protocol):
@@ -52,18 +53,17 @@ class Account:
         if cookie_file:
             self.renew()
 
-    def renew(self) -> bool:
-        """Reads the cookie file again; whether there is something new in it."""
+    def renew(self) -> None:
+        """Reads the cookie file again; where it can't be read, what was in it last stays."""
         if not self._cookie_file:
-            return False
+            return
         try:
             with open(self._cookie_file, encoding="utf-8") as file:
                 text = file.read(4096).strip()
         except (OSError, UnicodeDecodeError):
-            return False
+            return
         with self._reading:
-            changed, self._text = text != self._text, text
-        return changed
+            self._text = text
 
     def headers(self) -> dict[str, str]:
         """For a request: spelled as the Dilithion node must have it."""
@@ -99,15 +99,19 @@ class Upstream:
         Raises:
             TroubleError: there is no whole answer; DOWN where nothing was sent.
         """
-        reply = self._post(body, headers, timeout)
-        if reply.status == 401 and self._account.renew():  # the node was started again, and has another cookie
-            return self._post(body, headers, timeout)
+        credentials = self._account.headers()
+        reply = self._post(body, {**headers, **credentials}, timeout)
+        if reply.status == 401:  # the node may have been started again, and have another cookie
+            self._account.renew()
+            other = self._account.headers()
+            if other != credentials:
+                return self._post(body, {**headers, **other}, timeout)
         return reply
 
     def _post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
         if timeout <= 0:
             raise TroubleError(Kind.BUSY, "no connection to it was free in time")
-        whole = {"Content-Type": "application/json", **headers, **self._account.headers()}
+        whole = {"Content-Type": "application/json", **headers}
         try:
             response = self._pool.request(
                 "POST",
@@ -122,11 +126,15 @@ class Upstream:
         except EmptyPoolError:
             raise TroubleError(Kind.BUSY, "no connection to it was free in time") from None
         except _NOT_SENT as error:
+            self.close()
             raise TroubleError(Kind.DOWN, _reason(error)) from None
         except ReadTimeoutError:
             raise TroubleError(Kind.SLOW) from None
         except HTTPError as error:
+            self.close()
             raise TroubleError(Kind.LOST, _reason(error)) from None
+        if response.status == 503:
+            self.close()
         try:
             return Reply(response.status, dict(response.headers), self._read(response))
         finally:
@@ -151,7 +159,7 @@ class Upstream:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Closes the connections that are not in use."""
+        """Closes the connections that are not in use: a node that is to stop waits for them to end, for half a minute."""
         self._pool.clear()
 
 

@@ -27,6 +27,7 @@ TOPICS = ("blocks", "mempool", "peers", "mining", NODE_TOPIC)
 
 _STANDBY_SECONDS = 0.1
 _STOP_SECONDS = 2.0
+_AFTER_HINT = 0.1
 
 
 class Watcher:
@@ -91,6 +92,7 @@ class Watcher:
             self._calling.notify_all()
 
     def _run(self) -> None:
+        called = False
         while not self._stopping:
             try:
                 interval, rest = self._step()
@@ -99,9 +101,11 @@ class Watcher:
                 self._watch = None
                 interval = rest = self._config.poll_longest
             with self._calling:
+                if called:  # what happened just behind the hint may have none of its own
+                    interval = min(interval, _AFTER_HINT)
                 self._calling.wait_for(lambda: self._stopping, rest)
                 self._calling.wait_for(lambda: self._stopping or self._called, max(0.0, interval - rest))
-                self._called = False
+                called, self._called = self._called, False
 
     def _step(self) -> tuple[float, float]:
         """Looks once where that is this gateway's part; returns the pauses until the next look, see `Pace`."""

@@ -35,7 +35,8 @@ def recorded(name: str) -> Reply:
 
 
 def ready(gateway: Any) -> Any:
-    wait_for(lambda: gateway.node.dialect is not None and gateway.watcher.looks)
+    """A gateway that has looked at its node once."""
+    wait_for(lambda: gateway.server.events.topic("node").log.newest())
     return gateway
 
 
