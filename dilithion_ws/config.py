@@ -168,6 +168,9 @@ class Config:
         method_rates: calls of one user or address by method, as `name=CAPACITY/REFILL`; replaces the node's table.
         limit_loopback: whether rate limits hold for loopback addresses too; the node exempts them.
         event_store: where the history of topics is kept: `memory`, `sqlite:PATH`, or the URL of a Redis.
+        trusted_proxies: addresses and networks of proxies: for their connections, the clients are those that they name
+            in X-Forwarded-For, or in the PROXY protocol; nobody else's word is taken.
+        proxy_protocol: whether connections of trusted proxies begin with a header of the PROXY protocol (version 1 or 2).
         backlog: connections that the system may hold before they are accepted.
         limits: every other bound.
     """
@@ -190,6 +193,15 @@ class Config:
     limit_loopback: bool = _setting(False, "rpcwebsocketlimitloopback", "bool", "rate limits for loopback too")
     event_store: str = _setting(
         "memory", "rpcwebsocketeventstore", "text", "where events are kept: memory, sqlite:PATH or redis://HOST:PORT/DB"
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "rpcwebsockettrustedproxies",
+        "list",
+        "proxies (addresses, networks) that tell whose requests they pass on",
+    )
+    proxy_protocol: bool = _setting(
+        False, "rpcwebsocketproxyprotocol", "bool", "trusted proxies begin connections with a PROXY header"
     )
     backlog: int = _setting(512, "rpcwebsocketbacklog", "int", "connections waiting to be accepted")
     limits: Limits = field(default_factory=Limits)
@@ -223,6 +235,10 @@ class Config:
             raise ConfigError("rpcsslcapath needs rpcsslcertificatechainfile and rpcsslprivatekeyfile")
         for text in self.allow_ips:
             parse_network(text, "allow_ips (rpcallowip)")
+        for text in self.trusted_proxies:
+            parse_network(text, "trusted_proxies (rpcwebsockettrustedproxies)")
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ConfigError("rpcwebsocketproxyprotocol needs rpcwebsockettrustedproxies: whose headers are believed")
         for text in self.method_rates:
             parse_rate(text)
 

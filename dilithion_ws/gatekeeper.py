@@ -85,12 +85,19 @@ class Gatekeeper:
     # Connections
 
     def connection_refusal(self, host: str) -> HttpRefusal | None:
-        """Why an address may not connect; None where it may. Called by the acceptor for each connection."""
+        """Why an address may not connect; None where it may. Called for each connection."""
+        return self.address_refusal(host) or self._rate_refusal(host)
+
+    def address_refusal(self, host: str) -> HttpRefusal | None:
+        """Why an address may not even ask; None where it may."""
         if self._networks and not is_loopback(host):
             address = parse_address(host)
             if address is None or not any(address in network for network in self._networks):
                 self._audit.note("refused", address=host, reason="rpcallowip")
                 return HttpRefusal(403, "this address may not connect (rpcallowip)")
+        return None
+
+    def _rate_refusal(self, host: str) -> HttpRefusal | None:
         if self._is_limited(host):
             wait = self._throttle.take(("connections", network_of(host)), self._connection_rate)
             if wait:

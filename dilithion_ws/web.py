@@ -88,6 +88,9 @@ class Web:
     def answer(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpWork:
         """The answer, or the work that leads to it."""
         origin = request.header(b"origin")
+        unwanted = self._keeper.address_refusal(address[0])  # it may be that of a client behind a proxy
+        if unwanted is not None:
+            return _refused(unwanted)
         refusal = self._keeper.page_refusal(address[0], request.header(b"host") or "", origin)
         if refusal is not None:
             return _said(403, refusal)

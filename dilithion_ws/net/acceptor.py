@@ -63,8 +63,7 @@ class Acceptor:
 
     Args:
         listener: a listening, non-blocking socket; the acceptor closes it.
-        admission: counts who comes in.
-        refusal: why an address may not connect; None where it may.
+        admission: decides who comes in.
         welcome: gets each admitted socket and its address.
         clock: seconds that never go backwards.
     """
@@ -73,13 +72,11 @@ class Acceptor:
         self,
         listener: socket.socket,
         admission: Admission,
-        refusal: Callable[[str], HttpRefusal | None],
         welcome: Callable[[socket.socket, tuple[str, int]], None],
         clock: Clock,
     ) -> None:
         self._listener = listener
         self._admission = admission
-        self._refusal = refusal
         self._welcome = welcome
         self._clock = clock
         self._waker = Waker()
@@ -129,11 +126,7 @@ class Acceptor:
                 self._out_of_files()
                 return
             sock.setblocking(False)
-            refusal = self._refusal(address[0])
-            if refusal is None:
-                reason = self._admission.admit(address[0])
-                if reason is not None:
-                    refusal = HttpRefusal(503, f"no room: {reason}", ((b"Retry-After", b"5"),))
+            refusal = self._admission.enter(address[0])
             if refusal is not None:
                 self._refuse(sock, address, refusal)
                 continue

@@ -36,7 +36,7 @@ class Closing:
 
     def begin(self, connection: Connection, code: int, reason: str) -> None:
         """Starts the closing handshake from our side; nothing happens where it has started already."""
-        if connection.state is State.SECURING:
+        if connection.state in (State.PROXIED, State.SECURING):
             self.drop(connection)
         elif connection.state is State.HANDSHAKE:
             self.refuse(connection, HttpRefusal(503, reason))
@@ -212,7 +212,7 @@ class Closing:
 
     def _overdue(self, connection: Connection) -> None:
         state = connection.state
-        if state is State.SECURING:
+        if state in (State.PROXIED, State.SECURING):
             self.drop(connection)
         elif state is State.HANDSHAKE:
             self.refuse(connection, HttpRefusal(408, limit_reached(self._hub.limits, "handshake_timeout")))
@@ -227,7 +227,7 @@ class Closing:
         """Asks all connections to end: the idle at once, those with calls when these are answered."""
         self._hub.stopping = True
         for connection in self._hub.all():
-            if connection.state in (State.SECURING, State.HANDSHAKE) or not connection.in_flight:
+            if connection.state in (State.PROXIED, State.SECURING, State.HANDSHAKE) or not connection.in_flight:
                 self.begin(connection, CloseCode.GOING_AWAY, "the server is stopping")
             else:
                 self._hub.arm(connection)

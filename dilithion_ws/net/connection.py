@@ -1,6 +1,7 @@
 """One client's socket: its state, and the only code that writes to it.
 
     state       meaning                                          next
+    PROXIED     accepted, the proxy's header is not whole yet    SECURING, HANDSHAKE, CLOSED
     SECURING    accepted, TLS is being negotiated                HANDSHAKE, DRAINING, CLOSED
     HANDSHAKE   accepted, the HTTP request is not whole yet      OPEN, DRAINING, CLOSED
     OPEN        messages flow both ways                          CLOSING, FINISHING, DRAINING, CLOSED
@@ -26,6 +27,7 @@ from typing import Any
 
 from ..clock import Clock
 from ..protocol.framing import JSON
+from ..protocol.proxy import ProxyHeader
 from ..protocol.stream import Event, MessageStream
 from ..protocol.upgrade import Upgrade
 from .outbox import Outbox
@@ -41,6 +43,7 @@ __all__ = [
     "FINISHING",
     "HANDSHAKE",
     "OPEN",
+    "PROXIED",
     "REFUSED",
     "SECURING",
     "TRANSITIONS",
@@ -58,6 +61,7 @@ _WOULD_BLOCK = (BlockingIOError, InterruptedError, *WANTS)
 class State(Enum):
     """Where a connection is in its life; see the table above."""
 
+    PROXIED = "proxied"
     SECURING = "securing"
     HANDSHAKE = "handshake"
     OPEN = "open"
@@ -68,6 +72,7 @@ class State(Enum):
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
+    State.PROXIED: frozenset({State.SECURING, State.HANDSHAKE, State.CLOSED}),
     State.SECURING: frozenset({State.HANDSHAKE, State.DRAINING, State.CLOSED}),
     State.HANDSHAKE: frozenset({State.OPEN, State.DRAINING, State.CLOSED}),
     State.OPEN: frozenset({State.CLOSING, State.FINISHING, State.DRAINING, State.CLOSED}),
@@ -91,7 +96,7 @@ class Sent(IntEnum):
     """The connection takes no more messages."""
 
 
-SECURING, HANDSHAKE, OPEN, CLOSING, FINISHING, DRAINING, CLOSED = State
+PROXIED, SECURING, HANDSHAKE, OPEN, CLOSING, FINISHING, DRAINING, CLOSED = State
 ALL, WAITING, BROKEN, REFUSED = Sent
 """Short names, for what is done with every message: before Python 3.12, `State.OPEN` takes a microsecond."""
 
@@ -102,7 +107,8 @@ class Connection:
     Attributes:
         id: its number, never used twice by one server.
         fd: the descriptor of its socket.
-        address: the peer's IP address and port.
+        address: the client's IP address and port; where a trusted proxy has told them, those.
+        proxy_header: what has come of the PROXY protocol's header; None where none is awaited.
         lock: guards `outbox`, writing to the socket, and changes of `state`.
         outbox: what the socket would not take yet; None where there is nothing. Guarded by `lock`.
         upgrade: the HTTP stage, from its first byte to its end.
@@ -143,6 +149,7 @@ class Connection:
         "opened_at",
         "outbox",
         "ping_at",
+        "proxy_header",
         "secure",
         "sent",
         "serial",
@@ -176,6 +183,7 @@ class Connection:
         self.sent = 0
         self.stepping = False
         self.wants = READ
+        self.proxy_header: ProxyHeader | None = None
         self.backlog: list[Event] | None = None
         self.opened_at = now
         self.heard_at = now

@@ -14,12 +14,26 @@ from ..protocol.frames import BINARY, CLOSE, PING, PONG, close_payload, frame
 from ..protocol.stream import FAILED, Event
 from .calls import Pending, to_frame
 from .closing import Closing
-from .connection import ALL, BROKEN, CLOSED, CLOSING, DRAINING, FINISHING, HANDSHAKE, OPEN, SECURING, Connection, Sent
+from .connection import (
+    ALL,
+    BROKEN,
+    CLOSED,
+    CLOSING,
+    DRAINING,
+    FINISHING,
+    HANDSHAKE,
+    OPEN,
+    PROXIED,
+    SECURING,
+    Connection,
+    Sent,
+)
 from .hub import Hub
 from .lead import Lead, Work
 from .opening import Opening
 from .poller import ENDED, READ, WRITE
 from .pool import Job
+from .proxied import Proxied
 from .securing import Securing
 from .service import Answer, Call, Waiting
 
@@ -40,6 +54,7 @@ class Conversation:
     Args:
         hub: the connections.
         closing: how they end.
+        proxied: how connections of proxies begin.
         securing: how TLS begins.
         lead: runs calls in the leading thread.
         submit: gives a call to the pool; False where its queue is full.
@@ -58,6 +73,7 @@ class Conversation:
         self,
         hub: Hub,
         closing: Closing,
+        proxied: Proxied,
         securing: Securing,
         lead: Lead,
         submit: Callable[[Pending], bool],
@@ -69,6 +85,7 @@ class Conversation:
     ) -> None:
         self._hub = hub
         self._closing = closing
+        self._proxied = proxied
         self._securing = securing
         self._lead = lead
         self._submit = submit
@@ -83,6 +100,7 @@ class Conversation:
         """Takes in a socket that the acceptor has admitted."""
         connection = Connection(next(_ids), sock, address, self._hub.now)
         self._securing.begin(connection)
+        self._proxied.begin(connection)
         self._hub.add(connection)
         if self._hub.stopping:
             self._closing.begin(connection, 1001, "the server is stopping")
@@ -135,6 +153,9 @@ class Conversation:
         state, hub = connection.state, self._hub
         if state is SECURING:
             self._securing.step(connection)
+            return
+        if state is PROXIED:
+            self._proxied.receive(connection)
             return
         try:
             data = connection.receive(_READ_SIZE) if connection.secure else connection.sock.recv(_READ_SIZE)

@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from ..clock import Clock
 from ..config import Limits
 from ..protocol.deflate import Deflation
+from ..protocol.upgrade import HttpRefusal
 from .admission import Admission
 from .calls import Pending
 from .connection import BROKEN, CLOSED, FINISHING, HANDSHAKE, OPEN, SECURING, WAITING, Connection, Sent
@@ -81,6 +82,23 @@ class Hub:
         del self._by_id[connection.id]
         self.bytes_out += connection.sent
         self.admission.release(connection.address[0])
+
+    def readmit(self, connection: Connection, client: tuple[str, int]) -> HttpRefusal | None:
+        """Takes a proxy's word for whose connection it is; returns why that client may not connect."""
+        refusal = self.admission.reenter(connection.address[0], client[0])
+        if refusal is None:
+            connection.address = client
+        return refusal
+
+    def client_of(self, connection: Connection, forwarded: str | None) -> tuple[str, int] | HttpRefusal:
+        """Whose request it is: that of a trusted proxy may be of the client that the proxy names."""
+        host, port = connection.address
+        if forwarded is None or not self.admission.trusts(host):
+            return host, port
+        client = self.admission.client_of(host, forwarded)
+        return (
+            HttpRefusal(400, "X-Forwarded-For has something that is no address") if client is None else (client, port)
+        )
 
     def arm(self, connection: Connection) -> None:
         """Makes the poller wait for what the connection can use now: the one place where interest is decided."""

@@ -18,13 +18,14 @@ from ..config import Limits, limit_reached
 from .admission import Admission
 from .calls import Pending
 from .closing import Closing
-from .connection import Connection, Sent
+from .connection import HANDSHAKE, SECURING, Connection, Sent
 from .conversation import Conversation
 from .hub import Hub
 from .lead import Lead, LeadLostError
 from .line import Waiting
 from .poller import READ, Waker
 from .pool import Job, Pool
+from .proxied import Proxied
 from .securing import Securing
 from .service import Call, Service
 from .tls import Tls
@@ -48,6 +49,7 @@ class Loop:
         pool: the workers.
         tls: makes connections secure; None for plain ones.
         on_call: called when a call begins while nobody watches for stalls.
+        proxy_protocol: whether trusted proxies say first whose connection it is.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Loop:
         pool: Pool,
         on_call: Callable[[], None],
         tls: Tls | None = None,
+        proxy_protocol: bool = False,
     ) -> None:
         self.limits = limits
         self.clock = clock
@@ -75,6 +78,7 @@ class Loop:
         self.conversation = Conversation(
             self.hub,
             self.closing,
+            Proxied(self.hub, self.closing, HANDSHAKE if tls is None else SECURING, proxy_protocol),
             self.securing,
             self.current,
             self._submit,

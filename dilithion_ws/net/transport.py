@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from ..clock import Clock, Deadline
-from ..config import Config, limit_reached
+from ..config import Config, limit_reached, parse_network
 from ..errors import CloseCode, ConnectionNotFoundError, OutboxFullError, StartError
 from ..protocol.upgrade import HttpRefusal
 from .acceptor import Acceptor, listen
@@ -78,10 +78,11 @@ class Transport:
                 len(shards),
             )
             self._pumps = Pumps(self.pool, shards)
-            self.admission = Admission(limits, _files_available())
-            self.loop = Loop(limits, clock, service, self.admission, self.pool, bell.ring, tls)
+            trusted = [parse_network(text, "trusted_proxies") for text in config.trusted_proxies]
+            self.admission = Admission(limits, _files_available(), refusal, trusted)
+            self.loop = Loop(limits, clock, service, self.admission, self.pool, bell.ring, tls, config.proxy_protocol)
             self._parts.callback(self.loop.close)
-            self._acceptor = Acceptor(listener, self.admission, refusal, self._welcome, clock)
+            self._acceptor = Acceptor(listener, self.admission, self._welcome, clock)
             self._parts.callback(self._acceptor.stop, Deadline(clock, 1.0))
             self.supervisor = Supervisor(limits, clock, self.loop, self.pool, self._acceptor, self._pumps, bell, at_end)
 

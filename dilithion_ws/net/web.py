@@ -59,7 +59,11 @@ class Web:
 
     def serve(self, connection: Connection, request: HttpRequest) -> None:
         """Answers a request, now or when the pool has."""
-        result = self._hub.service.http(connection.id, connection.address, request)
+        client = self._hub.client_of(connection, request.header(b"x-forwarded-for"))
+        if isinstance(client, HttpRefusal):
+            self._closing.refuse(connection, client)
+            return
+        result = self._hub.service.http(connection.id, client, request)
         if isinstance(result, HttpResponse):
             self._respond(connection, result)
         else:
