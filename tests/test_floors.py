@@ -28,6 +28,9 @@ MAY_IMPORT = {
 }
 """By module or package below the top floor; `server`, `hosting`, `cli` and `devnode` may import everything."""
 
+GATEWAY_IO = {"upstream", "hints", "watcher", "waiting", "node", "gateway"}
+"""Modules of the gateway that may know sockets, threads and time; the others are without."""
+
 THIRD_PARTY: dict[str, set[str]] = {
     "protocol": {"h11", "wsproto", "websockets"},
     "rpc": {"msgspec"},
@@ -92,11 +95,19 @@ def test_the_lower_floors_do_no_io(name: str) -> None:
         assert used <= allowed, f"{path} uses {used - allowed}"
 
 
-def test_the_development_node_uses_the_public_api_alone() -> None:
-    for path in (PACKAGE / "devnode").glob("*.py"):
-        foreign = {name for name in imports(path) if name.startswith("dilithion_ws.") and ".devnode" not in name}
+@pytest.mark.parametrize("host", ["devnode", "gateway"])
+def test_the_hosts_use_the_public_api_alone(host: str) -> None:
+    for path in (PACKAGE / host).glob("*.py"):
+        foreign = {name for name in imports(path) if name.startswith("dilithion_ws.") and f".{host}" not in name}
         assert all(name.count(".") == 1 for name in foreign), f"{path} imports {foreign}"
         assert {name.split(".")[1] for name in foreign} <= set(__import__("dilithion_ws").__all__)
+
+
+def test_what_the_gateway_understands_is_apart_from_what_it_does() -> None:
+    for path in (PACKAGE / "gateway").glob("*.py"):
+        if path.stem not in GATEWAY_IO:
+            used = {imported.split(".")[0] for imported in imports(path)} & {*NO_IO, "urllib3", "zmq"}
+            assert not used, f"{path} uses {used}"
 
 
 def test_files_are_short() -> None:

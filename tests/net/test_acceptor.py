@@ -43,7 +43,6 @@ def accept() -> Iterator[Any]:
         acceptor = Acceptor(
             listener,
             Admission(limits, 1000),
-            lambda host: None,
             lambda sock, address: welcomed.append((sock, address)),
             monotonic,
         )

@@ -1,0 +1,154 @@
+"""`dilithion-ws gateway` as operators run it: in processes of their own, which are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dilithion_ws import ConfigError
+from dilithion_ws.client import Client
+from dilithion_ws.gateway import GatewayConfig
+
+from ..support import RedisServer, needs_redis, wait_for
+from ..test_cli import ROOT
+from .standin import StandIn
+
+
+@contextlib.contextmanager
+def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A gateway in a process of its own, and its URL, once it says that it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dilithion_ws", "gateway", "--port", "0", "--poll-interval", "0.05", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Listening on ws://127.0.0.1:"), line + process.communicate()[1]
+        yield process, line.split()[2].rstrip(",")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def fails(*options: str) -> str:
+    """What it says when it does not start."""
+    result = subprocess.run(
+        [sys.executable, "-m", "dilithion_ws", "gateway", *options],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=ROOT,
+    )
+    assert result.returncode == 1
+    return result.stderr
+
+
+def test_it_serves_what_its_file_says_and_stops_when_told(standin: StandIn, tmp_path: Path) -> None:
+    conf = tmp_path / "dilithion.conf"
+    conf.write_text(
+        f"rpcgatewayupstream={standin.url}\nrpcuser=alice\nrpcpassword=hush\n# and the node's own:\nport=8444\n"
+    )
+    with running("--conf", str(conf)) as (process, url):
+        with Client(url, user="alice", password="hush") as client:
+            wait_for(lambda: client.call("getnodestate")["kind"] == "up")
+            assert client.call("getblockcount") == 0
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+        assert time.monotonic() - started < 8
+        assert process.stderr is not None
+        assert "hush" not in process.stderr.read()
+
+
+def test_without_another_word_it_listens_behind_the_node_s_port() -> None:
+    assert "port 0" not in fails("--upstream", "http://127.0.0.1:65535")  # there is no port behind this one
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("rpcgatewayupstrem=http://x", "did you mean rpcgatewayupstream?"),
+        ("rpcgatewayupstream=127.0.0.1:8332", "it takes http://HOST:PORT"),
+        ("rpcgatewayupstream=http://u:hush@127.0.0.1:8332", "has credentials in it"),
+        ("rpcgatewaydialect=ethereum", "it takes auto, dilithion, core"),
+        ("rpcgatewayuser=x", "belong together"),
+        ("rpcgatewaypollinterval=0", "it takes a number, at least 0.01"),
+        ("rpcgatewaypollinterval=100", "is shorter than rpcgatewaypollinterval"),
+        ("rpcgatewaypollshare=2", "a share, at most 1"),
+        ("rpcgatewayzmq=127.0.0.1:1", "it takes tcp://HOST:PORT"),
+        ("rpcgatewaycatchup=x", "it takes a whole number"),
+    ],
+)
+def test_a_mistake_in_the_file_is_told_with_its_line(line: str, text: str, tmp_path: Path) -> None:
+    conf = tmp_path / "dilithion.conf"
+    conf.write_text(f"# a comment\n{line}\n")
+    said = fails("--conf", str(conf))
+    assert text in said
+    assert "line 2" in said
+    assert "hush" not in said
+    assert "Traceback" not in said
+
+
+def test_a_value_out_of_range_is_refused_in_python_too() -> None:
+    with pytest.raises(ConfigError, match="poll_timeout \\(rpcgatewaypolltimeout\\)"):
+        GatewayConfig(poll_timeout=float("inf"))
+
+
+@needs_redis
+def test_of_two_gateways_one_is_killed_and_clients_resume_on_the_other(
+    standin: StandIn, redis_server: RedisServer
+) -> None:
+    options = ["--upstream", standin.url, "--event-store", redis_server.url, "--leader-patience", "0.5"]
+    with running(*options) as (first, first_url):
+        wait_for(lambda: standin.methods)  # so that it is the first that watches
+        with running(*options) as (_, second_url):
+            branch = itertools.count()
+
+            def mine() -> str:
+                return str(standin.mine(f"{next(branch)} ")["hash"])
+
+            with Client(first_url) as client:
+                wait_for(lambda: client.call("getnodestate")["kind"] == "up")
+                blocks = client.subscribe("blocks")
+                hashes = [mine() for _ in range(20)]
+                events = [blocks.get(10) for _ in range(20)]
+                last = events[-1]
+                assert last is not None
+                mine()  # and not waited for: it is killed while it may be telling
+                first.send_signal(signal.SIGKILL)
+                first.wait(10)
+            missed = [standin.chain[-1]["hash"], *(mine() for _ in range(5))]
+            standin.unwind(2)
+            gone = list(reversed(missed[-2:]))
+            new = [mine() for _ in range(3)]
+            with Client(second_url) as client:
+                again = client.subscribe("blocks", since=last.position)
+                view = list(hashes)
+                while view[-1] != new[-1]:
+                    event: Any = again.get(10)
+                    _apply(view, event.data)
+                assert view == hashes + [hash for hash in missed if hash not in gone] + new
+                assert client.call("getblockcount") == len(standin.chain) - 1
+                wait_for(lambda: client.call("getnodestate")["kind"] == "up")
+
+
+def _apply(view: list[str], block: dict[str, Any]) -> None:
+    if block["kind"] == "connected":
+        assert block["previousblockhash"] == view[-1]
+        view.append(block["hash"])
+    else:
+        assert view.pop() == block["hash"]
