@@ -9,9 +9,9 @@ from .dialect import Dialect, permissions
 __all__ = ["CORE"]
 
 _PERMISSIONS = """
-READ_BLOCKCHAIN: getbestblockhash getblock getblockchaininfo getblockcount getblockfilter getblockfrompeer getblockhash
+READ_BLOCKCHAIN: getbestblockhash getblock getblockchaininfo getblockcount getblockfilter getblockhash
     getblockheader getblockstats getchainstates getchaintips getchaintxstats getdeploymentinfo getdifficulty getindexinfo
-    gettxout gettxoutproof gettxoutsetinfo scanblocks scantxoutset verifychain verifytxoutproof getaddednodeinfo
+    gettxout gettxoutproof gettxoutsetinfo verifytxoutproof getaddednodeinfo
     getaddrmaninfo getconnectioncount getnettotals getnetworkinfo getnodeaddresses getpeerinfo listbanned help uptime
     getrpcinfo getzmqnotifications analyzepsbt combinepsbt combinerawtransaction converttopsbt createpsbt
     createrawtransaction decodepsbt decoderawtransaction decodescript finalizepsbt getrawtransaction joinpsbts
@@ -23,20 +23,21 @@ READ_MINING: getmininginfo getnetworkhashps getblocktemplate
 READ_WALLET: getaddressesbylabel getaddressinfo getbalance getbalances getreceivedbyaddress getreceivedbylabel
     gettransaction getunconfirmedbalance getwalletinfo listaddressgroupings listlabels listlockunspent
     listreceivedbyaddress listreceivedbylabel listsinceblock listtransactions listunspent listwalletdir listwallets
-    simulaterawtransaction walletdisplayaddress
+    simulaterawtransaction
 WRITE_WALLET: abandontransaction abortrescan addmultisigaddress bumpfee fundrawtransaction getnewaddress
     getrawchangeaddress importaddress importpubkey keypoolrefill lockunspent psbtbumpfee rescanblockchain send sendall
     sendmany sendtoaddress setlabel settxfee setwalletflag signmessage signmessagewithprivkey
-    signrawtransactionwithkey signrawtransactionwithwallet walletcreatefundedpsbt walletprocesspsbt
+    signrawtransactionwithkey signrawtransactionwithwallet walletcreatefundedpsbt walletdisplayaddress walletprocesspsbt
 WRITE_MEMPOOL: sendrawtransaction submitpackage
 CONTROL_MINING: generateblock generatetoaddress generatetodescriptor submitblock submitheader
-CONTROL_NETWORK: addnode clearbanned disconnectnode ping setban setnetworkactive
+CONTROL_NETWORK: addnode clearbanned getblockfrompeer disconnectnode ping setban setnetworkactive
 ADMIN_WALLET: backupwallet createwallet createwalletdescriptor dumpprivkey dumpwallet encryptwallet gethdkeys
     importdescriptors importmulti importprivkey importprunedfunds importwallet listdescriptors loadwallet migratewallet
     newkeypool removeprunedfunds restorewallet sethdseed unloadwallet upgradewallet walletlock walletpassphrase
     walletpassphrasechange
 ADMIN_SERVER: stop dumptxoutset getmemoryinfo invalidateblock loadtxoutset logging preciousblock prioritisetransaction
     pruneblockchain reconsiderblock savemempool setmocktime syncwithvalidationinterfacequeue importmempool
+    scanblocks scantxoutset verifychain
 """
 
 

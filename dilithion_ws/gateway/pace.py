@@ -8,6 +8,7 @@ __all__ = ["Pace"]
 
 _FIRST, _PATIENT = 0.25, 5
 """Seconds until it is tried again after a failure, and intervals between two tries in the long run."""
+_RECOVERS, _SLOWEST = 0.98, 16.0
 _CALM = 10
 """Intervals between two looks where the node tells by itself when something happens."""
 
@@ -22,6 +23,7 @@ class Pace:
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
         self._failures = 0
+        self._slower = 1.0  # by how much, since the node has said that it is asked too often
         self.told = False  # whether the node tells by itself when something happens
 
     def looked(self, took: float) -> tuple[float, float]:
@@ -29,11 +31,17 @@ class Pace:
         self._failures = 0
         config = self._config
         rest = self._rest(took)
-        interval = min(config.poll_interval * (_CALM if self.told else 1), config.poll_longest)
+        self._slower = max(1.0, self._slower * _RECOVERS)
+        interval = min(config.poll_interval * self._slower * (_CALM if self.told else 1), config.poll_longest)
         return max(interval, rest), rest
 
     def failed(self, took: float, wanted: float = 0.0) -> tuple[float, float]:
-        """After one that failed; `wanted` are seconds for which the node wants to be left alone."""
+        """After one that failed; `wanted` are seconds for which the node wants to be left alone, 0 where it does not say.
+
+        A node with a rate limit has said so by that, and is looked at less often for a while: what is left is for calls.
+        """
+        if wanted:
+            self._slower = min(self._slower * 2, _SLOWEST)
         config = self._config
         interval = min(config.poll_interval, _FIRST) * 2 ** min(self._failures, 10)
         self._failures += 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import itertools
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +20,7 @@ import pytest
 from dilithion_ws import ConfigError
 from dilithion_ws.client import Client
 from dilithion_ws.gateway import GatewayConfig
+from dilithion_ws.settings import SETTINGS
 
 from ..support import RedisServer, needs_redis, wait_for
 from ..test_cli import ROOT
@@ -152,3 +156,34 @@ def _apply(view: list[str], block: dict[str, Any]) -> None:
         view.append(block["hash"])
     else:
         assert view.pop() == block["hash"]
+
+
+def _documented() -> list[str]:
+    text = "".join((ROOT / name).read_text() for name in ("README.md", "docs/operations.md"))
+    found = re.findall(r"dilithion-ws gateway (--.+)$", text, re.MULTILINE)
+    return sorted({*found, *re.findall(r"(?:dilithion-ws|\$MAINPID) (--datadir .+)$", text, re.MULTILINE)})
+
+
+def test_the_commands_of_the_documentation_run(tmp_path: Path) -> None:
+    commands = _documented()
+    assert len(commands) >= 2
+    for command in commands:
+        options = command.replace("~", str(tmp_path)).replace("/etc/dilithion-ws", str(tmp_path)).split()
+        with running(*options) as (_, url), Client(url) as client:
+            assert client.call("getnodestate")["kind"] == "down"  # there is no node here
+
+
+def test_the_service_is_one_that_systemd_knows(tmp_path: Path) -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    (unit,) = re.findall(r"```ini\n(.*?)```", text, re.DOTALL)
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment]
+    parser.read_string(unit)
+    assert parser["Service"]["ExecStart"].split()[1:] == ["gateway", "--datadir", "/etc/dilithion-ws"]
+    key = parser["Service"]["Environment"].partition("=")[0]
+    assert key.removeprefix("DILITHION_").lower() in SETTINGS
+    if shutil.which("systemd-analyze"):
+        path = tmp_path / "dilithion-ws.service"
+        path.write_text(unit.replace("/opt/dilithion-ws/bin/dilithion-ws", sys.executable))
+        result = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, check=False)
+        assert "Unknown" not in result.stderr

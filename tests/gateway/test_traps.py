@@ -103,6 +103,31 @@ def test_a_message_with_quotes_in_it_is_read_all_the_same() -> None:
     assert bytes(outcomes[1]) == b'[1,{"a":2}]'
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "code"),
+    [
+        (503, b"Work queue depth exceeded", Kind.BUSY, -32009),
+        (500, b"Work queue depth exceeded", Kind.BUSY, -32009),
+        (503, b"", Kind.BUSY, -32009),
+        (401, b"", Kind.REFUSED, -32009),
+        (403, b"<html>", Kind.FORBIDDEN, -32003),
+        (429, b"", Kind.LIMITED, -32005),
+        (404, b"nothing here", Kind.UNREADABLE, -32603),
+        (200, b'{"result":1', Kind.UNREADABLE, -32603),
+        (200, b'{"result":"\xff","id":1}', Kind.UNREADABLE, -32603),
+    ],
+)
+def test_answers_of_other_nodes_that_are_no_json(status: int, body: bytes, kind: Kind, code: int) -> None:
+    outcome = read_one(Reply(status, {}, body))
+    assert (trouble(outcome), outcome.code) == (kind, code)
+    assert ("retry_after_ms" in outcome.data) is (code in (-32009, -32005))
+
+
+def test_what_core_says_of_itself_while_it_starts_passes() -> None:
+    body = b'{"result":null,"error":{"code":-28,"message":"Loading block index..."},"id":1}'
+    assert read_one(Reply(500, {}, body)).code == -28
+
+
 @given(st.binary(max_size=200), st.sampled_from([200, 401, 403, 404, 429, 500, 503]))
 def test_whatever_comes_is_an_outcome(body: bytes, status: int) -> None:
     outcome = read_one(Reply(status, {"Retry-After": "x"}, body))

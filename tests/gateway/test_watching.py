@@ -264,10 +264,21 @@ def test_pauses_grow_with_cost_and_failures() -> None:
     assert pace.looked(2.0) == (8.0, 8.0)
     assert pace.looked(100.0) == (30.0, 30.0)
     assert [pace.failed(0.0)[0] for _ in range(7)] == [0.25, 0.5, 1, 2, 4, 5, 5]
-    assert pace.failed(0.0, wanted=60.0)[0] == 60.0
     assert pace.looked(0.0)[0] == 1.0
     pace.told = True
     assert pace.looked(0.0)[0] == 10.0
+
+
+def test_a_node_that_wants_to_be_left_alone_is_looked_at_less_often_for_a_while() -> None:
+    pace = Pace(GatewayConfig(poll_interval=1.0))
+    assert pace.failed(0.0, wanted=60.0)[0] == 60.0
+    assert 1.9 < pace.looked(0.0)[0] < 2.0
+    for _ in range(9):
+        pace.failed(0.0, wanted=1.0)
+    assert 15 < pace.looked(0.0)[0] < 16
+    for _ in range(200):
+        pace.looked(0.0)
+    assert pace.looked(0.0)[0] == 1.0
 
 
 def test_the_same_number_is_another_peer_after_a_restart() -> None:
