@@ -17,6 +17,7 @@ __all__ = [
     "EventError",
     "ForkError",
     "JsonRpcCode",
+    "NotLeadingError",
     "NotRunningError",
     "OutboxFullError",
     "RegistrationError",
@@ -102,6 +103,10 @@ class EventError(DilithionWsError, ValueError):
 
 class OutboxFullError(DilithionWsError):
     """The client does not read: what waits for it has reached the outbox limit, and the message was not queued."""
+
+
+class NotLeadingError(DilithionWsError):
+    """The event belongs to a reign that is over: another server publishes to this topic, or this one does so anew."""
 
 
 class RegistrationError(DilithionWsError, TypeError):

@@ -128,7 +128,8 @@ def test_many_records_in_one_packet_and_large_messages(serve: Any, secure: Any) 
     client = secure(serve())
     frames = [client_frame(1, json.dumps({"method": "add", "params": [at], "id": at}).encode()) for at in range(3000)]
     client.send(b"".join(frames))  # and then read, in one thread: a client's OpenSSL is not made for two at once either
-    assert [client.answer()["id"] for _ in frames] == list(range(3000))
+    # In whatever order: on a busy machine a call may seem slow, and goes to the pool.
+    assert sorted(client.answer()["id"] for _ in frames) == list(range(3000))
     text = "x" * MEBIBYTE
     for _ in range(3):
         assert client.call("echo", text)["result"] == text

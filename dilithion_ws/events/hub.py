@@ -10,16 +10,14 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
-
-import msgspec
 
 from ..clock import Clock
 from ..config import Limits, limit_reached
 from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopicError
 from . import schemas
 from .delivery import Shard
+from .encoding import encode_event
 from .filters import Filter
 from .leadership import Alone, Leadership
 from .log import EventsGoneError, Position, Retention
@@ -44,17 +42,8 @@ _NAME_MOST = 128
 _RETRY_MS = 1000
 
 
-def _encode_other(value: Any) -> Any:
-    if isinstance(value, Decimal) and value.is_finite():
-        return msgspec.Raw(format(value, "f").encode())
-    raise TypeError(f"a value of type {type(value).__name__} can't be encoded as JSON")
-
-
 def _denied(name: str) -> RpcError:
     return RpcError(JsonRpcCode.PERMISSION_DENIED, f"Permission denied: {name[:64]} is not yours to read")
-
-
-_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_encode_other).encode
 
 
 class EventHub:
@@ -183,15 +172,18 @@ class EventHub:
 
     # Publishing
 
-    def publish(self, name: str, event: Any) -> None:
-        """Appends an event to a topic; see `WebSocketServer.publish`."""
+    def publish(self, name: str, event: Any, term: int = 0) -> None:
+        """Appends an event to a topic; see `WebSocketServer.publish`.
+
+        With a term of a `Leadership` it counts in that term only; raises NotLeadingError where that is known to be over.
+        """
         while True:
             topic = self.topic(name)
             data = self.encode(topic, event)
             if self._store is None:
                 self.append(topic, data)
             else:
-                self._store.publish(topic, data)
+                self._store.publish(topic, data, term)
             if self._is_current(topic):
                 return  # else another user's topic took its place meanwhile
 
@@ -201,7 +193,7 @@ class EventHub:
     def encode(self, topic: Topic, event: Any) -> bytes:
         """An event as JSON; raises EventError where it is not fit for its topic."""
         try:
-            data = _encode(event)
+            data = encode_event(event)
             topic.check(data)  # also without a schema: not everything that can be written is JSON that others can read
         except Exception as error:
             raise EventError(f"event for topic {topic.name} can't be published: {error}") from None
@@ -217,14 +209,14 @@ class EventHub:
         topic.log.append(data, seq)
         self.announce(topic)
 
-    def begin_anew(self, name: str) -> None:
+    def begin_anew(self, name: str, term: int = 0) -> None:
         """Gives a topic a new epoch behind what has been published: whoever was reading it is told of a loss.
 
-        For a host that does not know what became of events that it should have published.
+        For a host that does not know what became of events that it should have published. `term` is as for `publish`.
         """
         topic = self.topic(name)
         if self._store is not None:
-            self._store.begin_anew(topic)
+            self._store.begin_anew(topic, term)
         else:
             topic.log.restart(secrets.token_hex(8))
             self.announce(topic)
@@ -323,7 +315,11 @@ class EventHub:
         limits, id = self._limits, subscription.stream.id
         with self._registry:
             mine = self._subscriptions.setdefault(subscription.sink.id, {})
-            if id in mine:
+            before = mine.get(id)
+            if before is not None and before.told:
+                del mine[id]  # its end is on its way, and its place may be taken again
+                before.stream.topic.release(before.stream)
+            elif before is not None:
                 raise RpcError(JsonRpcCode.INVALID_PARAMS, f"Invalid params: subscribed already as {id}")
             if len(mine) >= limits.subscriptions:
                 text = f"Too many subscriptions: past the {limit_reached(limits, 'subscriptions')}"

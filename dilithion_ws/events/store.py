@@ -30,11 +30,11 @@ class Store(Protocol):
     def forget(self, topic: Topic) -> None:
         """Drops a topic and all that was kept of it."""
 
-    def publish(self, topic: Topic, data: bytes) -> None:
-        """Takes an event, from any thread and without waiting."""
+    def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
+        """Takes an event, from any thread and without waiting; raises NotLeadingError where its term is over."""
 
-    def begin_anew(self, topic: Topic) -> None:
-        """Gives a topic a new epoch, behind what has been published."""
+    def begin_anew(self, topic: Topic, term: int = 0) -> None:
+        """Gives a topic a new epoch, behind what has been published; likewise."""
 
     def lead(self, topics: list[Topic]) -> Leadership:
         """See `EventHub.lead`."""

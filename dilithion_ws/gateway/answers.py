@@ -54,19 +54,23 @@ _BROKEN_ERROR = re.compile(
 )
 """An error of the Dilithion node, which does not escape what it quotes in messages."""
 
+_BARE = re.compile(rb'\s*\{"error":("(?:[^"\\]|\\.)*")(?:,"code":-?\d+)?\}\s*\Z')
+"""An error of the Dilithion node that is no JSON-RPC: a text, and nothing else. Looked for in whole bodies only, since a
+client can put into other answers what it likes, as part of a message that quotes it."""
+
 _BETWEEN = re.compile(rb'(?<=\}),(?=\{"jsonrpc":"2\.0",)')
 
 
 def read_one(reply: Reply) -> Outcome:
     """What a reply to a single call says."""
-    return _outcome(_parse(reply.body), reply)
+    return _bare(reply) or _outcome(_parse(reply.body), reply)
 
 
 def read_batch(reply: Reply, ids: Sequence[int]) -> list[Outcome]:
     """What a reply to a batch says about each of its calls, in the order of the ids."""
     body = reply.body.strip()
     if body[:1] != b"[":
-        return [_outcome(_parse(body), reply)] * len(ids)  # one word for all of them
+        return [read_one(reply)] * len(ids)  # one word for all of them
     found: dict[bytes, Outcome] = {}
     for piece in _pieces(body):
         answer = _parse(piece)
@@ -114,7 +118,7 @@ def _outcome(answer: _Answer | None, reply: Reply) -> Outcome:
         return _of_status(reply)
     error, result = bytes(answer.error), answer.result
     if error not in (b"", b"null"):
-        return _bare(json.loads(error), reply) if error[:1] == b'"' else _raw(error, reply)
+        return _raw(error, reply)
     if bytes(result):
         return result.copy()
     return _of_status(reply)
@@ -132,8 +136,15 @@ def _raw(error: bytes, reply: Reply) -> RpcError:
     return found
 
 
-def _bare(text: str, reply: Reply) -> TroubleError:
-    """An `error` that is a text and no object: not JSON-RPC, with whatever status."""
+def _bare(reply: Reply) -> TroubleError | None:
+    """An `error` that is a text and no object: not JSON-RPC, with whatever status; None where it is no such thing."""
+    found = _BARE.match(reply.body)
+    if found is None:
+        return None
+    try:
+        text = str(json.loads(found[1]))
+    except ValueError:
+        return None
     if text.startswith("Rate limit"):
         return TroubleError(Kind.LIMITED, retry=_retry_after(reply))
     if text.startswith("Too many failed"):
@@ -145,20 +156,21 @@ def _bare(text: str, reply: Reply) -> TroubleError:
 
 def _of_status(reply: Reply) -> TroubleError:
     """What a reply without a readable body says by its status alone."""
-    text = reply.body[:200].decode("utf-8", "replace").strip()
     if reply.status == 401:
         return TroubleError(Kind.REFUSED)
     if reply.status == 403:
-        return TroubleError(Kind.FORBIDDEN, text)
+        return TroubleError(Kind.FORBIDDEN)
     if reply.status == 429:
         return TroubleError(Kind.LIMITED, retry=_retry_after(reply))
-    if reply.status in (502, 503, 504) or "Work queue depth exceeded" in text:
-        return TroubleError(Kind.BUSY, text)
-    return TroubleError(Kind.UNREADABLE, f"status {reply.status}, {text!r}" if text else f"status {reply.status}")
+    if reply.status == 503 or b"Work queue depth exceeded" in reply.body[:200]:
+        return TroubleError(Kind.BUSY)
+    if reply.status in (502, 504):  # of a proxy, which may have passed the call on
+        return TroubleError(Kind.LOST)
+    return TroubleError(Kind.UNREADABLE, f"status {reply.status}")
 
 
 def _retry_after(reply: Reply) -> float:
     for name, value in reply.headers.items():
         if name.lower() == "retry-after" and value.strip().isdigit():
-            return float(value)
+            return max(float(value), 0.1)
     return 1.0

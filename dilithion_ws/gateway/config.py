@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,7 +63,11 @@ class GatewayConfig:
             if data["kind"] in ("int", "float") and not data["minimum"] <= value < math.inf:
                 raise ConfigError(f"{name} ({data['key']}) is {value!r}; it takes a number, at least {data['minimum']}")
         parts = urlsplit(self.upstream)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
             raise ConfigError(f"upstream (rpcgatewayupstream) is {self.upstream!r}; it takes http://HOST:PORT")
         if parts.username is not None or parts.password is not None:
             raise ConfigError("upstream (rpcgatewayupstream) has credentials in it; set rpcgatewayuser and -password")
@@ -75,7 +80,7 @@ class GatewayConfig:
         if self.poll_share > 1:
             raise ConfigError(f"poll_share (rpcgatewaypollshare) is {self.poll_share}; it takes a share, at most 1")
         for address in self.zmq:
-            if not address.startswith(("tcp://", "ipc://")):
+            if not re.fullmatch(r"tcp://.+:\d{1,5}|ipc://.+", address):
                 raise ConfigError(f"zmq (rpcgatewayzmq) has {address!r}; it takes tcp://HOST:PORT or ipc://PATH")
 
     @property

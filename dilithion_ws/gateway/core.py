@@ -11,15 +11,15 @@ __all__ = ["CORE"]
 _PERMISSIONS = """
 READ_BLOCKCHAIN: getbestblockhash getblock getblockchaininfo getblockcount getblockfilter getblockhash
     getblockheader getblockstats getchainstates getchaintips getchaintxstats getdeploymentinfo getdifficulty getindexinfo
-    gettxout gettxoutproof gettxoutsetinfo verifytxoutproof getaddednodeinfo
+    gettxout gettxoutproof verifytxoutproof getaddednodeinfo
     getaddrmaninfo getconnectioncount getnettotals getnetworkinfo getnodeaddresses getpeerinfo listbanned help uptime
-    getrpcinfo getzmqnotifications analyzepsbt combinepsbt combinerawtransaction converttopsbt createpsbt
+    analyzepsbt combinepsbt combinerawtransaction converttopsbt createpsbt
     createrawtransaction decodepsbt decoderawtransaction decodescript finalizepsbt getrawtransaction joinpsbts
     testmempoolaccept utxoupdatepsbt createmultisig deriveaddresses estimaterawfee estimatesmartfee getdescriptorinfo
     validateaddress verifymessage
 READ_MEMPOOL: getmempoolancestors getmempooldescendants getmempoolentry getmempoolinfo getrawmempool gettxspendingprevout
     getprioritisedtransactions getorphantxs
-READ_MINING: getmininginfo getnetworkhashps getblocktemplate
+READ_MINING: getmininginfo getnetworkhashps
 READ_WALLET: getaddressesbylabel getaddressinfo getbalance getbalances getreceivedbyaddress getreceivedbylabel
     gettransaction getunconfirmedbalance getwalletinfo listaddressgroupings listlabels listlockunspent
     listreceivedbyaddress listreceivedbylabel listsinceblock listtransactions listunspent listwalletdir listwallets
@@ -29,7 +29,7 @@ WRITE_WALLET: abandontransaction abortrescan addmultisigaddress bumpfee fundrawt
     sendmany sendtoaddress setlabel settxfee setwalletflag signmessage signmessagewithprivkey
     signrawtransactionwithkey signrawtransactionwithwallet walletcreatefundedpsbt walletdisplayaddress walletprocesspsbt
 WRITE_MEMPOOL: sendrawtransaction submitpackage
-CONTROL_MINING: generateblock generatetoaddress generatetodescriptor submitblock submitheader
+CONTROL_MINING: getblocktemplate generateblock generatetoaddress generatetodescriptor submitblock submitheader
 CONTROL_NETWORK: addnode clearbanned getblockfrompeer disconnectnode ping setban setnetworkactive
 ADMIN_WALLET: backupwallet createwallet createwalletdescriptor dumpprivkey dumpwallet encryptwallet gethdkeys
     importdescriptors importmulti importprivkey importprunedfunds importwallet listdescriptors loadwallet migratewallet
@@ -37,7 +37,7 @@ ADMIN_WALLET: backupwallet createwallet createwalletdescriptor dumpprivkey dumpw
     walletpassphrasechange
 ADMIN_SERVER: stop dumptxoutset getmemoryinfo invalidateblock loadtxoutset logging preciousblock prioritisetransaction
     pruneblockchain reconsiderblock savemempool setmocktime syncwithvalidationinterfacequeue importmempool
-    scanblocks scantxoutset verifychain
+    gettxoutsetinfo scanblocks scantxoutset verifychain getrpcinfo getzmqnotifications
 """
 
 

@@ -16,6 +16,10 @@ PROBE = b'{"jsonrpc":"2.0","method":"getblockchaininfo","params":[],"id":0}'
 """Sent with the headers of both."""
 
 
+_TEXTS = ("Rate limit exceeded", "Too many failed auth", "Unauthorized - Invalid", "CSRF protection", "Invalid HTTP")
+"""How the errors of a Dilithion node begin that are texts."""
+
+
 def dialect_named(name: str) -> Dialect | None:
     """The dialect of this name; None for `auto`."""
     return {"dilithion": DILITHION, "core": CORE}.get(name)
@@ -31,7 +35,7 @@ def recognise(reply: Reply) -> Dialect | None:
         return None
     error, result = answer.get("error"), answer.get("result")
     if isinstance(error, str):
-        return DILITHION  # no other node has an error that is a text
+        return DILITHION if error.startswith(_TEXTS) else None  # it may be a proxy's
     if isinstance(result, dict):
         # Core tells how far its headers are ahead of its blocks; Dilithion knows of no such thing.
         return CORE if "headers" in result or "verificationprogress" in result else DILITHION

@@ -7,8 +7,9 @@ gets an error and the node gets nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 import msgspec
 
@@ -57,6 +58,9 @@ _DEPTH = 10
 _COIN = 10**8
 _SMALLEST = Decimal("0.0001")
 """A number below it is written as `1e-05` inside of the node, and read as 1."""
+_NUMBER = re.compile(rb'"?(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)"?')
+_LONGEST = 40
+"""Characters of an amount."""
 _HALF_AN_ION = Decimal("0.000000005")
 
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -119,14 +123,17 @@ class _Dilithion(Dialect):
 
 def _amount(text: bytes) -> Decimal | None:
     """An amount in coins, from a number or a string; None where it is neither."""
-    try:
-        amount = Decimal(text.decode().strip('"'))
-    except (InvalidOperation, UnicodeDecodeError):
+    if text[:1] not in b'"-0123456789':
         return None
-    if not amount.is_finite():
-        return None
-    if abs(amount) > 10**10 or amount * _COIN != int(amount * _COIN):
-        raise _wrong(f"an amount has 8 decimals at most, and {text[:32].decode()} has more or is out of range")
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        raise _wrong("the amount is no number")
+    digits = found[1].decode()
+    amount = Decimal(digits) if len(digits) <= _LONGEST else Decimal("Infinity")
+    if not amount:
+        return Decimal(0)
+    if not -9 < amount.adjusted() < 10 or amount * _COIN != int(amount * _COIN):
+        raise _wrong(f"an amount has 8 decimals at most, and {digits[:32]} has more or is out of range")
     return amount
 
 

@@ -17,7 +17,7 @@ from .dialect import Dialect
 from .dilithion import DILITHION
 from .forwarding import Forwarder, all_permissions
 from .hints import LongPoll, ZmqHints
-from .node import Node
+from .node import Node, Rest
 from .state import NodeState
 from .upstream import Account, Upstream
 from .waiting import Tip, Waits
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Gateway"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
+
+
+_WATCHING = 2
+"""Connections for watching: a look, and a call that waits."""
 
 
 class Gateway:
@@ -70,17 +74,21 @@ class Gateway:
             schema=NodeState,
         )
         user, password = config.upstream_user or server.user, config.upstream_password or server.password
-        self._upstream = Upstream(config, Account(user, password, config.upstream_cookie))
-        self.node = Node(self._upstream, dialect_named(config.dialect), clock)
+        account = Account(user, password, config.upstream_cookie)
+        if not server.has_users and (user or config.upstream_cookie):
+            logger.warning("no users: whoever can connect may do with the node what the gateway's account may")
+        # Two ways to the node, so that clients' calls and watching never wait for one another.
+        self._upstreams = [Upstream(config, account, size) for size in (config.upstream_connections, _WATCHING)]
+        rest, dialect = Rest(clock), dialect_named(config.dialect)
+        self.node, watched = (Node(upstream, dialect, clock, rest) for upstream in self._upstreams)
         self._forwarder = Forwarder(self.node)
         self._waits = Waits(self._tip, clock)
-        self.watcher = Watcher(self.node, self.server, config, self._found, clock)
+        self.watcher = Watcher(watched, self.server, config, self._found, clock)
         self._hints: ZmqHints | LongPoll
         if config.zmq:
-            self._hints = ZmqHints(config.zmq, self.watcher.hint)
-            self.watcher.pace.told = True
+            self._hints = ZmqHints(config.zmq, self.watcher.hint, self.watcher.pace)
         else:
-            self._hints = LongPoll(self.node, self.watcher.is_leading, self.watcher.hint)
+            self._hints = LongPoll(watched, self.watcher.is_leading, self.watcher.hint)
         self._waits.register(self.rpc)
         self.rpc.register("getnodestate", self._state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
         if self.node.dialect is None:
@@ -102,7 +110,8 @@ class Gateway:
         self._waits.stop()
         self.watcher.stop()
         stopped = self.server.stop(timeout)
-        self._upstream.close()
+        for upstream in self._upstreams:
+            upstream.close()
         return stopped
 
     def __enter__(self) -> Self:
@@ -118,6 +127,7 @@ class Gateway:
         return f"<Gateway of a {name} node, {self.server!r}>"
 
     def _found(self, dialect: Dialect) -> None:
+        self.node.dialect = dialect
         self._forwarder.register(self.rpc, dict(dialect.permissions))
 
     def _tip(self) -> Tip | None:

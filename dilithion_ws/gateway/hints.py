@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import ConfigError, RpcError
+from .. import ConfigError, JsonRpcCode, RpcError
 from .node import Node
-from .troubles import TroubleError
+from .pace import Pace
 
 __all__ = ["LongPoll", "Sequences", "ZmqHints"]
 
@@ -23,6 +24,8 @@ _WAIT_MS = 10_000
 _GRACE = 10.0
 """Seconds beyond that after which the node has forgotten the call."""
 _RETRY_SECONDS = 1.0
+_SHORTEST = 0.05
+"""Seconds from one call that waits to the next, at least."""
 _RECEIVE_MS = 200
 _TOPICS = ("hashblock", "rawtx", "hashtx", "sequence")
 _WRAP = 2**32
@@ -52,12 +55,13 @@ class ZmqHints:
     Args:
         addresses: of the publishers.
         hint: called when something has happened.
+        pace: told while the node is listened to.
 
     Attributes:
         missed: messages that were lost on the way, as far as their numbers tell.
     """
 
-    def __init__(self, addresses: tuple[str, ...], hint: Callable[[], None]) -> None:
+    def __init__(self, addresses: tuple[str, ...], hint: Callable[[], None], pace: Pace) -> None:
         try:
             import zmq
         except ImportError:
@@ -65,6 +69,7 @@ class ZmqHints:
         self._zmq = zmq
         self._addresses = addresses
         self._hint = hint
+        self._pace = pace
         self._stopped = threading.Event()
         self.missed = 0
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-gateway-zmq", daemon=True)
@@ -90,6 +95,7 @@ class ZmqHints:
                 socket.connect(address)
                 poller.register(socket, self._zmq.POLLIN)
             numbers = [Sequences() for _ in sockets]
+            self._pace.told = True
             while not self._stopped.is_set():
                 ready = dict(poller.poll(_RECEIVE_MS))
                 for at, socket in enumerate(sockets):
@@ -98,6 +104,7 @@ class ZmqHints:
         except Exception:
             logger.exception("listening to the node's ZeroMQ failed; what happens is found by polling from now on")
         finally:
+            self._pace.told = False
             context.destroy(linger=0)
 
     def _receive(self, parts: list[Any], numbers: Sequences) -> None:
@@ -141,14 +148,16 @@ class LongPoll:
             if dialect is None or not self._wanted():
                 self._stopped.wait(_RETRY_SECONDS)
                 continue
+            started = time.monotonic()
             try:
                 self._node.call("waitfornewblock", b"[%d]" % _WAIT_MS, _WAIT_MS / 1000 + _GRACE)
                 self._hint()
-            except TroubleError:
-                self._stopped.wait(_RETRY_SECONDS)
+                self._stopped.wait(_SHORTEST - (time.monotonic() - started))  # where it does not wait after all
             except RpcError as error:
-                logger.info("the node can't wait for blocks (%s): it is polled", error.message)
-                return
+                if error.code == JsonRpcCode.METHOD_NOT_FOUND:
+                    logger.info("the node can't wait for blocks: it is polled")
+                    return
+                self._stopped.wait(_RETRY_SECONDS)
             except Exception:
                 logger.exception("waiting for the next block failed; going on")
                 self._stopped.wait(_RETRY_SECONDS)

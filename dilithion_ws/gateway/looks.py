@@ -20,6 +20,8 @@ __all__ = ["Info", "Looks"]
 _GENESIS_PARENT = "0" * 64
 _FEW = 10
 """Blocks that are asked for with their transactions; of more, the headers do."""
+_NOT_FOUND, _ANY_FAILURE = -5, -32603
+"""What a node of Core's family says of an unknown block; what Dilithion says of whatever has failed."""
 _FAR = 10
 """Blocks behind the best peer from which on a Dilithion node counts as syncing."""
 
@@ -116,7 +118,8 @@ class Looks:
         """How the node stands; raises RpcError where it does not say."""
         info: Info = _info(answers[1])
         if not self._is_core:
-            best = max((peer.startingheight for peer in _peers(answers[2])), default=0)
+            heights = sorted(peer.startingheight for peer in _peers(answers[2]))
+            best = heights[len(heights) // 2] if heights else 0  # no single peer's word
             if best > info.blocks + _FAR:
                 info.initialblockdownload = True
                 info.headers = best
@@ -153,6 +156,10 @@ class Looks:
         if self._is_core and count > _FEW:
             return "getblockheader", b"[%b]" % quoted
         return "getblock", b"[%b,1]" % quoted
+
+    def is_unknown(self, error: RpcError) -> bool:
+        """Whether an error says that the node does not know what it was asked for."""
+        return error.code == _NOT_FOUND or (error.code == _ANY_FAILURE and "not found" in error.message.lower())
 
     def read_block(self, answer: Any) -> Block:
         """The block."""

@@ -18,7 +18,7 @@ from .dilithion import DILITHION
 from .troubles import Kind, TroubleError
 from .upstream import Poster
 
-__all__ = ["Call", "Node"]
+__all__ = ["Call", "Node", "Rest"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
 
@@ -26,6 +26,43 @@ Call = tuple[str, bytes]
 """A method and its params as JSON, empty for none."""
 
 _HEADERS_SIZE = 1024
+_LONGEST_REST = 900.0
+
+
+class Rest:
+    """When the node is to be left alone: failed logins, repeated, would lock out everybody at the gateway's address.
+
+    Args:
+        clock: seconds that never go backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._changing = threading.Lock()  # guards all below
+        self._until = 0.0
+        self._kind = Kind.REFUSED
+        self._refused = 0
+
+    def check(self) -> None:
+        """Raises TroubleError while the node is to be left alone."""
+        with self._changing:
+            left = self._until - self._clock()
+            if left > 0:
+                raise TroubleError(self._kind, retry=left)
+
+    def note(self, outcome: Outcome) -> None:
+        """Takes in what the node has said."""
+        if not isinstance(outcome, TroubleError):
+            with self._changing:
+                self._refused = 0
+        elif outcome.pause and outcome.kind is not Kind.LIMITED:
+            with self._changing:
+                pause = outcome.pause
+                if outcome.kind is Kind.REFUSED:
+                    pause = min(pause * 2**self._refused, _LONGEST_REST)
+                    self._refused = min(self._refused + 1, 10)
+                self._until, self._kind = self._clock() + pause, outcome.kind
+            logger.warning("no calls to the node for %g s: %s", pause, outcome.message)
 
 
 class Node:
@@ -35,14 +72,14 @@ class Node:
         poster: sends requests.
         dialect: how it is spoken to; None until `detect` has found out.
         clock: seconds that never go backwards.
+        rest: when the node is to be left alone; one for all ways to a node.
     """
 
-    def __init__(self, poster: Poster, dialect: Dialect | None, clock: Callable[[], float]) -> None:
+    def __init__(self, poster: Poster, dialect: Dialect | None, clock: Callable[[], float], rest: Rest) -> None:
         self._poster = poster
         self._clock = clock
         self._ids = itertools.count(1)
-        self._resting = threading.Lock()  # guards `_rest`
-        self._rest: tuple[float, TroubleError] | None = None
+        self._rest = rest
         self.dialect = dialect
 
     def detect(self, timeout: float) -> Dialect:
@@ -77,6 +114,8 @@ class Node:
             outcome = self._noted(read_one(self._post(body, dialect.headers, timeout)))
         except TroubleError as error:
             raise _repeatable(error, method, dialect) from None
+        if isinstance(outcome, TroubleError):
+            raise _repeatable(outcome, method, dialect)
         if isinstance(outcome, RpcError):
             raise outcome
         assert isinstance(outcome, msgspec.Raw)
@@ -118,10 +157,13 @@ class Node:
             reply = self._post(body, dialect.headers, deadline - self._clock())
             outcomes = read_batch(reply, [id for _, id, _, _ in group])
         except TroubleError as error:
-            outcomes = [_repeatable(error, method, dialect) for _, _, _, method in group]
+            outcomes = [error] * len(group)
         for outcome in outcomes[:1]:
             self._noted(outcome)
-        return {at: outcome for (at, _, _, _), outcome in zip(group, outcomes, strict=True)}
+        return {
+            at: _repeatable(outcome, method, dialect)
+            for (at, _, _, method), outcome in zip(group, outcomes, strict=True)
+        }
 
     def _known(self) -> Dialect:
         if self.dialect is None:
@@ -129,20 +171,12 @@ class Node:
         return self.dialect
 
     def _post(self, body: bytes, headers: object, timeout: float) -> Reply:
-        with self._resting:
-            rest = self._rest
-            if rest is not None and self._clock() >= rest[0]:
-                rest = self._rest = None
-        if rest is not None:
-            raise TroubleError(rest[1].kind, retry=max(0.001, rest[0] - self._clock()))
+        self._rest.check()
         return self._poster.post(body, headers, timeout)  # type: ignore[arg-type]
 
     def _noted(self, outcome: Outcome) -> Outcome:
         """Leaves the node alone for a while where it has said that it wants to be."""
-        if isinstance(outcome, TroubleError) and outcome.pause and outcome.kind is not Kind.LIMITED:
-            with self._resting:
-                self._rest = self._clock() + outcome.pause, outcome
-            logger.warning("no calls to the node for %g s: %s", outcome.pause, outcome.message)
+        self._rest.note(outcome)
         return outcome
 
     def _check_size(self, body: bytes, dialect: Dialect) -> None:
@@ -154,8 +188,8 @@ class Node:
             )
 
 
-def _repeatable(error: TroubleError, method: str, dialect: Dialect) -> TroubleError:
-    """What a client is told of a call that the node has had and not answered."""
-    if error.kind is Kind.LOST and dialect.only_reads(method):
+def _repeatable(outcome: Outcome, method: str, dialect: Dialect) -> Outcome:
+    """What a client is told of a call that the node has had and not answered; other outcomes as they are."""
+    if isinstance(outcome, TroubleError) and outcome.kind is Kind.LOST and dialect.only_reads(method):
         return TroubleError(Kind.BROKEN_OFF)
-    return error
+    return outcome

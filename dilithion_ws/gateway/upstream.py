@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import ssl
 import threading
+import time
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -16,6 +18,7 @@ from urllib3.exceptions import (
     NameResolutionError,
     NewConnectionError,
     ReadTimeoutError,
+    SSLError,
 )
 from urllib3.exceptions import (
     TimeoutError as Urllib3TimeoutError,
@@ -78,14 +81,15 @@ class Upstream:
     Args:
         config: where the node is.
         account: who the gateway is there.
+        connections: at a time.
     """
 
-    def __init__(self, config: GatewayConfig, account: Account) -> None:
+    def __init__(self, config: GatewayConfig, account: Account, connections: int) -> None:
         self._url = config.upstream
         self._account = account
         self._most = config.answer_size
         self._pool = urllib3.PoolManager(
-            num_pools=1, maxsize=config.upstream_connections, block=True, retries=False, timeout=config.poll_timeout
+            num_pools=1, maxsize=connections, block=True, retries=False, timeout=config.poll_timeout
         )
 
     def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
@@ -94,7 +98,7 @@ class Upstream:
         Args:
             body: of the request.
             headers: beside the credentials.
-            timeout: seconds, from now until the answer begins, and between two parts of it.
+            timeout: seconds; twice as many where a connection had to be waited for.
 
         Raises:
             TroubleError: there is no whole answer; DOWN where nothing was sent.
@@ -111,6 +115,7 @@ class Upstream:
     def _post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
         if timeout <= 0:
             raise TroubleError(Kind.BUSY, "no connection to it was free in time")
+        until = time.monotonic() + timeout
         whole = {"Content-Type": "application/json", **headers}
         try:
             response = self._pool.request(
@@ -130,22 +135,27 @@ class Upstream:
             raise TroubleError(Kind.DOWN, _reason(error)) from None
         except ReadTimeoutError:
             raise TroubleError(Kind.SLOW) from None
+        except SSLError:  # while connecting
+            raise TroubleError(Kind.DOWN, "TLS failed") from None
         except HTTPError as error:
             self.close()
             raise TroubleError(Kind.LOST, _reason(error)) from None
         if response.status == 503:
             self.close()
         try:
-            return Reply(response.status, dict(response.headers), self._read(response))
+            return Reply(response.status, dict(response.headers), self._read(response, until))
         finally:
             response.release_conn()
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+    def _read(self, response: urllib3.BaseHTTPResponse, until: float) -> bytes:
         parts, size = [], 0
         try:
             for part in response.stream(_CHUNK):
                 parts.append(part)
                 size += len(part)
+                if time.monotonic() > until:
+                    response.close()
+                    raise TroubleError(Kind.SLOW)
                 if size > self._most:
                     response.close()
                     limit = f"limit of {self._most} bytes (rpcgatewayanswersize)"
@@ -167,7 +177,7 @@ def _reason(error: BaseException) -> str:
     """What went wrong, in a few words and without addresses: clients need not know where the node is."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
+        if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
     return type(error).__name__

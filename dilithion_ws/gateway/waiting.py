@@ -77,11 +77,16 @@ class Waits:
             self._thread.join(5.0)
 
     def waitfornewblock(
-        self, context: CallContext, timeout: Milliseconds | None = None, *, timeout_ms: Milliseconds | None = None
+        self,
+        context: CallContext,
+        timeout: Milliseconds | None = None,
+        current_tip: str = "",
+        *,
+        timeout_ms: Milliseconds | None = None,
     ) -> Any:
         """Wait for the tip to change; answers with the tip, also when the time is over"""
-        now = self._known()
-        return self._wait(context, lambda tip: tip != now, timeout, timeout_ms)
+        now = current_tip or self._known().hash
+        return self._wait(context, lambda tip: tip.hash != now, timeout, timeout_ms)
 
     def waitforblock(
         self,
@@ -124,6 +129,8 @@ class Waits:
         until = self._clock() + max(0.0, min(seconds, context.deadline.remaining() - _MARGIN))
         later = context.later()
         with self._changed:
+            if self._stopping:
+                return _answer(tip)
             self._waiting.append(_Waiting(later, satisfied, until))
             self._changed.notify_all()
         return later
@@ -142,13 +149,13 @@ class Waits:
 
     def _answer_all(self) -> None:
         tip, now = self._tip(), self._clock()
+        done: list[_Waiting] = []
+        waiting: list[_Waiting] = []
         with self._changed:
-            done = [
-                one
-                for one in self._waiting
-                if self._stopping or one.later.done or now >= one.until or (tip is not None and one.satisfied(tip))
-            ]
-            self._waiting = [one for one in self._waiting if one not in done]
+            for one in self._waiting:
+                over = self._stopping or one.later.done or now >= one.until
+                (done if over or (tip is not None and one.satisfied(tip)) else waiting).append(one)
+            self._waiting = waiting
         for one in done:
             one.later.answer(_answer(tip) if tip is not None else _gone())
 

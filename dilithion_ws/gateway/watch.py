@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from .. import RpcError
 from .answers import Outcome
-from .chain import Block, Chain, GapError, Step
+from .chain import Block, Chain, GapError
 from .config import GatewayConfig
 from .looks import Info, Looks
 from .node import Call
@@ -62,62 +62,66 @@ class Watch:
         self._peers = Peers()
         self._mining = Mining()
 
-    def look(self) -> tuple[Info, bool]:
+    def look(self) -> Info:
         """Looks once, and publishes what has changed.
 
         Returns:
-            How the node stands, and whether anything has changed.
+            How the node stands.
 
         Raises:
             RpcError: the node can't be reached, or is not ready. What has been published by then is true.
         """
         answers = self._ask(self._looks.all(), self._config.poll_timeout)
         info = self._looks.info(answers)
-        steps = self._follow_chain(info)
-        changed = self._follow_mempool(self._looks.txids(answers))
+        self._follow_chain(info)
+        self._follow_mempool(self._looks.txids(answers))
         self._mined = self._mined[1], set()
-        events = [("peers", event) for event in self._peers.look(self._looks.peers(answers))]
-        events += [("mining", event) for event in self._mining.look(self._looks.mining(answers))]
-        for topic, event in events:
-            self._publish(topic, event)
-        return info, bool(steps or changed or events)
+        for event in self._peers.look(self._looks.peers(answers)):
+            self._publish("peers", event)
+        for event in self._mining.look(self._looks.mining(answers)):
+            self._publish("mining", event)
+        return info
 
     # Blocks
 
-    def _follow_chain(self, info: Info) -> list[Step]:
+    def _follow_chain(self, info: Info) -> None:
         if self._chain is None:
-            self._start_at(info)
-        done: list[Step] = []
+            self._start_at(self._known_block(info.bestblockhash))
         while True:
             assert self._chain is not None
             if info.initialblockdownload and info.blocks - self._chain.tip.height > self._config.catch_up:
-                return done  # told when it has caught up: until then the blocks come faster than anybody could read
+                return  # told when it has caught up: until then the blocks come faster than anybody could read
             try:
                 steps = self._chain.next_steps(info.blocks, info.bestblockhash, self._block, self._range)
             except GapError as gap:
+                tip = self._known_block(info.bestblockhash)  # before anything is given up
                 logger.error("blocks can't be told one by one: %s; the log begins anew", gap)
                 self._begin_anew("blocks")
-                self._start_at(info)
-                return done
+                self._start_at(tip)
+                return
             if not steps:
-                return done
+                return
             for step in steps:
                 if step.connected:
                     self._mined[1].update(step.block.txids)
                 self._publish("blocks", step.block.event("connected" if step.connected else "disconnected"))
                 self._chain.take(step)
-            done += steps
 
-    def _start_at(self, info: Info) -> None:
+    def _start_at(self, tip: Block) -> None:
         """Begins at the node's tip, and tells of it, so that the log says where it begins."""
-        tip = self._block(info.bestblockhash)
         self._chain = Chain(tip, self._config.catch_up)
         self._publish("blocks", tip.event("connected"))
 
     def _block(self, hash: str) -> Block:
+        try:
+            return self._known_block(hash)
+        except RpcError as error:
+            if self._looks.is_unknown(error):
+                raise GapError(f"the node does not know block {hash}") from None
+            raise
+
+    def _known_block(self, hash: str) -> Block:
         (answer,) = self._ask([self._looks.block(hash)], self._config.poll_timeout)
-        if isinstance(answer, RpcError) and not isinstance(answer, TroubleError):
-            raise GapError(f"the node does not know block {hash} ({answer.message})")
         return self._looks.read_block(answer)
 
     def _range(self, first: int, last: int) -> list[Block]:
@@ -130,7 +134,7 @@ class Watch:
 
     # Mempool
 
-    def _follow_mempool(self, txids: list[str]) -> bool:
+    def _follow_mempool(self, txids: list[str]) -> None:
         if len(txids) > self._config.mempool:
             if not self._full:
                 self._full, self._mempool = True, None
@@ -140,20 +144,16 @@ class Watch:
                     self._config.mempool,
                 )
                 self._begin_anew("mempool")
-            return False
+            return
         self._full = False
         if self._mempool is None:
             self._mempool = Mempool(dict(self._details(txids)))
-            return False
+            return
         mempool, mined = self._mempool, self._mined[0] | self._mined[1]
-        gone = mempool.gone(set(txids))
-        for txid in gone:
+        for txid in mempool.gone(set(txids)):
             self._publish("mempool", mempool.remove(txid, "mined" if txid in mined else "unknown"))
-        new = 0
         for txid, transaction in self._details(mempool.new(txids)):
             self._publish("mempool", mempool.add(txid, transaction))
-            new += 1
-        return bool(gone or new)
 
     def _details(self, txids: list[str]) -> Iterator[tuple[str, Transaction]]:
         """What the node tells of transactions; nothing of those that have left meanwhile."""

@@ -8,14 +8,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .. import RpcError, WebSocketServer
+from .. import NotLeadingError, RpcError, WebSocketServer
 from .config import GatewayConfig
 from .dialect import Dialect
 from .looks import Looks
 from .node import Node
 from .pace import Pace
 from .state import States
-from .troubles import TroubleError
+from .troubles import Kind, TroubleError, trouble
 from .watch import Watch
 
 __all__ = ["NODE_TOPIC", "TOPICS", "Watcher"]
@@ -98,7 +98,6 @@ class Watcher:
                 interval, rest = self._step()
             except Exception:
                 logger.exception("a look at the node failed; going on")
-                self._watch = None
                 interval = rest = self._config.poll_longest
             with self._calling:
                 if called:  # what happened just behind the hint may have none of its own
@@ -109,50 +108,64 @@ class Watcher:
 
     def _step(self) -> tuple[float, float]:
         """Looks once where that is this gateway's part; returns the pauses until the next look, see `Pace`."""
+        term = self._leadership.term
+        if term != self._term:
+            self._term, self._watch, self.states = term, None, States()
         known = self._node.dialect is not None
         started = self._clock()
         try:
             dialect = self._node.detect(self._config.poll_timeout)
             if not known:
                 self._found(dialect)
-            if not self._leadership.term:
+            if not term:
                 return _STANDBY_SECONDS, _STANDBY_SECONDS
-            self._prepare(dialect)
-            assert self._watch is not None
+            if self._watch is None:
+                self._watch = self._take_over(dialect)
             self.looks += 1
-            info, _ = self._watch.look()
+            info = self._watch.look()
+            self._publish_state(self.states.answered(info))
+        except NotLeadingError as error:
+            logger.info("another gateway watches the node now: %s", error)
+            self._watch = None
+            return _STANDBY_SECONDS, _STANDBY_SECONDS
         except RpcError as error:
-            self._publish_state(self.states.failed(error))
-            wanted = error.pause if isinstance(error, TroubleError) else 0.0
-            return self.pace.failed(self._clock() - started, wanted)
-        self._publish_state(self.states.answered(info))
+            return self._failed(error, self._clock() - started)
         return self.pace.looked(self._clock() - started)
 
-    def _prepare(self, dialect: Dialect) -> None:
-        """Takes over where another gateway, or an earlier run, has left off."""
-        term = self._leadership.term
-        if self._watch is not None and self._term == term:
-            return
-        self._term = term
+    def _failed(self, error: RpcError, took: float) -> tuple[float, float]:
+        limited = trouble(error) is Kind.LIMITED
+        if self._term and not limited:  # a node that has had enough is not down
+            try:
+                self._publish_state(self.states.failed(error))
+            except NotLeadingError:
+                self._watch = None
+        return self.pace.failed(took, error.pause if isinstance(error, TroubleError) else 0.0)
+
+    def _take_over(self, dialect: Dialect) -> Watch:
+        """Goes on where another gateway, or an earlier run, has left off."""
         told = self._last_block()
         for topic in ("mempool", "peers", "mining"):
             # What happened to these in between nobody can tell any more; a memory log without events has no readers
             # who could have missed any.
             log = self._server.events.topic(topic).log
             if log.position.seq or self._server.config.event_store != "memory":
-                self._server.events.begin_anew(topic)
+                self._begin_anew(topic)
         if told is None and self._server.events.topic("blocks").log.position.seq:
-            self._server.events.begin_anew("blocks")
-        self.states = States()
+            self._begin_anew("blocks")
         logger.info("watching the node from %s", "its tip" if told is None else f"block {told['height']}")
-        self._watch = Watch(
-            self._node.batch, Looks(dialect), self._server.publish, self._server.events.begin_anew, self._config, told
-        )
+        return Watch(self._node.batch, Looks(dialect), self._publish, self._begin_anew, self._config, told)
 
     def _last_block(self) -> dict[str, Any] | None:
         entry = self._server.events.topic("blocks").log.newest()
         return None if entry is None else dict(json.loads(entry.data))
 
+    def _publish(self, topic: str, event: Any) -> None:
+        """In the term in which the look has begun, and in no other."""
+        self._server.events.publish(topic, event, self._term)
+
+    def _begin_anew(self, topic: str) -> None:
+        self._server.events.begin_anew(topic, self._term)
+
     def _publish_state(self, state: Any) -> None:
-        if state is not None and self._leadership.term:
-            self._server.publish(NODE_TOPIC, state)
+        if state is not None:
+            self._publish(NODE_TOPIC, state)

@@ -142,6 +142,7 @@ class BatchCall:
         answer = self._dispatcher.execute(request, method, self._session, self._arrived, hooks)
         if isinstance(answer, Later):
             wrong = messages.invalid_request(f"{request.method} waits, and can't be part of a batch: send it by itself")
+            answer.answer(wrong)  # so that whoever was to give it knows that it is not waited for
             answer = None if request.is_notification else messages.error_answer(request.id, wrong)
         if answer is not None and self._size + len(answer) > limits.result_size:
             for hook in hooks:

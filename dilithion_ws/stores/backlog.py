@@ -45,7 +45,7 @@ class Backlog:
         self._changed = threading.Condition()  # guards all below
         self._queue: deque[Item] = deque()
         self._size = 0
-        self._lost: dict[Topic, int] = {}
+        self._lost: dict[Topic, tuple[int, str]] = {}
         self._rung = False
 
     def __len__(self) -> int:
@@ -57,7 +57,8 @@ class Backlog:
             full = len(self._queue) >= self._limits.event_backlog or self._size >= self._limits.event_backlog_size
             if full or topic in self._lost:
                 first = topic not in self._lost
-                self._lost[topic] = self._lost.get(topic, 0) + 1
+                count, _ = self._lost.get(topic, (0, ""))
+                self._lost[topic] = count + 1, token
             else:
                 first = False
                 self._queue.append(Item(topic, data, token))
@@ -105,14 +106,15 @@ class Backlog:
             for _ in range(count):
                 self._size -= len(self._queue.popleft().data or b"")
 
-    def lost(self) -> list[Topic]:
-        """Topics of which events were dropped and all earlier ones are kept by now; to be told of, and then `told`."""
+    def lost(self) -> list[tuple[Topic, str]]:
+        """Topics of which events were dropped and all earlier ones are kept by now, and the token of the last that was
+        dropped; to be told of, and then `told`."""
         with self._changed:
             waiting = {item.topic for item in self._queue}
-            return [topic for topic in self._lost if topic not in waiting]
+            return [(topic, token) for topic, (_, token) in self._lost.items() if topic not in waiting]
 
     def told(self, topic: Topic) -> None:
         """The loss of a topic has been told: what comes from now on is taken again."""
         with self._changed:
-            count = self._lost.pop(topic, 0)
+            count, _ = self._lost.pop(topic, (0, ""))
         logger.error("%d events of %s were lost; its log has begun anew", count, topic.name)

@@ -7,6 +7,7 @@ so that what a former leader still has in its backlog is dropped by Redis itself
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from ..clock import monotonic
@@ -16,6 +17,12 @@ from ..events.topic import Topic
 __all__ = ["Lease"]
 
 _RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
+_TAKE = """
+local now = redis.call('GET', KEYS[1])
+if now and now ~= ARGV[3] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
 _RESIGN = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 _OFTEN = 4
 """Steps in the life of a lease."""
@@ -44,6 +51,8 @@ class Lease:
         self._until = 0.0
         self._catching_up: dict[Topic, Position] = {}
         self._next = 0.0
+        self._resigned = False
+        self._before = ""
 
     @property
     def term(self) -> int:
@@ -51,17 +60,16 @@ class Lease:
         with self._changing:
             return self._reign if self._leads() else 0
 
-    @property
-    def token(self) -> str:
-        """The token of the present reign; empty where this server does not lead."""
+    def token(self, term: int) -> str:
+        """What goes with the events of a term; empty where it is over."""
         with self._changing:
-            return self._token if self._leads() else ""
+            return self._token if term == self._reign and self._leads() else ""
 
     def _leads(self) -> bool:
         assert self._changing.locked()
         return bool(self._token) and not self._catching_up and monotonic() < self._until
 
-    def step(self, redis: Any, places: Any) -> None:
+    def step(self, redis: Any, places: Callable[[list[Topic]], dict[Topic, Position]]) -> None:
         """Takes or keeps the lease; called by the store's reader again and again, at least often in its life.
 
         Args:
@@ -69,21 +77,24 @@ class Lease:
             places: called for where the topics' logs end in Redis.
         """
         now = monotonic()
-        if now >= self._next:
+        if now >= self._next and not self._resigned:
             self._next = now + self._life / _OFTEN
-            if self._token and redis.eval(_RENEW, 1, self.key, self._token, int(self._life * 1000)):
+            life = int(self._life * 1000)
+            if self._token and now < self._until and redis.eval(_RENEW, 1, self.key, self._token, life):
                 with self._changing:
                     self._until = now + self._life
             else:
                 self._take(redis, places, now)
         if self._catching_up:
-            self._catch_up()
+            self._catch_up(places)
 
-    def _take(self, redis: Any, places: Any, now: float) -> None:
-        token = f"{self._writer}:{self._reign + 1}"
+    def _take(self, redis: Any, places: Callable[[list[Topic]], dict[Topic, Position]], now: float) -> None:
+        """Tries for a new reign: also where the last one has lapsed here, and Redis has not noticed."""
         with self._changing:
-            self._token = ""
-        if redis.set(self.key, token, nx=True, px=int(self._life * 1000)):
+            before, self._token = self._token or self._before, ""
+            self._before = before
+            token = f"{self._writer}:{self._reign + 1}"
+        if redis.eval(_TAKE, 1, self.key, token, int(self._life * 1000), before):
             ends = places(self.topics)  # nobody else can write from here on
             with self._changing:
                 self._reign += 1
@@ -91,18 +102,27 @@ class Lease:
                 self._until = now + self._life
                 self._catching_up = ends
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, places: Callable[[list[Topic]], dict[Topic, Position]]) -> None:
+        ends = self._catching_up
+        if any(topic.log.position.epoch != end.epoch for topic, end in ends.items()):
+            ends = places(list(ends))  # one has begun anew meanwhile
         missing = {
             topic: end
-            for topic, end in self._catching_up.items()
+            for topic, end in ends.items()
             if topic.unavailable or topic.log.position.epoch != end.epoch or topic.log.position.seq < end.seq
         }
         with self._changing:
             self._catching_up = missing
 
     def resign(self, redis: Any) -> None:
-        """Lets another lead."""
+        """Lets another lead, and does not try again until `resume`."""
         with self._changing:
+            self._resigned = True
             token, self._token = self._token, ""
         if token:
             redis.eval(_RESIGN, 1, self.key, token)
+
+    def resume(self) -> None:
+        """Tries again."""
+        with self._changing:
+            self._resigned = False

@@ -24,7 +24,7 @@ from redis.retry import Retry
 
 from ..clock import Deadline, monotonic
 from ..config import Limits
-from ..errors import ConfigError, JsonRpcCode
+from ..errors import ConfigError, JsonRpcCode, NotLeadingError
 from ..events.hub import USER_PREFIX, EventHub
 from ..events.leadership import Leadership
 from ..events.log import Position
@@ -117,6 +117,8 @@ class RedisStore:
         """Begins to read and write; Redis may be away."""
         self._hub = hub
         self._stopped.clear()
+        if self._lease is not None:
+            self._lease.resume()
         self._fine_at = dict.fromkeys(self._fine_at, monotonic())
         self._threads = [
             threading.Thread(target=self._run, args=(step,), name=f"dilithion-ws-redis-{name}", daemon=True)
@@ -153,20 +155,24 @@ class RedisStore:
             if self._topics.get(topic.name) is topic:
                 del self._topics[topic.name]
 
-    def publish(self, topic: Topic, data: bytes) -> None:
+    def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
         """Has an event written; not that of a topic which another server leads."""
-        self._put(topic, data)
+        self._put(topic, data, term)
 
-    def begin_anew(self, topic: Topic) -> None:
+    def begin_anew(self, topic: Topic, term: int = 0) -> None:
         """Has a new epoch written; likewise."""
-        self._put(topic, None)
+        self._put(topic, None, term)
 
-    def _put(self, topic: Topic, data: bytes | None) -> None:
+    def _put(self, topic: Topic, data: bytes | None, term: int) -> None:
         lease = self._lease
         if lease is None or topic not in lease.topics:
             self._backlog.put(topic, data)
-        elif token := lease.token:
+            return
+        token = lease.token(term or lease.term)
+        if token:
             self._backlog.put(topic, data, token)
+        elif term:
+            raise NotLeadingError(f"term {term} of publishing to {topic.name} is over")
 
     def lead(self, topics: list[Topic]) -> Leadership:
         """Begins to try for the leadership of some topics; once for each store."""
@@ -211,8 +217,8 @@ class RedisStore:
             self._backlog.done(kept)
             if faults:
                 raise results[kept]
-        for topic in self._backlog.lost():
-            self._begin_anew(topic, self._redis.get(_keys(topic)[0]))
+        for topic, token in self._backlog.lost():
+            self._begin_anew(topic, self._redis.get(_keys(topic)[0]), token)
             self._backlog.told(topic)
         self._is_fine("writer")
 

@@ -109,11 +109,11 @@ class SqliteStore:
         self._forgotten.append(topic.name)
         self._backlog.ring()
 
-    def publish(self, topic: Topic, data: bytes) -> None:
+    def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
         """Has an event written."""
         self._backlog.put(topic, data)
 
-    def begin_anew(self, topic: Topic) -> None:
+    def begin_anew(self, topic: Topic, term: int = 0) -> None:
         """Has a new epoch written."""
         self._backlog.put(topic, None)
 
@@ -228,7 +228,7 @@ class SqliteStore:
                 assert self._hub is not None
                 self._hub.append(topic, data, seq)
         self._delete_forgotten()
-        for topic in self._backlog.lost():
+        for topic, _ in self._backlog.lost():
             self._begin_anew(topic)
             self._backlog.told(topic)
 
