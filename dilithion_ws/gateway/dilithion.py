@@ -129,10 +129,10 @@ def _amount(text: bytes) -> Decimal | None:
     if found is None:
         raise _wrong("the amount is no number")
     digits = found[1].decode()
-    amount = Decimal(digits) if len(digits) <= _LONGEST else Decimal("Infinity")
-    if not amount:
+    amount = Decimal(digits) if len(digits) <= _LONGEST else None
+    if amount == 0:
         return Decimal(0)
-    if not -9 < amount.adjusted() < 10 or amount * _COIN != int(amount * _COIN):
+    if amount is None or not -9 < amount.adjusted() < 10 or amount * _COIN != int(amount * _COIN):
         raise _wrong(f"an amount has 8 decimals at most, and {digits[:32]} has more or is out of range")
     return amount
 

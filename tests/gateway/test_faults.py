@@ -1,0 +1,495 @@
+"""Faults that a review has found in the gateway, each as it was reproduced."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from dilithion_ws import ConfigError, NotLeadingError, RpcError
+from dilithion_ws.client import Client
+from dilithion_ws.events.log import Position
+from dilithion_ws.gateway.answers import Reply, read_one
+from dilithion_ws.gateway.config import GatewayConfig
+from dilithion_ws.gateway.core import CORE
+from dilithion_ws.gateway.detecting import recognise
+from dilithion_ws.gateway.dilithion import DILITHION
+from dilithion_ws.gateway.hints import LongPoll
+from dilithion_ws.gateway.looks import Looks
+from dilithion_ws.gateway.node import Call, Node, Rest
+from dilithion_ws.gateway.troubles import Kind, TroubleError
+from dilithion_ws.gateway.watch import Watch
+from dilithion_ws.stores import lease as lease_module
+from dilithion_ws.stores.lease import Lease
+
+from ..support import Clock, RawClient, RedisServer, needs_redis, wait_for
+from .conftest import GatewayFactory
+from .litecoin import Litecoin, needs_litecoind
+from .standin import StandIn
+from .test_litecoin import litecoin, put
+from .test_traps import ready
+
+__all__ = ["litecoin"]
+
+
+# Clients that mean harm
+
+
+def test_a_client_s_text_in_a_message_is_no_word_of_the_node(standin: StandIn, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(standin.url))
+    with Client(gateway.server.url) as one, Client(gateway.server.url) as other:
+        for text in ("Too many failed", "Unauthorized", "Rate limit"):
+            with pytest.raises(RpcError):
+                one.call("getblock", f'","k":1}},"error":"{text}","x":{{"y":"')
+            assert other.call("getblockcount") == 0
+        assert other.call("getnodestate")["kind"] == "up"
+
+
+NUMBERS = [b"0e-400000000", b'"1_0"', b'" 2 "', '"\u0661"'.encode(), b"1e9999999", b'"x"', b"1" + b"0" * 50]
+
+
+@pytest.mark.parametrize("amount", NUMBERS)
+def test_an_amount_that_is_no_number_or_no_end_of_one_is_refused(amount: bytes) -> None:
+    with pytest.raises(RpcError, match="amount") as caught:
+        DILITHION.params("estimatesendfee", b'["a",%b]' % amount)
+    assert caught.value.code == -32602
+
+
+def test_nothing_is_still_an_amount() -> None:
+    assert DILITHION.params("sendtoaddress", b'["a",0e-99]') == b'["a",0]'
+
+
+COSTLY = ["getblocktemplate", "verifychain", "scantxoutset", "gettxoutsetinfo", "getzmqnotifications"]
+
+
+@pytest.mark.parametrize("method", COSTLY)
+def test_readers_can_t_keep_a_node_busy(method: str) -> None:
+    assert not (CORE.permissions[method] or "").startswith("READ_")
+
+
+def test_waits_in_batches_leave_nothing_behind(standin: StandIn, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(standin.url))
+    with Client(gateway.server.url) as client:
+        for _ in range(20):
+            results = client.batch([("waitfornewblock", [])] * 100)
+            assert all("send it by itself" in str(result) for result in results)
+        wait_for(lambda: not gateway._waits._waiting)
+
+
+def test_a_client_that_waits_in_a_loop_does_not_hold_up_the_stop(standin: StandIn, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(standin.url))
+    client = RawClient(gateway.server.port)
+
+    def loop() -> None:
+        try:
+            while True:
+                client.call("waitfornewblock", 20_000)
+        except Exception:
+            client.close()  # it was told that this is the end
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    wait_for(lambda: gateway._waits._waiting)
+    started = time.monotonic()
+    gateway.stop()
+    assert time.monotonic() - started < 5
+    thread.join(10)
+
+
+# Calls that wait for one another
+
+
+@needs_litecoind
+def test_with_one_connection_clients_and_the_long_poll_get_by(litecoin: Litecoin, gateways: GatewayFactory) -> None:
+    gateway = put(litecoin, gateways, upstream_connections=1)
+    wait_for(lambda: gateway._hints._thread.is_alive())
+    with Client(gateway.server.url) as client:
+        started = time.monotonic()
+        for _ in range(20):
+            assert client.call("getblockcount") == 0
+        assert time.monotonic() - started < 5
+
+
+def test_slow_calls_of_clients_do_not_keep_looks_back(standin: StandIn, gateways: GatewayFactory) -> None:
+    """The stand-in serves one call at a time; what counts here is that a look is sent while the calls wait."""
+    gateway = ready(gateways(standin.url, upstream_connections=2))
+    threads = []
+    with Client(gateway.server.url) as client:
+        for _ in range(6):
+            threads.append(threading.Thread(target=lambda: _ignore(lambda: client.call("slow"))))
+            threads[-1].start()
+        wait_for(lambda: standin._handling.locked())
+        requests = len(standin.requests)
+        wait_for(lambda: any(b"getrawmempool" in request for request in standin.requests[requests:]))
+        standin.held.set()
+        for thread in threads:
+            thread.join(10)
+
+
+def _ignore(call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except RpcError:
+        pass
+
+
+# What the node says
+
+
+class Fake:
+    """A poster that answers as it is told."""
+
+    def __init__(self, *replies: Reply | Exception) -> None:
+        self.replies = list(replies)
+        self.count = 0
+
+    def post(self, body: bytes, headers: Any, timeout: float) -> Reply:
+        self.count += 1
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+def node(*replies: Reply | Exception, clock: Clock | None = None) -> Node:
+    clock = clock or Clock()
+    return Node(Fake(*replies), CORE, clock, Rest(clock))
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_what_a_proxy_did_not_get_through_may_have_been_carried_out(status: int) -> None:
+    one = node(Reply(status, {}, b"<html>secret page</html>"))
+    with pytest.raises(RpcError) as caught:
+        one.call("sendtoaddress", b"[]", 1.0)
+    assert caught.value.code == -32002
+    assert "retry_after_ms" not in caught.value.data
+    with pytest.raises(RpcError) as caught:
+        one.call("getblock", b"[]", 1.0)
+    assert caught.value.code == -32009
+    assert "secret" not in str(caught.value)
+    first, second = one.batch([("sendtoaddress", b"[]"), ("getblock", b"[]")], 1.0)
+    assert (first.code, second.code) == (-32002, -32009)
+
+
+def test_refused_credentials_are_tried_less_and_less_often() -> None:
+    clock = Clock()
+    one = node(Reply(401, {}, b""), clock=clock)
+    tries = []
+    for _ in range(4000):
+        before = one._poster.count  # type: ignore[attr-defined]
+        with pytest.raises(TroubleError) as caught:
+            one.call("getblockcount", b"", 1.0)
+        assert caught.value.kind is Kind.REFUSED
+        if one._poster.count > before:  # type: ignore[attr-defined]
+            tries.append(clock.now)
+        clock.now += 1
+    pauses = [after - before for before, after in itertools.pairwise(tries)]
+    assert pauses == [15, 30, 60, 120, 240, 480, 900, 900, 900]
+
+
+def test_a_rate_limit_is_no_end_of_the_node(standin: StandIn, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(standin.url))
+    with Client(gateway.server.url) as client:
+        standin.tokens = 0
+        looks = gateway.watcher.looks
+        wait_for(lambda: gateway.watcher.pace._slower > 1, 10)
+        assert gateway.watcher.looks > looks
+        assert client.call("getnodestate")["kind"] == "up"
+
+
+def test_a_limit_that_is_over_at_once_still_says_when() -> None:
+    error = read_one(Reply(429, {"Retry-After": "0"}, b""))
+    assert error.data["retry_after_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (502, b'{"error":"bad gateway"}'),
+        (404, b'{"error":"no such route"}'),
+        (200, b'{"error":{"code":1}}'),
+        (200, b"[]"),
+    ],
+)
+def test_a_proxy_s_answer_does_not_tell_the_dialect(status: int, body: bytes) -> None:
+    assert recognise(Reply(status, {}, body)) is None
+
+
+def test_tls_that_fails_is_told_without_an_address(standin: StandIn, gateways: GatewayFactory) -> None:
+    plain = ready(gateways(standin.url)).server  # answers at once that this is no TLS
+    gateway = gateways(f"https://127.0.0.1:{plain.port}")
+    with Client(gateway.server.url) as client:
+        state = wait_for(lambda: client.call("getnodestate"))
+        wait_for(lambda: "TLS failed" in client.call("getnodestate")["reason"])
+        assert state["kind"] == "down"
+        assert "127.0.0.1" not in client.call("getnodestate")["reason"]
+
+
+# Watching
+
+
+def long_poll(*replies: Reply | Exception) -> tuple[LongPoll, Fake, list[int]]:
+    poster, hints = Fake(*replies), []
+    clock = time.monotonic
+    poll = LongPoll(Node(poster, CORE, clock, Rest(clock)), lambda: True, lambda: hints.append(1))
+    poll.start()
+    return poll, poster, hints
+
+
+GOOD = Reply(200, {}, b'{"result":{"height":1,"hash":"00"},"error":null,"id":1}')
+
+
+def test_a_node_that_starts_is_waited_at_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dilithion_ws.gateway.hints._RETRY_SECONDS", 0.01)
+    warming = Reply(500, {}, b'{"result":null,"error":{"code":-28,"message":"Loading"},"id":1}')
+    poll, _, hints = long_poll(warming, GOOD)
+    wait_for(lambda: hints)
+    poll.stop()
+    poll._thread.join(5)
+
+
+def test_a_node_that_does_not_wait_is_not_called_in_a_loop() -> None:
+    poll, poster, _ = long_poll(GOOD)
+    wait_for(lambda: poster.count >= 3)
+    first, started = poster.count, time.monotonic()
+    wait_for(lambda: poster.count >= first + 5)
+    poll.stop()
+    poll._thread.join(5)
+    assert time.monotonic() - started > 0.15
+
+
+def test_a_node_without_the_method_is_polled() -> None:
+    missing = Reply(404, {}, b'{"result":null,"error":{"code":-32601,"message":"Method not found"},"id":1}')
+    poll, poster, _ = long_poll(missing)
+    poll._thread.join(5)
+    assert not poll._thread.is_alive()
+    assert poster.count == 1
+
+
+class Scripted:
+    """A node of few words, for one watch."""
+
+    def __init__(self) -> None:
+        self.tip, self.blocks, self.error = 0, {}, None  # type: ignore[var-annotated]
+        self.published: list[tuple[str, Any]] = []
+        self.anew: list[str] = []
+        for _ in range(4):
+            self.mine()
+
+    def mine(self, branch: str = "") -> None:
+        height = len(self.blocks)
+        previous = f"{height - 1}" if height else "none"
+        self.blocks[f"{height}"] = {"hash": f"{height}", "height": height, "time": 1, "previousblockhash": previous}
+        self.tip = height
+
+    def ask(self, calls: Sequence[Call], timeout: float) -> list[Any]:
+        return [self.answer(*call) for call in calls]
+
+    def answer(self, method: str, params: bytes) -> Any:
+        if method == "getblock" and self.error is not None:
+            return self.error
+        values = json.loads(params or b"[]")
+        found = {
+            "getrawmempool": list,
+            "getpeerinfo": list,
+            "getblockchaininfo": lambda: {"blocks": self.tip, "bestblockhash": f"{self.tip}"},
+            "getblockhash": lambda: f"{values[0]}",
+            "getblock": lambda: self.blocks[values[0]],
+        }[method]()
+        return msgspec.Raw(json.dumps(found).encode())
+
+    def watch(self, told: dict[str, Any] | None = None) -> Watch:
+        return Watch(
+            self.ask,
+            Looks(CORE),
+            lambda topic, event: self.published.append((topic, event)),
+            self.anew.append,
+            GatewayConfig(catch_up=10),
+            told,
+        )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RpcError(-28, "Loading block index"), TroubleError(Kind.BROKEN_OFF), RpcError(-32603, "out of memory")],
+    ids=str,
+)
+def test_an_error_between_two_requests_of_a_look_loses_no_block(error: RpcError) -> None:
+    scripted = Scripted()
+    watch = scripted.watch()
+    watch.look()
+    scripted.mine()
+    scripted.error = error
+    with pytest.raises(RpcError):
+        watch.look()
+    assert scripted.anew == []
+    scripted.error = None
+    watch.look()
+    assert [event["height"] for _, event in scripted.published] == [3, 4]
+
+
+def test_a_gap_is_told_once_however_often_the_node_breaks_off() -> None:
+    scripted = Scripted()
+    watch = scripted.watch()
+    watch.look()
+    for _ in range(20):
+        scripted.mine()
+    scripted.error = TroubleError(Kind.BROKEN_OFF)
+    for _ in range(3):
+        with pytest.raises(TroubleError):
+            watch.look()
+    assert scripted.anew == []
+    scripted.error = None
+    watch.look()
+    assert scripted.anew == ["blocks"]
+    assert [event["height"] for _, event in scripted.published] == [3, 23]
+
+
+# Reigns
+
+
+class FakeRedis:
+    """One key with a value; time is the test's."""
+
+    def __init__(self) -> None:
+        self.value: str | None = None
+
+    def eval(self, script: str, keys: int, key: str, token: str, *more: Any) -> int:
+        if "PEXPIRE" in script:
+            return int(self.value == token)
+        if "'DEL'" in script:
+            self.value = None
+            return 1
+        if self.value not in (None, more[1]):
+            return 0
+        self.value = token
+        return 1
+
+
+class FakeTopic:
+    def __init__(self) -> None:
+        self.unavailable = ""
+        self.log = self
+        self.position = Position("e", 5)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(lease_module, "monotonic", clock)
+    return clock
+
+
+def test_a_lease_that_lapsed_here_is_another_reign_when_it_is_kept(clock: Clock) -> None:
+    topic: Any = FakeTopic()
+    lease, redis = Lease("key", [topic], "me", 3.0), FakeRedis()
+    ends = {topic: Position("e", 5)}
+    lease.step(redis, lambda topics: ends)
+    first = lease.term
+    assert first
+    clock.now += 2.9
+    lease.step(redis, lambda topics: ends)
+    assert lease.term == first  # kept in time
+    token = lease.token(first)
+    clock.now += 3.1  # the renewal was carried out, say, and its answer was late
+    assert lease.term == 0
+    assert lease.token(first) == ""
+    lease.step(redis, lambda topics: ends)
+    assert lease.term not in (0, first)
+    assert lease.token(first) == ""
+    assert redis.value != token
+
+
+def test_catching_up_goes_on_when_a_topic_has_begun_anew(clock: Clock) -> None:
+    topic: Any = FakeTopic()
+    lease, redis = Lease("key", [topic], "me", 3.0), FakeRedis()
+    lease.step(redis, lambda topics: {topic: Position("e", 9)})
+    assert lease.term == 0
+    topic.position = Position("f", 1)
+    lease.step(redis, lambda topics: {topic: Position("f", 1)})
+    assert lease.term == 1
+
+
+def test_who_has_resigned_does_not_try_again(clock: Clock) -> None:
+    lease, redis = Lease("key", [], "me", 3.0), FakeRedis()
+    lease.step(redis, lambda topics: {})
+    lease.resign(redis)
+    clock.now += 10
+    lease.step(redis, lambda topics: {})
+    assert (lease.term, redis.value) == (0, None)
+    lease.resume()
+    lease.step(redis, lambda topics: {})
+    assert lease.term == 2
+
+
+@needs_redis
+def test_what_belongs_to_an_earlier_term_can_t_be_published(
+    standin: StandIn, gateways: GatewayFactory, redis_server: RedisServer
+) -> None:
+    gateway = ready(gateways(standin.url, event_store=redis_server.url, leader_patience=0.5))
+    hub, term = gateway.server.events, gateway.watcher._leadership.term
+    state = {"kind": "up", "blocks": 7}
+    hub.publish("node", state, term)
+    redis_server.kill()
+    wait_for(lambda: gateway.watcher._leadership.term == 0)
+    with pytest.raises(NotLeadingError):
+        hub.publish("node", state, term)
+    redis_server.start()
+    wait_for(lambda: gateway.watcher._leadership.term not in (0, term))
+    for call in (lambda: hub.publish("node", state, term), lambda: hub.begin_anew("node", term)):
+        with pytest.raises(NotLeadingError):
+            call()
+
+
+@needs_redis
+def test_a_state_that_changed_before_the_takeover_is_told_after_it(
+    standin: StandIn, gateways: GatewayFactory, redis_server: RedisServer
+) -> None:
+    import redis
+
+    shared = {"event_store": redis_server.url, "leader_patience": 0.5}
+    ready(gateways(standin.url, **shared)).stop()
+    standin.stop()
+    with redis.Redis.from_url(redis_server.url) as direct:
+        (key,) = {b"dilithion-ws:leader:blocks,mempool,mining,node,peers"}
+        direct.set(key, "another")
+        gateway = gateways(standin.url, **shared)
+        wait_for(lambda: not gateway.server.events.topic("node").unavailable)
+        with Client(gateway.server.url) as client:
+            assert client.call("getnodestate")["kind"] == "up"  # as far as anybody has told
+            direct.delete(key)
+            wait_for(lambda: client.call("getnodestate")["kind"] == "down")
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"zmq": ("tcp://127.0.0.1",)}, "rpcgatewayzmq"),
+        ({"upstream": "http://127.0.0.1:abc"}, "rpcgatewayupstream"),
+        ({"upstream": "http://127.0.0.1:99999"}, "rpcgatewayupstream"),
+        ({"upstream": "http://"}, "rpcgatewayupstream"),
+    ],
+)
+def test_addresses_that_can_t_be_are_told_at_once(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        GatewayConfig(**options)
+
+
+def test_whose_end_was_told_may_subscribe_again_at_once(standin: StandIn, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(standin.url))
+    with RawClient(gateway.server.port) as client:
+        client.call("subscribe", "peers")
+        for _ in range(200):
+            gateway.server.events.begin_anew("peers")
+            assert "error" in json.loads(client.frame()[1])["params"]
+            assert client.call("subscribe", "peers")["result"]["topic"] == "peers"
+    wait_for(lambda: not gateway.server.events.topic("peers").in_use)
