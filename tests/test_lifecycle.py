@@ -139,8 +139,12 @@ def test_two_hundred_starts_and_stops_leave_no_thread_and_no_file(rpc: RpcTable)
     assert our_threads() == []
     wait_for(lambda: open_files() <= files)
     del server
+    wait_for(lambda: not _connections_left(), what="the end of all connections")
+
+
+def _connections_left() -> list[Connection]:
     gc.collect()
-    assert not [item for item in gc.get_objects() if isinstance(item, Connection)]
+    return [item for item in gc.get_objects() if isinstance(item, Connection)]
 
 
 # Stopping
