@@ -139,6 +139,18 @@ class Topic:
                     if not found:
                         del self._index[key]
 
+    def since(self, epoch: str, seq: int) -> list[Any] | None:
+        """The events behind a place, as a host may read them; None where the log does not reach back to it."""
+        position, found, more = Position(epoch, seq), [], True
+        try:
+            while more:
+                entries, more = self.log.read(position, _CHUNK)
+                found += [msgspec.json.decode(entry.data) for entry in entries]
+                position = Position(epoch, entries[-1].seq if entries else position.seq)
+        except EventsGoneError:
+            return None
+        return found
+
     def advance(self, shard: int) -> list[Stream]:
         """Brings the streams up to date; returns those that may have something new for the subscribers of one shard."""
         with self._matching:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .. import Config, RpcTable, WebSocketServer
+from .. import Config, Retention, RpcTable, WebSocketServer
 from .config import GatewayConfig
 from .core import CORE
 from .detecting import dialect_named
@@ -17,6 +18,7 @@ from .dialect import Dialect
 from .dilithion import DILITHION
 from .forwarding import Forwarder, all_permissions
 from .hints import LongPoll, ZmqHints
+from .keeping import VIEWS_TOPIC
 from .node import Node, Rest
 from .state import NodeState
 from .upstream import Account, Upstream
@@ -73,6 +75,9 @@ class Gateway:
             mode="latest",
             schema=NodeState,
         )
+        if server.event_store != "memory":
+            kept = Retention(1, math.inf, server.limits.event_size)
+            self.server.topic(VIEWS_TOPIC, retention=kept)  # for the role admin alone
         user, password = config.upstream_user or server.user, config.upstream_password or server.password
         account = Account(user, password, config.upstream_cookie)
         if not server.has_users and (user or config.upstream_cookie):

@@ -1,4 +1,8 @@
-"""What was last seen of mempool, peers and mining, and the events of what has changed since. No I/O."""
+"""What was last seen of mempool, peers and mining, and the events of what has changed since. No I/O.
+
+Each view can be written down (`state`), made from that again (`of`), and brought up to date by the events that were told
+since (`fold`): so that who takes over goes on where another has left off.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-__all__ = ["Mempool", "Mining", "Peers", "Transaction"]
+__all__ = ["Mempool", "Mining", "Peers", "Transaction", "Views"]
 
 Event = dict[str, Any]
 
@@ -26,12 +30,30 @@ class Mempool:
         known: those that were there at the beginning.
     """
 
-    def __init__(self, known: Mapping[str, Transaction]) -> None:
+    def __init__(self, known: Mapping[str, Transaction], sequence: int = 0) -> None:
         self._known = dict(known)
-        self._sequence = 0
+        self._sequence = sequence
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def state(self) -> Any:
+        """What is known."""
+        return {"sequence": self._sequence, "known": {txid: list(one) for txid, one in self._known.items()}}
+
+    @classmethod
+    def of(cls, state: Any) -> Mempool:
+        """From `state`."""
+        known = {txid: _transaction(*one) for txid, one in state["known"].items()}
+        return cls(known, state["sequence"])
+
+    def fold(self, event: Event) -> None:
+        """Takes in an event that was told."""
+        self._sequence = event["sequence"]
+        if event["kind"] == "added":
+            self._known[event["txid"]] = _transaction(event["size"], event.get("fee"), event.get("addresses", ()))
+        else:
+            self._known.pop(event["txid"], None)
 
     def new(self, txids: Iterable[str]) -> list[str]:
         """Those that have come."""
@@ -60,11 +82,35 @@ class Mempool:
         return event
 
 
+def _transaction(size: int, fee: Any, addresses: Iterable[str]) -> Transaction:
+    return Transaction(size, None if fee is None else Decimal(str(fee)), tuple(addresses))
+
+
 class Peers:
     """The peers, by number and address: after the node's restart another peer has the same number."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, str], bool] | None = None
+
+    def state(self) -> Any:
+        """What is known; None before the first look."""
+        return None if self._known is None else [[id, addr, inbound] for (id, addr), inbound in self._known.items()]
+
+    @classmethod
+    def of(cls, state: Any) -> Peers:
+        """From `state`."""
+        peers = cls()
+        peers._known = None if state is None else {(id, addr): inbound for id, addr, inbound in state}
+        return peers
+
+    def fold(self, event: Event) -> None:
+        """Takes in an event that was told."""
+        if self._known is None:
+            self._known = {}
+        if event["kind"] == "connected":
+            self._known[event["id"], event["addr"]] = event["inbound"]
+        elif event["kind"] == "disconnected":
+            self._known.pop((event["id"], event["addr"]), None)
 
     def look(self, peers: Iterable[Mapping[str, Any]]) -> list[Event]:
         """The events of what has changed; none the first time."""
@@ -88,6 +134,25 @@ class Mining:
     def __init__(self) -> None:
         self._known: tuple[bool, float, int] | None = None
 
+    def state(self) -> Any:
+        """What is known; None before the first look."""
+        return None if self._known is None else list(self._known)
+
+    @classmethod
+    def of(cls, state: Any) -> Mining:
+        """From `state`."""
+        mining = cls()
+        mining._known = None if state is None else (bool(state[0]), float(state[1]), int(state[2]))
+        return mining
+
+    def fold(self, event: Event) -> None:
+        """Takes in an event that was told."""
+        _, hashrate, threads = self._known or (False, 0.0, 0)
+        if event["kind"] == "stopped":
+            self._known = (False, 0.0, 0)
+        else:
+            self._known = (True, float(event.get("hashrate", hashrate)), int(event.get("threads", threads)))
+
     def look(self, info: Mapping[str, Any]) -> list[Event]:
         """The events of what has changed; none the first time, or where the node does not say whether it mines."""
         if "mining" not in info:
@@ -104,3 +169,19 @@ class Mining:
         if now[1] != before[1] or now[2] != before[2]:
             events.append({"kind": "hashrate", "hashrate": now[1], "threads": now[2]})
         return events
+
+
+class Views:
+    """All three.
+
+    Attributes:
+        mempool: None where it is not followed yet, or not at all.
+        peers, mining: as they are.
+    """
+
+    def __init__(
+        self, mempool: Mempool | None = None, peers: Peers | None = None, mining: Mining | None = None
+    ) -> None:
+        self.mempool = mempool
+        self.peers = peers or Peers()
+        self.mining = mining or Mining()

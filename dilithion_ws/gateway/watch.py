@@ -13,7 +13,7 @@ from .config import GatewayConfig
 from .looks import Info, Looks
 from .node import Call
 from .troubles import TroubleError
-from .views import Mempool, Mining, Peers, Transaction
+from .views import Mempool, Transaction, Views
 
 __all__ = ["Asks", "Watch"]
 
@@ -39,6 +39,7 @@ class Watch:
         begin_anew: gives a topic a new epoch, so that its readers know of a loss.
         config: bounds.
         told: the last event of `blocks` that was published; None where there is none.
+        views: what was told of all else.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Watch:
         begin_anew: Callable[[str], None],
         config: GatewayConfig,
         told: dict[str, Any] | None,
+        views: Views,
     ) -> None:
         self._ask = ask
         self._looks = looks
@@ -56,11 +58,9 @@ class Watch:
         self._begin_anew = begin_anew
         self._config = config
         self._chain: Chain | None = None if told is None else Chain(_tip_behind(told), config.catch_up)
-        self._mempool: Mempool | None = None
+        self.views = views
         self._mined: tuple[set[str], set[str]] = set(), set()  # in blocks of the look before, and of this one
         self._full = False
-        self._peers = Peers()
-        self._mining = Mining()
 
     def look(self) -> Info:
         """Looks once, and publishes what has changed.
@@ -76,9 +76,9 @@ class Watch:
         self._follow_chain(info)
         self._follow_mempool(self._looks.txids(answers))
         self._mined = self._mined[1], set()
-        for event in self._peers.look(self._looks.peers(answers)):
+        for event in self.views.peers.look(self._looks.peers(answers)):
             self._publish("peers", event)
-        for event in self._mining.look(self._looks.mining(answers)):
+        for event in self.views.mining.look(self._looks.mining(answers)):
             self._publish("mining", event)
         return info
 
@@ -128,7 +128,7 @@ class Watch:
         looks, timeout = self._looks, self._config.poll_timeout
         hashes = self._ask([looks.block_hash(height) for height in range(first, last + 1)], timeout)
         known = [looks.read_hash(answer) for answer in _until_error(hashes)]
-        count = 1 if self._mempool else len(known)  # their transactions matter where somebody waits for some
+        count = 1 if self.views.mempool else len(known)  # their transactions matter where somebody waits for some
         blocks = self._ask([looks.block(hash, count) for hash in known], timeout) if known else []
         return [looks.read_block(answer) for answer in _until_error(blocks)]
 
@@ -137,7 +137,7 @@ class Watch:
     def _follow_mempool(self, txids: list[str]) -> None:
         if len(txids) > self._config.mempool:
             if not self._full:
-                self._full, self._mempool = True, None
+                self._full, self.views.mempool = True, None
                 logger.error(
                     "the mempool has %d transactions, past the limit of %d (rpcgatewaymempool): it is not followed",
                     len(txids),
@@ -146,10 +146,10 @@ class Watch:
                 self._begin_anew("mempool")
             return
         self._full = False
-        if self._mempool is None:
-            self._mempool = Mempool(dict(self._details(txids)))
+        if self.views.mempool is None:
+            self.views.mempool = Mempool(dict(self._details(txids)))
             return
-        mempool, mined = self._mempool, self._mined[0] | self._mined[1]
+        mempool, mined = self.views.mempool, self._mined[0] | self._mined[1]
         for txid in mempool.gone(set(txids)):
             self._publish("mempool", mempool.remove(txid, "mined" if txid in mined else "unknown"))
         for txid, transaction in self._details(mempool.new(txids)):

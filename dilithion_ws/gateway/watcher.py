@@ -11,6 +11,7 @@ from typing import Any
 from .. import NotLeadingError, RpcError, WebSocketServer
 from .config import GatewayConfig
 from .dialect import Dialect
+from .keeping import VIEWS_TOPIC, Keeping
 from .looks import Looks
 from .node import Node
 from .pace import Pace
@@ -23,7 +24,7 @@ __all__ = ["NODE_TOPIC", "TOPICS", "Watcher"]
 logger = logging.getLogger("dilithion_ws.gateway")
 
 NODE_TOPIC = "node"
-TOPICS = ("blocks", "mempool", "peers", "mining", NODE_TOPIC)
+TOPICS = ("blocks", "mempool", "peers", "mining", NODE_TOPIC, VIEWS_TOPIC)
 
 _STANDBY_SECONDS = 0.1
 _STOP_SECONDS = 2.0
@@ -64,6 +65,7 @@ class Watcher:
         self._leadership = server.events.lead(TOPICS)
         self._term = 0
         self._watch: Watch | None = None
+        self._keeping = Keeping(server, self._publish, self._begin_anew, clock)
         self._calling = threading.Condition()  # guards the two below
         self._called = False
         self._stopping = False
@@ -124,6 +126,7 @@ class Watcher:
             self.looks += 1
             info = self._watch.look()
             self._publish_state(self.states.answered(info))
+            self._keeping.keep(self._watch.views)
         except NotLeadingError as error:
             logger.info("another gateway watches the node now: %s", error)
             self._watch = None
@@ -144,16 +147,12 @@ class Watcher:
     def _take_over(self, dialect: Dialect) -> Watch:
         """Goes on where another gateway, or an earlier run, has left off."""
         told = self._last_block()
-        for topic in ("mempool", "peers", "mining"):
-            # What happened to these in between nobody can tell any more; a memory log without events has no readers
-            # who could have missed any.
-            log = self._server.events.topic(topic).log
-            if log.position.seq or self._server.config.event_store != "memory":
-                self._begin_anew(topic)
+        self._keeping = keeping = Keeping(self._server, self._publish, self._begin_anew, self._clock)
+        views = keeping.recall()
         if told is None and self._server.events.topic("blocks").log.position.seq:
             self._begin_anew("blocks")
         logger.info("watching the node from %s", "its tip" if told is None else f"block {told['height']}")
-        return Watch(self._node.batch, Looks(dialect), self._publish, self._begin_anew, self._config, told)
+        return Watch(self._node.batch, Looks(dialect), keeping.publish, keeping.begin_anew, self._config, told, views)
 
     def _last_block(self) -> dict[str, Any] | None:
         entry = self._server.events.topic("blocks").log.newest()

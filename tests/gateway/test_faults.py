@@ -24,6 +24,7 @@ from dilithion_ws.gateway.hints import LongPoll
 from dilithion_ws.gateway.looks import Looks
 from dilithion_ws.gateway.node import Call, Node, Rest
 from dilithion_ws.gateway.troubles import Kind, TroubleError
+from dilithion_ws.gateway.views import Views
 from dilithion_ws.gateway.watch import Watch
 from dilithion_ws.stores import lease as lease_module
 from dilithion_ws.stores.lease import Lease
@@ -312,6 +313,7 @@ class Scripted:
             self.anew.append,
             GatewayConfig(catch_up=10),
             told,
+            Views(),
         )
 
 
@@ -454,10 +456,11 @@ def test_a_state_that_changed_before_the_takeover_is_told_after_it(
     import redis
 
     shared = {"event_store": redis_server.url, "leader_patience": 0.5}
-    ready(gateways(standin.url, **shared)).stop()
+    before = ready(gateways(standin.url, **shared))
+    before.stop()
     standin.stop()
     with redis.Redis.from_url(redis_server.url) as direct:
-        (key,) = {b"dilithion-ws:leader:blocks,mempool,mining,node,peers"}
+        key = before.watcher._leadership.key  # type: ignore[union-attr]
         direct.set(key, "another")
         gateway = gateways(standin.url, **shared)
         wait_for(lambda: not gateway.server.events.topic("node").unavailable)

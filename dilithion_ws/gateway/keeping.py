@@ -1,0 +1,121 @@
+"""What the views were, kept among the events, so that whoever watches next can go on from there.
+
+Now and then, and when it has told a lot, the gateway that watches publishes its views to a topic of its own, with the
+places in the logs of `mempool`, `peers` and `mining` that they belong to. Who takes over reads the last of these, and
+then the events behind those places. Where these are gone, or the views were too large to be kept, a topic begins anew.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from .. import EventError, WebSocketServer
+from .views import Mempool, Mining, Peers, Views
+
+__all__ = ["VIEWED", "VIEWS_TOPIC", "Keeping"]
+
+logger = logging.getLogger("dilithion_ws.gateway")
+
+VIEWS_TOPIC = "node/views"
+VIEWED = ("mempool", "peers", "mining")
+_KINDS: dict[str, Any] = {"mempool": Mempool, "peers": Peers, "mining": Mining}
+
+_SECONDS = 10.0
+_EVENTS = 200
+"""After which views that have changed are kept again: well within what a log keeps by default."""
+
+
+class Keeping:
+    """The views of one term.
+
+    Args:
+        server: where the logs are.
+        publish: publishes to a topic.
+        begin_anew: gives a topic a new epoch.
+        clock: seconds that never go backwards.
+    """
+
+    def __init__(
+        self,
+        server: WebSocketServer,
+        publish: Callable[[str, Any], None],
+        begin_anew: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._server = server
+        self._publish = publish
+        self._begin_anew = begin_anew
+        self._clock = clock
+        self._heads: dict[str, int] = {}  # where the logs will be, once all that was published has come back
+        self._left: dict[str, str] = {}  # epochs that are over
+        self._kept: dict[str, int] | None = None
+        self._kept_at = 0.0
+
+    def recall(self) -> Views:
+        """The views as they were told last; of what nobody knows any more a topic begins anew."""
+        newest = None if self._is_idle else self._server.events.topic(VIEWS_TOPIC).log.newest()
+        kept: dict[str, Any] = {} if newest is None else json.loads(newest.data)
+        found: dict[str, Any] = {}
+        for name in VIEWED:
+            topic = self._server.events.topic(name)
+            self._heads[name] = topic.log.position.seq
+            state, place = kept.get(name), kept.get("places", {}).get(name)
+            events = None if state is None or place is None else topic.since(*place)
+            if events is None:
+                # A log in memory that is still empty has no reader who could have missed anything.
+                if topic.log.position.seq or not self._is_idle:
+                    self.begin_anew(name)
+                continue
+            view = found[name] = _KINDS[name].of(state)
+            for event in events:
+                view.fold(event)
+        return Views(**found)
+
+    def publish(self, topic: str, event: Any) -> None:
+        """Publishes, and counts."""
+        self._publish(topic, event)
+        if topic in self._heads:
+            self._heads[topic] += 1
+
+    def begin_anew(self, topic: str) -> None:
+        """Begins a topic anew."""
+        self._left[topic] = self._server.events.topic(topic).log.position.epoch
+        self._begin_anew(topic)
+        self._heads[topic] = 0
+
+    def keep(self, views: Views) -> None:
+        """Keeps the views, where they have changed and it is time."""
+        if self._is_idle or not self._is_due():
+            return
+        places = {}
+        for name in VIEWED:
+            epoch, seq = self._server.events.topic(name).log.position
+            if seq != self._heads[name] or epoch == self._left.get(name):
+                return  # not all that was published has come back; the next time
+            places[name] = [epoch, seq]
+        states = {
+            "places": places,
+            "mempool": None if views.mempool is None else views.mempool.state(),
+            "peers": views.peers.state(),
+            "mining": views.mining.state(),
+        }
+        try:
+            self._publish(VIEWS_TOPIC, states)
+        except EventError as error:  # too large, as a rule
+            logger.info("the mempool is not kept for whoever watches next: %s", error)
+            self._publish(VIEWS_TOPIC, {**states, "mempool": None})
+        self._kept, self._kept_at = dict(self._heads), self._clock()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nobody can come after: the logs end with the process."""
+        return self._server.config.event_store == "memory"
+
+    def _is_due(self) -> bool:
+        if self._kept is None:
+            return True
+        changes = sum(abs(self._heads[name] - self._kept[name]) for name in VIEWED)
+        return changes >= _EVENTS or (changes > 0 and self._clock() - self._kept_at >= _SECONDS)
