@@ -109,11 +109,11 @@ def test_a_batch_is_passed_on_whole(start: ServerFactory, connect: Connect) -> N
     assert [answer["error"]["code"] for answer in answers if "error" in answer] == [-1, -32601]
 
 
-@pytest.mark.parametrize("outcomes", [[], [1, 2, 3], RuntimeError("no")], ids=repr)
+@pytest.mark.parametrize("outcomes", [[], [1, 2, 3], None], ids=repr)
 def test_a_batch_that_fails_answers_every_call(outcomes: Any, start: ServerFactory, connect: Connect) -> None:
     def together(calls: Sequence[tuple[CallContext, bytes]]) -> list[Any]:
-        if isinstance(outcomes, Exception):
-            raise outcomes
+        if outcomes is None:
+            raise RuntimeError("no")
         return list(outcomes)
 
     rpc = RpcTable()
