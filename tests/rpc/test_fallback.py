@@ -164,7 +164,7 @@ def test_an_answer_may_come_later(waits: Waits, start: ServerFactory, connect: C
 
 
 def test_many_wait_without_a_thread(waits: Waits, start: ServerFactory, connect: Connect) -> None:
-    server = start(workers=3, queue=0)
+    server = start(workers=3, queue=8)  # a worker may be a moment from being free
     before = threading.active_count()
     clients = [connect(server) for _ in range(40)]
     for client in clients:
@@ -208,7 +208,7 @@ def test_in_a_batch_nothing_waits(waits: Waits, start: ServerFactory, connect: C
 
 
 def test_over_http_an_answer_may_come_later_too(waits: Waits, start: ServerFactory) -> None:
-    server = start(workers=3, queue=0)
+    server = start(workers=3, queue=8)
     clients = [RawClient(server.port, upgrade=False) for _ in range(5)]
     body = b'{"method":"wait","id":1}'
     for count, client in enumerate(clients, 1):
