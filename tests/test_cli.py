@@ -22,10 +22,10 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A server in a process of its own, and its port, once it says that it is ready."""
+def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A command in a process of its own, and the line with which it says that it is ready."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "dilithion_ws", "serve", "--port", "0", *options],
+        [sys.executable, "-m", "dilithion_ws", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -37,10 +37,17 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
         assert line.startswith(("Listening on ws://127.0.0.1:", "Listening on wss://127.0.0.1:")), (
             line + process.communicate()[1]
         )
-        yield process, int(line.rpartition(":")[2])
+        yield process, line
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server, and its port."""
+    with started("serve", "--port", "0", *options) as (process, line):
+        yield process, int(line.rpartition(":")[2])
 
 
 def test_the_development_server_is_ready_when_it_says_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dilithion_ws import Config, Limits
 from dilithion_ws.gateway import Gateway, GatewayConfig
 
+from .litecoin import Litecoin
 from .standin import StandIn
 
 GatewayFactory = Callable[..., Gateway]
@@ -39,3 +41,12 @@ def gateways() -> Iterator[GatewayFactory]:
     yield start
     for gateway in started:
         gateway.stop(2.0)
+
+
+@pytest.fixture
+def litecoin(tmp_path: Path) -> Iterator[Litecoin]:
+    folder = tmp_path / "litecoin"
+    folder.mkdir()
+    node = Litecoin(folder)
+    yield node
+    node.kill()

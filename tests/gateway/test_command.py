@@ -23,28 +23,15 @@ from dilithion_ws.gateway import GatewayConfig
 from dilithion_ws.settings import SETTINGS
 
 from ..support import RedisServer, needs_redis, wait_for
-from ..test_cli import ROOT
+from ..test_cli import ROOT, started
 from .standin import StandIn
 
 
 @contextlib.contextmanager
 def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A gateway in a process of its own, and its URL, once it says that it is ready."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dilithion_ws", "gateway", "--port", "0", "--poll-interval", "0.05", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("Listening on ws://127.0.0.1:"), line + process.communicate()[1]
+    """A gateway, and its URL."""
+    with started("gateway", "--port", "0", "--poll-interval", "0.05", *options) as (process, line):
         yield process, line.split()[2].rstrip(",")
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def fails(*options: str) -> str:

@@ -33,11 +33,8 @@ from ..support import Clock, RawClient, RedisServer, needs_redis, wait_for
 from .conftest import GatewayFactory
 from .litecoin import Litecoin, needs_litecoind
 from .standin import StandIn
-from .test_litecoin import litecoin, put
+from .test_litecoin import put
 from .test_traps import ready
-
-__all__ = ["litecoin"]
-
 
 # Clients that mean harm
 

@@ -7,9 +7,8 @@ import os
 import random
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,15 +26,6 @@ from .test_traps import ready
 pytestmark = [needs_litecoind, pytest.mark.timeout(150)]
 
 WATCHERS = 50
-
-
-@pytest.fixture
-def litecoin(tmp_path: Path) -> Iterator[Litecoin]:
-    folder = tmp_path / "litecoin"
-    folder.mkdir()
-    node = Litecoin(folder)
-    yield node
-    node.kill()
 
 
 def put(litecoin: Litecoin, gateways: GatewayFactory, **options: Any) -> Any:
