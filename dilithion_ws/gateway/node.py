@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -170,9 +170,9 @@ class Node:
             raise TroubleError(Kind.UNKNOWN)
         return self.dialect
 
-    def _post(self, body: bytes, headers: object, timeout: float) -> Reply:
+    def _post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
         self._rest.check()
-        return self._poster.post(body, headers, timeout)  # type: ignore[arg-type]
+        return self._poster.post(body, headers, timeout)
 
     def _noted(self, outcome: Outcome) -> Outcome:
         """Leaves the node alone for a while where it has said that it wants to be."""
