@@ -172,13 +172,13 @@ class Shard:
         sink = subscription.sink
         try:
             frame = subscription.stream.end_frame(subscription.position, sink.framing, *ending)
-            subscription.told = True  # before: a quick client subscribes again as soon as it has read it
+            subscription.telling = True  # a quick client subscribes again as soon as it has read it
             offer = sink.offer(frame, subscription)
         except Exception:
             logger.exception("the end can't be told to %r", subscription)
             offer = GONE
         if offer == BUSY:
-            subscription.told = False
+            subscription.telling = False
             self._not_taken(subscription, offer)  # it gets the error when it takes something again
         else:
             self._remove(subscription)

@@ -316,10 +316,10 @@ class EventHub:
         with self._registry:
             mine = self._subscriptions.setdefault(subscription.sink.id, {})
             before = mine.get(id)
-            if before is not None and before.told:
-                del mine[id]  # its end is on its way, and its place may be taken again
-                before.stream.topic.release(before.stream)
-            elif before is not None:
+            if before is not None and before.telling:  # its end is on its way, and it will be off the books in a moment
+                text = f"Server busy: the subscription {id} is ending; subscribe again"
+                raise RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": 1})
+            if before is not None:
                 raise RpcError(JsonRpcCode.INVALID_PARAMS, f"Invalid params: subscribed already as {id}")
             if len(mine) >= limits.subscriptions:
                 text = f"Too many subscriptions: past the {limit_reached(limits, 'subscriptions')}"

@@ -58,10 +58,10 @@ class Subscription:
         state: see above.
         ended: whether it is over.
         ending: set where the server is about to end it.
-        told: whether that is on its way to the client.
+        telling: whether that is being offered to the client.
     """
 
-    __slots__ = ("ended", "ending", "position", "sink", "state", "stream", "told")
+    __slots__ = ("ended", "ending", "position", "sink", "state", "stream", "telling")
 
     def __init__(self, stream: Stream, sink: Sink, position: Position) -> None:
         self.stream = stream
@@ -70,7 +70,7 @@ class Subscription:
         self.state = HELD
         self.ended = False
         self.ending: Ending | None = None
-        self.told = False
+        self.telling = False
 
     def __repr__(self) -> str:
         return f"<Subscription {self.stream.id} of {self.sink.id}, {self.state.value} at {self.position.seq}>"

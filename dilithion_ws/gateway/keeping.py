@@ -55,7 +55,7 @@ class Keeping:
         self._kept_at = 0.0
 
     def recall(self) -> Views:
-        """The views as they were told last; of what nobody knows any more a topic begins anew."""
+        """The views as they were told last; those that nobody knows any more begin with what the node says next."""
         newest = None if self._is_idle else self._server.events.topic(VIEWS_TOPIC).log.newest()
         kept: dict[str, Any] = {} if newest is None else json.loads(newest.data)
         found: dict[str, Any] = {}
@@ -65,18 +65,26 @@ class Keeping:
             state, place = kept.get(name), kept.get("places", {}).get(name)
             events = None if state is None or place is None else topic.since(*place)
             if events is None:
-                # A log in memory that is still empty has no reader who could have missed anything.
-                if topic.log.position.seq or not self._is_idle:
-                    self.begin_anew(name)
                 continue
             view = found[name] = _KINDS[name].of(state)
             for event in events:
                 view.fold(event)
         return Views(**found)
 
+    def begin(self, name: str) -> None:
+        """A topic begins with what the node says now: whoever was reading it is told."""
+        # A log in memory that is still empty has no reader who could have missed anything.
+        if not self._is_idle or self._server.events.topic(name).log.position.seq:
+            self.begin_anew(name)
+
     def publish(self, topic: str, event: Any) -> None:
-        """Publishes, and counts."""
-        self._publish(topic, event)
+        """Publishes, and counts; for an event that can't be published its topic begins anew."""
+        try:
+            self._publish(topic, event)
+        except EventError as error:
+            logger.error("an event is lost: %s", error)
+            self.begin_anew(topic)
+            return
         if topic in self._heads:
             self._heads[topic] += 1
 

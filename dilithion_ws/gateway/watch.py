@@ -13,7 +13,7 @@ from .config import GatewayConfig
 from .looks import Info, Looks
 from .node import Call
 from .troubles import TroubleError
-from .views import Mempool, Transaction, Views
+from .views import Mempool, Mining, Peers, Transaction, Views
 
 __all__ = ["Asks", "Watch"]
 
@@ -37,6 +37,7 @@ class Watch:
         looks: what it is asked.
         publish: publishes an event to a topic.
         begin_anew: gives a topic a new epoch, so that its readers know of a loss.
+        begin: told when a topic begins with what the node says now, and not with what was told before.
         config: bounds.
         told: the last event of `blocks` that was published; None where there is none.
         views: what was told of all else.
@@ -48,6 +49,7 @@ class Watch:
         looks: Looks,
         publish: Callable[[str, Any], None],
         begin_anew: Callable[[str], None],
+        begin: Callable[[str], None],
         config: GatewayConfig,
         told: dict[str, Any] | None,
         views: Views,
@@ -56,6 +58,7 @@ class Watch:
         self._looks = looks
         self._publish = publish
         self._begin_anew = begin_anew
+        self._begin = begin
         self._config = config
         self._chain: Chain | None = None if told is None else Chain(_tip_behind(told), config.catch_up)
         self.views = views
@@ -76,17 +79,24 @@ class Watch:
         self._follow_chain(info)
         self._follow_mempool(self._looks.txids(answers))
         self._mined = self._mined[1], set()
-        for event in self.views.peers.look(self._looks.peers(answers)):
-            self._publish("peers", event)
-        for event in self.views.mining.look(self._looks.mining(answers)):
-            self._publish("mining", event)
+        self._follow("peers", self.views.peers, self._looks.peers(answers))
+        self._follow("mining", self.views.mining, self._looks.mining(answers))
         return info
+
+    def _follow(self, topic: str, view: Peers | Mining, seen: Any) -> None:
+        is_first = view.state() is None
+        for event in view.look(seen):
+            self._publish(topic, event)
+        if is_first and view.state() is not None:
+            self._begin(topic)
 
     # Blocks
 
     def _follow_chain(self, info: Info) -> None:
         if self._chain is None:
-            self._start_at(self._known_block(info.bestblockhash))
+            tip = self._known_block(info.bestblockhash)
+            self._begin("blocks")
+            self._start_at(tip)
         while True:
             assert self._chain is not None
             if info.initialblockdownload and info.blocks - self._chain.tip.height > self._config.catch_up:
@@ -145,9 +155,11 @@ class Watch:
                 )
                 self._begin_anew("mempool")
             return
-        self._full = False
         if self.views.mempool is None:
+            # In this order: what changes from here on is told, to those who come from here on.
             self.views.mempool = Mempool(dict(self._details(txids)))
+            (self._begin_anew if self._full else self._begin)("mempool")
+            self._full = False
             return
         mempool, mined = self.views.mempool, self._mined[0] | self._mined[1]
         for txid in mempool.gone(set(txids)):

@@ -149,10 +149,17 @@ class Watcher:
         told = self._last_block()
         self._keeping = keeping = Keeping(self._server, self._publish, self._begin_anew, self._clock)
         views = keeping.recall()
-        if told is None and self._server.events.topic("blocks").log.position.seq:
-            self._begin_anew("blocks")
         logger.info("watching the node from %s", "its tip" if told is None else f"block {told['height']}")
-        return Watch(self._node.batch, Looks(dialect), keeping.publish, keeping.begin_anew, self._config, told, views)
+        return Watch(
+            self._node.batch,
+            Looks(dialect),
+            keeping.publish,
+            keeping.begin_anew,
+            keeping.begin,
+            self._config,
+            told,
+            views,
+        )
 
     def _last_block(self) -> dict[str, Any] | None:
         entry = self._server.events.topic("blocks").log.newest()

@@ -80,6 +80,9 @@ class Closing:
 
     def fail(self, connection: Connection, payload: bytes) -> None:
         """The peer broke the protocol: tells it why and hears it no more (section 7.1.7)."""
+        if connection.state in (State.PROXIED, State.SECURING):
+            self.drop(connection)
+            return
         if connection.state is State.OPEN:
             connection.end = split_close(payload)
             self._say(connection, frame(CLOSE, payload), None)

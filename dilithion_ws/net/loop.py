@@ -222,7 +222,7 @@ class Loop:
 
     def _submit_login(self, connection: Connection, session: Any, job: Job, displaced: Job) -> bool:
         rank = self.hub.service.standing(session)
-        return self._pool.submit(Waiting(job, rank, network_of(connection.address[0]), displaced), self._pool.logins)
+        return self._pool.submit(Waiting(job, rank, network_of(session.address[0]), displaced), self._pool.logins)
 
     def _submit_job(self, job: Job) -> bool:
         return self._pool.submit(job, self._pool.calls)

@@ -79,14 +79,21 @@ class Lease:
         now = monotonic()
         if now >= self._next and not self._resigned:
             self._next = now + self._life / _OFTEN
-            life = int(self._life * 1000)
-            if self._token and now < self._until and redis.eval(_RENEW, 1, self.key, self._token, life):
-                with self._changing:
-                    self._until = now + self._life
-            else:
+            if not self._keep(redis, now):
                 self._take(redis, places, now)
         if self._catching_up:
             self._catch_up(places)
+
+    def _keep(self, redis: Any, now: float) -> bool:
+        """Renews the lease; whether that was in time. A reign that has lapsed meanwhile, however shortly, is over."""
+        if not self._token or now >= self._until:
+            return False
+        renewed = redis.eval(_RENEW, 1, self.key, self._token, int(self._life * 1000))
+        with self._changing:
+            if not renewed or monotonic() >= self._until:
+                return False
+            self._until = now + self._life
+            return True
 
     def _take(self, redis: Any, places: Callable[[list[Topic]], dict[Topic, Position]], now: float) -> None:
         """Tries for a new reign: also where the last one has lapsed here, and Redis has not noticed."""

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from dilithion_ws import ConfigError, NotLeadingError, RpcError
-from dilithion_ws.client import Client
+from dilithion_ws.client import Client, EventsLostError
 from dilithion_ws.events.log import Position
 from dilithion_ws.gateway.answers import Reply, read_one
 from dilithion_ws.gateway.config import GatewayConfig
@@ -35,6 +35,7 @@ from .litecoin import Litecoin, needs_litecoind
 from .standin import StandIn
 from .test_litecoin import put
 from .test_traps import ready
+from .test_watching import transaction
 
 # Clients that mean harm
 
@@ -308,6 +309,7 @@ class Scripted:
             Looks(CORE),
             lambda topic, event: self.published.append((topic, event)),
             self.anew.append,
+            lambda topic: None,
             GatewayConfig(catch_up=10),
             told,
             Views(),
@@ -348,6 +350,54 @@ def test_a_gap_is_told_once_however_often_the_node_breaks_off() -> None:
     watch.look()
     assert scripted.anew == ["blocks"]
     assert [event["height"] for _, event in scripted.published] == [3, 23]
+
+
+def test_a_mempool_that_is_followed_again_begins_anew(standin: StandIn, gateways: GatewayFactory) -> None:
+    """Whoever came while it was not followed knows another mempool than the one that it begins with."""
+    standin.mempool.update({f"t{n}": transaction() for n in range(5)})
+    gateway = ready(gateways(standin.url, mempool=3))
+    with Client(gateway.server.url) as client:
+        mempool = client.subscribe("mempool")
+        with standin._handling:
+            for n in range(4):
+                del standin.mempool[f"t{n}"]
+        with pytest.raises(EventsLostError):
+            mempool.get(10)
+        standin.mempool["new"] = transaction()
+        event = mempool.get(10)
+        assert event is not None
+        assert (event.data["txid"], event.data["sequence"]) == ("new", 1)
+
+
+def test_blocks_of_a_log_that_the_store_began_anew_are_not_missed(
+    standin: StandIn, gateways: GatewayFactory, tmp_path: Any
+) -> None:
+    store = f"sqlite:{tmp_path / 'events.db'}"
+    first = ready(gateways(standin.url, event_store=store))
+    epoch = first.server.events.topic("blocks").log.position.epoch
+    first.server.events.begin_anew("blocks")  # as a store does that had no room
+    wait_for(lambda: first.server.events.topic("blocks").log.position.epoch != epoch)
+    with Client(first.server.url) as client:
+        place = client.subscribe("blocks").position
+    assert place is not None
+    first.stop()
+    for _ in range(3):
+        standin.mine()
+    second = gateways(standin.url, event_store=store)
+    wait_for(lambda: second.watcher.looks > 1)
+    with Client(second.server.url) as client:
+        answer = client.call("subscribe", "blocks", None, {"epoch": place.epoch, "seq": place.seq})
+        assert (answer["recovered"], answer["reason"]) == (False, "epoch")
+
+
+def test_a_node_that_does_not_mine_loses_no_events_of_mining() -> None:
+    scripted = Scripted()
+    begun: list[str] = []
+    watch = scripted.watch()
+    watch._begin = begun.append
+    for _ in range(3):
+        watch.look()
+    assert sorted(begun) == ["blocks", "mempool", "peers"]
 
 
 # Reigns
@@ -403,6 +453,30 @@ def test_a_lease_that_lapsed_here_is_another_reign_when_it_is_kept(clock: Clock)
     assert lease.term not in (0, first)
     assert lease.token(first) == ""
     assert redis.value != token
+
+
+def test_a_renewal_that_comes_back_late_begins_another_reign(clock: Clock) -> None:
+    lease, redis = Lease("key", [], "me", 3.0), FakeRedis()
+    lease.step(redis, lambda topics: {})
+    first = lease.term
+    clock.now += 2.0
+    answer = redis.eval
+
+    def slow(script: str, *arguments: Any) -> int:
+        if "PEXPIRE" in script:
+            clock.now += 1.5
+            assert lease.term == 0  # somebody may have seen that
+        return answer(script, *arguments)
+
+    redis.eval = slow  # type: ignore[method-assign, assignment]
+    lease.step(redis, lambda topics: {})
+    clock.now += 0.1
+    redis.eval = answer  # type: ignore[method-assign]
+    lease.step(redis, lambda topics: {})
+    clock.now += 1.0
+    lease.step(redis, lambda topics: {})
+    assert lease.term > first
+    assert lease.token(first) == ""
 
 
 def test_catching_up_goes_on_when_a_topic_has_begun_anew(clock: Clock) -> None:
@@ -491,5 +565,7 @@ def test_whose_end_was_told_may_subscribe_again_at_once(standin: StandIn, gatewa
         for _ in range(200):
             gateway.server.events.begin_anew("peers")
             assert "error" in json.loads(client.frame()[1])["params"]
-            assert client.call("subscribe", "peers")["result"]["topic"] == "peers"
+            while "error" in (answer := client.call("subscribe", "peers")):
+                assert answer["error"]["code"] == -32009  # it was quicker than our books
+            assert answer["result"]["topic"] == "peers"
     wait_for(lambda: not gateway.server.events.topic("peers").in_use)
