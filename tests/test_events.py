@@ -191,9 +191,12 @@ def test_without_the_hold_events_do_overtake_the_reply(
     monkeypatch.setattr(Conversation, "_call_hooks", lambda self: self._hooks.clear())
     with Publisher(server):
         wait_for(lambda: server.events.topic("t").log.position.seq > 100)
-        client = connect(server)
-        client.request("subscribe", {"topic": "t"}, id="s")
-        assert client.answer().get("method") == "subscription"
+        for _ in range(100):  # on a busy machine not each of them
+            client = connect(server)
+            client.request("subscribe", {"topic": "t"}, id="s")
+            if client.answer().get("method") == "subscription":
+                return
+    raise AssertionError("no event came before its reply")
 
 
 def test_a_reorganisation_is_every_disconnect_and_then_every_connect(start: Any, connect: Any) -> None:
