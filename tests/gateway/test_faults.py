@@ -1,4 +1,4 @@
-"""Faults that a review has found in the gateway, each as it was reproduced."""
+"""Faults that the gateway once had, each as it was met."""
 
 from __future__ import annotations
 
