@@ -15,6 +15,7 @@ and may block: a slow one costs the others nothing.
 Limits. Every bound is a field of `Limits`; whoever meets one is told its name, its value and its setting.
 """
 
+from .access.permissions import METHODS as NODE_METHODS
 from .config import Config, Limits
 from .errors import (
     CloseCode,
@@ -43,6 +44,7 @@ from .server import WebSocketServer
 from .version import __version__
 
 __all__ = [
+    "NODE_METHODS",
     "CallContext",
     "CloseCode",
     "Config",

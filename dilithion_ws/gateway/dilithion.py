@@ -13,7 +13,7 @@ from decimal import Decimal
 
 import msgspec
 
-from .. import JsonRpcCode, RpcError
+from .. import NODE_METHODS, JsonRpcCode, RpcError
 from .dialect import Dialect
 
 __all__ = ["DILITHION"]
@@ -39,20 +39,6 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 _TAKES_ARRAY = {"setban", "setminingthreads"}
 _PAYS = {"sendtoaddress", "estimatesendfee"}
 _AMOUNTS = {*_PAYS, "createhtlc", "initiateswap", "acceptswap"}
-_METHODS = """
-getblockcount getblock getblockhash getbestblockhash getblockchaininfo getchaintips gettxout getrawtransaction
-decoderawtransaction getnetworkinfo getpeerinfo testmempoolaccept getblocktrackerinfo checkchain getdfmpinfo
-getmikdistribution getfullmikdistribution getconnectioncount help getindexinfo verifyx402payment getx402info listbanned
-listbannedmiks getsybilrelays getcorrelatedalerts getholdercount gettopholders checkblockdb decodehtlc getmikattestation
-gettxoutproof verifytxoutproof getdigitaldnastats getdnamonitor getmydigitaldna getbalance
-getaddresses listunspent gettransaction listtransactions gethdwalletinfo listhdaddresses rescanwallet estimatesendfee
-getwalletinfo listswaps getmempoolinfo getrawmempool getmininginfo getminingaddress getnewaddress sendtoaddress
-signrawtransaction createhdwallet clearwallettxs restorehdwallet consolidateutxos generatepreimage createhtlc claimhtlc
-refundhtlc initiateswap acceptswap settlex402payment sendrawtransaction startmining stopmining generatetoaddress
-setminingaddress setminingthreads addnode disconnectnode setban clearbanned banmik unbanmik requestblocks encryptwallet
-walletpassphrase walletlock walletpassphrasechange exportmnemonic dumpprivkey importprivkey stop forcerebuild savemempool
-repairblocks scanblockdb invalidateblock reconsiderblock collectdigitaldna
-"""
 
 _DEPTH = 10
 _COIN = 10**8
@@ -72,7 +58,7 @@ class _Dilithion(Dialect):
     name = "dilithion"
     headers: Mapping[str, str] = {"X-Dilithion-RPC": "1"}
     """Spelled so: the node knows no other."""
-    permissions = dict.fromkeys(_METHODS.split())
+    permissions = dict.fromkeys(NODE_METHODS)  # those that the server knows without being told
     most_batch = 100
     most_body = 2 * 1024 * 1024
 

@@ -79,12 +79,11 @@ class Opening:
         if isinstance(outcome, HttpRefusal):
             self._closing.refuse(connection, outcome)
             return
-        client = self._hub.client_of(connection, outcome.header(b"x-forwarded-for"))
-        refusal = client if isinstance(client, HttpRefusal) else None
-        if refusal is None and client != connection.address:
-            refusal = self._hub.readmit(connection, client)  # type: ignore[arg-type]
-        if refusal is not None:
-            self._closing.refuse(connection, refusal)
+        client: Any = self._hub.client_of(connection, outcome.header(b"x-forwarded-for"))
+        if not isinstance(client, HttpRefusal) and client != connection.address:
+            client = self._hub.readmit(connection, client)
+        if isinstance(client, HttpRefusal):
+            self._closing.refuse(connection, client)
             return
         decision = self._hub.service.upgrade(connection.id, connection.address, outcome)
         if isinstance(decision, (HttpRefusal, Welcome)):

@@ -66,7 +66,7 @@ def test_it_serves_what_its_file_says_and_stops_when_told(standin: StandIn, tmp_
 
 
 def test_without_another_word_it_listens_behind_the_node_s_port() -> None:
-    assert "port 0" not in fails("--upstream", "http://127.0.0.1:65535")  # there is no port behind this one
+    assert "65536" in fails("--upstream", "http://127.0.0.1:65535")  # there is none behind this one
 
 
 @pytest.mark.parametrize(
