@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
 
 from .support import SECRETS, RawClient, RedisServer
 
 pytest_plugins = ["pytester"]
+
+settings.register_profile("untimed", parent=settings(), deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("untimed")
 
 ServerFactory = Callable[..., WebSocketServer]
 

@@ -14,7 +14,7 @@ from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
 
 from .support import REQUEST, RawClient, client_frame, wait_for
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ACTIONS)
 def test_a_view_that_follows_is_the_node_s_chain(actions: list[Any]) -> None:
     model = Model()
