@@ -5,8 +5,12 @@ Counting costs a few additions where things happen; putting it together is done 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError
 
 if TYPE_CHECKING:
     from .audit import Audit
@@ -14,30 +18,63 @@ if TYPE_CHECKING:
     from .net.transport import Transport
     from .rpc.method import Method
 
-__all__ = ["CONTENT_TYPE", "MissingExtraError", "Metrics"]
+__all__ = ["CONTENT_TYPE", "Gauges", "MissingExtraError", "Metrics"]
+
+logger = logging.getLogger("dilithion_ws")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_PREFIX = "dilithion_ws_"
 
 
 class MissingExtraError(RuntimeError):
     """The library that writes the format is not installed."""
 
 
+class Gauges:
+    """Numbers of the host's own, which it gives when somebody asks."""
+
+    def __init__(self) -> None:
+        self._gauges: dict[str, tuple[str, Callable[[], float | None]]] = {}
+
+    def add(self, name: str, text: str, read: Callable[[], float | None]) -> None:
+        """Adds one; see `WebSocketServer.gauge`. Raises ConfigError."""
+        if not _NAME.fullmatch(name) or name.startswith(_PREFIX) or name in self._gauges:
+            wanted = f"letters, digits and _, not beginning with {_PREFIX}, and not in use"
+            raise ConfigError(f"{name[:64]!r} is no name for a gauge of the host: {wanted}")
+        self._gauges = {**self._gauges, name: (text, read)}
+
+    def collect(self) -> Iterator[Any]:
+        """Those that can be read now."""
+        from prometheus_client.core import GaugeMetricFamily
+
+        for name, (text, read) in self._gauges.items():
+            try:
+                value = read()
+                if value is not None:
+                    yield GaugeMetricFamily(name, text, value=float(value))
+            except Exception:
+                logger.exception("the gauge %s can't be read; it is left out", name)
+
+
 class Metrics:
     """Collects the numbers of one server.
 
     Args:
-        methods: all methods at this moment.
+        methods: all methods at this moment, by name.
         events: the topics.
         audit: counts what was refused.
         transport: the connections and the pool; None while there are none.
+        gauges: the host's own.
     """
 
-    def __init__(self, methods: Any, events: EventHub, audit: Audit, transport: Any) -> None:
+    def __init__(self, methods: Any, events: EventHub, audit: Audit, transport: Any, gauges: Gauges) -> None:
         self._methods = methods
         self._events = events
         self._audit = audit
         self._transport = transport
+        self._gauges = gauges
 
     def render(self) -> bytes:
         """The text. Raises MissingExtraError."""
@@ -57,7 +94,7 @@ class Metrics:
         transport: Transport | None = self._transport()
         if transport is not None:
             yield from self._of_transport(transport)
-        yield from self._of_methods(list(self._methods()))
+        yield from self._of_methods(list(self._methods().values()))
         yield from self._of_events()
         yield _family(
             "counter",
@@ -66,6 +103,7 @@ class Metrics:
             ["event"],
             [([event], count) for event, count in sorted(self._audit.counts.items())],
         )
+        yield from self._gauges.collect()
 
     def _of_transport(self, transport: Transport) -> Iterator[Any]:
         hub, pool = transport.loop.hub, transport.pool
@@ -97,7 +135,7 @@ class Metrics:
         rows = [([method.name, "ok"], method.succeeded) for method in called]
         rows += [([method.name, str(code)], count) for method in called for code, count in method.errors.items()]
         yield _family("counter", "calls", "Calls, by method and outcome", ["method", "outcome"], rows)
-        family = HistogramMetricFamily("dilithion_ws_call_seconds", "How long handlers took", labels=["method"])
+        family = HistogramMetricFamily(f"{_PREFIX}call_seconds", "How long handlers took", labels=["method"])
         for method in called:
             buckets, total = method.times.cumulative()
             family.add_metric([method.name], buckets, total)
@@ -128,9 +166,7 @@ class Metrics:
 def _family(kind: str, name: str, text: str, labels: list[str], rows: Iterable[tuple[list[str], float]]) -> Any:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    made = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(
-        f"dilithion_ws_{name}", text, labels=labels
-    )
+    made = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(f"{_PREFIX}{name}", text, labels=labels)
     for values, number in rows:
         made.add_metric(values, number)
     return made

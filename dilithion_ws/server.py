@@ -29,7 +29,7 @@ from .gatekeeper import SUBPROTOCOLS, Gatekeeper
 from .hosting import Callbacks, HostService, MessageHandler
 from .info import ConnectionInfo
 from .leftover import stop_at_exit
-from .metrics import Metrics
+from .metrics import Gauges, Metrics
 from .net.feed import offer_all
 from .net.tls import Tls
 from .net.transport import Transport
@@ -89,6 +89,7 @@ class WebSocketServer:
         self._clock = clock
         self._store = make_store(self.config)
         self._subprotocols: dict[str, Codec | None] = dict(SUBPROTOCOLS)
+        self._gauges = Gauges()
         self.events = EventHub(self.config.limits, clock, event_frame, self._may_read, self._store, offer_all)
         self._starting = threading.Lock()  # guards against two starts at once
         self._transport: Transport | None = None
@@ -123,7 +124,7 @@ class WebSocketServer:
         limits = self.config.limits
         keeper = Gatekeeper(self.config, files.load(), self._clock, files.audit, self._subprotocols)
         callbacks = Callbacks(self._on_connect, self._on_disconnect, limits.callback_backlog)
-        metrics = Metrics(lambda: self.rpc.methods().values(), self.events, files.audit, lambda: self._transport)
+        metrics = Metrics(self.rpc.methods, self.events, files.audit, lambda: self._transport, self._gauges)
         service = HostService(
             self.rpc,
             limits,
@@ -265,10 +266,8 @@ class WebSocketServer:
 
     def connections(self) -> list[ConnectionInfo]:
         """The open connections at this moment."""
-        if not self.is_running:
-            return []
-        now = self._clock()
-        return [ConnectionInfo.of(connection, now) for connection in self._running().connections()]
+        found, now = self._running().connections() if self.is_running else [], self._clock()
+        return [ConnectionInfo.of(connection, now) for connection in found]
 
     def topic(
         self,
@@ -309,6 +308,19 @@ class WebSocketServer:
         if not _TOKEN.fullmatch(name) or name in self._subprotocols or name.startswith(BEARER_PREFIX):
             raise ConfigError(f"{name[:64]!r} can't be a subprotocol of the host: it is no token, or taken")
         self._subprotocols = {name: codec, **self._subprotocols}
+
+    def gauge(self, name: str, text: str, read: Callable[[], float | None]) -> None:
+        """Adds a number of the host's own to `/metrics`.
+
+        Args:
+            name: letters, digits and `_`; not beginning with `dilithion_ws_`, as the server's own do.
+            text: what it is, in a line.
+            read: gives it whenever somebody asks, without waiting for anything; None leaves it out, as an error does.
+
+        Raises:
+            ConfigError: the name is malformed or taken.
+        """
+        self._gauges.add(name, text, read)
 
     def publish(self, topic: str, event: Any) -> None:
         """Publishes an event: from any thread, in microseconds, whatever the number of clients and whatever they do.

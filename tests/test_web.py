@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, RpcTable, WebSocketServer
+from dilithion_ws import Config, ConfigError, RpcTable, WebSocketServer
 from dilithion_ws.access.passwords import hash_password
 from dilithion_ws.access.users import User, UsersFile, render_users
 
@@ -290,6 +290,24 @@ def test_metrics_count_what_happened(guarded: WebSocketServer, connect: Any) -> 
     assert found["dilithion_ws_subscriptions", "blocks"] == 1
     assert found["dilithion_ws_lag", "blocks"] == 0
     assert found["dilithion_ws_queue", "calls"] == 0
+
+
+def test_a_host_has_gauges_of_its_own(start: Any) -> None:
+    server, heights = start(), iter([7, None, "high", 8])
+    server.gauge("node_height", "The height of the chain", lambda: next(heights))
+    server.gauge("broken", "It can't be read", lambda: 1 / 0)
+    texts = [request(server, "GET", "/metrics")[2].decode() for _ in range(4)]
+    assert "# HELP node_height The height of the chain\n# TYPE node_height gauge\nnode_height 7.0\n" in texts[0]
+    assert ["\nnode_height " in text for text in texts] == [True, False, False, True]
+    assert all("dilithion_ws_connections" in text and "broken" not in text for text in texts)
+
+
+@pytest.mark.parametrize("name", ["", "a-b", "1st", "a\nb", "dilithion_ws_queue", "taken", "x" * 200])
+def test_names_that_are_not_for_gauges(start: Any, name: str) -> None:
+    server = start()
+    server.gauge("taken", "", lambda: 1)
+    with pytest.raises(ConfigError, match="is no name for a gauge of the host"):
+        server.gauge(name, "", lambda: 1)
 
 
 def test_metrics_without_their_library_are_a_clear_answer(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from .. import Config, Retention, RpcTable, WebSocketServer
 from .config import GatewayConfig
 from .core import CORE
@@ -96,6 +98,13 @@ class Gateway:
             self._hints = LongPoll(watched, self.watcher.is_leading, self.watcher.hint)
         self._waits.register(self.rpc)
         self.rpc.register("getnodestate", self._state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
+        for name, text, read in (
+            ("node_up", "Whether the node answers", lambda: self._state()["kind"] != "down"),
+            ("node_progress", "How far it has all blocks, from 0 to 1", self._progress),
+            ("node_height", "The last block that was told", lambda: (tip := self._tip()) and tip.height),
+            ("watching", "Whether this gateway is the one that watches the node", self.watcher.is_leading),
+        ):
+            self.server.gauge(f"dilithion_gateway_{name}", text, read)
         if self.node.dialect is None:
             self._forwarder.register(self.rpc, all_permissions([DILITHION, CORE]))
         else:
@@ -145,7 +154,14 @@ class Gateway:
             return Tip(event["height"], event["hash"])
         return Tip(event["height"] - 1, event["previousblockhash"])
 
-    def _state(self) -> Any:
+    def _state(self) -> dict[str, Any]:
         """How the node is doing: up, down with a reason, or syncing with its progress"""
         entry = self.server.events.topic(NODE_TOPIC).log.newest()
-        return self.watcher.states.last if entry is None else json.loads(entry.data)
+        state: dict[str, Any] = (
+            msgspec.to_builtins(self.watcher.states.last) if entry is None else json.loads(entry.data)
+        )
+        return state
+
+    def _progress(self) -> float | None:
+        state = self._state()
+        return {"up": 1.0, "syncing": state.get("progress")}.get(state["kind"])

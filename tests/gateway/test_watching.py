@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -181,6 +182,30 @@ def test_what_happened_while_the_gateway_was_away_is_made_up_for(
         assert [event["hash"] for event in take(again, 5)] == missed
 
 
+def gauges(gateway: Any) -> dict[str, float]:
+    """What `/metrics` says of the node."""
+    with urllib.request.urlopen(gateway.server.url.replace("ws", "http", 1) + "/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    named = [line.removeprefix("dilithion_gateway_").split() for line in lines if line.startswith("dilithion_gateway_")]
+    return {name: float(value) for name, value in named}
+
+
+def test_how_the_node_is_doing_is_in_the_metrics(standin: StandIn, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(standin.url))
+    with Client(gateway.server.url) as client:
+        nodes, blocks = client.subscribe("node"), client.subscribe("blocks")
+        with standin._handling:
+            standin.peers = [{"id": 1, "addr": "a:1", "startingheight": 200}]
+            for _ in range(50):
+                standin.mine()
+        take(blocks, 50)
+        wait_for(lambda: client.call("getnodestate")["kind"] == "syncing")
+        assert gauges(gateway) == {"node_up": 1, "node_progress": 0.25, "node_height": 50, "watching": 1}
+        standin.stop()
+        assert next(event.data["kind"] for event in nodes if event.data["kind"] == "down")
+        assert gauges(gateway) == {"node_up": 0, "node_height": 50, "watching": 1}
+
+
 @needs_redis
 def test_of_several_gateways_one_watches_and_all_serve(
     standin: StandIn, gateways: GatewayFactory, redis_server: RedisServer
@@ -196,6 +221,7 @@ def test_of_several_gateways_one_watches_and_all_serve(
         assert client.call("getnodestate")["kind"] == "up"
         assert client.call("waitforblockheight", 10) == {"hash": hashes[-1], "height": 10}
         assert second.watcher.looks == 0
+        assert gauges(second) == {"node_up": 1, "node_progress": 1, "node_height": 10, "watching": 0}
         first.stop()  # and the second takes over at once
         wait_for(second.watcher.is_leading)
         last = standin.mine()["hash"]
