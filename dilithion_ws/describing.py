@@ -92,11 +92,10 @@ class _Schemas:
 
 
 def _describe(method: Method, schemas: _Schemas) -> dict[str, Any]:
-    text = inspect.getdoc(method.function) or ""
     described: dict[str, Any] = {
         "name": method.name,
         "summary": method.summary,
-        "description": text,
+        "description": method.description,
         "params": [_param(parameter, schemas) for parameter in method.binder.takes],
         "result": {"name": "result", "schema": schemas.of(method.binder.returns)},
         "paramStructure": "either",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 __all__ = ["Dialect", "permissions"]
 
@@ -18,6 +18,7 @@ class Dialect:
         headers: that each request must have.
         version: the `jsonrpc` member of requests.
         permissions: what a caller must be allowed, by method.
+        names: of the params of a method, in order, where they are known.
         most_batch: calls in one request.
         most_body: bytes of a request, its headers included.
         can_wait: whether a call that waits for a block holds up no other.
@@ -27,6 +28,7 @@ class Dialect:
     headers: Mapping[str, str] = {}
     version = b"2.0"
     permissions: Mapping[str, str | None] = {}
+    names: Mapping[str, Sequence[str]] = {}
     most_batch = 1000
     most_body = 32 * 1024 * 1024
     can_wait = False

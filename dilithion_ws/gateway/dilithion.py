@@ -59,6 +59,7 @@ class _Dilithion(Dialect):
     headers: Mapping[str, str] = {"X-Dilithion-RPC": "1"}
     """Spelled so: the node knows no other."""
     permissions = dict.fromkeys(NODE_METHODS)  # those that the server knows without being told
+    names = _NAMES
     most_batch = 100
     most_body = 2 * 1024 * 1024
 

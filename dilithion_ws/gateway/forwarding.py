@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import CallContext, RpcTable
+from .core import CORE
 from .dialect import Dialect
+from .dilithion import DILITHION
 from .node import Node
 
-__all__ = ["Forwarder", "all_permissions"]
+__all__ = ["Forwarder"]
 
 _ALONE = 1
 
@@ -24,9 +26,12 @@ class Forwarder:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def register(self, rpc: RpcTable, permissions: dict[str, str | None]) -> None:
-        """Becomes the fallback of a table, or does so anew when more is known of the methods."""
-        rpc.fallback(self.call, permissions, batch=self.batch)
+    def register(self, rpc: RpcTable, dialect: Dialect | None) -> None:
+        """Becomes the fallback of a table, or does so anew when it is known which dialect the node speaks."""
+        if dialect is None:
+            rpc.fallback(self.call, _all_permissions([DILITHION, CORE]), batch=self.batch)
+        else:
+            rpc.fallback(self.call, dialect.permissions, batch=self.batch, params=dialect.names)
 
     def call(self, context: CallContext, params: bytes) -> Any:
         """One call."""
@@ -41,7 +46,7 @@ class Forwarder:
         return self._node.batch([(context.method, params) for context, params in calls], timeout)
 
 
-def all_permissions(dialects: Sequence[Dialect]) -> dict[str, str | None]:
+def _all_permissions(dialects: Sequence[Dialect]) -> dict[str, str | None]:
     """What callers must be allowed while it is not known which dialect the node speaks: those of all, the first first."""
     found: dict[str, str | None] = {}
     for dialect in reversed(dialects):

@@ -14,11 +14,9 @@ import msgspec
 
 from .. import Config, Retention, RpcTable, WebSocketServer
 from .config import GatewayConfig
-from .core import CORE
 from .detecting import dialect_named
 from .dialect import Dialect
-from .dilithion import DILITHION
-from .forwarding import Forwarder, all_permissions
+from .forwarding import Forwarder
 from .hints import LongPoll, ZmqHints
 from .keeping import VIEWS_TOPIC
 from .node import Node, Rest
@@ -105,10 +103,7 @@ class Gateway:
             ("watching", "Whether this gateway is the one that watches the node", self.watcher.is_leading),
         ):
             self.server.gauge(f"dilithion_gateway_{name}", text, read)
-        if self.node.dialect is None:
-            self._forwarder.register(self.rpc, all_permissions([DILITHION, CORE]))
-        else:
-            self._found(self.node.dialect)
+        self._forwarder.register(self.rpc, dialect)
 
     def start(self) -> Self:
         """Starts to serve; the node need not be there yet. Raises what `WebSocketServer.start` raises."""
@@ -142,7 +137,7 @@ class Gateway:
 
     def _found(self, dialect: Dialect) -> None:
         self.node.dialect = dialect
-        self._forwarder.register(self.rpc, dict(dialect.permissions))
+        self._forwarder.register(self.rpc, dialect)
 
     def _tip(self) -> Tip | None:
         """The last block that was told, by this gateway or another on the same store."""

@@ -24,6 +24,8 @@ Forward = Callable[[CallContext, bytes], Any]
 ForwardAll = Callable[[Sequence[tuple[CallContext, bytes]]], Sequence[Any]]
 """Gets the calls of one batch; returns for each its result, or the exception that it fails with."""
 
+_PASSED = "Passed on as it is"
+
 ANY = "*"
 """The name under which calls of methods without a declared permission are counted."""
 
@@ -35,16 +37,29 @@ class Fallback:
         methods: by name: those with a declared permission, and one for all others.
     """
 
-    def __init__(self, function: Forward, permissions: Mapping[str, str | None], batch: ForwardAll | None) -> None:
-        self.methods = {name: _method(name, function, need, batch) for name, need in {**permissions, ANY: None}.items()}
+    def __init__(
+        self,
+        function: Forward,
+        permissions: Mapping[str, str | None],
+        batch: ForwardAll | None,
+        params: Mapping[str, Sequence[str]],
+    ) -> None:
+        self.methods = {
+            name: _method(name, function, need, batch, params.get(name))
+            for name, need in {**permissions, ANY: None}.items()
+        }
 
     def get(self, name: str) -> Method:
         """The method of this name."""
         return self.methods.get(name) or self.methods[ANY]
 
 
-def _method(name: str, function: Forward, permission: str | None, batch: ForwardAll | None) -> Method:
-    method = Method(name, function, permission, True, "Passed on as it is", binder=_RawBinder(name))
+def _method(
+    name: str, function: Forward, permission: str | None, batch: ForwardAll | None, params: Sequence[str] | None
+) -> Method:
+    text = _PASSED if params is not None else f"{_PASSED}; what it takes is not known here"
+    binder = _RawBinder(name, params or ())
+    method = Method(name, function, permission, True, text, binder=binder, description=text)
     method.batch = batch
     return method
 
@@ -84,12 +99,17 @@ class _RawBinder:
     """Hands the params over as they are."""
 
     wants_context = True
-    takes: tuple[inspect.Parameter, ...] = ()
     returns = Any
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, params: Sequence[str]) -> None:
         self.signature = f"{name}(...)"
+        self.takes = [_param(name) for name in params]
 
     def bind(self, params: bytes, context: CallContext | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Context and params."""
         return (context, params), {}
+
+
+def _param(name: str) -> inspect.Parameter:
+    """One of which the name alone is known: `...` stands for whatever it is when it is left out."""
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=..., annotation=Any)

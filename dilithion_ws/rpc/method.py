@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ class Method:
         permission: what a caller must be allowed; None where nothing was declared.
         blocking: True: always run in the pool; False: always in the leading thread; None: as its running mean says.
         summary: one line for people; the first line of the docstring where none was given.
+        description: the whole docstring, where nothing else was given.
         binder: from params to arguments.
         mean: seconds that its recent calls took, an exponential mean over about eight of them.
         pace: what follows from `blocking` and `mean`, see `Pace`.
@@ -48,6 +50,7 @@ class Method:
         "batch",
         "binder",
         "blocking",
+        "description",
         "errors",
         "function",
         "is_login",
@@ -71,12 +74,14 @@ class Method:
         summary: str,
         position_of: str | None = None,
         binder: Any = None,
+        description: str | None = None,
     ) -> None:
         self.name = name
         self.function = function
         self.permission = permission
         self.blocking = blocking
         self.summary = summary
+        self.description = (inspect.getdoc(function) or "") if description is None else description
         self.binder = Binder(name, function) if binder is None else binder
         self.mean = 0.0
         self.need = -1

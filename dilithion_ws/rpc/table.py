@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
@@ -130,7 +130,12 @@ class RpcTable:
             self._methods = methods
 
     def fallback(
-        self, function: Forward, permissions: Mapping[str, str | None] | None = None, *, batch: ForwardAll | None = None
+        self,
+        function: Forward,
+        permissions: Mapping[str, str | None] | None = None,
+        *,
+        batch: ForwardAll | None = None,
+        params: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Has methods that are not registered answered by one function, their params as the bytes that came.
 
@@ -143,8 +148,9 @@ class RpcTable:
                 here are for the role admin.
             batch: gets those calls of a batch that may be made, all at once, and returns for each its result, or the
                 exception that it fails with. None: they are made one after the other.
+            params: names of what methods take, in order, for `rpc.discover` alone: nothing is checked.
         """
-        self._fallback = Fallback(function, permissions or {}, batch)
+        self._fallback = Fallback(function, permissions or {}, batch, params or {})
 
     def methods(self) -> Mapping[str, Method]:
         """All methods by name, as they are at this moment; later changes do not show in it."""

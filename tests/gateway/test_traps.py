@@ -247,6 +247,11 @@ def test_positional_params_and_odd_ones_are_understood(client: Client) -> None:
     assert client.call("setminingaddress", address="D1")["address"] == "D1"
 
 
+def test_the_names_of_params_are_told(client: Client) -> None:
+    described = {method["name"]: method for method in client.call("rpc.discover")["methods"]}
+    assert [param["name"] for param in described["getblock"]["params"]] == ["hash", "verbosity"]
+
+
 def test_an_error_with_quotes_in_it_reaches_the_client(client: Client) -> None:
     with pytest.raises(RpcError, match='no block "00" here') as caught:
         client.call("wrong")

@@ -86,6 +86,23 @@ def test_rights_are_those_that_were_declared(table: RpcTable, tmp_path: Any) -> 
             assert "*" not in described
 
 
+def test_what_methods_take_is_described_where_it_is_known(start: ServerFactory) -> None:
+    rpc = RpcTable()
+    rpc.fallback(
+        lambda context, params: None, dict.fromkeys(("getblock", "getwork")), params={"getblock": ("hash", "n")}
+    )
+    with Client(start(rpc).url) as client:
+        described = {method["name"]: method for method in client.call("rpc.discover")["methods"]}
+    assert [(param["name"], param["required"]) for param in described["getblock"]["params"]] == [
+        ("hash", False),
+        ("n", False),
+    ]
+    assert "default" not in described["getblock"]["params"][0]
+    assert described["getblock"]["description"] == "Passed on as it is"
+    assert described["getwork"]["params"] == []
+    assert described["getwork"]["description"].endswith("what it takes is not known here")
+
+
 def batch_of(*names: str) -> str:
     return json.dumps([{"jsonrpc": "2.0", "method": name, "id": at} for at, name in enumerate(names)])
 
