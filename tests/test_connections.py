@@ -175,12 +175,12 @@ def test_broken_rules_end_in_the_right_code_and_harm_nobody(start: Any, connect:
 
 @pytest.mark.parametrize("payload", [b"", close_payload(1000), close_payload(3000, "why"), close_payload(1014)])
 def test_a_close_is_answered_with_its_code_and_the_end_of_the_stream(start: Any, connect: Any, payload: bytes) -> None:
-    client = connect(start())
+    client = connect(start(linger_timeout=20.0))
     client.send(client_frame(CLOSE, payload))
     assert client.frame() == (CLOSE, payload[:2])
     started = monotonic()
     assert client.at_end()
-    assert monotonic() - started < 0.9
+    assert monotonic() - started < 9, "and not when the time for it is over"
 
 
 def test_calls_before_a_close_are_answered_before_it(

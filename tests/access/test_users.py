@@ -89,8 +89,8 @@ def test_only_the_right_password_of_a_known_user_is_right() -> None:
 
 
 def test_time_does_not_tell_whether_a_user_exists() -> None:
-    """Wrong passwords for known and unknown names, in turns, so that a drift of the machine meets both alike; by processor
-    time, in which the work of other programs does not show.
+    """Wrong passwords for known and unknown names, in turns, so that a drift of the machine meets both alike; by
+    processor time, in which the work of other programs does not show.
 
     A check computes each scheme in use once, whoever is asked for, so both kinds do the same work. The medians of 150
     pairs must differ by less than a fifth. Without the computation for nobody the unknown names would be quicker by a
