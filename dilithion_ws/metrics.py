@@ -33,23 +33,24 @@ class MissingExtraError(RuntimeError):
 
 
 class Gauges:
-    """Numbers of the host's own, which it gives when somebody asks."""
+    """Numbers of the host's own, which it gives when somebody asks. Thread-safe."""
 
     def __init__(self) -> None:
         self._gauges: dict[str, tuple[str, Callable[[], float | None]]] = {}
 
     def add(self, name: str, text: str, read: Callable[[], float | None]) -> None:
         """Adds one; see `WebSocketServer.gauge`. Raises ConfigError."""
-        if not _NAME.fullmatch(name) or name.startswith(_PREFIX) or name in self._gauges:
+        gauge = text, read
+        fits = _NAME.fullmatch(name) and not name.startswith(_PREFIX)
+        if not fits or self._gauges.setdefault(name, gauge) is not gauge:
             wanted = f"letters, digits and _, not beginning with {_PREFIX}, and not in use"
             raise ConfigError(f"{name[:64]!r} is no name for a gauge of the host: {wanted}")
-        self._gauges = {**self._gauges, name: (text, read)}
 
     def collect(self) -> Iterator[Any]:
         """Those that can be read now."""
         from prometheus_client.core import GaugeMetricFamily
 
-        for name, (text, read) in self._gauges.items():
+        for name, (text, read) in list(self._gauges.items()):  # a thread may add one meanwhile
             try:
                 value = read()
                 if value is not None:
