@@ -17,10 +17,10 @@ from .access.passwords import NODE_SCHEME, hash_password
 from .access.permissions import ALL_RIGHTS
 from .access.users import Directory, User, check_name, parse_users
 from .audit import Audit
-from .clock import Clock, monotonic
 from .config import Config
 from .errors import ConfigError
-from .files import read_text, write_private
+from .util.clock import Clock, monotonic
+from .util.files import read_text, write_private
 
 __all__ = ["COOKIE_USER", "AccessFiles"]
 

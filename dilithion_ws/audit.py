@@ -16,8 +16,8 @@ from datetime import datetime, timezone
 from io import TextIOWrapper
 from typing import Any
 
-from .addresses import network_of
-from .clock import Clock, monotonic
+from .util.clock import Clock, monotonic
+from .util.ip import network_of
 
 __all__ = ["Audit"]
 

@@ -16,9 +16,7 @@ from .access.permissions import names_of
 from .access.rates import DEFAULT_METHOD, method_rates
 from .access.throttle import Rate, Throttle
 from .access.users import Directory
-from .addresses import is_loopback, network_of, parse_address
 from .audit import Audit
-from .clock import Clock
 from .config import Config, limit_reached, parse_network
 from .errors import CloseCode, JsonRpcCode, RpcError
 from .events.topic import Topic
@@ -32,6 +30,8 @@ from .refusals import LOGIN_STEPS, rate_limited, retry_after
 from .rpc.context import Session
 from .rpc.method import Method
 from .rpc.msgpack import MessagePack
+from .util.clock import Clock
+from .util.ip import is_loopback, network_of, parse_address
 
 __all__ = ["SUBPROTOCOLS", "Gatekeeper"]
 

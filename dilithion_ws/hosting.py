@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .clock import Clock, Deadline
 from .config import Limits
 from .describing import Describer
 from .errors import RpcError, UnknownTopicError
@@ -26,6 +25,7 @@ from .rpc.context import Session
 from .rpc.dispatcher import Dispatcher
 from .rpc.messages import NULL_ID, error_answer, identify, parse_error
 from .rpc.table import Pace, RpcTable
+from .util.clock import Clock, Deadline
 from .web import Web
 
 __all__ = ["Callbacks", "HostService", "MessageHandler"]

@@ -13,13 +13,13 @@ from .access.remembered import Remembered
 from .access.throttle import Lockout
 from .access.users import Directory, User
 from .audit import Audit
-from .clock import Clock
 from .config import Config, limit_reached
 from .errors import CloseCode, JsonRpcCode, RpcError
 from .protocol.upgrade import HttpRefusal
 from .refusals import CHALLENGE, LOCKED_OUT, LOGIN_STEPS, UNAUTHORIZED, rate_limited, retry_after
 from .rpc.context import CallContext, Session
 from .rpc.method import Method
+from .util.clock import Clock
 
 __all__ = ["Logins"]
 

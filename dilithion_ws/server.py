@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from .access.credentials import BEARER_PREFIX
 from .accessfiles import AccessFiles
-from .clock import Clock, Deadline, monotonic
 from .config import Config
 from .errors import ConfigError, ForkError, NotRunningError, StartError
 from .events.hub import USER_PREFIX, EventHub
@@ -28,7 +27,6 @@ from .events.topic import ALL, Topic
 from .gatekeeper import SUBPROTOCOLS, Gatekeeper
 from .hosting import Callbacks, HostService, MessageHandler
 from .info import ConnectionInfo
-from .leftover import stop_at_exit
 from .metrics import Gauges, Metrics
 from .net.feed import offer_all
 from .net.tls import Tls
@@ -39,6 +37,8 @@ from .reloading import Reloader
 from .rpc.context import Session
 from .rpc.table import RpcTable
 from .stores import make_store
+from .util.clock import Clock, Deadline, monotonic
+from .util.stop_at_exit import stop_at_exit
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from .config import Config, Limits, number_text, setting_name
 from .errors import ConfigError
-from .files import read_text
+from .util.files import read_text
 
 __all__ = [
     "PREFIX",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dilithion_ws.addresses import network_of
+from dilithion_ws.util.ip import network_of
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dilithion_ws import CallContext, RpcTable
-from dilithion_ws.clock import monotonic
 from dilithion_ws.protocol.frames import PING, PONG, TEXT
+from dilithion_ws.util.clock import monotonic
 
 from .support import RawClient, client_frame, wait_for
 

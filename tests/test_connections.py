@@ -12,14 +12,9 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import (
-    ConnectionNotFoundError,
-    OutboxFullError,
-    RpcTable,
-    Session,
-)
-from dilithion_ws.clock import monotonic
+from dilithion_ws import ConnectionNotFoundError, OutboxFullError, RpcTable, Session
 from dilithion_ws.protocol.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload
+from dilithion_ws.util.clock import monotonic
 
 from .support import REQUEST, RawClient, client_frame, wait_for
 

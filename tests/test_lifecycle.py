@@ -25,8 +25,8 @@ from dilithion_ws import (
     WebSocketServer,
     initialize_websocket,
 )
-from dilithion_ws.clock import monotonic
 from dilithion_ws.net.connection import Connection
+from dilithion_ws.util.clock import monotonic
 
 from .support import RawClient, client_frame, free_port, open_files, wait_for
 

@@ -26,8 +26,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from dilithion_ws import Config, ConfigError, Limits, RpcTable, WebSocketServer
-from dilithion_ws.clock import monotonic
 from dilithion_ws.net.tls import Tls
+from dilithion_ws.util.clock import monotonic
 
 from .clients.test_clients import NODE_MODULES, browse, needs_chromium, needs_node
 from .support import REQUEST, RawClient, client_frame, open_files, sockets_of, wait_for

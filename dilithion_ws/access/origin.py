@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
-from ..addresses import is_loopback, parse_address
+from ..util.ip import is_loopback, parse_address
 
 __all__ = ["OriginRules"]
 

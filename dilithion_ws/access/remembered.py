@@ -13,7 +13,7 @@ import secrets
 import threading
 from collections import OrderedDict
 
-from ..clock import Clock
+from ..util.clock import Clock
 from .credentials import Credentials
 from .users import Directory, User
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from ..clock import Clock
+from ..util.clock import Clock
 
 __all__ = ["Lockout", "Rate", "Throttle"]
 

@@ -11,7 +11,7 @@ import sys
 from ..client import Client
 from ..config import Config
 from ..errors import ConfigError
-from ..files import read_text
+from ..util.files import read_text
 from .options import CONF, COOKIE
 
 __all__ = ["add_connection", "connect"]

@@ -10,7 +10,7 @@ from ..access.passwords import SCHEMES, hash_password
 from ..access.permissions import ROLES
 from ..access.users import User, UsersFile, check_name, parse_users, render_users
 from ..errors import ConfigError
-from ..files import read_text, write_private
+from ..util.files import read_text, write_private
 from .options import USERS
 
 __all__ = ["add_user"]

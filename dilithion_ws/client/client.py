@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..clock import Deadline, monotonic
 from ..errors import RpcError
 from ..events.log import Position
+from ..util.clock import Deadline, monotonic
 from .errors import ClientError
 from .link import Link, encode
 from .replies import Reply, Waiter, to_params

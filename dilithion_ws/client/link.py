@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from ..clock import Deadline, monotonic
 from ..errors import RpcError
+from ..util.clock import Deadline, monotonic
 from .errors import ClientError, ConnectionLostError, RefusedError
 from .replies import Reply
 from .wire import Settings, Wire

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..clock import Deadline
+from ..util.clock import Deadline
 from .errors import CallTimeoutError
 
 __all__ = ["Reply", "Waiter", "to_params"]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..clock import Deadline, monotonic
 from ..errors import JsonRpcCode, RpcError
 from ..events.log import Position
+from ..util.clock import Deadline, monotonic
 from .errors import CallTimeoutError, EventsLostError
 
 if TYPE_CHECKING:

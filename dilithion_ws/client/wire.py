@@ -30,7 +30,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
-from ..clock import Deadline, monotonic
+from ..util.clock import Deadline, monotonic
 from .errors import CallTimeoutError, ConnectionLostError, RefusedError
 
 __all__ = ["Settings", "Wire", "check_url"]

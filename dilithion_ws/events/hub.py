@@ -12,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..clock import Clock
 from ..config import Limits, limit_reached
 from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopicError
+from ..util.clock import Clock
 from . import schemas
 from .delivery import Shard
 from .encoding import encode_event

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..clock import Clock
+from ..util.clock import Clock
 
 __all__ = ["Entry", "EventsGoneError", "Log", "Position", "Retention"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ..clock import Deadline
+from ..util.clock import Deadline
 
 if TYPE_CHECKING:
     from .hub import EventHub

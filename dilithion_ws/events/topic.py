@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..clock import Clock
+from ..util.clock import Clock
 from .filters import Filter, Key, keys_of
 from .log import Entry, EventsGoneError, Log, Position, Retention
 

@@ -15,10 +15,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from ..clock import Clock, Deadline
 from ..config import Config
 from ..errors import StartError
 from ..protocol.upgrade import HttpRefusal
+from ..util.clock import Clock, Deadline
 from .admission import Admission
 from .poller import Waker
 

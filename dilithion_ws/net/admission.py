@@ -6,9 +6,9 @@ import ipaddress
 import threading
 from collections.abc import Callable, Sequence
 
-from ..addresses import is_loopback, network_of, parse_address
 from ..config import Limits, limit_reached
 from ..protocol.upgrade import HttpRefusal
+from ..util.ip import is_loopback, network_of, parse_address
 
 __all__ = ["Admission"]
 

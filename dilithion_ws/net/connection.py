@@ -25,11 +25,11 @@ import threading
 from enum import Enum, IntEnum
 from typing import Any
 
-from ..clock import Clock
 from ..protocol.framing import JSON
 from ..protocol.proxy import ProxyHeader
 from ..protocol.stream import Event, MessageStream
 from ..protocol.upgrade import Upgrade
+from ..util.clock import Clock
 from .outbox import Outbox
 from .poller import READ
 from .tls import WANTS

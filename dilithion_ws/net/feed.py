@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..clock import Clock
+from ..util.clock import Clock
 from .connection import ALL, OPEN, WAITING, Connection, Sent
 
 __all__ = ["BUSY", "FULL", "GONE", "TAKEN", "Feed", "offer_all"]

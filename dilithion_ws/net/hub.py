@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from ..clock import Clock
 from ..config import Limits
 from ..protocol.deflate import Deflation
 from ..protocol.upgrade import HttpRefusal
+from ..util.clock import Clock
 from .admission import Admission
 from .calls import Pending
 from .connection import BROKEN, CLOSED, FINISHING, HANDSHAKE, OPEN, SECURING, WAITING, Connection, Sent

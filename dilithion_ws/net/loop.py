@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..addresses import network_of
-from ..clock import Clock
 from ..config import Limits, limit_reached
+from ..util.clock import Clock
+from ..util.ip import network_of
 from .admission import Admission
 from .calls import Pending
 from .closing import Closing

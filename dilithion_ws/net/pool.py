@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from ..clock import Deadline
+from ..util.clock import Deadline
 from .line import Line, Waiting
 
 __all__ = ["Job", "Lane", "Pool"]

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from .latch import Bell
+from ..util.sync import Bell
 from .pool import Pool
 
 __all__ = ["Pump", "Pumps"]

@@ -15,10 +15,10 @@ import threading
 from collections.abc import Callable
 from enum import Enum
 
-from ..clock import Clock, Deadline
 from ..config import Limits
+from ..util.clock import Clock, Deadline
+from ..util.sync import Bell, Latch
 from .acceptor import Acceptor
-from .latch import Bell, Latch
 from .loop import Loop
 from .pool import Pool
 from .pumps import Pumps

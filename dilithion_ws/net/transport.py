@@ -9,15 +9,15 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from ..clock import Clock, Deadline
 from ..config import Config, limit_reached, parse_network
 from ..errors import CloseCode, ConnectionNotFoundError, OutboxFullError, StartError
 from ..protocol.upgrade import HttpRefusal
+from ..util.clock import Clock, Deadline
+from ..util.sync import Bell
 from .acceptor import Acceptor, listen
 from .admission import Admission
 from .connection import ALL, BROKEN, REFUSED, WAITING, Connection, Sent
 from .feed import Feed
-from .latch import Bell
 from .loop import Loop
 from .pool import Pool
 from .pumps import Pump, Pumps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..clock import Deadline
+from ..util.clock import Deadline
 from .later import Later
 
 __all__ = ["CallContext", "Session"]

@@ -12,9 +12,9 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from ..clock import Clock, Deadline, monotonic
 from ..config import Limits, limit_reached
 from ..errors import JsonRpcCode, RpcError
+from ..util.clock import Clock, Deadline, monotonic
 from . import messages
 from .calls import BatchCall, Hooks, SingleCall, result_too_large
 from .context import CallContext, Session

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..clock import monotonic
 from ..events.log import Position
 from ..events.topic import Topic
+from ..util.clock import monotonic
 
 __all__ = ["Lease"]
 

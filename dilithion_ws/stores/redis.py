@@ -22,7 +22,6 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..clock import Deadline, monotonic
 from ..config import Limits
 from ..errors import ConfigError, JsonRpcCode, NotLeadingError
 from ..events.hub import USER_PREFIX, EventHub
@@ -30,6 +29,7 @@ from ..events.leadership import Leadership
 from ..events.log import Position
 from ..events.subscriptions import Ending
 from ..events.topic import Topic
+from ..util.clock import Deadline, monotonic
 from .backlog import Backlog
 from .lease import Lease
 

@@ -18,12 +18,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from ..clock import Deadline
 from ..config import Limits
 from ..errors import ConfigError
 from ..events.hub import USER_PREFIX, EventHub
 from ..events.leadership import Alone, Leadership
 from ..events.topic import Topic
+from ..util.clock import Deadline
 from .backlog import Backlog
 
 __all__ = ["SqliteStore"]

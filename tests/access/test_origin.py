@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dilithion_ws.access.origin import OriginRules, _host_of
-from dilithion_ws.addresses import parse_address
+from dilithion_ws.util.ip import parse_address
 
 LOCAL = OriginRules("127.0.0.1")
 PUBLIC = OriginRules("0.0.0.0", ["node.example"], ["https://wallet.example/"])

@@ -14,13 +14,7 @@ from typing import Any
 import pytest
 
 from dilithion_ws import Config, Limits, RpcError, RpcTable, WebSocketServer
-from dilithion_ws.client import (
-    CallTimeoutError,
-    Client,
-    ConnectionLostError,
-    EventsLostError,
-    RefusedError,
-)
+from dilithion_ws.client import CallTimeoutError, Client, ConnectionLostError, EventsLostError, RefusedError
 
 from ..support import free_port, sockets_of, wait_for
 from ..test_access import write_users

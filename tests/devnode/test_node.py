@@ -14,14 +14,7 @@ from dilithion_ws.devnode import DevNode
 from dilithion_ws.devnode.chain import MATURITY
 from dilithion_ws.devnode.methods import register_methods
 from dilithion_ws.devnode.node import SUBSIDY
-from dilithion_ws.devnode.primitives import (
-    Block,
-    Transaction,
-    coins,
-    decode_address,
-    encode_address,
-    merkle_root,
-)
+from dilithion_ws.devnode.primitives import Block, Transaction, coins, decode_address, encode_address, merkle_root
 from dilithion_ws.rpc.dispatcher import Dispatcher
 
 SESSION = Session(1, ("127.0.0.1", 1))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from dilithion_ws import Config, Limits, StartError
-from dilithion_ws.clock import Deadline, monotonic
 from dilithion_ws.net.acceptor import Acceptor, listen
 from dilithion_ws.net.admission import Admission
+from dilithion_ws.util.clock import Deadline, monotonic
 
 from ..support import RawClient, wait_for
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from dilithion_ws import Limits
-from dilithion_ws.addresses import is_loopback
-from dilithion_ws.clock import Deadline, monotonic
 from dilithion_ws.net.admission import Admission
 from dilithion_ws.net.connection import TRANSITIONS, Connection, Sent, State
-from dilithion_ws.net.latch import Bell, Latch
 from dilithion_ws.net.outbox import Outbox
 from dilithion_ws.net.poller import ENDED, READ, WRITE, Poller, SelectorPoller, Waker
 from dilithion_ws.net.pool import Pool
 from dilithion_ws.net.timers import Timers
+from dilithion_ws.util.clock import Deadline, monotonic
+from dilithion_ws.util.ip import is_loopback
+from dilithion_ws.util.sync import Bell, Latch
 
 from ..support import Clock, wait_for
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from ..clock import Deadline, monotonic
+from .clock import Deadline, monotonic
 
 __all__ = ["Bell", "Latch"]
 
