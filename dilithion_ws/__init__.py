@@ -15,7 +15,7 @@ and may block: a slow one costs the others nothing.
 Limits. Every bound is a field of `Limits`; whoever meets one is told its name, its value and its setting.
 """
 
-from .access.permissions import METHODS as NODE_METHODS
+from .auth.permissions import METHODS as NODE_METHODS
 from .config import Config, Limits
 from .errors import (
     CloseCode,

@@ -10,13 +10,13 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 
-from .access.credentials import Credentials, from_basic, from_subprotocols
-from .access.origin import OriginRules
-from .access.permissions import names_of
-from .access.rates import DEFAULT_METHOD, method_rates
-from .access.throttle import Rate, Throttle
-from .access.users import Directory
-from .audit import Audit
+from .auth.audit_log import Audit
+from .auth.credentials import Credentials, from_basic, from_subprotocols
+from .auth.method_rates import DEFAULT_METHOD, method_rates
+from .auth.origin_policy import OriginRules
+from .auth.permissions import names_of
+from .auth.rate_limiter import Rate, Throttle
+from .auth.users import Directory
 from .config import Config, limit_reached, parse_network
 from .errors import CloseCode, JsonRpcCode, RpcError
 from .events.topic import Topic

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from .access.credentials import Credentials
-from .access.remembered import Remembered
-from .access.throttle import Lockout
-from .access.users import Directory, User
-from .audit import Audit
+from .auth.audit_log import Audit
+from .auth.credentials import Credentials
+from .auth.password_cache import Remembered
+from .auth.rate_limiter import Lockout
+from .auth.users import Directory, User
 from .config import Config, limit_reached
 from .errors import CloseCode, JsonRpcCode, RpcError
 from .protocol.upgrade import HttpRefusal

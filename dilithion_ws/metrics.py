@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ConfigError
 
 if TYPE_CHECKING:
-    from .audit import Audit
+    from .auth.audit_log import Audit
     from .events.hub import EventHub
     from .net.transport import Transport
     from .rpc.method import Method

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .access.permissions import UNDECLARED, needed, parse_rights
+from .auth.permissions import UNDECLARED, needed, parse_rights
 from .errors import ConfigError
 from .rpc.method import Method
 

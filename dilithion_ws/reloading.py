@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from .accessfiles import AccessFiles
+from .auth.credential_files import AccessFiles
 from .errors import ConfigError, NotRunningError
 from .logins import Logins
 from .net.tls import Tls

@@ -16,8 +16,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .access.credentials import BEARER_PREFIX
-from .accessfiles import AccessFiles
+from .auth.credential_files import AccessFiles
+from .auth.credentials import BEARER_PREFIX
 from .config import Config
 from .errors import ConfigError, ForkError, NotRunningError, StartError
 from .events.hub import USER_PREFIX, EventHub

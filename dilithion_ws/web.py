@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .access.credentials import Credentials, from_basic
+from .auth.credentials import Credentials, from_basic
 from .errors import JsonRpcCode, RpcError
 from .gatekeeper import Gatekeeper
 from .logins import Logins

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from dilithion_ws import Config, ConfigError, Limits, RpcTable, StartError, WebSocketServer
-from dilithion_ws.access.credentials import BEARER_PREFIX
-from dilithion_ws.access.passwords import hash_password
-from dilithion_ws.access.users import User, UsersFile, render_users
-from dilithion_ws.accessfiles import AccessFiles
+from dilithion_ws.auth.credential_files import AccessFiles
+from dilithion_ws.auth.credentials import BEARER_PREFIX
+from dilithion_ws.auth.passwords import hash_password
+from dilithion_ws.auth.users import User, UsersFile, render_users
 from dilithion_ws.cli import main
 
 from .support import REQUEST, RawClient, client_frame, open_files, wait_for
@@ -172,7 +172,7 @@ def test_a_login_is_remembered_without_the_password(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
-    from dilithion_ws.access.users import Directory
+    from dilithion_ws.auth.users import Directory
 
     original = Directory.check
 
@@ -190,7 +190,7 @@ def test_a_login_is_remembered_without_the_password(
 def test_passwords_are_never_checked_in_the_leading_thread(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    from dilithion_ws.access.users import Directory
+    from dilithion_ws.auth.users import Directory
 
     original = Directory.check
 
@@ -221,7 +221,7 @@ def test_passwords_are_never_checked_in_the_leading_thread(
 def test_a_client_that_leaves_while_its_password_is_checked(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    from dilithion_ws.access.users import Directory
+    from dilithion_ws.auth.users import Directory
 
     original = Directory.check
     monkeypatch.setattr(Directory, "check", lambda *args: gate.wait(20) and original(*args))
@@ -239,7 +239,7 @@ def test_guesses_that_wait_together_are_not_all_checked(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
     """Fifty upgrades and fifty calls arrive before the first guess has failed."""
-    from dilithion_ws.access.users import Directory
+    from dilithion_ws.auth.users import Directory
 
     guesses: list[str] = []
 
@@ -270,7 +270,7 @@ def test_guesses_that_wait_together_are_not_all_checked(
 def test_a_user_removed_while_the_password_is_checked_does_not_come_in(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    from dilithion_ws.access.users import Directory
+    from dilithion_ws.auth.users import Directory
 
     original = Directory.check
     inside: list[str] = []
@@ -594,7 +594,7 @@ def test_a_raw_message_past_its_rate_is_told_so(serve: Any, connect: Any) -> Non
 def test_on_message_can_leave_slow_calls_and_logins_to_the_pool(
     serve: Any, connect: Any, users_file: Path, rpc: RpcTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dilithion_ws.access.users import Directory
+    from dilithion_ws.auth.users import Directory
 
     threads: dict[str, set[int]] = {"raw": set(), "slow": set(), "check": set()}
     original = Directory.check
@@ -635,7 +635,7 @@ def test_a_remembered_login_forgives_earlier_failures_under_its_name(
 def test_who_has_hung_up_is_not_computed_for(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    from dilithion_ws.access.users import Directory
+    from dilithion_ws.auth.users import Directory
 
     checked: list[str] = []
 

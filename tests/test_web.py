@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from dilithion_ws import Config, ConfigError, RpcTable, WebSocketServer
-from dilithion_ws.access.passwords import hash_password
-from dilithion_ws.access.users import User, UsersFile, render_users
+from dilithion_ws.auth.passwords import hash_password
+from dilithion_ws.auth.users import User, UsersFile, render_users
 
 from .support import RawClient, wait_for
 from .test_access import basic

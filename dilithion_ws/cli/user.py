@@ -6,9 +6,9 @@ import argparse
 import getpass
 import sys
 
-from ..access.passwords import SCHEMES, hash_password
-from ..access.permissions import ROLES
-from ..access.users import User, UsersFile, check_name, parse_users, render_users
+from ..auth.passwords import SCHEMES, hash_password
+from ..auth.permissions import ROLES
+from ..auth.users import User, UsersFile, check_name, parse_users, render_users
 from ..errors import ConfigError
 from ..util.files import read_text, write_private
 from .options import USERS

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dilithion_ws.access.origin import OriginRules, _host_of
+from dilithion_ws.auth.origin_policy import OriginRules, _host_of
 from dilithion_ws.util.ip import parse_address
 
 LOCAL = OriginRules("127.0.0.1")

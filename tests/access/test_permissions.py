@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dilithion_ws import ConfigError
-from dilithion_ws.access.permissions import (
+from dilithion_ws.auth.permissions import (
     ALL_RIGHTS,
     METHODS,
     ROLES,

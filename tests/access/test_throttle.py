@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dilithion_ws import ConfigError
-from dilithion_ws.access.rates import METHOD_RATES, method_rates
-from dilithion_ws.access.throttle import Lockout, Rate, Throttle
+from dilithion_ws.auth.method_rates import METHOD_RATES, method_rates
+from dilithion_ws.auth.rate_limiter import Lockout, Rate, Throttle
 
 from ..support import Clock
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dilithion_ws import ConfigError
-from dilithion_ws.access.credentials import BEARER_PREFIX, Credentials, from_basic, from_subprotocols
-from dilithion_ws.access.passwords import NODE_SCHEME, SCHEMES, StoredPassword, hash_password
-from dilithion_ws.access.remembered import Remembered
-from dilithion_ws.access.users import Directory, User, UsersFile, check_name, parse_users, render_users
+from dilithion_ws.auth.credentials import BEARER_PREFIX, Credentials, from_basic, from_subprotocols
+from dilithion_ws.auth.password_cache import Remembered
+from dilithion_ws.auth.passwords import NODE_SCHEME, SCHEMES, StoredPassword, hash_password
+from dilithion_ws.auth.users import Directory, User, UsersFile, check_name, parse_users, render_users
 
 from ..support import Clock
 

@@ -13,14 +13,14 @@ import stat
 import threading
 from collections.abc import Callable
 
-from .access.passwords import NODE_SCHEME, hash_password
-from .access.permissions import ALL_RIGHTS
-from .access.users import Directory, User, check_name, parse_users
-from .audit import Audit
-from .config import Config
-from .errors import ConfigError
-from .util.clock import Clock, monotonic
-from .util.files import read_text, write_private
+from ..config import Config
+from ..errors import ConfigError
+from ..util.clock import Clock, monotonic
+from ..util.files import read_text, write_private
+from .audit_log import Audit
+from .passwords import NODE_SCHEME, hash_password
+from .permissions import ALL_RIGHTS
+from .users import Directory, User, check_name, parse_users
 
 __all__ = ["COOKIE_USER", "AccessFiles"]
 

@@ -16,8 +16,8 @@ from datetime import datetime, timezone
 from io import TextIOWrapper
 from typing import Any
 
-from .util.clock import Clock, monotonic
-from .util.ip import network_of
+from ..util.clock import Clock, monotonic
+from ..util.ip import network_of
 
 __all__ = ["Audit"]
 
