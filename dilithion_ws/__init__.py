@@ -16,7 +16,7 @@ Limits. Every bound is a field of `Limits`; whoever meets one is told its name, 
 """
 
 from .auth.permissions import METHODS as NODE_METHODS
-from .config import Config, Limits
+from .config.config import Config, Limits
 from .errors import (
     CloseCode,
     ConfigError,
@@ -37,8 +37,8 @@ from .events.log import Retention
 from .info import ConnectionInfo
 from .initialize import initialize_websocket
 from .rpc.context import CallContext, Session
-from .rpc.fallback import RawRpcError
 from .rpc.later import Later
+from .rpc.passthrough import RawRpcError
 from .rpc.table import RpcTable
 from .server import WebSocketServer
 from .version import __version__

@@ -14,8 +14,8 @@ import msgspec
 from .events.hub import EventHub
 from .events.topic import Topic
 from .rpc.context import CallContext, Session
-from .rpc.fallback import ANY
 from .rpc.method import Method
+from .rpc.passthrough import ANY
 from .rpc.table import RpcTable
 from .version import __version__
 

@@ -17,15 +17,15 @@ from .auth.origin_policy import OriginRules
 from .auth.permissions import names_of
 from .auth.rate_limiter import Rate, Throttle
 from .auth.users import Directory
-from .config import Config, limit_reached, parse_network
+from .config.config import Config, limit_reached, parse_network
 from .errors import CloseCode, JsonRpcCode, RpcError
 from .events.topic import Topic
 from .logins import Logins
 from .needs import find_need, parse_need
 from .net.service import Verification, Welcome
-from .protocol.framing import Codec
 from .protocol.http import Headers
-from .protocol.upgrade import HttpRefusal, UpgradeRequest
+from .protocol.http_connection import HttpRefusal, UpgradeRequest
+from .protocol.message_encoder import Codec
 from .refusals import LOGIN_STEPS, rate_limited, retry_after
 from .rpc.context import Session
 from .rpc.method import Method

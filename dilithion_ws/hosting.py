@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .config import Limits
+from .config.config import Limits
 from .describing import Describer
 from .errors import RpcError, UnknownTopicError
 from .eventmethods import EventMethods
@@ -19,7 +19,7 @@ from .gatekeeper import Gatekeeper
 from .net.service import Answer, Call, HttpWork, Verification, Welcome
 from .protocol.frames import BINARY, TEXT
 from .protocol.http import HttpRequest, HttpResponse
-from .protocol.upgrade import HttpRefusal, UpgradeRequest
+from .protocol.http_connection import HttpRefusal, UpgradeRequest
 from .rpc.calls import BatchCall, SingleCall
 from .rpc.context import Session
 from .rpc.dispatcher import Dispatcher

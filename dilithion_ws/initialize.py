@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from .config import Config
+from .config.config import Config
 from .rpc.table import RpcTable
 from .server import WebSocketServer
 

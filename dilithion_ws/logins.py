@@ -13,9 +13,9 @@ from .auth.credentials import Credentials
 from .auth.password_cache import Remembered
 from .auth.rate_limiter import Lockout
 from .auth.users import Directory, User
-from .config import Config, limit_reached
+from .config.config import Config, limit_reached
 from .errors import CloseCode, JsonRpcCode, RpcError
-from .protocol.upgrade import HttpRefusal
+from .protocol.http_connection import HttpRefusal
 from .refusals import CHALLENGE, LOCKED_OUT, LOGIN_STEPS, UNAUTHORIZED, rate_limited, retry_after
 from .rpc.context import CallContext, Session
 from .rpc.method import Method

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .protocol.frames import BINARY, TEXT, frame
-from .protocol.framing import Framing
+from .protocol.message_encoder import Framing
 
 __all__ = ["Message", "encode_message", "event_frame"]
 

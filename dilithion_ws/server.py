@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .auth.credential_files import AccessFiles
 from .auth.credentials import BEARER_PREFIX
-from .config import Config
+from .config.config import Config
 from .errors import ConfigError, ForkError, NotRunningError, StartError
 from .events.hub import USER_PREFIX, EventHub
 from .events.log import Retention
@@ -32,7 +32,7 @@ from .net.feed import offer_all
 from .net.tls import Tls
 from .net.transport import Transport
 from .outgoing import Message, encode_message, event_frame
-from .protocol.framing import Codec
+from .protocol.message_encoder import Codec
 from .reloading import Reloader
 from .rpc.context import Session
 from .rpc.table import RpcTable

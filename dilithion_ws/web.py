@@ -21,7 +21,7 @@ from .metrics import CONTENT_TYPE, MissingExtraError
 from .net.service import HttpWork
 from .page import page
 from .protocol.http import HttpRequest, HttpResponse
-from .protocol.upgrade import HttpRefusal
+from .protocol.http_connection import HttpRefusal
 from .refusals import CHALLENGE, UNAUTHORIZED
 from .rpc.calls import BatchCall, SingleCall
 from .rpc.context import Session

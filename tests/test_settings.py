@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dilithion_ws import Config, ConfigError, Limits
 from dilithion_ws.cli import main
-from dilithion_ws.settings import SETTINGS, example, load, parse_file
+from dilithion_ws.config.sources import SETTINGS, example, load, parse_file
 
 
 def values(text: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ import stat
 import threading
 from collections.abc import Callable
 
-from ..config import Config
+from ..config.config import Config
 from ..errors import ConfigError
 from ..util.clock import Clock, monotonic
 from ..util.files import read_text, write_private

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..config import parse_rate
+from ..config.config import parse_rate
 from .rate_limiter import Rate
 
 __all__ = ["DEFAULT_METHOD", "METHOD_RATES", "method_rates"]

@@ -6,8 +6,8 @@ import argparse
 import json
 import sys
 
+from ..config.sources import SETTINGS, example, reference, shown
 from ..errors import ConfigError
-from ..settings import SETTINGS, example, reference, shown
 from .options import add_settings, load_settings
 
 __all__ = ["add_config"]

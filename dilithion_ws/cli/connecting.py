@@ -9,7 +9,7 @@ import ssl
 import sys
 
 from ..client import Client
-from ..config import Config
+from ..config.config import Config
 from ..errors import ConfigError
 from ..util.files import read_text
 from .options import CONF, COOKIE

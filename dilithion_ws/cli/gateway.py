@@ -8,8 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from ..config.sources import Table, load_as, settings_of
 from ..errors import ConfigError, StartError
-from ..settings import Table, load_as, settings_of
 from .options import add_setting, add_settings, conf_file, load_settings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Mapping
 
-from ..settings import SETTINGS, Loaded, Setting, load, shown
+from ..config.sources import SETTINGS, Loaded, Setting, load, shown
 
 __all__ = ["add_setting", "add_settings", "conf_file", "load_settings"]
 

@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import Any
 
-from ..config import Config
+from ..config.config import Config
 from ..devnode import DevNode
 from ..devnode.methods import register_methods
 from ..errors import ConfigError, StartError

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..config import Limits, limit_reached
+from ..config.config import Limits, limit_reached
 from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopicError
 from ..util.clock import Clock
 from . import schemas

@@ -15,9 +15,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from ..config import Config
+from ..config.config import Config
 from ..errors import StartError
-from ..protocol.upgrade import HttpRefusal
+from ..protocol.http_connection import HttpRefusal
 from ..util.clock import Clock, Deadline
 from .admission import Admission
 from .poller import Waker

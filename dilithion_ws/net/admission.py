@@ -6,8 +6,8 @@ import ipaddress
 import threading
 from collections.abc import Callable, Sequence
 
-from ..config import Limits, limit_reached
-from ..protocol.upgrade import HttpRefusal
+from ..config.config import Limits, limit_reached
+from ..protocol.http_connection import HttpRefusal
 from ..util.ip import is_loopback, network_of, parse_address
 
 __all__ = ["Admission"]

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..config import Limits, limit_reached
+from ..config.config import Limits, limit_reached
 from ..protocol.frames import SMALL_HEADERS, TEXT, frame
-from ..protocol.framing import JSON, Framing
+from ..protocol.message_encoder import JSON, Framing
 from ..util.clock import Clock
 from .connection import ALL, FINISHING, OPEN, Connection, Sent
 from .service import Answer, Call

@@ -18,10 +18,10 @@ import math
 import socket
 import ssl
 
-from ..config import limit_reached
+from ..config.config import limit_reached
 from ..errors import CloseCode
 from ..protocol.frames import CLOSE, PING, close_payload, frame, split_close
-from ..protocol.upgrade import HttpRefusal
+from ..protocol.http_connection import HttpRefusal
 from .connection import Connection, State
 from .hub import Hub
 

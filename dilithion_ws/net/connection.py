@@ -25,10 +25,10 @@ import threading
 from enum import Enum, IntEnum
 from typing import Any
 
-from ..protocol.framing import JSON
-from ..protocol.proxy import ProxyHeader
-from ..protocol.stream import Event, MessageStream
-from ..protocol.upgrade import Upgrade
+from ..protocol.http_connection import Upgrade
+from ..protocol.message_encoder import JSON
+from ..protocol.message_parser import Event, MessageStream
+from ..protocol.proxy_protocol import ProxyHeader
 from ..util.clock import Clock
 from .outbox import Outbox
 from .poller import READ

@@ -8,10 +8,10 @@ import socket
 from collections.abc import Callable
 from typing import Any, cast
 
-from ..config import limit_reached
+from ..config.config import limit_reached
 from ..errors import CloseCode
 from ..protocol.frames import BINARY, CLOSE, PING, PONG, close_payload, frame
-from ..protocol.stream import FAILED, Event
+from ..protocol.message_parser import FAILED, Event
 from .calls import Pending, to_frame
 from .closing import Closing
 from .connection import (

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from ..config import Limits
+from ..config.config import Limits
 from ..protocol.deflate import Deflation
-from ..protocol.upgrade import HttpRefusal
+from ..protocol.http_connection import HttpRefusal
 from ..util.clock import Clock
 from .admission import Admission
 from .calls import Pending

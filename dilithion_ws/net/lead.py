@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from ..protocol.stream import Event
+from ..protocol.message_parser import Event
 from .calls import Pending
 from .connection import Connection
 from .service import Answer, Call

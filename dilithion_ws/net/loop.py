@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..config import Limits, limit_reached
+from ..config.config import Limits, limit_reached
 from ..util.clock import Clock
 from ..util.ip import network_of
 from .admission import Admission

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ..config import limit_reached
+from ..config.config import limit_reached
 from ..protocol.deflate import Agreement, accept_offers
-from ..protocol.framing import Framing
 from ..protocol.http import HttpRequest
-from ..protocol.stream import Event, MessageStream
-from ..protocol.upgrade import HttpRefusal, Upgrade, UpgradeRequest, accept_response
+from ..protocol.http_connection import HttpRefusal, Upgrade, UpgradeRequest, accept_response
+from ..protocol.message_encoder import Framing
+from ..protocol.message_parser import Event, MessageStream
 from .closing import Closing
 from .connection import Connection, State
 from .hub import Hub

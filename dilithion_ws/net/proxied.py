@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 
-from ..protocol.proxy import ProxyHeader, ProxyHeaderError
+from ..protocol.proxy_protocol import ProxyHeader, ProxyHeaderError
 from .closing import Closing
 from .connection import Connection, State
 from .hub import Hub

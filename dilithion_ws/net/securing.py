@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from ..protocol.upgrade import HttpRefusal
+from ..protocol.http_connection import HttpRefusal
 from .closing import Closing
 from .connection import Connection, State
 from .hub import Hub

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from ..protocol.framing import Codec
 from ..protocol.http import Headers, HttpRequest, HttpResponse
-from ..protocol.upgrade import HttpRefusal, UpgradeRequest
+from ..protocol.http_connection import HttpRefusal, UpgradeRequest
+from ..protocol.message_encoder import Codec
 
 __all__ = ["Answer", "Call", "HttpWaiting", "HttpWork", "Service", "Verification", "Waiting", "Welcome"]
 

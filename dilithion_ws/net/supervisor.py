@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from enum import Enum
 
-from ..config import Limits
+from ..config.config import Limits
 from ..util.clock import Clock, Deadline
 from ..util.sync import Bell, Latch
 from .acceptor import Acceptor

@@ -9,9 +9,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from ..config import Config, limit_reached, parse_network
+from ..config.config import Config, limit_reached, parse_network
 from ..errors import CloseCode, ConnectionNotFoundError, OutboxFullError, StartError
-from ..protocol.upgrade import HttpRefusal
+from ..protocol.http_connection import HttpRefusal
 from ..util.clock import Clock, Deadline
 from ..util.sync import Bell
 from .acceptor import Acceptor, listen

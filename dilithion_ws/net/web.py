@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ..config import limit_reached
+from ..config.config import limit_reached
 from ..protocol.http import HttpRequest, HttpResponse
-from ..protocol.upgrade import HttpRefusal, UpgradeRequest
+from ..protocol.http_connection import HttpRefusal, UpgradeRequest
 from .closing import Closing
 from .connection import Connection, Sent, State
 from .hub import Hub

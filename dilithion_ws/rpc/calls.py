@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..config import Limits, limit_reached
+from ..config.config import Limits, limit_reached
 from ..errors import JsonRpcCode, RpcError
 from . import messages
 from .context import Session

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from ..config import Limits, limit_reached
+from ..config.config import Limits, limit_reached
 from ..errors import JsonRpcCode, RpcError
 from ..util.clock import Clock, Deadline, monotonic
 from . import messages

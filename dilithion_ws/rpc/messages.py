@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..config import Limits, limit_reached
+from ..config.config import Limits, limit_reached
 from ..errors import JsonRpcCode, RpcError
 
 __all__ = [

@@ -7,8 +7,8 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
-from .binding import Binder
-from .times import BOUNDS, Times
+from .duration_histogram import BOUNDS, Times
+from .params import Binder
 
 __all__ = ["Method", "Pace"]
 

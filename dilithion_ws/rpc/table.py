@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from ..errors import RegistrationError
-from .fallback import Fallback, Forward, ForwardAll
 from .method import Method, Pace
+from .passthrough import Fallback, Forward, ForwardAll
 
 __all__ = ["Method", "Pace", "RpcTable"]
 

@@ -8,7 +8,7 @@ from collections import deque
 from itertools import takewhile
 from typing import NamedTuple
 
-from ..config import Limits, limit_reached
+from ..config.config import Limits, limit_reached
 from ..events.topic import Topic
 
 __all__ = ["Backlog", "Item"]

@@ -22,7 +22,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..config import Limits
+from ..config.config import Limits
 from ..errors import ConfigError, JsonRpcCode, NotLeadingError
 from ..events.hub import USER_PREFIX, EventHub
 from ..events.leadership import Leadership

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from ..config import Limits
+from ..config.config import Limits
 from ..errors import ConfigError
 from ..events.hub import USER_PREFIX, EventHub
 from ..events.leadership import Alone, Leadership

@@ -19,8 +19,8 @@ import pytest
 
 from dilithion_ws import ConfigError
 from dilithion_ws.client import Client
+from dilithion_ws.config.sources import SETTINGS
 from dilithion_ws.gateway import GatewayConfig
-from dilithion_ws.settings import SETTINGS
 
 from ..support import RedisServer, needs_redis, wait_for
 from ..test_cli import ROOT, started

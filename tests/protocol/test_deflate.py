@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dilithion_ws.protocol.deflate import Deflation, accept_offers
 from dilithion_ws.protocol.frames import BINARY, CONTINUATION, PING, TEXT
-from dilithion_ws.protocol.stream import FAILED, Event, MessageStream
+from dilithion_ws.protocol.message_parser import FAILED, Event, MessageStream
 
 from ..support import client_frame
 

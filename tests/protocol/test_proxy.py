@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dilithion_ws.protocol.proxy import ProxyHeader, ProxyHeaderError
+from dilithion_ws.protocol.proxy_protocol import ProxyHeader, ProxyHeaderError
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dilithion_ws.protocol.fallback import FAILED, Event, Fallback
 from dilithion_ws.protocol.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload, split_close
-from dilithion_ws.protocol.stream import MessageStream
+from dilithion_ws.protocol.message_parser import MessageStream
+from dilithion_ws.protocol.wsproto_adapter import FAILED, Event, Fallback
 
 from ..support import client_frame
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dilithion_ws.protocol.upgrade import HttpRefusal, Upgrade, UpgradeRequest, accept_response
+from dilithion_ws.protocol.http_connection import HttpRefusal, Upgrade, UpgradeRequest, accept_response
 
 from ..support import ACCEPT, REQUEST, client_frame
 

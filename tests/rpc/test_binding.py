@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from dilithion_ws import CallContext, RpcError, Session
-from dilithion_ws.rpc.binding import Binder
+from dilithion_ws.rpc.params import Binder
 from dilithion_ws.util.clock import Deadline
 
 from ..support import Clock

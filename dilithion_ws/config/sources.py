@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
+from ..errors import ConfigError
+from ..util.files import read_text
 from .config import Config, Limits, number_text, setting_name
-from .errors import ConfigError
-from .util.files import read_text
 
 __all__ = [
     "PREFIX",

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .errors import ConfigError
-from .util.ip import is_loopback
+from ..errors import ConfigError
+from ..util.ip import is_loopback
 
 __all__ = ["Config", "Limits", "limit_reached", "number_text", "parse_network", "parse_rate", "setting_name"]
 
@@ -284,7 +284,7 @@ class Config:
         Raises:
             ConfigError: with file, line and key, and what is accepted.
         """
-        from .settings import load
+        from .sources import load
 
         return load(path, environment, options).config
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 import codecs
 
 from .deflate import Inflating
-from .fallback import FAILED, Event, Fallback
 from .frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Header, close_payload, parse_header
 from .masking import unmask
+from .wsproto_adapter import FAILED, Event, Fallback
 
 __all__ = ["FAILED", "Event", "MessageStream"]
 
