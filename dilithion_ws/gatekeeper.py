@@ -22,7 +22,7 @@ from .errors import CloseCode, JsonRpcCode, RpcError
 from .events.topic import Topic
 from .logins import Logins
 from .needs import find_need, parse_need
-from .net.service import Verification, Welcome
+from .net.interfaces import Verification, Welcome
 from .protocol.http import Headers
 from .protocol.http_connection import HttpRefusal, UpgradeRequest
 from .protocol.message_encoder import Codec

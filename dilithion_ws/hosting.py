@@ -16,7 +16,7 @@ from .eventmethods import EventMethods
 from .events.hub import EventHub
 from .events.sink import Sink
 from .gatekeeper import Gatekeeper
-from .net.service import Answer, Call, HttpWork, Verification, Welcome
+from .net.interfaces import Answer, Call, HttpWork, Verification, Welcome
 from .protocol.frames import BINARY, TEXT
 from .protocol.http import HttpRequest, HttpResponse
 from .protocol.http_connection import HttpRefusal, UpgradeRequest

@@ -28,7 +28,7 @@ from .gatekeeper import SUBPROTOCOLS, Gatekeeper
 from .hosting import Callbacks, HostService, MessageHandler
 from .info import ConnectionInfo
 from .metrics import Gauges, Metrics
-from .net.feed import offer_all
+from .net.connection_subscriber import offer_all
 from .net.tls import Tls
 from .net.transport import Transport
 from .outgoing import Message, encode_message, event_frame

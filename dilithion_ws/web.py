@@ -18,7 +18,7 @@ from .errors import JsonRpcCode, RpcError
 from .gatekeeper import Gatekeeper
 from .logins import Logins
 from .metrics import CONTENT_TYPE, MissingExtraError
-from .net.service import HttpWork
+from .net.interfaces import HttpWork
 from .page import page
 from .protocol.http import HttpRequest, HttpResponse
 from .protocol.http_connection import HttpRefusal

@@ -17,7 +17,7 @@ import pytest
 from dilithion_ws import CallContext, Config, EventError, Limits, NotRunningError, Retention, RpcTable, WebSocketServer
 from dilithion_ws.devnode import DevNode
 from dilithion_ws.devnode.methods import register_methods
-from dilithion_ws.net.conversation import Conversation
+from dilithion_ws.net.connection_handler import Conversation
 
 from .support import RawClient, client_frame, wait_for
 from .test_access import code, log_in, write_users

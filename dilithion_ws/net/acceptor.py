@@ -19,7 +19,7 @@ from ..config.config import Config
 from ..errors import StartError
 from ..protocol.http_connection import HttpRefusal
 from ..util.clock import Clock, Deadline
-from .admission import Admission
+from .connection_limiter import Admission
 from .poller import Waker
 
 __all__ = ["Acceptor", "listen"]

@@ -30,9 +30,9 @@ from ..protocol.message_encoder import JSON
 from ..protocol.message_parser import Event, MessageStream
 from ..protocol.proxy_protocol import ProxyHeader
 from ..util.clock import Clock
-from .outbox import Outbox
 from .poller import READ
 from .tls import WANTS
+from .write_buffer import Outbox
 
 __all__ = [
     "ALL",

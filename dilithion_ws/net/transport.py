@@ -15,15 +15,15 @@ from ..protocol.http_connection import HttpRefusal
 from ..util.clock import Clock, Deadline
 from ..util.sync import Bell
 from .acceptor import Acceptor, listen
-from .admission import Admission
 from .connection import ALL, BROKEN, REFUSED, WAITING, Connection, Sent
-from .feed import Feed
-from .loop import Loop
-from .pool import Pool
-from .pumps import Pump, Pumps
-from .service import Service
-from .supervisor import Supervisor
+from .connection_limiter import Admission
+from .connection_subscriber import Feed
+from .delivery_threads import Pump, Pumps
+from .event_loop import Loop
+from .interfaces import Service
 from .tls import Tls
+from .watchdog import Supervisor
+from .worker_pool import Pool
 
 __all__ = ["Transport"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from dilithion_ws import Config, Limits, StartError
 from dilithion_ws.net.acceptor import Acceptor, listen
-from dilithion_ws.net.admission import Admission
+from dilithion_ws.net.connection_limiter import Admission
 from dilithion_ws.util.clock import Deadline, monotonic
 
 from ..support import RawClient, wait_for

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dilithion_ws.net.line import Line, Waiting
+from dilithion_ws.net.job_queue import Line, Waiting
 
 
 def job(name: str, rank: int = 0, group: str | None = None) -> Waiting:

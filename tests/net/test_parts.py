@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from dilithion_ws import Limits
-from dilithion_ws.net.admission import Admission
 from dilithion_ws.net.connection import TRANSITIONS, Connection, Sent, State
-from dilithion_ws.net.outbox import Outbox
+from dilithion_ws.net.connection_limiter import Admission
 from dilithion_ws.net.poller import ENDED, READ, WRITE, Poller, SelectorPoller, Waker
-from dilithion_ws.net.pool import Pool
-from dilithion_ws.net.timers import Timers
+from dilithion_ws.net.timer_queue import Timers
+from dilithion_ws.net.worker_pool import Pool
+from dilithion_ws.net.write_buffer import Outbox
 from dilithion_ws.util.clock import Deadline, monotonic
 from dilithion_ws.util.ip import is_loopback
 from dilithion_ws.util.sync import Bell, Latch

@@ -19,10 +19,10 @@ from ..config.config import Limits
 from ..util.clock import Clock, Deadline
 from ..util.sync import Bell, Latch
 from .acceptor import Acceptor
-from .loop import Loop
-from .pool import Pool
-from .pumps import Pumps
-from .service import Call
+from .delivery_threads import Pumps
+from .event_loop import Loop
+from .interfaces import Call
+from .worker_pool import Pool
 
 __all__ = ["Supervisor"]
 

@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable
 
 from ..protocol.message_parser import Event
-from .calls import Pending
 from .connection import Connection
-from .service import Answer, Call
+from .interfaces import Answer, Call
+from .pending_call import Pending
 
 __all__ = ["Lead", "LeadLostError", "Work"]
 

@@ -11,7 +11,7 @@ from ..protocol.frames import SMALL_HEADERS, TEXT, frame
 from ..protocol.message_encoder import JSON, Framing
 from ..util.clock import Clock
 from .connection import ALL, FINISHING, OPEN, Connection, Sent
-from .service import Answer, Call
+from .interfaces import Answer, Call
 
 if TYPE_CHECKING:
     from typing import Protocol

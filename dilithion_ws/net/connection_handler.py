@@ -12,8 +12,7 @@ from ..config.config import limit_reached
 from ..errors import CloseCode
 from ..protocol.frames import BINARY, CLOSE, PING, PONG, close_payload, frame
 from ..protocol.message_parser import FAILED, Event
-from .calls import Pending, to_frame
-from .closing import Closing
+from .close_handshake import Closing
 from .connection import (
     ALL,
     BROKEN,
@@ -28,14 +27,15 @@ from .connection import (
     Connection,
     Sent,
 )
-from .hub import Hub
-from .lead import Lead, Work
-from .opening import Opening
+from .handshake_handler import Opening
+from .interfaces import Answer, Call, Waiting
+from .loop_ownership import Lead, Work
+from .pending_call import Pending, to_frame
 from .poller import ENDED, READ, WRITE
-from .pool import Job
-from .proxied import Proxied
-from .securing import Securing
-from .service import Answer, Call, Waiting
+from .proxy_handler import Proxied
+from .reactor import Hub
+from .tls_handshake import Securing
+from .worker_pool import Job
 
 __all__ = ["Conversation"]
 

@@ -6,9 +6,9 @@ import logging
 import socket
 
 from ..protocol.proxy_protocol import ProxyHeader, ProxyHeaderError
-from .closing import Closing
+from .close_handshake import Closing
 from .connection import Connection, State
-from .hub import Hub
+from .reactor import Hub
 
 __all__ = ["Proxied"]
 

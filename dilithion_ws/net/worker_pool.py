@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ..util.clock import Deadline
-from .line import Line, Waiting
+from .job_queue import Line, Waiting
 
 __all__ = ["Job", "Lane", "Pool"]
 

@@ -15,20 +15,20 @@ from typing import Any
 from ..config.config import Limits, limit_reached
 from ..util.clock import Clock
 from ..util.ip import network_of
-from .admission import Admission
-from .calls import Pending
-from .closing import Closing
+from .close_handshake import Closing
 from .connection import HANDSHAKE, SECURING, Connection, Sent
-from .conversation import Conversation
-from .hub import Hub
-from .lead import Lead, LeadLostError
-from .line import Waiting
+from .connection_handler import Conversation
+from .connection_limiter import Admission
+from .interfaces import Call, Service
+from .job_queue import Waiting
+from .loop_ownership import Lead, LeadLostError
+from .pending_call import Pending
 from .poller import READ, Waker
-from .pool import Job, Pool
-from .proxied import Proxied
-from .securing import Securing
-from .service import Call, Service
+from .proxy_handler import Proxied
+from .reactor import Hub
 from .tls import Tls
+from .tls_handshake import Securing
+from .worker_pool import Job, Pool
 
 __all__ = ["Loop"]
 

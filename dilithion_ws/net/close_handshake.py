@@ -23,7 +23,7 @@ from ..errors import CloseCode
 from ..protocol.frames import CLOSE, PING, close_payload, frame, split_close
 from ..protocol.http_connection import HttpRefusal
 from .connection import Connection, State
-from .hub import Hub
+from .reactor import Hub
 
 __all__ = ["Closing"]
 

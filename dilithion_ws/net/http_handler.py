@@ -13,11 +13,11 @@ from typing import Any
 from ..config.config import limit_reached
 from ..protocol.http import HttpRequest, HttpResponse
 from ..protocol.http_connection import HttpRefusal, UpgradeRequest
-from .closing import Closing
+from .close_handshake import Closing
 from .connection import Connection, Sent, State
-from .hub import Hub
-from .pool import Job
-from .service import HttpWaiting, HttpWork
+from .interfaces import HttpWaiting, HttpWork
+from .reactor import Hub
+from .worker_pool import Job
 
 __all__ = ["Web"]
 

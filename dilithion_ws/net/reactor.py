@@ -11,12 +11,12 @@ from ..config.config import Limits
 from ..protocol.deflate import Deflation
 from ..protocol.http_connection import HttpRefusal
 from ..util.clock import Clock
-from .admission import Admission
-from .calls import Pending
 from .connection import BROKEN, CLOSED, FINISHING, HANDSHAKE, OPEN, SECURING, WAITING, Connection, Sent
+from .connection_limiter import Admission
+from .interfaces import Service
+from .pending_call import Pending
 from .poller import READ, WRITE, make_poller
-from .service import Service
-from .timers import Timers
+from .timer_queue import Timers
 
 __all__ = ["Hub"]
 

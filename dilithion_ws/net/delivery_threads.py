@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..util.sync import Bell
-from .pool import Pool
+from .worker_pool import Pool
 
 __all__ = ["Pump", "Pumps"]
 

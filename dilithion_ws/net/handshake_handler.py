@@ -12,12 +12,12 @@ from ..protocol.http import HttpRequest
 from ..protocol.http_connection import HttpRefusal, Upgrade, UpgradeRequest, accept_response
 from ..protocol.message_encoder import Framing
 from ..protocol.message_parser import Event, MessageStream
-from .closing import Closing
+from .close_handshake import Closing
 from .connection import Connection, State
-from .hub import Hub
-from .pool import Job
-from .service import Verification, Welcome
-from .web import Web
+from .http_handler import Web
+from .interfaces import Verification, Welcome
+from .reactor import Hub
+from .worker_pool import Job
 
 __all__ = ["Opening"]
 

@@ -8,12 +8,12 @@ import ssl
 from collections.abc import Callable
 
 from ..protocol.http_connection import HttpRefusal
-from .closing import Closing
+from .close_handshake import Closing
 from .connection import Connection, State
-from .hub import Hub
 from .poller import READ, WRITE
-from .pool import Job
+from .reactor import Hub
 from .tls import HANDSHAKE_BYTE, Tls
+from .worker_pool import Job
 
 __all__ = ["Securing"]
 
