@@ -10,7 +10,7 @@ import msgspec
 from .errors import JsonRpcCode, RpcError
 from .events.hub import USER_PREFIX, EventHub
 from .events.log import Position
-from .events.sink import Sink
+from .events.subscriber import Sink
 from .rpc.context import CallContext
 from .rpc.method import Method
 

@@ -14,7 +14,7 @@ from .describing import Describer
 from .errors import RpcError, UnknownTopicError
 from .eventmethods import EventMethods
 from .events.hub import EventHub
-from .events.sink import Sink
+from .events.subscriber import Sink
 from .gatekeeper import Gatekeeper
 from .net.interfaces import Answer, Call, HttpWork, Verification, Welcome
 from .protocol.frames import BINARY, TEXT

@@ -22,7 +22,7 @@ from .config.config import Config
 from .errors import ConfigError, ForkError, NotRunningError, StartError
 from .events.hub import USER_PREFIX, EventHub
 from .events.log import Retention
-from .events.sink import Sink
+from .events.subscriber import Sink
 from .events.topic import ALL, Topic
 from .gatekeeper import SUBPROTOCOLS, Gatekeeper
 from .hosting import Callbacks, HostService, MessageHandler

@@ -19,7 +19,7 @@ import pytest
 
 from dilithion_ws import Config, ConfigError, EventError, Limits, RpcTable, WebSocketServer
 from dilithion_ws.client import Client, EventsLostError
-from dilithion_ws.stores.sqlite import SqliteStore
+from dilithion_ws.stores.sqlite_store import SqliteStore
 
 from .support import RedisServer, free_port, needs_redis, wait_for
 from .test_events import block, events, subscribe
@@ -424,7 +424,7 @@ def lost_or_next(subscription: Any) -> Any:
 def test_a_loss_is_told_though_telling_fails_at_first(
     serve: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dilithion_ws.stores.redis import RedisStore
+    from dilithion_ws.stores.redis_store import RedisStore
 
     server = serve(redis_server.url, event_backlog=5)
     with Client(server.url) as client:

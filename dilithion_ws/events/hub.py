@@ -15,15 +15,15 @@ from typing import Any
 from ..config.config import Limits, limit_reached
 from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopicError
 from ..util.clock import Clock
-from . import schemas
-from .delivery import Shard
+from . import node_events as schemas
+from .election import Alone, Leadership
 from .encoding import encode_event
 from .filters import Filter
-from .leadership import Alone, Leadership
 from .log import EventsGoneError, Position, Retention
-from .sink import OfferAll, Sink, offer_each
+from .shard import Shard
 from .store import Store
-from .subscriptions import Ending, Subscription
+from .subscriber import OfferAll, Sink, offer_each
+from .subscription import Ending, Subscription
 from .topic import ALL, LATEST, Stream, Topic
 
 __all__ = ["USER_PREFIX", "EventHub"]

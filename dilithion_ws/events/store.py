@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from ..util.clock import Deadline
 
 if TYPE_CHECKING:
+    from .election import Leadership
     from .hub import EventHub
-    from .leadership import Leadership
     from .topic import Topic
 
 __all__ = ["Store"]

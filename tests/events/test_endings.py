@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dilithion_ws import RpcError
-from dilithion_ws.events.sink import BUSY
-from dilithion_ws.events.subscriptions import Ending
+from dilithion_ws.events.subscriber import BUSY
+from dilithion_ws.events.subscription import Ending
 
 from .test_model import FakeSink, make, settle
 

@@ -16,8 +16,8 @@ from dilithion_ws import EventError, Limits, RpcError, UnknownTopicError
 from dilithion_ws.errors import ConfigError
 from dilithion_ws.events.hub import EventHub
 from dilithion_ws.events.log import Position, Retention
-from dilithion_ws.events.sink import BUSY, FULL, GONE, TAKEN
-from dilithion_ws.events.subscriptions import State
+from dilithion_ws.events.subscriber import BUSY, FULL, GONE, TAKEN
+from dilithion_ws.events.subscription import State
 
 from ..support import Clock
 

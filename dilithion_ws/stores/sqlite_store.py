@@ -20,11 +20,11 @@ from collections.abc import Iterator
 
 from ..config.config import Limits
 from ..errors import ConfigError
+from ..events.election import Alone, Leadership
 from ..events.hub import USER_PREFIX, EventHub
-from ..events.leadership import Alone, Leadership
 from ..events.topic import Topic
 from ..util.clock import Deadline
-from .backlog import Backlog
+from .write_queue import Backlog
 
 __all__ = ["SqliteStore"]
 

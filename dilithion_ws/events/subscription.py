@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from .log import Position
-from .sink import Sink
+from .subscriber import Sink
 from .topic import Stream
 
 __all__ = ["BLOCKED", "HELD", "LIVE", "TRANSITIONS", "Ending", "State", "Subscription"]

@@ -17,12 +17,12 @@ def make_store(config: Config) -> Store | None:
     """
     kind, _, rest = config.event_store.partition(":")
     if kind == "sqlite":
-        from .sqlite import SqliteStore
+        from .sqlite_store import SqliteStore
 
         return SqliteStore(rest, config.limits)
     if kind in ("redis", "rediss"):
         try:
-            from .redis import RedisStore
+            from .redis_store import RedisStore
         except ImportError:
             raise ConfigError(
                 "rpcwebsocketeventstore: Redis needs the extra redis (pip install dilithion-ws[redis])"

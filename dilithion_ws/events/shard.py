@@ -15,8 +15,8 @@ from typing import Any
 
 from ..errors import JsonRpcCode
 from .log import EventsGoneError, Position
-from .sink import BUSY, FULL, GONE, OfferAll, offer_each
-from .subscriptions import BLOCKED, LIVE, Ending, Subscription
+from .subscriber import BUSY, FULL, GONE, OfferAll, offer_each
+from .subscription import BLOCKED, LIVE, Ending, Subscription
 from .topic import Batch, Stream, Topic
 
 __all__ = ["Shard"]

@@ -24,14 +24,14 @@ from redis.retry import Retry
 
 from ..config.config import Limits
 from ..errors import ConfigError, JsonRpcCode, NotLeadingError
+from ..events.election import Leadership
 from ..events.hub import USER_PREFIX, EventHub
-from ..events.leadership import Leadership
 from ..events.log import Position
-from ..events.subscriptions import Ending
+from ..events.subscription import Ending
 from ..events.topic import Topic
 from ..util.clock import Deadline, monotonic
-from .backlog import Backlog
 from .lease import Lease
+from .write_queue import Backlog
 
 __all__ = ["RedisStore"]
 
