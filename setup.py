@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dilithion_ws/version.py").read_text())[1]
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dilithion_ws/_version.py").read_text())[1]
 
 PROMETHEUS = ["prometheus-client>=0.20"]
 REDIS = ["redis>=5.0"]

@@ -15,6 +15,7 @@ and may block: a slow one costs the others nothing.
 Limits. Every bound is a field of `Limits`; whoever meets one is told its name, its value and its setting.
 """
 
+from ._version import __version__
 from .auth.permissions import METHODS as NODE_METHODS
 from .config.config import Config, Limits
 from .errors import (
@@ -34,14 +35,13 @@ from .errors import (
     UnknownTopicError,
 )
 from .events.log import Retention
-from .info import ConnectionInfo
 from .initialize import initialize_websocket
 from .rpc.context import CallContext, Session
 from .rpc.later import Later
 from .rpc.passthrough import RawRpcError
 from .rpc.table import RpcTable
 from .server import WebSocketServer
-from .version import __version__
+from .service.connection_info import ConnectionInfo
 
 __all__ = [
     "NODE_METHODS",

@@ -24,18 +24,18 @@ from .events.hub import USER_PREFIX, EventHub
 from .events.log import Retention
 from .events.subscriber import Sink
 from .events.topic import ALL, Topic
-from .gatekeeper import SUBPROTOCOLS, Gatekeeper
-from .hosting import Callbacks, HostService, MessageHandler
-from .info import ConnectionInfo
-from .metrics import Gauges, Metrics
 from .net.connection_subscriber import offer_all
 from .net.tls import Tls
 from .net.transport import Transport
 from .outgoing import Message, encode_message, event_frame
 from .protocol.message_encoder import Codec
-from .reloading import Reloader
 from .rpc.context import Session
 from .rpc.table import RpcTable
+from .service.access_control import SUBPROTOCOLS, Gatekeeper
+from .service.connection_info import ConnectionInfo
+from .service.metrics import Gauges, Metrics
+from .service.reloader import Reloader
+from .service.rpc_service import Callbacks, HostService, MessageHandler
 from .stores import make_store
 from .util.clock import Clock, Deadline, monotonic
 from .util.stop_at_exit import stop_at_exit

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..version import __version__
+from .._version import __version__
 from .call import add_call, add_watch
 from .config import add_config
 from .gateway import add_gateway

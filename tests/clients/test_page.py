@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dilithion_ws import Config, RpcTable, WebSocketServer
-from dilithion_ws.page import page
+from dilithion_ws.service.page import page
 
 from ..support import wait_for
 from ..test_events import block

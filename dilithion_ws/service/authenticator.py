@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from .auth.audit_log import Audit
-from .auth.credentials import Credentials
-from .auth.password_cache import Remembered
-from .auth.rate_limiter import Lockout
-from .auth.users import Directory, User
-from .config.config import Config, limit_reached
-from .errors import CloseCode, JsonRpcCode, RpcError
-from .protocol.http_connection import HttpRefusal
+from ..auth.audit_log import Audit
+from ..auth.credentials import Credentials
+from ..auth.password_cache import Remembered
+from ..auth.rate_limiter import Lockout
+from ..auth.users import Directory, User
+from ..config.config import Config, limit_reached
+from ..errors import CloseCode, JsonRpcCode, RpcError
+from ..protocol.http_connection import HttpRefusal
+from ..rpc.context import CallContext, Session
+from ..rpc.method import Method
+from ..util.clock import Clock
 from .refusals import CHALLENGE, LOCKED_OUT, LOGIN_STEPS, UNAUTHORIZED, rate_limited, retry_after
-from .rpc.context import CallContext, Session
-from .rpc.method import Method
-from .util.clock import Clock
 
 __all__ = ["Logins"]
 

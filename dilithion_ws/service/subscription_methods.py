@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from .errors import JsonRpcCode, RpcError
-from .events.hub import USER_PREFIX, EventHub
-from .events.log import Position
-from .events.subscriber import Sink
-from .rpc.context import CallContext
-from .rpc.method import Method
+from ..errors import JsonRpcCode, RpcError
+from ..events.hub import USER_PREFIX, EventHub
+from ..events.log import Position
+from ..events.subscriber import Sink
+from ..rpc.context import CallContext
+from ..rpc.method import Method
 
 __all__ = ["EventMethods"]
 

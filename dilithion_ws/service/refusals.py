@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from .errors import JsonRpcCode, RpcError
-from .protocol.http import Headers
+from ..errors import JsonRpcCode, RpcError
+from ..protocol.http import Headers
 
 __all__ = ["CHALLENGE", "LOCKED_OUT", "LOGIN_STEPS", "UNAUTHORIZED", "rate_limited", "retry_after"]
 

@@ -10,28 +10,28 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 
-from .auth.audit_log import Audit
-from .auth.credentials import Credentials, from_basic, from_subprotocols
-from .auth.method_rates import DEFAULT_METHOD, method_rates
-from .auth.origin_policy import OriginRules
-from .auth.permissions import names_of
-from .auth.rate_limiter import Rate, Throttle
-from .auth.users import Directory
-from .config.config import Config, limit_reached, parse_network
-from .errors import CloseCode, JsonRpcCode, RpcError
-from .events.topic import Topic
-from .logins import Logins
-from .needs import find_need, parse_need
-from .net.interfaces import Verification, Welcome
-from .protocol.http import Headers
-from .protocol.http_connection import HttpRefusal, UpgradeRequest
-from .protocol.message_encoder import Codec
+from ..auth.audit_log import Audit
+from ..auth.credentials import Credentials, from_basic, from_subprotocols
+from ..auth.method_rates import DEFAULT_METHOD, method_rates
+from ..auth.origin_policy import OriginRules
+from ..auth.permissions import names_of
+from ..auth.rate_limiter import Rate, Throttle
+from ..auth.users import Directory
+from ..config.config import Config, limit_reached, parse_network
+from ..errors import CloseCode, JsonRpcCode, RpcError
+from ..events.topic import Topic
+from ..needs import find_need, parse_need
+from ..net.interfaces import Verification, Welcome
+from ..protocol.http import Headers
+from ..protocol.http_connection import HttpRefusal, UpgradeRequest
+from ..protocol.message_encoder import Codec
+from ..rpc.context import Session
+from ..rpc.method import Method
+from ..rpc.msgpack import MessagePack
+from ..util.clock import Clock
+from ..util.ip import is_loopback, network_of, parse_address
+from .authenticator import Logins
 from .refusals import LOGIN_STEPS, rate_limited, retry_after
-from .rpc.context import Session
-from .rpc.method import Method
-from .rpc.msgpack import MessagePack
-from .util.clock import Clock
-from .util.ip import is_loopback, network_of, parse_address
 
 __all__ = ["SUBPROTOCOLS", "Gatekeeper"]
 

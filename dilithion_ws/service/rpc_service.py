@@ -9,24 +9,24 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .config.config import Limits
-from .describing import Describer
-from .errors import RpcError, UnknownTopicError
-from .eventmethods import EventMethods
-from .events.hub import EventHub
-from .events.subscriber import Sink
-from .gatekeeper import Gatekeeper
-from .net.interfaces import Answer, Call, HttpWork, Verification, Welcome
-from .protocol.frames import BINARY, TEXT
-from .protocol.http import HttpRequest, HttpResponse
-from .protocol.http_connection import HttpRefusal, UpgradeRequest
-from .rpc.calls import BatchCall, SingleCall
-from .rpc.context import Session
-from .rpc.dispatcher import Dispatcher
-from .rpc.messages import NULL_ID, error_answer, identify, parse_error
-from .rpc.table import Pace, RpcTable
-from .util.clock import Clock, Deadline
-from .web import Web
+from ..config.config import Limits
+from ..errors import RpcError, UnknownTopicError
+from ..events.hub import EventHub
+from ..events.subscriber import Sink
+from ..net.interfaces import Answer, Call, HttpWork, Verification, Welcome
+from ..protocol.frames import BINARY, TEXT
+from ..protocol.http import HttpRequest, HttpResponse
+from ..protocol.http_connection import HttpRefusal, UpgradeRequest
+from ..rpc.calls import BatchCall, SingleCall
+from ..rpc.context import Session
+from ..rpc.dispatcher import Dispatcher
+from ..rpc.messages import NULL_ID, error_answer, identify, parse_error
+from ..rpc.table import Pace, RpcTable
+from ..util.clock import Clock, Deadline
+from .access_control import Gatekeeper
+from .http_app import Web
+from .openrpc import Describer
+from .subscription_methods import EventMethods
 
 __all__ = ["Callbacks", "HostService", "MessageHandler"]
 

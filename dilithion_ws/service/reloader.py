@@ -6,11 +6,11 @@ import logging
 import threading
 from collections.abc import Callable
 
-from .auth.credential_files import AccessFiles
-from .errors import ConfigError, NotRunningError
-from .logins import Logins
-from .net.tls import Tls
-from .rpc.context import Session
+from ..auth.credential_files import AccessFiles
+from ..errors import ConfigError, NotRunningError
+from ..net.tls import Tls
+from ..rpc.context import Session
+from .authenticator import Logins
 
 __all__ = ["Reloader"]
 

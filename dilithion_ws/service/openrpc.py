@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from .events.hub import EventHub
-from .events.topic import Topic
-from .rpc.context import CallContext, Session
-from .rpc.method import Method
-from .rpc.passthrough import ANY
-from .rpc.table import RpcTable
-from .version import __version__
+from .._version import __version__
+from ..events.hub import EventHub
+from ..events.topic import Topic
+from ..rpc.context import CallContext, Session
+from ..rpc.method import Method
+from ..rpc.passthrough import ANY
+from ..rpc.table import RpcTable
 
 __all__ = ["Describer"]
 

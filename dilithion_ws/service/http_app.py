@@ -13,22 +13,22 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .auth.credentials import Credentials, from_basic
-from .errors import JsonRpcCode, RpcError
-from .gatekeeper import Gatekeeper
-from .logins import Logins
+from .._version import __version__
+from ..auth.credentials import Credentials, from_basic
+from ..errors import JsonRpcCode, RpcError
+from ..net.interfaces import HttpWork
+from ..protocol.http import HttpRequest, HttpResponse
+from ..protocol.http_connection import HttpRefusal
+from ..rpc.calls import BatchCall, SingleCall
+from ..rpc.context import Session
+from ..rpc.dispatcher import Dispatcher
+from ..rpc.later import Later
+from ..rpc.messages import NULL_ID, error_answer, identify, parse_batch, parse_error, parse_request
+from .access_control import Gatekeeper
+from .authenticator import Logins
 from .metrics import CONTENT_TYPE, MissingExtraError
-from .net.interfaces import HttpWork
 from .page import page
-from .protocol.http import HttpRequest, HttpResponse
-from .protocol.http_connection import HttpRefusal
 from .refusals import CHALLENGE, UNAUTHORIZED
-from .rpc.calls import BatchCall, SingleCall
-from .rpc.context import Session
-from .rpc.dispatcher import Dispatcher
-from .rpc.later import Later
-from .rpc.messages import NULL_ID, error_answer, identify, parse_batch, parse_error, parse_request
-from .version import __version__
 
 __all__ = ["Web"]
 

@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from .auth.audit_log import Audit
-    from .events.hub import EventHub
-    from .net.transport import Transport
-    from .rpc.method import Method
+    from ..auth.audit_log import Audit
+    from ..events.hub import EventHub
+    from ..net.transport import Transport
+    from ..rpc.method import Method
 
 __all__ = ["CONTENT_TYPE", "Gauges", "MissingExtraError", "Metrics"]
 

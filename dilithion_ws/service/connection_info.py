@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .net.connection import Connection
+from ..net.connection import Connection
 
 __all__ = ["ConnectionInfo"]
 

@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from .protocol.http import HttpResponse
+from ..protocol.http import HttpResponse
 
 __all__ = ["page"]
 
