@@ -15,7 +15,7 @@ import msgspec
 from ..client import ClientError, Event, EventsLostError, Subscription
 from ..errors import ConfigError, RpcError
 from ..events.log import Position
-from .connecting import add_connection, connect
+from .client_options import add_connection, connect
 
 __all__ = ["add_call", "add_watch", "clean"]
 

@@ -8,7 +8,7 @@ import sys
 
 from ..config.sources import SETTINGS, example, reference, shown
 from ..errors import ConfigError
-from .options import add_settings, load_settings
+from .config_options import add_settings, load_settings
 
 __all__ = ["add_config"]
 

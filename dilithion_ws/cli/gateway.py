@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..config.sources import Table, load_as, settings_of
 from ..errors import ConfigError, StartError
-from .options import add_setting, add_settings, conf_file, load_settings
+from .config_options import add_setting, add_settings, conf_file, load_settings
 
 if TYPE_CHECKING:
     from ..gateway import GatewayConfig

@@ -14,7 +14,7 @@ from ..errors import ConfigError, StartError
 from ..rpc.context import Session
 from ..rpc.table import RpcTable
 from ..server import WebSocketServer
-from .options import add_settings, load_settings
+from .config_options import add_settings, load_settings
 
 __all__ = ["add_serve"]
 

@@ -11,7 +11,7 @@ from ..auth.permissions import ROLES
 from ..auth.users import User, UsersFile, check_name, parse_users, render_users
 from ..errors import ConfigError
 from ..util.files import read_text, write_private
-from .options import USERS
+from .config_options import USERS
 
 __all__ = ["add_user"]
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RpcError
 from ..events.log import Position
 from ..util.clock import Deadline, monotonic
+from .connection import Settings, check_url
 from .errors import ClientError
-from .link import Link, encode
-from .replies import Reply, Waiter, to_params
+from .pending_calls import Reply, Waiter, to_params
+from .reconnecting import Link, encode
 from .subscription import RETRIED, Subscription
-from .wire import Settings, check_url
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .chain import Chain, Coin, Step
+from .events import Publish, nobody
 from .primitives import Outpoint, Transaction, coins
-from .telling import Publish, nobody
 
 __all__ = ["Entry", "Mempool"]
 

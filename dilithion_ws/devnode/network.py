@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from .telling import Publish, nobody
+from .events import Publish, nobody
 
 __all__ = ["Ban", "Network", "Peer"]
 

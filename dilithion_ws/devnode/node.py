@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .chain import Chain, Step
+from .events import Publish, block_event, nobody
 from .mempool import Entry, Mempool
 from .network import Network
 from .primitives import COIN, Block, Transaction, script_of_address
-from .telling import Publish, block_event, nobody
 from .wallet import Wallet
 
 __all__ = ["DevNode"]

@@ -12,7 +12,7 @@ from ..client import Client
 from ..config.config import Config
 from ..errors import ConfigError
 from ..util.files import read_text
-from .options import CONF, COOKIE
+from .config_options import CONF, COOKIE
 
 __all__ = ["add_connection", "connect"]
 

@@ -16,9 +16,9 @@ import msgspec
 
 from ..errors import RpcError
 from ..util.clock import Deadline, monotonic
+from .connection import Settings, Wire
 from .errors import ClientError, ConnectionLostError, RefusedError
-from .replies import Reply
-from .wire import Settings, Wire
+from .pending_calls import Reply
 
 __all__ = ["Link", "encode"]
 

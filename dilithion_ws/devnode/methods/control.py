@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import RpcTable, __version__
-from .chain_methods import failure
-from .node import DevNode
-from .primitives import decode_address
+from ... import RpcTable, __version__
+from ..node import DevNode
+from ..primitives import decode_address
+from .chain import failure
 
 __all__ = ["register_control_methods"]
 

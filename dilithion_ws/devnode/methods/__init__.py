@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .. import RpcTable
-from .chain_methods import register_chain_methods
-from .control_methods import register_control_methods
-from .node import DevNode
-from .wallet_methods import register_wallet_methods
+from ... import RpcTable
+from ..node import DevNode
+from .chain import register_chain_methods
+from .control import register_control_methods
+from .wallet import register_wallet_methods
 
 __all__ = ["register_methods"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import JsonRpcCode, RpcError, RpcTable
-from .chain import Chain
-from .mempool import MINIMUM_FEE_RATE
-from .node import DevNode
-from .primitives import Block, Outpoint, Transaction, coins, merkle_root, target_of_bits
+from ... import JsonRpcCode, RpcError, RpcTable
+from ..chain import Chain
+from ..mempool import MINIMUM_FEE_RATE
+from ..node import DevNode
+from ..primitives import Block, Outpoint, Transaction, coins, merkle_root, target_of_bits
 
 __all__ = ["failure", "register_chain_methods", "transaction_fields"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from .. import RpcTable
-from .chain_methods import failure, transaction_fields
-from .node import DevNode
-from .primitives import COIN, Transaction, coins, decode_address
-from .wallet import DUST
+from ... import RpcTable
+from ..node import DevNode
+from ..primitives import COIN, Transaction, coins, decode_address
+from ..wallet import DUST
+from .chain import failure, transaction_fields
 
 __all__ = ["register_wallet_methods"]
 
