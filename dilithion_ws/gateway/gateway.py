@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .. import Config, Retention, RpcTable, WebSocketServer
+from .block_waiters import Tip, Waits
 from .config import GatewayConfig
-from .detecting import dialect_named
-from .dialect import Dialect
-from .forwarding import Forwarder
+from .dialects.base import Dialect
+from .dialects.detection import dialect_named
+from .forwarder import Forwarder
 from .hints import LongPoll, ZmqHints
-from .keeping import VIEWS_TOPIC
-from .node import Node, Rest
-from .state import NodeState
-from .upstream import Account, Upstream
-from .waiting import Tip, Waits
-from .watcher import NODE_TOPIC, Watcher
+from .http_upstream import Account, Upstream
+from .node_client import Node, Rest
+from .node_status import NodeState
+from .poller_thread import NODE_TOPIC, Watcher
+from .snapshots import VIEWS_TOPIC
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import ConfigError, JsonRpcCode, RpcError
-from .node import Node
-from .pace import Pace
+from .node_client import Node
+from .poll_schedule import Pace
 
 __all__ = ["LongPoll", "Sequences", "ZmqHints"]
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dilithion_ws.gateway.chain import Block, Chain, GapError, Step
-from dilithion_ws.gateway.watch import _tip_behind
+from dilithion_ws.gateway.chain_tracker import Block, Chain, GapError, Step
+from dilithion_ws.gateway.poller import _tip_behind
 
 
 class Model:

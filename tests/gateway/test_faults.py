@@ -15,17 +15,17 @@ import pytest
 from dilithion_ws import ConfigError, NotLeadingError, RpcError
 from dilithion_ws.client import Client, EventsLostError
 from dilithion_ws.events.log import Position
-from dilithion_ws.gateway.answers import Reply, read_one
 from dilithion_ws.gateway.config import GatewayConfig
-from dilithion_ws.gateway.core import CORE
-from dilithion_ws.gateway.detecting import recognise
-from dilithion_ws.gateway.dilithion import DILITHION
+from dilithion_ws.gateway.dialects.bitcoin_core import CORE
+from dilithion_ws.gateway.dialects.detection import recognise
+from dilithion_ws.gateway.dialects.dilithion import DILITHION
+from dilithion_ws.gateway.errors import Kind, TroubleError
 from dilithion_ws.gateway.hints import LongPoll
-from dilithion_ws.gateway.looks import Looks
-from dilithion_ws.gateway.node import Call, Node, Rest
-from dilithion_ws.gateway.troubles import Kind, TroubleError
-from dilithion_ws.gateway.views import Views
-from dilithion_ws.gateway.watch import Watch
+from dilithion_ws.gateway.node_client import Call, Node, Rest
+from dilithion_ws.gateway.node_queries import Looks
+from dilithion_ws.gateway.node_view import Views
+from dilithion_ws.gateway.poller import Watch
+from dilithion_ws.gateway.response_parser import Reply, read_one
 from dilithion_ws.stores import lease as lease_module
 from dilithion_ws.stores.lease import Lease
 

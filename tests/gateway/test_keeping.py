@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dilithion_ws.client import Client
-from dilithion_ws.gateway.views import Mempool, Mining, Peers, Transaction
+from dilithion_ws.gateway.node_view import Mempool, Mining, Peers, Transaction
 
 from ..support import RedisServer, needs_redis, wait_for
 from .conftest import GatewayFactory

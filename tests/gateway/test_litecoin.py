@@ -15,7 +15,7 @@ import pytest
 
 from dilithion_ws import RpcError
 from dilithion_ws.client import Client
-from dilithion_ws.gateway.core import CORE
+from dilithion_ws.gateway.dialects.bitcoin_core import CORE
 
 from ..clients.test_clients import NODE_MODULES, needs_node
 from ..support import RawClient, free_port, wait_for

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from dilithion_ws import RpcError
 from dilithion_ws.client import Client
-from dilithion_ws.gateway.answers import Reply, read_batch, read_one
-from dilithion_ws.gateway.dilithion import DILITHION
-from dilithion_ws.gateway.troubles import Kind, TroubleError, trouble
+from dilithion_ws.gateway.dialects.dilithion import DILITHION
+from dilithion_ws.gateway.errors import Kind, TroubleError, trouble
+from dilithion_ws.gateway.response_parser import Reply, read_batch, read_one
 
 from ..support import RawClient, wait_for
 from ..test_access import write_users

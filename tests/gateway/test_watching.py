@@ -13,8 +13,8 @@ import pytest
 from dilithion_ws.client import Client, EventsLostError, Subscription
 from dilithion_ws.gateway.config import GatewayConfig
 from dilithion_ws.gateway.hints import Sequences
-from dilithion_ws.gateway.pace import Pace
-from dilithion_ws.gateway.views import Mining, Peers
+from dilithion_ws.gateway.node_view import Mining, Peers
+from dilithion_ws.gateway.poll_schedule import Pace
 
 from ..support import RawClient, RedisServer, needs_redis, wait_for
 from .conftest import GatewayFactory

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from .. import RpcError
-from .chain import Block
-from .dialect import Dialect
-from .node import Call
-from .troubles import Kind, TroubleError
-from .views import Transaction
+from .chain_tracker import Block
+from .dialects.base import Dialect
+from .errors import Kind, TroubleError
+from .node_client import Call
+from .node_view import Transaction
 
 __all__ = ["Info", "Looks"]
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from .. import CallContext, Later, RpcError, RpcTable
-from .troubles import Kind, TroubleError
+from .errors import Kind, TroubleError
 
 __all__ = ["Tip", "Waits"]
 

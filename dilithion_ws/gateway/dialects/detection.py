@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .answers import Reply
-from .core import CORE
-from .dialect import Dialect
+from ..response_parser import Reply
+from .base import Dialect
+from .bitcoin_core import CORE
 from .dilithion import DILITHION
 
 __all__ = ["PROBE", "dialect_named", "recognise"]

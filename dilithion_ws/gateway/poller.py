@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from .. import RpcError
-from .answers import Outcome
-from .chain import Block, Chain, GapError
+from .chain_tracker import Block, Chain, GapError
 from .config import GatewayConfig
-from .looks import Info, Looks
-from .node import Call
-from .troubles import TroubleError
-from .views import Mempool, Mining, Peers, Transaction, Views
+from .errors import TroubleError
+from .node_client import Call
+from .node_queries import Info, Looks
+from .node_view import Mempool, Mining, Peers, Transaction, Views
+from .response_parser import Outcome
 
 __all__ = ["Asks", "Watch"]
 

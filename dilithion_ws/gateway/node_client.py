@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from .. import JsonRpcCode, RpcError
-from .answers import Outcome, Reply, read_batch, read_one
-from .core import CORE
-from .detecting import PROBE, recognise
-from .dialect import Dialect
-from .dilithion import DILITHION
-from .troubles import Kind, TroubleError
-from .upstream import Poster
+from .dialects.base import Dialect
+from .dialects.bitcoin_core import CORE
+from .dialects.detection import PROBE, recognise
+from .dialects.dilithion import DILITHION
+from .errors import Kind, TroubleError
+from .http_upstream import Poster
+from .response_parser import Outcome, Reply, read_batch, read_one
 
 __all__ = ["Call", "Node", "Rest"]
 

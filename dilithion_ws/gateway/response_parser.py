@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .. import RawRpcError, RpcError
-from .troubles import Kind, TroubleError
+from .errors import Kind, TroubleError
 
 __all__ = ["Outcome", "Reply", "read_batch", "read_one"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .dialect import Dialect, permissions
+from .base import Dialect, permissions
 
 __all__ = ["CORE"]
 

@@ -24,9 +24,9 @@ from urllib3.exceptions import (
     TimeoutError as Urllib3TimeoutError,
 )
 
-from .answers import Reply
 from .config import GatewayConfig
-from .troubles import Kind, TroubleError
+from .errors import Kind, TroubleError
+from .response_parser import Reply
 
 __all__ = ["Account", "Poster", "Upstream"]
 

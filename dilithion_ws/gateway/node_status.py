@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from .. import RpcError
-from .looks import Info
-from .troubles import TroubleError
+from .errors import TroubleError
+from .node_queries import Info
 
 __all__ = ["NodeDown", "NodeState", "NodeSyncing", "NodeUp", "States"]
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from .. import NotLeadingError, RpcError, WebSocketServer
 from .config import GatewayConfig
-from .dialect import Dialect
-from .keeping import VIEWS_TOPIC, Keeping
-from .looks import Looks
-from .node import Node
-from .pace import Pace
-from .state import States
-from .troubles import Kind, TroubleError, trouble
-from .watch import Watch
+from .dialects.base import Dialect
+from .errors import Kind, TroubleError, trouble
+from .node_client import Node
+from .node_queries import Looks
+from .node_status import States
+from .poll_schedule import Pace
+from .poller import Watch
+from .snapshots import VIEWS_TOPIC, Keeping
 
 __all__ = ["NODE_TOPIC", "TOPICS", "Watcher"]
 

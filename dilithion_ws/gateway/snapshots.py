@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import EventError, WebSocketServer
-from .views import Mempool, Mining, Peers, Views
+from .node_view import Mempool, Mining, Peers, Views
 
 __all__ = ["VIEWED", "VIEWS_TOPIC", "Keeping"]
 

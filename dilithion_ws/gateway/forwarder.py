@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import CallContext, RpcTable
-from .core import CORE
-from .dialect import Dialect
-from .dilithion import DILITHION
-from .node import Node
+from .dialects.base import Dialect
+from .dialects.bitcoin_core import CORE
+from .dialects.dilithion import DILITHION
+from .node_client import Node
 
 __all__ = ["Forwarder"]
 

@@ -13,8 +13,8 @@ from decimal import Decimal
 
 import msgspec
 
-from .. import NODE_METHODS, JsonRpcCode, RpcError
-from .dialect import Dialect
+from ... import NODE_METHODS, JsonRpcCode, RpcError
+from .base import Dialect
 
 __all__ = ["DILITHION"]
 
