@@ -45,7 +45,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["dilithion_ws", "dilithion_ws.*"]),
-    package_data={"dilithion_ws": ["page.html", "py.typed"]},
+    package_data={"dilithion_ws": ["py.typed", "service/page.html"]},
     install_requires=["h11>=0.14", "msgspec>=0.19", "wsproto>=1.2"],
     extras_require={
         "bench": BENCH,

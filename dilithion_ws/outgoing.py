@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .protocol.frames import BINARY, TEXT, frame
-from .protocol.message_encoder import Framing
+from .protocol.message_encoder import MessageEncoder
 
 __all__ = ["Message", "encode_message", "event_frame"]
 
@@ -20,6 +20,6 @@ def encode_message(message: Message) -> bytes:
     raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
 
 
-def event_frame(payload: bytes, framing: Framing) -> bytes:
+def event_frame(payload: bytes, framing: MessageEncoder) -> bytes:
     """The frame of an event."""
     return framing.frame(payload)

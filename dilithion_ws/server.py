@@ -16,26 +16,26 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .auth.credential_files import AccessFiles
+from .auth.credential_files import CredentialFiles
 from .auth.credentials import BEARER_PREFIX
 from .config.config import Config
 from .errors import ConfigError, ForkError, NotRunningError, StartError
 from .events.hub import USER_PREFIX, EventHub
 from .events.log import Retention
-from .events.subscriber import Sink
+from .events.subscriber import Subscriber
 from .events.topic import ALL, Topic
 from .net.connection_subscriber import offer_all
-from .net.tls import Tls
+from .net.tls import TlsContext
 from .net.transport import Transport
 from .outgoing import Message, encode_message, event_frame
 from .protocol.message_encoder import Codec
 from .rpc.context import Session
 from .rpc.table import RpcTable
-from .service.access_control import SUBPROTOCOLS, Gatekeeper
+from .service.access_control import SUBPROTOCOLS, AccessControl
 from .service.connection_info import ConnectionInfo
-from .service.metrics import Gauges, Metrics
+from .service.metrics import HostGauges, PrometheusCollector
 from .service.reloader import Reloader
-from .service.rpc_service import Callbacks, HostService, MessageHandler
+from .service.rpc_service import Callbacks, MessageHandler, RpcService
 from .stores import make_store
 from .util.clock import Clock, Deadline, monotonic
 from .util.stop_at_exit import stop_at_exit
@@ -89,12 +89,12 @@ class WebSocketServer:
         self._clock = clock
         self._store = make_store(self.config)
         self._subprotocols: dict[str, Codec | None] = dict(SUBPROTOCOLS)
-        self._gauges = Gauges()
+        self._gauges = HostGauges()
         self.events = EventHub(self.config.limits, clock, event_frame, self._may_read, self._store, offer_all)
         self._starting = threading.Lock()  # guards against two starts at once
         self._transport: Transport | None = None
         self._callbacks: Callbacks | None = None
-        self._keeper: Gatekeeper | None = None
+        self._keeper: AccessControl | None = None
         self._reloader: Reloader | None = None
         self._pid = os.getpid()
 
@@ -110,7 +110,7 @@ class WebSocketServer:
                 raise StartError(f"the server runs already, on port {self.port}")
             self._pid = os.getpid()
             self.config.check_exposure()
-            files = AccessFiles(self.config, self._clock)
+            files = CredentialFiles(self.config, self._clock)
             try:
                 self._start(files)
             except BaseException:
@@ -120,12 +120,12 @@ class WebSocketServer:
         logger.info("listening on %s port %d", self.config.host, self.port)
         return self
 
-    def _start(self, files: AccessFiles) -> None:
+    def _start(self, files: CredentialFiles) -> None:
         limits = self.config.limits
-        keeper = Gatekeeper(self.config, files.load(), self._clock, files.audit, self._subprotocols)
+        keeper = AccessControl(self.config, files.load(), self._clock, files.audit, self._subprotocols)
         callbacks = Callbacks(self._on_connect, self._on_disconnect, limits.callback_backlog)
-        metrics = Metrics(self.rpc.methods, self.events, files.audit, lambda: self._transport, self._gauges)
-        service = HostService(
+        metrics = PrometheusCollector(self.rpc.methods, self.events, files.audit, lambda: self._transport, self._gauges)
+        service = RpcService(
             self.rpc,
             limits,
             self._clock,
@@ -145,7 +145,7 @@ class WebSocketServer:
             files.close()
 
         config = self.config
-        tls = Tls(config.certificate, config.private_key, config.client_ca) if config.has_tls else None
+        tls = TlsContext(config.certificate, config.private_key, config.client_ca) if config.has_tls else None
         callbacks.start()
         files.watch(self.reload)
         try:
@@ -196,7 +196,7 @@ class WebSocketServer:
             Whether the files can be used; the log says what is wrong with them.
         """
         try:
-            Tls(certificate, private_key, client_ca)
+            TlsContext(certificate, private_key, client_ca)
             self.config = replace(self.config, certificate=certificate, private_key=private_key, client_ca=client_ca)
         except ConfigError as error:
             logger.error("TLS could not be set up: %s", error)
@@ -354,7 +354,7 @@ class WebSocketServer:
     def _may_read(self, session: Session, topic: Topic) -> bool:
         return self._keeper is not None and self._keeper.may_read(session, topic)
 
-    def _sink(self, connection_id: int) -> Sink | None:
+    def _sink(self, connection_id: int) -> Subscriber | None:
         transport = self._transport
         return None if transport is None else transport.feed(connection_id)
 

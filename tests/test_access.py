@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dilithion_ws import Config, ConfigError, Limits, RpcTable, StartError, WebSocketServer
-from dilithion_ws.auth.credential_files import AccessFiles
+from dilithion_ws.auth.credential_files import CredentialFiles
 from dilithion_ws.auth.credentials import BEARER_PREFIX
 from dilithion_ws.auth.passwords import hash_password
 from dilithion_ws.auth.users import User, UsersFile, render_users
@@ -172,15 +172,15 @@ def test_a_login_is_remembered_without_the_password(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
-    from dilithion_ws.auth.users import Directory
+    from dilithion_ws.auth.users import UserDirectory
 
-    original = Directory.check
+    original = UserDirectory.check
 
-    def check(self: Directory, name: str, password: str) -> Any:
+    def check(self: UserDirectory, name: str, password: str) -> Any:
         threads.append(threading.current_thread().name)
         return original(self, name, password)
 
-    monkeypatch.setattr(Directory, "check", check)
+    monkeypatch.setattr(UserDirectory, "check", check)
     server = serve(users_file=str(users_file))
     for _ in range(4):
         log_in(server, "reader", connect)
@@ -190,15 +190,15 @@ def test_a_login_is_remembered_without_the_password(
 def test_passwords_are_never_checked_in_the_leading_thread(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    from dilithion_ws.auth.users import Directory
+    from dilithion_ws.auth.users import UserDirectory
 
-    original = Directory.check
+    original = UserDirectory.check
 
-    def check(self: Directory, name: str, password: str) -> Any:
+    def check(self: UserDirectory, name: str, password: str) -> Any:
         gate.wait(20)
         return original(self, name, password)
 
-    monkeypatch.setattr(Directory, "check", check)
+    monkeypatch.setattr(UserDirectory, "check", check)
     server = serve(users_file=str(users_file), login_queue=2, login_workers=2)
     waiting = [connect(server, upgrade=False) for _ in range(4)]
     for client in waiting:
@@ -221,10 +221,10 @@ def test_passwords_are_never_checked_in_the_leading_thread(
 def test_a_client_that_leaves_while_its_password_is_checked(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    from dilithion_ws.auth.users import Directory
+    from dilithion_ws.auth.users import UserDirectory
 
-    original = Directory.check
-    monkeypatch.setattr(Directory, "check", lambda *args: gate.wait(20) and original(*args))
+    original = UserDirectory.check
+    monkeypatch.setattr(UserDirectory, "check", lambda *args: gate.wait(20) and original(*args))
     server = serve(users_file=str(users_file), handshake_timeout=0.3)
     client = connect(server, upgrade=False)
     client.send(basic("reader"))
@@ -239,15 +239,15 @@ def test_guesses_that_wait_together_are_not_all_checked(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
     """Fifty upgrades and fifty calls arrive before the first guess has failed."""
-    from dilithion_ws.auth.users import Directory
+    from dilithion_ws.auth.users import UserDirectory
 
     guesses: list[str] = []
 
-    def check(self: Directory, name: str, password: str) -> None:
+    def check(self: UserDirectory, name: str, password: str) -> None:
         gate.wait(20)
         guesses.append(password)
 
-    monkeypatch.setattr(Directory, "check", check)
+    monkeypatch.setattr(UserDirectory, "check", check)
     server = serve(users_file=str(users_file), login_queue=40)
     stranger = connect(server)
     for at in range(50):
@@ -270,17 +270,17 @@ def test_guesses_that_wait_together_are_not_all_checked(
 def test_a_user_removed_while_the_password_is_checked_does_not_come_in(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    from dilithion_ws.auth.users import Directory
+    from dilithion_ws.auth.users import UserDirectory
 
-    original = Directory.check
+    original = UserDirectory.check
     inside: list[str] = []
 
-    def check(self: Directory, name: str, password: str) -> Any:
+    def check(self: UserDirectory, name: str, password: str) -> Any:
         inside.append(name)
         gate.wait(20)
         return original(self, name, password)
 
-    monkeypatch.setattr(Directory, "check", check)
+    monkeypatch.setattr(UserDirectory, "check", check)
     server = serve(users_file=str(users_file))
     by_header, by_call = connect(server, upgrade=False), connect(server)
     by_header.send(basic("reader"))
@@ -413,7 +413,7 @@ def test_the_cookie_is_made_private_and_removed(serve: Any, connect: Any, tmp_pa
 
 def test_a_cookie_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / ".cookie"
-    files = AccessFiles(Config(cookie_file=str(path)))
+    files = CredentialFiles(Config(cookie_file=str(path)))
     path.write_text("__cookie__:of another server")
     files.close()
     assert path.exists()
@@ -436,7 +436,7 @@ def test_a_start_that_fails_over_its_cookie_leaves_nothing(serve: Any, tmp_path:
 
 
 def test_a_change_between_reading_and_watching_is_noticed(users_file: Path) -> None:
-    files = AccessFiles(Config(users_file=str(users_file)))
+    files = CredentialFiles(Config(users_file=str(users_file)))
     changed = threading.Event()
     try:
         files.load()
@@ -594,12 +594,12 @@ def test_a_raw_message_past_its_rate_is_told_so(serve: Any, connect: Any) -> Non
 def test_on_message_can_leave_slow_calls_and_logins_to_the_pool(
     serve: Any, connect: Any, users_file: Path, rpc: RpcTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dilithion_ws.auth.users import Directory
+    from dilithion_ws.auth.users import UserDirectory
 
     threads: dict[str, set[int]] = {"raw": set(), "slow": set(), "check": set()}
-    original = Directory.check
+    original = UserDirectory.check
 
-    def check(self: Directory, name: str, password: str) -> Any:
+    def check(self: UserDirectory, name: str, password: str) -> Any:
         threads["check"].add(threading.get_ident())
         return original(self, name, password)
 
@@ -608,7 +608,7 @@ def test_on_message_can_leave_slow_calls_and_logins_to_the_pool(
         return NotImplemented
 
     rpc.register("slow", lambda: threads["slow"].add(threading.get_ident()), blocking=True)
-    monkeypatch.setattr(Directory, "check", check)
+    monkeypatch.setattr(UserDirectory, "check", check)
     server = serve(users_file=str(users_file), on_message=raw)
     client = log_in(server, "root", connect)
     threads["check"].clear()
@@ -635,15 +635,15 @@ def test_a_remembered_login_forgives_earlier_failures_under_its_name(
 def test_who_has_hung_up_is_not_computed_for(
     serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    from dilithion_ws.auth.users import Directory
+    from dilithion_ws.auth.users import UserDirectory
 
     checked: list[str] = []
 
-    def check(self: Directory, name: str, password: str) -> None:
+    def check(self: UserDirectory, name: str, password: str) -> None:
         checked.append(password)
         gate.wait(20)
 
-    monkeypatch.setattr(Directory, "check", check)
+    monkeypatch.setattr(UserDirectory, "check", check)
     server = serve(users_file=str(users_file), login_workers=1)
     first = connect(server, upgrade=False)
     first.send(basic("reader", "first"))
@@ -820,9 +820,9 @@ def test_a_user_removed_during_a_slow_reload_is_closed(
 ) -> None:
     """Who opens while the new file is being read has met the old users, and is looked at again afterwards."""
     server = serve(users_file=str(users_file))
-    original, clients = AccessFiles.load, []
+    original, clients = CredentialFiles.load, []
 
-    def load(self: AccessFiles) -> Any:
+    def load(self: CredentialFiles) -> Any:
         directory = original(self)
         if not clients:
             clients.append(log_in(server, "reader", connect))
@@ -830,7 +830,7 @@ def test_a_user_removed_during_a_slow_reload_is_closed(
         return directory
 
     write_users(users_file, root="admin")
-    monkeypatch.setattr(AccessFiles, "load", load)
+    monkeypatch.setattr(CredentialFiles, "load", load)
     assert server.reload()
     assert clients[0].close_frame() == (4401, "this user has been removed")
 

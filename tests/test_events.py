@@ -17,7 +17,7 @@ import pytest
 from dilithion_ws import CallContext, Config, EventError, Limits, NotRunningError, Retention, RpcTable, WebSocketServer
 from dilithion_ws.devnode import DevNode
 from dilithion_ws.devnode.methods import register_methods
-from dilithion_ws.net.connection_handler import Conversation
+from dilithion_ws.net.connection_handler import ConnectionHandler
 
 from .support import RawClient, client_frame, wait_for
 from .test_access import code, log_in, write_users
@@ -188,7 +188,7 @@ def test_without_the_hold_events_do_overtake_the_reply(
         return subscription, reply
 
     monkeypatch.setattr(server.events, "subscribe", subscribe_and_activate)
-    monkeypatch.setattr(Conversation, "_call_hooks", lambda self: self._hooks.clear())
+    monkeypatch.setattr(ConnectionHandler, "_call_hooks", lambda self: self._hooks.clear())
     with Publisher(server):
         wait_for(lambda: server.events.topic("t").log.position.seq > 100)
         for _ in range(100):  # on a busy machine not each of them

@@ -12,7 +12,7 @@ import pytest
 
 from dilithion_ws import Config, ConfigError, Limits, RpcTable, WebSocketServer
 from dilithion_ws.client import Client, EventsLostError
-from dilithion_ws.events.log import Log, Retention
+from dilithion_ws.events.log import EventLog, Retention
 
 from .support import Clock, RedisServer, needs_redis, wait_for
 
@@ -164,7 +164,7 @@ def test_a_topic_that_begins_anew_tells_its_readers(
 
 def test_the_newest_event_of_a_node_s_topic_is_kept_whatever_its_age() -> None:
     clock = Clock()
-    log = Log(Retention(10, 60.0, 1000, least=1), clock, "e")
+    log = EventLog(Retention(10, 60.0, 1000, least=1), clock, "e")
     log.append(b"1")
     log.append(b"2")
     clock.now += 1000

@@ -26,7 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from dilithion_ws import Config, ConfigError, Limits, RpcTable, WebSocketServer
-from dilithion_ws.net.tls import Tls
+from dilithion_ws.net.tls import TlsContext
 from dilithion_ws.util.clock import monotonic
 
 from .clients.test_clients import NODE_MODULES, browse, needs_chromium, needs_node
@@ -429,7 +429,7 @@ def test_files_that_cannot_be_used_are_one_clear_error(
     change(authority)
     files = str(authority.certificate), str(authority.key), str(authority.root)
     with pytest.raises(ConfigError, match=words):
-        Tls(*files)
+        TlsContext(*files)
     server = WebSocketServer(rpc)
     assert not server.initialize_ssl(*files)
     assert not server.config.has_tls

@@ -19,7 +19,7 @@ from typing import Any
 from ..util.clock import Clock, monotonic
 from ..util.ip import network_of
 
-__all__ = ["Audit"]
+__all__ = ["AuditLog"]
 
 logger = logging.getLogger("dilithion_ws.audit")
 
@@ -27,7 +27,7 @@ _FREQUENT = ("refused", "denied", "rate limited")
 """What a client can cause as often as it likes."""
 
 
-class Audit:
+class AuditLog:
     """Writes the audit log.
 
     A client that is refused again and again can't fill the disk: past a burst, lines about the same refusal and address
@@ -56,7 +56,7 @@ class Audit:
         self._burst, self._refill = rate
         self._most = most
         self._counting = threading.Lock()  # guards `_budgets`
-        self._budgets: OrderedDict[tuple[str, str], _Budget] = OrderedDict()
+        self._budgets: OrderedDict[tuple[str, str], _LineBudget] = OrderedDict()
 
     def note(self, event: str, *, address: str = "", user: str | None = None, **details: Any) -> None:
         """Writes one line.
@@ -91,7 +91,7 @@ class Audit:
         with self._counting:
             budget = self._budgets.get(key)
             if budget is None:
-                budget = self._budgets[key] = _Budget(self._burst, now)
+                budget = self._budgets[key] = _LineBudget(self._burst, now)
                 if len(self._budgets) > self._most:
                     old, out = self._budgets.popitem(last=False)
                     forgotten = (*old, out.suppressed) if out.suppressed else None
@@ -118,7 +118,7 @@ class Audit:
                 logger.error("the audit file can't be written: %s", error.strerror)
 
 
-class _Budget:
+class _LineBudget:
     """Lines that may still be written about one event and address, and how many were not."""
 
     __slots__ = ("at", "level", "suppressed")

@@ -17,12 +17,12 @@ from ..config.config import Config
 from ..errors import ConfigError
 from ..util.clock import Clock, monotonic
 from ..util.files import read_text, write_private
-from .audit_log import Audit
+from .audit_log import AuditLog
 from .passwords import NODE_SCHEME, hash_password
 from .permissions import ALL_RIGHTS
-from .users import Directory, User, check_name, parse_users
+from .users import User, UserDirectory, check_name, parse_users
 
-__all__ = ["COOKIE_USER", "AccessFiles"]
+__all__ = ["COOKIE_USER", "CredentialFiles"]
 
 logger = logging.getLogger("dilithion_ws")
 
@@ -33,7 +33,7 @@ _MOST_CHARACTERS = 8 << 20
 _Mark = tuple[int, int, int]
 
 
-class AccessFiles:
+class CredentialFiles:
     """The files of one running server.
 
     Args:
@@ -61,7 +61,7 @@ class AccessFiles:
         limits = config.limits
         try:
             rate = (limits.audit_burst, limits.audit_rate)
-            self.audit = Audit(config.audit_log, clock, rate, limits.tracked_clients)
+            self.audit = AuditLog(config.audit_log, clock, rate, limits.tracked_clients)
         except OSError as error:
             raise ConfigError(f"rpcwebsocketauditlog: {config.audit_log} can't be written: {error.strerror}") from None
 
@@ -80,7 +80,7 @@ class AccessFiles:
             except OSError as error:
                 raise ConfigError(f"rpcwebsocketcookiefile: {path} can't be written: {error.strerror}") from None
 
-    def load(self) -> Directory:
+    def load(self) -> UserDirectory:
         """All users there are now.
 
         Raises:
@@ -95,7 +95,7 @@ class AccessFiles:
                         f"{self._config.users_file}: user {user.name!r} is also rpcuser; use one of the two"
                     )
             users += found.values()
-        return Directory(users)
+        return UserDirectory(users)
 
     def watch(self, changed: Callable[[], object]) -> None:
         """Calls `changed` whenever a file has changed, from a thread that exists only where there are such files."""

@@ -18,13 +18,13 @@ from urllib.parse import SplitResult, urlsplit
 
 from ..util.ip import is_loopback, parse_address
 
-__all__ = ["OriginRules"]
+__all__ = ["OriginPolicy"]
 
 _LONGEST = 300
 """Characters of a Host or Origin header; a host name has 253 at most (RFC 1035 section 2.3.4)."""
 
 
-class OriginRules:
+class OriginPolicy:
     """The rules for one listening address.
 
     Args:

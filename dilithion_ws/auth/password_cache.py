@@ -15,12 +15,12 @@ from collections import OrderedDict
 
 from ..util.clock import Clock
 from .credentials import Credentials
-from .users import Directory, User
+from .users import User, UserDirectory
 
-__all__ = ["Remembered"]
+__all__ = ["PasswordCache"]
 
 
-class Remembered:
+class PasswordCache:
     """Right credentials, for a time. Thread-safe.
 
     Args:
@@ -40,7 +40,7 @@ class Remembered:
     def __len__(self) -> int:
         return len(self._until)
 
-    def find(self, credentials: Credentials, directory: Directory) -> User | None:
+    def find(self, credentials: Credentials, directory: UserDirectory) -> User | None:
         """The user, where just these credentials were found right lately; quick."""
         user = directory.get(credentials.name)
         # The mark is computed for unknown names too, so that these take no less time.

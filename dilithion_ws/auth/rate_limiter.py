@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..util.clock import Clock
 
-__all__ = ["Lockout", "Rate", "Throttle"]
+__all__ = ["Lockout", "Rate", "RateLimiter"]
 
 
 class Rate(NamedTuple):
@@ -28,7 +28,7 @@ class Rate(NamedTuple):
     refill: float
 
 
-class Throttle:
+class RateLimiter:
     """Buckets by client and kind. Thread-safe.
 
     Args:

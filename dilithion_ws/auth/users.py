@@ -22,7 +22,7 @@ from ..errors import ConfigError
 from .passwords import NODE_SCHEME, SCHEMES, StoredPassword, hash_password
 from .permissions import ALL_RIGHTS, ROLES, Permission, parse_rights
 
-__all__ = ["Directory", "User", "UsersFile", "check_name", "parse_users", "render_users"]
+__all__ = ["UserDirectory", "User", "UsersFile", "check_name", "parse_users", "render_users"]
 
 _NAMEABLE = sum(Permission)
 _NAME = re.compile(r"[^\x00-\x1f\x7f:]{1,64}")
@@ -59,7 +59,7 @@ class UsersFile:
     roles: Mapping[str, int]
 
 
-class Directory:
+class UserDirectory:
     """All users at one moment; a change makes a new directory.
 
     Checking a password costs the same for every name, known or not: each scheme that is in use is computed once, with

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Mapping
 
-from ..config.sources import SETTINGS, Loaded, Setting, load, shown
+from ..config.sources import SETTINGS, LoadedConfig, Setting, load, shown
 
 __all__ = ["add_setting", "add_settings", "conf_file", "load_settings"]
 
@@ -37,7 +37,7 @@ def conf_file(options: argparse.Namespace) -> str | None:
     return path or (os.path.join(options.datadir, CONF) if options.datadir is not None else None)
 
 
-def load_settings(options: argparse.Namespace, defaults: Mapping[str, str] | None = None) -> Loaded:
+def load_settings(options: argparse.Namespace, defaults: Mapping[str, str] | None = None) -> LoadedConfig:
     """The configuration that options, environment and file make together.
 
     Args:
@@ -61,7 +61,7 @@ def load_settings(options: argparse.Namespace, defaults: Mapping[str, str] | Non
     if not more:
         return loaded
     again = load(path, None, {**given, **more})
-    return Loaded(again.config, {**again.sources, **dict.fromkeys(more, "default")})
+    return LoadedConfig(again.config, {**again.sources, **dict.fromkeys(more, "default")})
 
 
 def add_setting(group: argparse._ArgumentGroup, setting: Setting) -> None:

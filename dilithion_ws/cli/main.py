@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from .._version import __version__
-from .call import add_call, add_watch
-from .config import add_config
-from .gateway import add_gateway
-from .serve import add_serve
-from .user import add_user
+from .call_command import add_call, add_watch
+from .config_command import add_config
+from .gateway_command import add_gateway
+from .serve_command import add_serve
+from .user_command import add_user
 
 __all__ = ["main"]
 

@@ -12,7 +12,7 @@ again when the connection is lost; subscriptions then go on where they were.
 """
 
 from .client import Client
-from .errors import CallTimeoutError, ClientError, ConnectionLostError, EventsLostError, RefusedError
+from .exceptions import CallTimeoutError, ClientError, ConnectionLostError, EventsLostError, RefusedError
 from .subscription import Event, Subscription
 
 __all__ = [

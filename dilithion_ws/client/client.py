@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RpcError
 from ..events.log import Position
 from ..util.clock import Deadline, monotonic
-from .connection import Settings, check_url
-from .errors import ClientError
-from .pending_calls import Reply, Waiter, to_params
-from .reconnecting import Link, encode
+from .awaited_reply import AwaitedReply, Reply, to_params
+from .client_connection import ConnectionOptions, check_url
+from .exceptions import ClientError
+from .reconnecting import ReconnectingConnection, encode
 from .subscription import RETRIED, Subscription
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ class Client:
             raise ValueError("user and password belong together")
         self._url = url
         credentials = None if user is None or password is None else (user, password)
-        self._settings = Settings(url, credentials, ssl_context, connect_timeout, idle_timeout, most_message)
+        self._settings = ConnectionOptions(url, credentials, ssl_context, connect_timeout, idle_timeout, most_message)
         self._timeout = timeout
         self._most_events = most_events
-        self._link = Link(self._settings, backoff, self._opened, self._notified, self._ended)
+        self._link = ReconnectingConnection(self._settings, backoff, self._opened, self._notified, self._ended)
         self._keeping = threading.Lock()  # guards all below
         self._subscriptions: dict[int, Subscription] = {}
         self._by_id: dict[str, Subscription] = {}
@@ -130,7 +130,7 @@ class Client:
 
     def request(self, method: str, params: list[Any] | dict[str, Any], timeout: float | None = None) -> Any:
         """The same with all params in a list or a dictionary; see `call`."""
-        waiter = Waiter()
+        waiter = AwaitedReply()
         deadline = Deadline(monotonic, self._timeout if timeout is None else timeout)
         id = self._link.request(method, params, waiter.reply, deadline)
         try:
@@ -152,7 +152,7 @@ class Client:
             RpcError: the server refuses the batch as a whole, such as one that is too large.
         """
         deadline = Deadline(monotonic, self._timeout if timeout is None else timeout)
-        waiters = {next(self._link.ids): (Waiter(), method, list(params)) for method, params in calls}
+        waiters = {next(self._link.ids): (AwaitedReply(), method, list(params)) for method, params in calls}
         if not waiters:
             return []
         wire = self._link.connected(deadline)
@@ -170,7 +170,7 @@ class Client:
             for id in waiters:
                 self._link.replies.pop(id, None)
 
-    def _outcome(self, waiter: Waiter, deadline: Deadline, refused: _Refused) -> Any:
+    def _outcome(self, waiter: AwaitedReply, deadline: Deadline, refused: _Refused) -> Any:
         try:
             return waiter.wait(deadline, "a batch")
         except RpcError as error:
@@ -210,7 +210,7 @@ class Client:
             self._subscriptions[id(subscription)] = subscription
         try:
             while True:
-                waiter = Waiter()
+                waiter = AwaitedReply()
                 self._subscribe(subscription, place, waiter.reply, deadline)
                 try:
                     waiter.wait(deadline, "subscribe")
@@ -324,7 +324,7 @@ class Client:
 class _Refused:
     """Tells all calls of a batch that the batch was refused as a whole."""
 
-    def __init__(self, waiters: list[Waiter]) -> None:
+    def __init__(self, waiters: list[AwaitedReply]) -> None:
         self._waiters = waiters
         self.error: BaseException | None = None
 

@@ -16,11 +16,11 @@ import msgspec
 
 from ..errors import RpcError
 from ..util.clock import Deadline, monotonic
-from .connection import Settings, Wire
-from .errors import ClientError, ConnectionLostError, RefusedError
-from .pending_calls import Reply
+from .awaited_reply import Reply
+from .client_connection import ClientConnection, ConnectionOptions
+from .exceptions import ClientError, ConnectionLostError, RefusedError
 
-__all__ = ["Link", "encode"]
+__all__ = ["ReconnectingConnection", "encode"]
 
 logger = logging.getLogger("dilithion_ws.client")
 
@@ -32,7 +32,7 @@ _STEADY_SECONDS = 5.0
 """How long a connection must have held for the next pause to be the first one again."""
 
 
-class Link:
+class ReconnectingConnection:
     """Thread-safe.
 
     Args:
@@ -51,7 +51,7 @@ class Link:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ConnectionOptions,
         backoff: tuple[float, float],
         opened: Callable[[], None],
         notified: Callable[[dict[str, Any]], None],
@@ -66,7 +66,7 @@ class Link:
         self.replies: dict[int, Reply] = {}
         self.batches: list[Reply] = []
         self._changed = threading.Condition()  # guards all below
-        self.wire: Wire | None = None
+        self.wire: ClientConnection | None = None
         self._failure: ClientError | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -112,7 +112,7 @@ class Link:
             reply(None, ConnectionLostError("the connection was lost before the answer came"))
         return id
 
-    def connected(self, deadline: Deadline) -> Wire:
+    def connected(self, deadline: Deadline) -> ClientConnection:
         """The connection, waited for until the deadline. Raises ClientError where there is none."""
         with self._changed:
             if self._thread is None and not self._closing:
@@ -131,7 +131,7 @@ class Link:
         pause = self._backoff[0]
         while not self._closing:
             try:
-                wire = Wire(self._settings, lambda: self._closing)
+                wire = ClientConnection(self._settings, lambda: self._closing)
             except RefusedError as error:
                 self._give_up(error)
                 return
@@ -153,7 +153,7 @@ class Link:
             pause = min(self._backoff[1], pause * 2)
         self._give_up(ConnectionLostError("the client is closed"))
 
-    def _converse(self, wire: Wire) -> bool:
+    def _converse(self, wire: ClientConnection) -> bool:
         """Reads one connection to its end; whether to make another."""
         with self._changed:
             self.wire = wire

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import JsonRpcCode, RpcError
 from ..events.log import Position
 from ..util.clock import Deadline, monotonic
-from .errors import CallTimeoutError, EventsLostError
+from .exceptions import CallTimeoutError, EventsLostError
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -21,9 +21,9 @@ from .config import Config, Limits, number_text, setting_name
 __all__ = [
     "PREFIX",
     "SETTINGS",
-    "Loaded",
+    "LoadedConfig",
     "Setting",
-    "Table",
+    "SettingsTable",
     "example",
     "load",
     "load_as",
@@ -92,7 +92,7 @@ def _table() -> dict[str, Setting]:
 SETTINGS: Mapping[str, Setting] = _table()
 
 
-class Table(NamedTuple):
+class SettingsTable(NamedTuple):
     """Keys of one program.
 
     Attributes:
@@ -104,11 +104,11 @@ class Table(NamedTuple):
     prefix: str
 
 
-OURS = Table(SETTINGS, PREFIX)
+OURS = SettingsTable(SETTINGS, PREFIX)
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedConfig:
     """A configuration, and where its values come from.
 
     Attributes:
@@ -126,7 +126,7 @@ class Loaded:
 
 def load(
     path: str | None = None, environment: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
-) -> Loaded:
+) -> LoadedConfig:
     """See `Config.load`."""
     texts = _gather(path, environment, options, OURS)
     values: dict[str, Any] = {}
@@ -135,12 +135,12 @@ def load(
         setting = SETTINGS[key]
         (limits if setting.is_limit else values)[setting.name] = _convert(setting, text, source)
     config = _make(lambda: Config(limits=Limits(**limits), **values), texts)
-    return Loaded(config, {key: texts[key][1] if key in texts else "default" for key in SETTINGS})
+    return LoadedConfig(config, {key: texts[key][1] if key in texts else "default" for key in SETTINGS})
 
 
 def load_as(
     kind: Callable[..., Made],
-    table: Table,
+    table: SettingsTable,
     path: str | None = None,
     environment: Mapping[str, str] | None = None,
     options: Mapping[str, str] | None = None,
@@ -153,7 +153,7 @@ def load_as(
 
 
 def _gather(
-    path: str | None, environment: Mapping[str, str] | None, options: Mapping[str, str] | None, table: Table
+    path: str | None, environment: Mapping[str, str] | None, options: Mapping[str, str] | None, table: SettingsTable
 ) -> dict[str, tuple[str, str]]:
     """The text for each key that has one, and where it is from."""
     texts: dict[str, tuple[str, str]] = {}
@@ -179,7 +179,7 @@ def _make(make: Callable[[], Made], texts: Mapping[str, tuple[str, str]]) -> Mad
         raise ConfigError(f"{guilty[0]}: {error}" if guilty else str(error)) from None
 
 
-def parse_file(text: str, path: str, table: Table = OURS) -> dict[str, tuple[str, int]]:
+def parse_file(text: str, path: str, table: SettingsTable = OURS) -> dict[str, tuple[str, int]]:
     """Our keys in the text of a file, each with its value and line.
 
     Raises:
@@ -218,7 +218,7 @@ def _value(text: str, where: str) -> str:
     return text.strip()
 
 
-def _is_ours(key: str, where: str, table: Table) -> bool:
+def _is_ours(key: str, where: str, table: SettingsTable) -> bool:
     if key in table.settings:
         return True
     if key.startswith(table.prefix):

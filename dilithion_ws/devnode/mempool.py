@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .block_event import Publish, nobody
 from .chain import Chain, Coin, Step
-from .events import Publish, nobody
 from .primitives import Outpoint, Transaction, coins
 
-__all__ = ["Entry", "Mempool"]
+__all__ = ["MempoolEntry", "Mempool"]
 
 MINIMUM_FEE_RATE = 5
 """Ions a byte."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class MempoolEntry:
     """A waiting transaction, its fee in ions, and when it came."""
 
     tx: Transaction
@@ -32,7 +32,7 @@ class Mempool:
         self._publish = publish
         self.sequence = 0
         self._spends: dict[Outpoint, str] = {}
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, MempoolEntry] = {}
 
     def check(self, tx: Transaction) -> int:
         """The fee of a transaction that could come in; raises ValueError with the reason where it could not."""
@@ -49,20 +49,20 @@ class Mempool:
             raise ValueError(f"Fee is below {MINIMUM_FEE_RATE} ions a byte")
         return fee
 
-    def add(self, tx: Transaction, time: int) -> Entry:
+    def add(self, tx: Transaction, time: int) -> MempoolEntry:
         """Takes a transaction in; raises ValueError with the reason where it can't come in."""
         entry = self._add(tx, time)
         self._tell(entry, "added")
         return entry
 
-    def _add(self, tx: Transaction, time: int) -> Entry:
-        entry = Entry(tx, self.check(tx), time)
+    def _add(self, tx: Transaction, time: int) -> MempoolEntry:
+        entry = MempoolEntry(tx, self.check(tx), time)
         self.entries[tx.txid] = entry
         for item in tx.inputs:
             self._spends[item.source] = tx.txid
         return entry
 
-    def _tell(self, entry: Entry, kind: str, **more: str) -> None:
+    def _tell(self, entry: MempoolEntry, kind: str, **more: str) -> None:
         self.sequence += 1
         event = {
             "kind": kind,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from .events import Publish, nobody
+from .block_event import Publish, nobody
 
 __all__ = ["Ban", "Network", "Peer"]
 

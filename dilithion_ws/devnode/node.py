@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .block_event import Publish, block_event, nobody
 from .chain import Chain, Step
-from .events import Publish, block_event, nobody
-from .mempool import Entry, Mempool
+from .mempool import Mempool, MempoolEntry
 from .network import Network
 from .primitives import COIN, Block, Transaction, script_of_address
 from .wallet import Wallet
@@ -125,7 +125,7 @@ class DevNode:
                 self.mining = mining
                 self._tell("mining", {"kind": "started", "threads": self.threads} if mining else {"kind": "stopped"})
 
-    def submit(self, tx: Transaction) -> Entry:
+    def submit(self, tx: Transaction) -> MempoolEntry:
         """Takes a transaction into the mempool; raises ValueError with the reason where it can't come in."""
         with self.changed:
             return self.mempool.add(tx, self.now)

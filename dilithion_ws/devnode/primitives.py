@@ -14,7 +14,7 @@ __all__ = [
     "COIN",
     "Block",
     "Coins",
-    "Header",
+    "BlockHeader",
     "Outpoint",
     "Transaction",
     "TxInput",
@@ -223,7 +223,7 @@ def _size(number: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Header:
+class BlockHeader:
     """What the proof of work is about."""
 
     version: int
@@ -267,7 +267,7 @@ class Header:
 class Block:
     """A block at its height."""
 
-    header: Header
+    header: BlockHeader
     transactions: tuple[Transaction, ...]
     height: int
 
@@ -287,7 +287,7 @@ class Block:
         merkle = merkle_root([tx.txid for tx in transactions])
         nonce = 0
         while True:
-            header = Header(4, previous, merkle, time, bits, nonce)
+            header = BlockHeader(4, previous, merkle, time, bits, nonce)
             if header.has_work:
                 return Block(header, transactions, height)
             nonce += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Alone", "Leadership"]
+__all__ = ["SoleLeader", "Leadership"]
 
 
 class Leadership(Protocol):
@@ -15,7 +15,7 @@ class Leadership(Protocol):
         """0 while this server does not lead; else a number that is another each time it has come to lead."""
 
 
-class Alone:
+class SoleLeader:
     """Of a server that shares its logs with nobody."""
 
     term = 1

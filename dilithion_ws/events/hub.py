@@ -16,14 +16,14 @@ from ..config.config import Limits, limit_reached
 from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopicError
 from ..util.clock import Clock
 from . import node_events as schemas
-from .election import Alone, Leadership
+from .cursor import Cursor, EndOfStream
+from .election import Leadership, SoleLeader
 from .encoding import encode_event
 from .filters import Filter
 from .log import EventsGoneError, Position, Retention
 from .shard import Shard
-from .store import Store
-from .subscriber import OfferAll, Sink, offer_each
-from .subscription import Ending, Subscription
+from .store import EventStore
+from .subscriber import SendMany, Subscriber, offer_each
 from .topic import ALL, LATEST, Stream, Topic
 
 __all__ = ["USER_PREFIX", "EventHub"]
@@ -63,8 +63,8 @@ class EventHub:
         clock: Clock,
         frame: Callable[[bytes, Any], bytes],
         allowed: Callable[[Any, Topic], bool] = lambda session, topic: True,
-        store: Store | None = None,
-        offer: OfferAll = offer_each,
+        store: EventStore | None = None,
+        offer: SendMany = offer_each,
     ) -> None:
         self._limits = limits
         self._clock = clock
@@ -74,7 +74,7 @@ class EventHub:
         self._registry = threading.Lock()  # guards `_topics`, `_users` and `_subscriptions`
         self._topics: dict[str, Topic] = {}
         self._users: OrderedDict[str, Topic] = OrderedDict()
-        self._subscriptions: dict[int, dict[str, Subscription]] = {}  # by the sink's id, then by their own
+        self._subscriptions: dict[int, dict[str, Cursor]] = {}  # by the sink's id, then by their own
         self.shards = [Shard(index, self._forget, offer) for index in range(limits.pumps)]
         for name, permission, filters, schema in _NODE_TOPICS:
             self.add(name, permission, retention=self._retention(least=1), filters=filters, schema=schema)
@@ -227,7 +227,7 @@ class EventHub:
         From now on what this server publishes to them counts only while it leads. Once it does, their logs have all that
         was published before. Without a store that others can share, it always leads.
         """
-        return Alone() if self._store is None else self._store.lead([self.topic(name) for name in names])
+        return SoleLeader() if self._store is None else self._store.lead([self.topic(name) for name in names])
 
     def announce(self, topic: Topic) -> None:
         """Has the shards look at a topic."""
@@ -238,12 +238,12 @@ class EventHub:
 
     def subscribe(
         self,
-        sink: Sink,
+        sink: Subscriber,
         name: str,
         filter: Mapping[str, Any] | None = None,
         since: Position | None = None,
         mode: str | None = None,
-    ) -> tuple[Subscription, dict[str, Any]]:
+    ) -> tuple[Cursor, dict[str, Any]]:
         """Makes a subscription, and the reply to its client. It is held until `activate`.
 
         Args:
@@ -265,7 +265,7 @@ class EventHub:
         try:
             head = topic.log.position
             position, recovered = self._recover(stream, since, head)
-            subscription = Subscription(stream, sink, position)
+            subscription = Cursor(stream, sink, position)
             self._register(subscription)
         except BaseException:
             topic.release(stream)
@@ -294,7 +294,7 @@ class EventHub:
             return head, {"recovered": False, "reason": gone.reason}
         return since, {"recovered": True}
 
-    def _readable(self, sink: Sink, name: str) -> Topic:
+    def _readable(self, sink: Subscriber, name: str) -> Topic:
         if name.startswith(USER_PREFIX) and name[len(USER_PREFIX) :] != sink.session.user:
             raise _denied(name)  # before a topic is made for it
         try:
@@ -311,7 +311,7 @@ class EventHub:
             return session.user is not None and topic.name == USER_PREFIX + session.user and session.admitted
         return self.allowed(session, topic)
 
-    def _register(self, subscription: Subscription) -> None:
+    def _register(self, subscription: Cursor) -> None:
         limits, id = self._limits, subscription.stream.id
         with self._registry:
             mine = self._subscriptions.setdefault(subscription.sink.id, {})
@@ -326,7 +326,7 @@ class EventHub:
                 raise RpcError(JsonRpcCode.TOO_MANY_SUBSCRIPTIONS, text, {"limit": limits.subscriptions})
             mine[id] = subscription
 
-    def activate(self, subscription: Subscription) -> None:
+    def activate(self, subscription: Cursor) -> None:
         """The reply is on its way: what follows it may be sent."""
         self._shard(subscription).activate(subscription)
 
@@ -338,17 +338,17 @@ class EventHub:
         self.cancel(subscription)
         return True
 
-    def cancel(self, subscription: Subscription) -> None:
+    def cancel(self, subscription: Cursor) -> None:
         """Ends a subscription without a word."""
         subscription.sink.cancel(subscription)
         self._forget(subscription)
         self._shard(subscription).drop([subscription])
 
-    def of(self, sink_id: int) -> list[Subscription]:
+    def of(self, sink_id: int) -> list[Cursor]:
         """The subscriptions of one client."""
         return list(self._subscriptions.get(sink_id, {}).values())
 
-    def all(self) -> list[Subscription]:
+    def all(self) -> list[Cursor]:
         """All subscriptions at this moment."""
         return [one for mine in list(self._subscriptions.values()) for one in list(mine.values())]
 
@@ -371,19 +371,21 @@ class EventHub:
         """A client's rights have changed: ends the subscriptions that it may not have any more."""
         for subscription in self.of(sink_id):
             if not self.may_read(session, subscription.stream.topic):
-                ending = Ending(JsonRpcCode.PERMISSION_DENIED, "Permission denied: you may not read this any more", {})
+                ending = EndOfStream(
+                    JsonRpcCode.PERMISSION_DENIED, "Permission denied: you may not read this any more", {}
+                )
                 self._shard(subscription).end(subscription, ending)
 
-    def end_all(self, topic: Topic, ending: Ending) -> None:
+    def end_all(self, topic: Topic, ending: EndOfStream) -> None:
         """Ends all subscriptions to a topic with an error."""
         for subscription in self.all():
             if subscription.stream.topic is topic:
                 self._shard(subscription).end(subscription, ending)
 
-    def _shard(self, subscription: Subscription) -> Shard:
+    def _shard(self, subscription: Cursor) -> Shard:
         return self.shards[subscription.sink.id % len(self.shards)]
 
-    def _forget(self, subscription: Subscription) -> None:
+    def _forget(self, subscription: Cursor) -> None:
         """Takes a subscription that has ended off the books, once."""
         with self._registry:
             mine = self._subscriptions.get(subscription.sink.id, {})

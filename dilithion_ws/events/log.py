@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..util.clock import Clock
 
-__all__ = ["Entry", "EventsGoneError", "Log", "Position", "Retention"]
+__all__ = ["LogEntry", "EventsGoneError", "EventLog", "Position", "Retention"]
 
 
 class Retention(NamedTuple):
@@ -39,7 +39,7 @@ class Position(NamedTuple):
     seq: int
 
 
-class Entry:
+class LogEntry:
     """One event.
 
     Attributes:
@@ -71,7 +71,7 @@ class EventsGoneError(Exception):
         self.reason = reason
 
 
-class Log:
+class EventLog:
     """Thread-safe. Entries are appended at the head and dropped at the tail, never changed.
 
     Args:
@@ -85,7 +85,7 @@ class Log:
         self._clock = clock
         self._growing = threading.Lock()  # guards all below
         self._epoch = epoch
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[LogEntry] = deque()
         self._head = 0
         self._size = 0
 
@@ -126,13 +126,13 @@ class Log:
             elif seq != self._head + 1:
                 self._entries.clear()
                 self._size = 0
-            self._entries.append(Entry(seq, data, self._clock()))
+            self._entries.append(LogEntry(seq, data, self._clock()))
             self._head = seq
             self._size += len(data)
             self._trim()
             return seq
 
-    def read(self, position: Position, most: int) -> tuple[list[Entry], bool]:
+    def read(self, position: Position, most: int) -> tuple[list[LogEntry], bool]:
         """Entries behind a place, in order.
 
         Args:
@@ -149,7 +149,7 @@ class Log:
         with self._growing:
             self._check(epoch, after)
             first, entries = self._first, self._entries
-            found: list[Entry] = []
+            found: list[LogEntry] = []
             size = 0
             for at in range(after + 1 - first, len(entries)):
                 entry = entries[at]
@@ -165,7 +165,7 @@ class Log:
             self._trim()
             self._check(*position)
 
-    def newest(self) -> Entry | None:
+    def newest(self) -> LogEntry | None:
         """The entry at the head, None where there is none."""
         with self._growing:
             return self._entries[-1] if self._entries else None
@@ -187,7 +187,7 @@ class Log:
         """
         with self._growing:
             now = self._clock()
-            self._entries = deque(Entry(seq, data, now - age) for seq, data, age in entries)
+            self._entries = deque(LogEntry(seq, data, now - age) for seq, data, age in entries)
             if self._entries and self._entries[-1].seq != head:
                 self._entries.clear()
             self._epoch = epoch

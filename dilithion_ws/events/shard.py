@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import JsonRpcCode
+from .cursor import BLOCKED, LIVE, Cursor, EndOfStream
 from .log import EventsGoneError, Position
-from .subscriber import BUSY, FULL, GONE, OfferAll, offer_each
-from .subscription import BLOCKED, LIVE, Ending, Subscription
+from .subscriber import BUSY, FULL, GONE, SendMany, offer_each
 from .topic import Batch, Stream, Topic
 
 __all__ = ["Shard"]
@@ -37,7 +37,7 @@ class Shard:
         stepping: held by him meanwhile.
     """
 
-    def __init__(self, index: int, forget: Callable[[Subscription], None], offer: OfferAll = offer_each) -> None:
+    def __init__(self, index: int, forget: Callable[[Cursor], None], offer: SendMany = offer_each) -> None:
         self.index = index
         self.ring: Callable[[], None] = lambda: None
         self.stepping = threading.Lock()
@@ -46,11 +46,9 @@ class Shard:
         self._commands: deque[Callable[[], None]] = deque()
         self._marked: deque[Topic] = deque()
         self._is_marked: set[Topic] = set()
-        self._live: dict[Stream, dict[Subscription, None]] = {}
-        self._blocked: dict[
-            int, dict[Subscription, bool]
-        ] = {}  # by the sink's id; whether it was the one that filled it
-        self._again: dict[Subscription, None] = {}
+        self._live: dict[Stream, dict[Cursor, None]] = {}
+        self._blocked: dict[int, dict[Cursor, bool]] = {}  # by the sink's id; whether it was the one that filled it
+        self._again: dict[Cursor, None] = {}
 
     # From any thread
 
@@ -66,7 +64,7 @@ class Shard:
         self._commands.append(command)
         self.ring()
 
-    def activate(self, subscription: Subscription) -> None:
+    def activate(self, subscription: Cursor) -> None:
         """Lets a subscription that was held have what there is behind its place, and what comes."""
         self.post(lambda: self._activate(subscription))
 
@@ -74,11 +72,11 @@ class Shard:
         """A client that was behind takes more."""
         self.post(lambda: self._ready(sink_id))
 
-    def end(self, subscription: Subscription, ending: Ending) -> None:
+    def end(self, subscription: Cursor, ending: EndOfStream) -> None:
         """Ends a subscription with an error that the client gets."""
         self.post(lambda: self._end(subscription, ending))
 
-    def drop(self, subscriptions: list[Subscription]) -> None:
+    def drop(self, subscriptions: list[Cursor]) -> None:
         """Forgets subscriptions that have ended."""
         self.post(lambda: self._drop(subscriptions))
 
@@ -89,7 +87,7 @@ class Shard:
         for _ in range(len(self._commands)):
             _guarded(self._commands.popleft())
         again, self._again = self._again, {}
-        due: dict[Stream, list[Subscription]] = {}
+        due: dict[Stream, list[Cursor]] = {}
         for subscription in again:
             due.setdefault(subscription.stream, []).append(subscription)
         for _ in range(len(self._marked)):
@@ -100,14 +98,14 @@ class Shard:
             _guarded(lambda stream=stream, subscriptions=subscriptions: self._serve(stream, subscriptions))  # type: ignore[misc]
         return bool(self._commands or self._marked or self._again)
 
-    def _look_at(self, topic: Topic, due: dict[Stream, list[Subscription]]) -> None:
+    def _look_at(self, topic: Topic, due: dict[Stream, list[Cursor]]) -> None:
         for stream in topic.advance(self.index):
             due[stream] = list(self._live.get(stream, ()))
 
-    def _serve(self, stream: Stream, subscriptions: list[Subscription]) -> None:
+    def _serve(self, stream: Stream, subscriptions: list[Cursor]) -> None:
         """Sends the next piece to each; those at the same place get the same bytes."""
         made: dict[tuple[Position, Any], tuple[Batch | None, Position]] = {}
-        group: list[Subscription] = []
+        group: list[Cursor] = []
         position = batch = after = None
         for subscription in subscriptions:
             # Who got the last piece together has one and the same position, and one framing: see `_batch`.
@@ -125,7 +123,7 @@ class Shard:
                 batch, after = self._batch(stream, position, subscription.sink.framing, made)
             except EventsGoneError as gone:
                 text = "the events behind your position are gone; subscribe again"
-                self._send_end(subscription, Ending(JsonRpcCode.EVENTS_LOST, text, {"reason": gone.reason}))
+                self._send_end(subscription, EndOfStream(JsonRpcCode.EVENTS_LOST, text, {"reason": gone.reason}))
                 position, batch = None, None
             except Exception:
                 logger.exception("nothing can be delivered to %r", subscription)
@@ -133,7 +131,7 @@ class Shard:
                 position, batch = None, None
         self._deliver(batch, after, group)
 
-    def _deliver(self, batch: Batch | None, after: Position | None, group: list[Subscription]) -> None:
+    def _deliver(self, batch: Batch | None, after: Position | None, group: list[Cursor]) -> None:
         if batch is None or after is None:
             return
         before = group[0].position
@@ -166,7 +164,7 @@ class Shard:
             found = made[position, framing] = batch, after
         return found
 
-    def _send_end(self, subscription: Subscription, ending: Ending) -> None:
+    def _send_end(self, subscription: Cursor, ending: EndOfStream) -> None:
         subscription.ending = ending
         subscription.position = Position(*subscription.position)  # an object of its own: it leaves its group
         sink = subscription.sink
@@ -183,7 +181,7 @@ class Shard:
         else:
             self._remove(subscription)
 
-    def _not_taken(self, subscription: Subscription, offer: int) -> None:
+    def _not_taken(self, subscription: Cursor, offer: int) -> None:
         if offer == GONE:
             if not subscription.ended:  # else somebody else has ended it, and has it dropped
                 self._remove(subscription)
@@ -191,7 +189,7 @@ class Shard:
             self._live[subscription.stream].pop(subscription, None)
             self._blocked.setdefault(subscription.sink.id, {})[subscription] = offer == FULL
 
-    def _activate(self, subscription: Subscription) -> None:
+    def _activate(self, subscription: Cursor) -> None:
         if subscription.become(LIVE):
             self._live.setdefault(subscription.stream, {})[subscription] = None
             self._again[subscription] = None
@@ -201,18 +199,18 @@ class Shard:
         for subscription in sorted(waiting, key=waiting.__getitem__):  # who had the last place waits behind the others
             self._activate(subscription)
 
-    def _end(self, subscription: Subscription, ending: Ending) -> None:
+    def _end(self, subscription: Cursor, ending: EndOfStream) -> None:
         subscription.ending = ending
         subscription.position = Position(*subscription.position)  # an object of its own: it leaves its group
         if subscription.state is LIVE:
             self._again[subscription] = None
 
-    def _remove(self, subscription: Subscription) -> None:
+    def _remove(self, subscription: Cursor) -> None:
         subscription.ended = True
         self._drop([subscription])
         self._forget(subscription)
 
-    def _drop(self, subscriptions: list[Subscription]) -> None:
+    def _drop(self, subscriptions: list[Cursor]) -> None:
         for subscription in subscriptions:
             live = self._live.get(subscription.stream)
             if live is not None:

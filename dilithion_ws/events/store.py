@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from .hub import EventHub
     from .topic import Topic
 
-__all__ = ["Store"]
+__all__ = ["EventStore"]
 
 
-class Store(Protocol):
+class EventStore(Protocol):
     """Events go in by `publish`, and come back by the hub's `append` once they are kept: only then clients see them, so
     that what a client has seen is there after a restart."""
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["BUSY", "FULL", "GONE", "TAKEN", "OfferAll", "Sink", "Ticket", "offer_each"]
+__all__ = ["BUSY", "FULL", "GONE", "TAKEN", "SendMany", "Subscriber", "Recipient", "offer_each"]
 
 
 logger = logging.getLogger("dilithion_ws.events")
@@ -15,7 +15,7 @@ TAKEN, FULL, BUSY, GONE = range(4)
 """What became of bytes that were offered:
 
 - TAKEN: sent; the next may follow at once.
-- FULL: taken, but the client does not keep up: `Hub.ready` will be called when it may be offered more.
+- FULL: taken, but the client does not keep up: `Reactor.ready` will be called when it may be offered more.
 - BUSY: not taken, for the same reason.
 - GONE: not taken, and never will be.
 
@@ -23,7 +23,7 @@ Numbers, and no Enum, since each event is offered to each subscriber.
 """
 
 
-class Ticket(Protocol):
+class Recipient(Protocol):
     """Under what bytes are offered.
 
     Attributes:
@@ -36,16 +36,16 @@ class Ticket(Protocol):
     def sink(self) -> Any: ...
 
 
-T = TypeVar("T", bound=Ticket)
+T = TypeVar("T", bound=Recipient)
 
 
-class OfferAll(Protocol):
+class SendMany(Protocol):
     """Offers the same bytes to the sinks of many tickets; returns those that did not simply take them, and why."""
 
     def __call__(self, data: bytes, tickets: Sequence[T]) -> list[tuple[T, int]]: ...
 
 
-class Sink(Protocol):
+class Subscriber(Protocol):
     """One connected client.
 
     Attributes:
@@ -67,15 +67,15 @@ class Sink(Protocol):
     @property
     def is_open(self) -> bool: ...
 
-    def offer(self, data: bytes, ticket: Ticket) -> int:
+    def offer(self, data: bytes, ticket: Recipient) -> int:
         """Sends whole frames without waiting; TAKEN, FULL, BUSY or GONE, as where the ticket has been cancelled."""
 
-    def cancel(self, ticket: Ticket) -> None:
+    def cancel(self, ticket: Recipient) -> None:
         """Sets `ended` of a ticket: nothing that is offered under it is sent after this."""
 
 
 def offer_each(data: bytes, tickets: Sequence[T]) -> list[tuple[T, int]]:
-    """See `OfferAll`: one after the other."""
+    """See `SendMany`: one after the other."""
     rest: list[tuple[T, int]] = []
     for ticket in tickets:
         try:

@@ -18,7 +18,7 @@ import msgspec
 
 from ..util.clock import Clock
 from .filters import Filter, Key, keys_of
-from .log import Entry, EventsGoneError, Log, Position, Retention
+from .log import EventLog, EventsGoneError, LogEntry, Position, Retention
 
 __all__ = ["ALL", "LATEST", "Batch", "Stream", "Topic"]
 
@@ -84,7 +84,7 @@ class Topic:
         self.schema = schema
         self.check = msgspec.json.Decoder(Any if schema is None else schema).decode
         self.frame = frame
-        self.log = Log(retention, clock, epoch)
+        self.log = EventLog(retention, clock, epoch)
         self._matching = threading.Lock()  # guards the streams' lists of matches, the index and `_looked_at`
         self._streams: dict[str, Stream] = {}
         self._plain: list[Stream] = []
@@ -209,13 +209,13 @@ class Topic:
                 if stream.begins == until:
                     stream.prepend(position, [entry for entry in found if entry.seq <= until.seq])
 
-    def matches_after(self, stream: Stream, position: Position) -> tuple[list[Entry], bool, int]:
+    def matches_after(self, stream: Stream, position: Position) -> tuple[list[LogEntry], bool, int]:
         """For a stream with a filter: entries behind a place, whether there are more, and the one before the first."""
         with self._matching:
             stream.sweep(self.log.first)
             return stream.after(position, _CHUNK)
 
-    def newest_match(self, stream: Stream, position: Position) -> tuple[Entry | None, int]:
+    def newest_match(self, stream: Stream, position: Position) -> tuple[LogEntry | None, int]:
         """For a stream with a filter: the newest entry, and the number of the one before it."""
         with self._matching:
             stream.sweep(self.log.first)
@@ -240,7 +240,7 @@ class Stream:
         digest = hashlib.sha256(key.encode()).hexdigest()[:12]
         self.id = topic.name if filter is None and mode == topic.mode else f"{topic.name}-{digest}"
         self.begins = topic.log.position
-        self._matches: deque[Entry] = deque()
+        self._matches: deque[LogEntry] = deque()
         self._dropped = self.begins.seq
         self._head = b'{"jsonrpc":"2.0","method":"subscription","params":{"subscription":%b,"topic":%b,"epoch":' % (
             _encode(self.id),
@@ -258,7 +258,7 @@ class Stream:
         self._matches.clear()
         self._dropped = position.seq
 
-    def consider(self, entry: Entry, keys: frozenset[Key]) -> bool:
+    def consider(self, entry: LogEntry, keys: frozenset[Key]) -> bool:
         """Takes an entry in where it matches; whether it does."""
         assert self.filter is not None
         if not self.filter.matches(keys):
@@ -271,19 +271,19 @@ class Stream:
         while self._matches and self._matches[0].seq < first:
             self._dropped = self._matches.popleft().seq
 
-    def prepend(self, position: Position, found: list[Entry]) -> None:
+    def prepend(self, position: Position, found: list[LogEntry]) -> None:
         """Takes in what matched between an earlier place and the one where it began."""
         self._matches.extendleft(reversed(found))
         self.begins = position
         self._dropped = position.seq
 
-    def after(self, position: Position, most: int) -> tuple[list[Entry], bool, int]:
+    def after(self, position: Position, most: int) -> tuple[list[LogEntry], bool, int]:
         """Entries behind a place, whether there are more, and the number of the one before the first."""
         if position.epoch != self.begins.epoch:
             raise EventsGoneError("epoch")
         if position.seq < self._dropped:
             raise EventsGoneError("expired")
-        found: list[Entry] = []
+        found: list[LogEntry] = []
         size, before = 0, self._dropped
         for entry in reversed(self._matches):
             if entry.seq <= position.seq:
@@ -297,7 +297,7 @@ class Stream:
                 return found[:at], True, before
         return found, False, before
 
-    def newest(self, position: Position) -> tuple[Entry | None, int]:
+    def newest(self, position: Position) -> tuple[LogEntry | None, int]:
         """The newest entry, and the number of the one before it. Raises EventsGoneError where that has been dropped."""
         matches = self._matches
         if not matches and self._dropped > position.seq:
@@ -335,7 +335,7 @@ class Stream:
             return None
         return Batch(self._frames(position.epoch, [entry], before, framing), entry.seq, False)
 
-    def _frames(self, epoch: str, entries: list[Entry], before: int, framing: Any) -> bytes:
+    def _frames(self, epoch: str, entries: list[LogEntry], before: int, framing: Any) -> bytes:
         frame = self.topic.frame
         head = b'%b"%b","seq":' % (self._head, epoch.encode())
         frames = []

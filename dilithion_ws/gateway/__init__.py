@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .config import GatewayConfig
+from .gateway_config import GatewayConfig
 
 if TYPE_CHECKING:
     from .gateway import Gateway

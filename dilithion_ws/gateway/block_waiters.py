@@ -14,9 +14,9 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from .. import CallContext, Later, RpcError, RpcTable
-from .errors import Kind, TroubleError
+from .upstream_errors import UpstreamError, UpstreamErrorKind
 
-__all__ = ["Tip", "Waits"]
+__all__ = ["Tip", "BlockWaiters"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
 
@@ -37,13 +37,13 @@ class Tip(NamedTuple):
     hash: str
 
 
-class _Waiting(NamedTuple):
+class _BlockWaiter(NamedTuple):
     later: Later
     satisfied: Callable[[Tip], bool]
     until: float
 
 
-class Waits:
+class BlockWaiters:
     """Who waits for a block.
 
     Args:
@@ -55,7 +55,7 @@ class Waits:
         self._tip = tip
         self._clock = clock
         self._changed = threading.Condition()  # guards all below
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[_BlockWaiter] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-gateway-waits", daemon=True)
 
@@ -115,7 +115,7 @@ class Waits:
     def _known(self) -> Tip:
         tip = self._tip()
         if tip is None:
-            raise TroubleError(Kind.UNKNOWN)
+            raise UpstreamError(UpstreamErrorKind.UNKNOWN)
         return tip
 
     def _wait(
@@ -131,7 +131,7 @@ class Waits:
         with self._changed:
             if self._stopping:
                 return _answer(tip)
-            self._waiting.append(_Waiting(later, satisfied, until))
+            self._waiting.append(_BlockWaiter(later, satisfied, until))
             self._changed.notify_all()
         return later
 
@@ -149,8 +149,8 @@ class Waits:
 
     def _answer_all(self) -> None:
         tip, now = self._tip(), self._clock()
-        done: list[_Waiting] = []
-        waiting: list[_Waiting] = []
+        done: list[_BlockWaiter] = []
+        waiting: list[_BlockWaiter] = []
         with self._changed:
             for one in self._waiting:
                 over = self._stopping or one.later.done or now >= one.until
@@ -165,4 +165,4 @@ def _answer(tip: Tip) -> dict[str, Any]:
 
 
 def _gone() -> RpcError:
-    return TroubleError(Kind.UNKNOWN)
+    return UpstreamError(UpstreamErrorKind.UNKNOWN)

@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["Block", "Chain", "GapError", "Step"]
+__all__ = ["ChainBlock", "ChainTracker", "GapError", "ChainStep"]
 
 _RANGE = 100
 """Blocks that are asked for at a time."""
 
 
-class Block(NamedTuple):
+class ChainBlock(NamedTuple):
     """One block.
 
     Attributes:
@@ -43,25 +43,25 @@ class Block(NamedTuple):
         }
 
 
-class Step(NamedTuple):
+class ChainStep(NamedTuple):
     """A block that came or went."""
 
     connected: bool
-    block: Block
+    block: ChainBlock
 
 
 class GapError(Exception):
     """There is no way of telling, block by block, how the chain went on."""
 
 
-Fetch = Callable[[str], Block]
+Fetch = Callable[[str], ChainBlock]
 """By hash; raises GapError where the node does not know it."""
 
-FetchRange = Callable[[int, int], list[Block]]
+FetchRange = Callable[[int, int], list[ChainBlock]]
 """Blocks of the best chain from one height to another, both included; fewer where the chain has become shorter."""
 
 
-class Chain:
+class ChainTracker:
     """What has been told.
 
     Args:
@@ -69,16 +69,16 @@ class Chain:
         most: blocks that may be told at once, and that are remembered.
     """
 
-    def __init__(self, tip: Block, most: int) -> None:
+    def __init__(self, tip: ChainBlock, most: int) -> None:
         self._most = most
-        self._told: deque[Block] = deque([tip])  # one height after the other, the tip last
+        self._told: deque[ChainBlock] = deque([tip])  # one height after the other, the tip last
 
     @property
-    def tip(self) -> Block:
+    def tip(self) -> ChainBlock:
         """The last block told."""
         return self._told[-1]
 
-    def next_steps(self, height: int, hash: str, fetch: Fetch, fetch_range: FetchRange) -> list[Step]:
+    def next_steps(self, height: int, hash: str, fetch: Fetch, fetch_range: FetchRange) -> list[ChainStep]:
         """Some steps towards the node's tip, none where it is reached; to be told and then given to `take`.
 
         Raises:
@@ -93,11 +93,11 @@ class Chain:
         if height > tip.height:
             blocks = fetch_range(tip.height + 1, min(height, tip.height + _RANGE))
             if blocks and _follow(tip, blocks):
-                return [Step(True, block) for block in blocks]
+                return [ChainStep(True, block) for block in blocks]
         return self._reorganise(fetch(hash), fetch)
 
-    def _reorganise(self, block: Block, fetch: Fetch) -> list[Step]:
-        new: list[Block] = []
+    def _reorganise(self, block: ChainBlock, fetch: Fetch) -> list[ChainStep]:
+        new: list[ChainBlock] = []
         while True:
             told = self._at(block.height, fetch)
             if told is not None and told.hash == block.hash:
@@ -106,10 +106,10 @@ class Chain:
             if len(new) > self._most or block.height == 0:
                 raise GapError("the node's chain has nothing in common with what was told")
             block = fetch(block.previous)
-        gone = [Step(False, told) for told in reversed(self._told) if told.height > block.height]
-        return gone + [Step(True, block) for block in reversed(new)]
+        gone = [ChainStep(False, told) for told in reversed(self._told) if told.height > block.height]
+        return gone + [ChainStep(True, block) for block in reversed(new)]
 
-    def _at(self, height: int, fetch: Fetch) -> Block | None:
+    def _at(self, height: int, fetch: Fetch) -> ChainBlock | None:
         """The block that was told at a height; None above the tip."""
         if height > self.tip.height:
             return None
@@ -122,7 +122,7 @@ class Chain:
             self._told.appendleft(fetch(lowest.previous))
         return self._told[height - self._told[0].height]
 
-    def take(self, step: Step) -> None:
+    def take(self, step: ChainStep) -> None:
         """Notes that a step has been told."""
         block = step.block._replace(txids=())
         if step.connected:
@@ -133,10 +133,10 @@ class Chain:
         assert self.tip.hash == block.hash
         self._told.pop()
         if not self._told:  # no more is known than that it is there
-            self._told.append(Block(block.height - 1, block.previous, "", 0, 0))
+            self._told.append(ChainBlock(block.height - 1, block.previous, "", 0, 0))
 
 
-def _follow(tip: Block, blocks: list[Block]) -> bool:
+def _follow(tip: ChainBlock, blocks: list[ChainBlock]) -> bool:
     """Whether blocks go on from a tip, one after the other."""
     before = tip
     for block in blocks:

@@ -9,7 +9,7 @@ from .. import CallContext, RpcTable
 from .dialects.base import Dialect
 from .dialects.bitcoin_core import CORE
 from .dialects.dilithion import DILITHION
-from .node_client import Node
+from .node_client import NodeClient
 
 __all__ = ["Forwarder"]
 
@@ -23,7 +23,7 @@ class Forwarder:
         node: the node.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodeClient) -> None:
         self._node = node
 
     def register(self, rpc: RpcTable, dialect: Dialect | None) -> None:

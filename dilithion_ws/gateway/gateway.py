@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .. import Config, Retention, RpcTable, WebSocketServer
-from .block_waiters import Tip, Waits
-from .config import GatewayConfig
+from .block_waiters import BlockWaiters, Tip
 from .dialects.base import Dialect
 from .dialects.detection import dialect_named
 from .forwarder import Forwarder
-from .hints import LongPoll, ZmqHints
-from .http_upstream import Account, Upstream
-from .node_client import Node, Rest
+from .gateway_config import GatewayConfig
+from .hints import LongPoll, ZmqListener
+from .http_upstream import HttpUpstream, NodeAccount
+from .node_client import CircuitBreaker, NodeClient
 from .node_status import NodeState
-from .poller_thread import NODE_TOPIC, Watcher
+from .poller_thread import NODE_TOPIC, PollerThread
 from .snapshots import VIEWS_TOPIC
 
 if TYPE_CHECKING:
@@ -79,19 +79,19 @@ class Gateway:
             kept = Retention(1, math.inf, server.limits.event_size)
             self.server.topic(VIEWS_TOPIC, retention=kept)  # for the role admin alone
         user, password = config.upstream_user or server.user, config.upstream_password or server.password
-        account = Account(user, password, config.upstream_cookie)
+        account = NodeAccount(user, password, config.upstream_cookie)
         if not server.has_users and (user or config.upstream_cookie):
             logger.warning("no users: whoever can connect may do with the node what the gateway's account may")
         # Two ways to the node, so that clients' calls and watching never wait for one another.
-        self._upstreams = [Upstream(config, account, size) for size in (config.upstream_connections, _WATCHING)]
-        rest, dialect = Rest(clock), dialect_named(config.dialect)
-        self.node, watched = (Node(upstream, dialect, clock, rest) for upstream in self._upstreams)
+        self._upstreams = [HttpUpstream(config, account, size) for size in (config.upstream_connections, _WATCHING)]
+        rest, dialect = CircuitBreaker(clock), dialect_named(config.dialect)
+        self.node, watched = (NodeClient(upstream, dialect, clock, rest) for upstream in self._upstreams)
         self._forwarder = Forwarder(self.node)
-        self._waits = Waits(self._tip, clock)
-        self.watcher = Watcher(watched, self.server, config, self._found, clock)
-        self._hints: ZmqHints | LongPoll
+        self._waits = BlockWaiters(self._tip, clock)
+        self.watcher = PollerThread(watched, self.server, config, self._found, clock)
+        self._hints: ZmqListener | LongPoll
         if config.zmq:
-            self._hints = ZmqHints(config.zmq, self.watcher.hint, self.watcher.pace)
+            self._hints = ZmqListener(config.zmq, self.watcher.hint, self.watcher.pace)
         else:
             self._hints = LongPoll(watched, self.watcher.is_leading, self.watcher.hint)
         self._waits.register(self.rpc)

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import ConfigError, JsonRpcCode, RpcError
-from .node_client import Node
-from .poll_schedule import Pace
+from .node_client import NodeClient
+from .poll_schedule import PollSchedule
 
-__all__ = ["LongPoll", "Sequences", "ZmqHints"]
+__all__ = ["LongPoll", "ZmqSequences", "ZmqListener"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
 
@@ -31,7 +31,7 @@ _TOPICS = ("hashblock", "rawtx", "hashtx", "sequence")
 _WRAP = 2**32
 
 
-class Sequences:
+class ZmqSequences:
     """The numbers that a publisher counts its messages with, topic by topic. No I/O."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Sequences:
         return number - expected if number > expected else 1
 
 
-class ZmqHints:
+class ZmqListener:
     """Listens to the node's ZeroMQ publishers (extra `zmq`).
 
     Args:
@@ -61,7 +61,7 @@ class ZmqHints:
         missed: messages that were lost on the way, as far as their numbers tell.
     """
 
-    def __init__(self, addresses: tuple[str, ...], hint: Callable[[], None], pace: Pace) -> None:
+    def __init__(self, addresses: tuple[str, ...], hint: Callable[[], None], pace: PollSchedule) -> None:
         try:
             import zmq
         except ImportError:
@@ -94,7 +94,7 @@ class ZmqHints:
                     socket.setsockopt(self._zmq.SUBSCRIBE, topic.encode())
                 socket.connect(address)
                 poller.register(socket, self._zmq.POLLIN)
-            numbers = [Sequences() for _ in sockets]
+            numbers = [ZmqSequences() for _ in sockets]
             self._pace.told = True
             while not self._stopped.is_set():
                 ready = dict(poller.poll(_RECEIVE_MS))
@@ -107,7 +107,7 @@ class ZmqHints:
             self._pace.told = False
             context.destroy(linger=0)
 
-    def _receive(self, parts: list[Any], numbers: Sequences) -> None:
+    def _receive(self, parts: list[Any], numbers: ZmqSequences) -> None:
         if len(parts) >= 3 and len(parts[2]) == 4:
             missed = numbers.missed(parts[0].decode("ascii", "replace"), int.from_bytes(parts[2], "little"))
             if missed:
@@ -125,7 +125,7 @@ class LongPoll:
         hint: called when there is a block.
     """
 
-    def __init__(self, node: Node, wanted: Callable[[], bool], hint: Callable[[], None]) -> None:
+    def __init__(self, node: NodeClient, wanted: Callable[[], bool], hint: Callable[[], None]) -> None:
         self._node = node
         self._wanted = wanted
         self._hint = hint

@@ -24,24 +24,24 @@ from urllib3.exceptions import (
     TimeoutError as Urllib3TimeoutError,
 )
 
-from .config import GatewayConfig
-from .errors import Kind, TroubleError
-from .response_parser import Reply
+from .gateway_config import GatewayConfig
+from .response_parser import UpstreamReply
+from .upstream_errors import UpstreamError, UpstreamErrorKind
 
-__all__ = ["Account", "Poster", "Upstream"]
+__all__ = ["NodeAccount", "HttpPoster", "HttpUpstream"]
 
 _CHUNK = 256 * 1024
 _NOT_SENT = (NewConnectionError, ConnectTimeoutError, NameResolutionError, ClosedPoolError)
 
 
-class Poster(Protocol):
+class HttpPoster(Protocol):
     """What sends requests to the node; tests have others."""
 
-    def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
-        """See `Upstream.post`."""
+    def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
+        """See `HttpUpstream.post`."""
 
 
-class Account:
+class NodeAccount:
     """The gateway's credentials on the node. Thread-safe.
 
     Args:
@@ -75,7 +75,7 @@ class Account:
         return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()} if text else {}
 
 
-class Upstream:
+class HttpUpstream:
     """See above. Thread-safe.
 
     Args:
@@ -84,7 +84,7 @@ class Upstream:
         connections: at a time.
     """
 
-    def __init__(self, config: GatewayConfig, account: Account, connections: int) -> None:
+    def __init__(self, config: GatewayConfig, account: NodeAccount, connections: int) -> None:
         self._url = config.upstream
         self._account = account
         self._most = config.answer_size
@@ -92,7 +92,7 @@ class Upstream:
             num_pools=1, maxsize=connections, block=True, retries=False, timeout=config.poll_timeout
         )
 
-    def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
+    def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
         """Sends a request and reads its whole answer.
 
         Args:
@@ -112,9 +112,9 @@ class Upstream:
                 return self._post(body, {**headers, **other}, timeout)
         return reply
 
-    def _post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
+    def _post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
         if timeout <= 0:
-            raise TroubleError(Kind.BUSY, "no connection to it was free in time")
+            raise UpstreamError(UpstreamErrorKind.BUSY, "no connection to it was free in time")
         until = time.monotonic() + timeout
         whole = {"Content-Type": "application/json", **headers}
         try:
@@ -129,21 +129,21 @@ class Upstream:
                 pool_timeout=timeout,
             )
         except EmptyPoolError:
-            raise TroubleError(Kind.BUSY, "no connection to it was free in time") from None
+            raise UpstreamError(UpstreamErrorKind.BUSY, "no connection to it was free in time") from None
         except _NOT_SENT as error:
             self.close()
-            raise TroubleError(Kind.DOWN, _reason(error)) from None
+            raise UpstreamError(UpstreamErrorKind.DOWN, _reason(error)) from None
         except ReadTimeoutError:
-            raise TroubleError(Kind.SLOW) from None
+            raise UpstreamError(UpstreamErrorKind.SLOW) from None
         except SSLError:  # while connecting
-            raise TroubleError(Kind.DOWN, "TLS failed") from None
+            raise UpstreamError(UpstreamErrorKind.DOWN, "TLS failed") from None
         except HTTPError as error:
             self.close()
-            raise TroubleError(Kind.LOST, _reason(error)) from None
+            raise UpstreamError(UpstreamErrorKind.LOST, _reason(error)) from None
         if response.status == 503:
             self.close()
         try:
-            return Reply(response.status, dict(response.headers), self._read(response, until))
+            return UpstreamReply(response.status, dict(response.headers), self._read(response, until))
         finally:
             response.release_conn()
 
@@ -155,17 +155,17 @@ class Upstream:
                 size += len(part)
                 if time.monotonic() > until:
                     response.close()
-                    raise TroubleError(Kind.SLOW)
+                    raise UpstreamError(UpstreamErrorKind.SLOW)
                 if size > self._most:
                     response.close()
                     limit = f"limit of {self._most} bytes (rpcgatewayanswersize)"
-                    raise TroubleError(Kind.TOO_LARGE, f"past the {limit}")
+                    raise UpstreamError(UpstreamErrorKind.TOO_LARGE, f"past the {limit}")
         except Urllib3TimeoutError:
             response.close()
-            raise TroubleError(Kind.SLOW) from None
+            raise UpstreamError(UpstreamErrorKind.SLOW) from None
         except HTTPError as error:
             response.close()
-            raise TroubleError(Kind.LOST, _reason(error)) from None
+            raise UpstreamError(UpstreamErrorKind.LOST, _reason(error)) from None
         return b"".join(parts)
 
     def close(self) -> None:

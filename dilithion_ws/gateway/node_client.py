@@ -14,11 +14,11 @@ from .dialects.base import Dialect
 from .dialects.bitcoin_core import CORE
 from .dialects.detection import PROBE, recognise
 from .dialects.dilithion import DILITHION
-from .errors import Kind, TroubleError
-from .http_upstream import Poster
-from .response_parser import Outcome, Reply, read_batch, read_one
+from .http_upstream import HttpPoster
+from .response_parser import Outcome, UpstreamReply, read_batch, read_one
+from .upstream_errors import UpstreamError, UpstreamErrorKind
 
-__all__ = ["Call", "Node", "Rest"]
+__all__ = ["Call", "NodeClient", "CircuitBreaker"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
 
@@ -29,7 +29,7 @@ _HEADERS_SIZE = 1024
 _LONGEST_REST = 900.0
 
 
-class Rest:
+class CircuitBreaker:
     """When the node is to be left alone: failed logins, repeated, would lock out everybody at the gateway's address.
 
     Args:
@@ -40,7 +40,7 @@ class Rest:
         self._clock = clock
         self._changing = threading.Lock()  # guards all below
         self._until = 0.0
-        self._kind = Kind.REFUSED
+        self._kind = UpstreamErrorKind.REFUSED
         self._refused = 0
 
     def check(self) -> None:
@@ -48,24 +48,24 @@ class Rest:
         with self._changing:
             left = self._until - self._clock()
             if left > 0:
-                raise TroubleError(self._kind, retry=left)
+                raise UpstreamError(self._kind, retry=left)
 
     def note(self, outcome: Outcome) -> None:
         """Takes in what the node has said."""
-        if not isinstance(outcome, TroubleError):
+        if not isinstance(outcome, UpstreamError):
             with self._changing:
                 self._refused = 0
-        elif outcome.pause and outcome.kind is not Kind.LIMITED:
+        elif outcome.pause and outcome.kind is not UpstreamErrorKind.LIMITED:
             with self._changing:
                 pause = outcome.pause
-                if outcome.kind is Kind.REFUSED:
+                if outcome.kind is UpstreamErrorKind.REFUSED:
                     pause = min(pause * 2**self._refused, _LONGEST_REST)
                     self._refused = min(self._refused + 1, 10)
                 self._until, self._kind = self._clock() + pause, outcome.kind
             logger.warning("no calls to the node for %g s: %s", pause, outcome.message)
 
 
-class Node:
+class NodeClient:
     """The node, as the gateway sees it. Thread-safe.
 
     Args:
@@ -75,7 +75,9 @@ class Node:
         rest: when the node is to be left alone; one for all ways to a node.
     """
 
-    def __init__(self, poster: Poster, dialect: Dialect | None, clock: Callable[[], float], rest: Rest) -> None:
+    def __init__(
+        self, poster: HttpPoster, dialect: Dialect | None, clock: Callable[[], float], rest: CircuitBreaker
+    ) -> None:
         self._poster = poster
         self._clock = clock
         self._ids = itertools.count(1)
@@ -89,7 +91,7 @@ class Node:
             self.dialect = recognise(reply)
             outcome = self._noted(read_one(reply))
             if self.dialect is None:
-                raise outcome if isinstance(outcome, TroubleError) else TroubleError(Kind.UNKNOWN)
+                raise outcome if isinstance(outcome, UpstreamError) else UpstreamError(UpstreamErrorKind.UNKNOWN)
             logger.info("the node speaks the dialect %s", self.dialect.name)
         return self.dialect
 
@@ -105,16 +107,16 @@ class Node:
             The result, as the bytes that came.
 
         Raises:
-            RpcError: the node's own error unchanged, or a `TroubleError`.
+            RpcError: the node's own error unchanged, or a `UpstreamError`.
         """
         dialect = self._known()
         body = dialect.request(method, params, next(self._ids))
         self._check_size(body, dialect)
         try:
             outcome = self._noted(read_one(self._post(body, dialect.headers, timeout)))
-        except TroubleError as error:
+        except UpstreamError as error:
             raise _repeatable(error, method, dialect) from None
-        if isinstance(outcome, TroubleError):
+        if isinstance(outcome, UpstreamError):
             raise _repeatable(outcome, method, dialect)
         if isinstance(outcome, RpcError):
             raise outcome
@@ -129,7 +131,7 @@ class Node:
         """
         try:
             dialect = self._known()
-        except TroubleError as error:
+        except UpstreamError as error:
             return [error] * len(calls)
         outcomes: dict[int, Outcome] = {}
         group: list[tuple[int, int, bytes, str]] = []  # place, id, request, method
@@ -156,7 +158,7 @@ class Node:
         try:
             reply = self._post(body, dialect.headers, deadline - self._clock())
             outcomes = read_batch(reply, [id for _, id, _, _ in group])
-        except TroubleError as error:
+        except UpstreamError as error:
             outcomes = [error] * len(group)
         for outcome in outcomes[:1]:
             self._noted(outcome)
@@ -167,10 +169,10 @@ class Node:
 
     def _known(self) -> Dialect:
         if self.dialect is None:
-            raise TroubleError(Kind.UNKNOWN)
+            raise UpstreamError(UpstreamErrorKind.UNKNOWN)
         return self.dialect
 
-    def _post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> Reply:
+    def _post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
         self._rest.check()
         return self._poster.post(body, headers, timeout)
 
@@ -190,6 +192,6 @@ class Node:
 
 def _repeatable(outcome: Outcome, method: str, dialect: Dialect) -> Outcome:
     """What a client is told of a call that the node has had and not answered; other outcomes as they are."""
-    if isinstance(outcome, TroubleError) and outcome.kind is Kind.LOST and dialect.only_reads(method):
-        return TroubleError(Kind.BROKEN_OFF)
+    if isinstance(outcome, UpstreamError) and outcome.kind is UpstreamErrorKind.LOST and dialect.only_reads(method):
+        return UpstreamError(UpstreamErrorKind.BROKEN_OFF)
     return outcome

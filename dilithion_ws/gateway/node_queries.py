@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from .. import RpcError
-from .chain_tracker import Block
+from .chain_tracker import ChainBlock
 from .dialects.base import Dialect
-from .errors import Kind, TroubleError
 from .node_client import Call
-from .node_view import Transaction
+from .node_view import MempoolTransaction
+from .upstream_errors import UpstreamError, UpstreamErrorKind
 
-__all__ = ["Info", "Looks"]
+__all__ = ["NodeInfo", "NodeQueries"]
 
 _GENESIS_PARENT = "0" * 64
 _FEW = 10
@@ -26,7 +26,7 @@ _FAR = 10
 """Blocks behind the best peer from which on a Dilithion node counts as syncing."""
 
 
-class Info(msgspec.Struct):
+class NodeInfo(msgspec.Struct):
     """How the node stands: of `getblockchaininfo`.
 
     Attributes:
@@ -86,17 +86,17 @@ def _decoder(kind: Any) -> Any:
         try:
             return decoder.decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise TroubleError(Kind.UNREADABLE, str(error)) from None
+            raise UpstreamError(UpstreamErrorKind.UNREADABLE, str(error)) from None
 
     return decode
 
 
-_info, _txids, _any = _decoder(Info), _decoder(list[str]), _decoder(Any)
+_info, _txids, _any = _decoder(NodeInfo), _decoder(list[str]), _decoder(Any)
 _block, _hash, _hash_object = _decoder(_WireBlock), _decoder(str), _decoder(dict[str, str])
 _entry, _transaction, _peers = _decoder(_WireEntry), _decoder(_WireTransaction), _decoder(list[_WirePeer])
 
 
-class Looks:
+class NodeQueries:
     """Questions and answers.
 
     Args:
@@ -114,9 +114,9 @@ class Looks:
         calls = [("getrawmempool", b""), ("getblockchaininfo", b""), ("getpeerinfo", b"")]
         return calls if self._is_core else [*calls, ("getmininginfo", b"")]
 
-    def info(self, answers: Sequence[Any]) -> Info:
+    def info(self, answers: Sequence[Any]) -> NodeInfo:
         """How the node stands; raises RpcError where it does not say."""
-        info: Info = _info(answers[1])
+        info: NodeInfo = _info(answers[1])
         if not self._is_core:
             heights = sorted(peer.startingheight for peer in _peers(answers[2]))
             best = heights[len(heights) // 2] if heights else 0  # no single peer's word
@@ -161,11 +161,11 @@ class Looks:
         """Whether an error says that the node does not know what it was asked for."""
         return error.code == _NOT_FOUND or (error.code == _ANY_FAILURE and "not found" in error.message.lower())
 
-    def read_block(self, answer: Any) -> Block:
+    def read_block(self, answer: Any) -> ChainBlock:
         """The block."""
         found: _WireBlock = _block(answer)
         count = found.nTx or found.tx_count or len(found.tx)
-        return Block(found.height, found.hash, found.previousblockhash, found.time, count, tuple(found.tx))
+        return ChainBlock(found.height, found.hash, found.previousblockhash, found.time, count, tuple(found.tx))
 
     # Transactions
 
@@ -174,13 +174,13 @@ class Looks:
         quoted = b'"%b"' % txid.encode()
         return ("getmempoolentry", b"[%b]" % quoted) if self._is_core else ("getrawtransaction", b"[%b,true]" % quoted)
 
-    def read_transaction(self, answer: Any) -> Transaction | None:
+    def read_transaction(self, answer: Any) -> MempoolTransaction | None:
         """The transaction; None where it has left the mempool."""
-        if isinstance(answer, RpcError) and not isinstance(answer, TroubleError):
+        if isinstance(answer, RpcError) and not isinstance(answer, UpstreamError):
             return None
         if self._is_core:
             entry: _WireEntry = _entry(answer)
-            return Transaction(entry.vsize or entry.size, entry.fees.base if entry.fees else entry.fee)
+            return MempoolTransaction(entry.vsize or entry.size, entry.fees.base if entry.fees else entry.fee)
         found: _WireTransaction = _transaction(answer)
         addresses = tuple(dict.fromkeys(output.address for output in found.vout if output.address))
-        return Transaction(found.size, None, addresses)
+        return MempoolTransaction(found.size, None, addresses)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from .. import RpcError
-from .errors import TroubleError
-from .node_queries import Info
+from .node_queries import NodeInfo
+from .upstream_errors import UpstreamError
 
-__all__ = ["NodeDown", "NodeState", "NodeSyncing", "NodeUp", "States"]
+__all__ = ["NodeDown", "NodeState", "NodeSyncing", "NodeUp", "StatusTracker"]
 
 _STEP = 0.01
 """By how much the progress must change to be told again."""
@@ -37,14 +37,14 @@ class NodeDown(msgspec.Struct, tag_field="kind", tag="down", frozen=True):
 NodeState = NodeUp | NodeSyncing | NodeDown
 
 
-class States:
+class StatusTracker:
     """What was last told, so that only changes are."""
 
     def __init__(self) -> None:
         self.last: NodeState = NodeDown("it has not been asked yet")
         self._told: NodeState | None = None
 
-    def answered(self, info: Info) -> NodeState | None:
+    def answered(self, info: NodeInfo) -> NodeState | None:
         """It has answered; the state where that is to be told."""
         if not info.initialblockdownload:
             return self._now(NodeUp(info.blocks))
@@ -55,7 +55,7 @@ class States:
     def failed(self, error: RpcError) -> NodeState | None:
         """It has not; likewise. (An error of its own means that it is starting, such as -28.)"""
         text = error.message.removeprefix("Server busy: ")
-        return self._now(NodeDown(text if isinstance(error, TroubleError) else f"it is not ready: {text}"))
+        return self._now(NodeDown(text if isinstance(error, UpstreamError) else f"it is not ready: {text}"))
 
     def _now(self, state: NodeState) -> NodeState | None:
         self.last, told = state, self._told

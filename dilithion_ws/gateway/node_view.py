@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-__all__ = ["Mempool", "Mining", "Peers", "Transaction", "Views"]
+__all__ = ["MempoolView", "MiningView", "PeersView", "MempoolTransaction", "NodeView"]
 
 Event = dict[str, Any]
 
 
-class Transaction(NamedTuple):
+class MempoolTransaction(NamedTuple):
     """One in the mempool; fee and addresses where the node tells them."""
 
     size: int
@@ -23,14 +23,14 @@ class Transaction(NamedTuple):
     addresses: tuple[str, ...] = ()
 
 
-class Mempool:
+class MempoolView:
     """The transactions that subscribers know of: those that were there at the beginning, and those told since.
 
     Args:
         known: those that were there at the beginning.
     """
 
-    def __init__(self, known: Mapping[str, Transaction], sequence: int = 0) -> None:
+    def __init__(self, known: Mapping[str, MempoolTransaction], sequence: int = 0) -> None:
         self._known = dict(known)
         self._sequence = sequence
 
@@ -42,7 +42,7 @@ class Mempool:
         return {"sequence": self._sequence, "known": {txid: list(one) for txid, one in self._known.items()}}
 
     @classmethod
-    def of(cls, state: Any) -> Mempool:
+    def of(cls, state: Any) -> MempoolView:
         """From `state`."""
         known = {txid: _transaction(*one) for txid, one in state["known"].items()}
         return cls(known, state["sequence"])
@@ -63,7 +63,7 @@ class Mempool:
         """Those that have left, where these are the ones that are there."""
         return [txid for txid in self._known if txid not in txids]
 
-    def add(self, txid: str, transaction: Transaction) -> Event:
+    def add(self, txid: str, transaction: MempoolTransaction) -> Event:
         """One has come; the event."""
         self._known[txid] = transaction
         return self._event("added", txid, transaction)
@@ -72,7 +72,7 @@ class Mempool:
         """One has left; the event."""
         return {**self._event("removed", txid, self._known.pop(txid)), "reason": reason}
 
-    def _event(self, kind: str, txid: str, transaction: Transaction) -> Event:
+    def _event(self, kind: str, txid: str, transaction: MempoolTransaction) -> Event:
         self._sequence += 1
         event = {"kind": kind, "txid": txid, "size": transaction.size, "sequence": self._sequence}
         if transaction.fee is not None:
@@ -82,11 +82,11 @@ class Mempool:
         return event
 
 
-def _transaction(size: int, fee: Any, addresses: Iterable[str]) -> Transaction:
-    return Transaction(size, None if fee is None else Decimal(str(fee)), tuple(addresses))
+def _transaction(size: int, fee: Any, addresses: Iterable[str]) -> MempoolTransaction:
+    return MempoolTransaction(size, None if fee is None else Decimal(str(fee)), tuple(addresses))
 
 
-class Peers:
+class PeersView:
     """The peers, by number and address: after the node's restart another peer has the same number."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Peers:
         return None if self._known is None else [[id, addr, inbound] for (id, addr), inbound in self._known.items()]
 
     @classmethod
-    def of(cls, state: Any) -> Peers:
+    def of(cls, state: Any) -> PeersView:
         """From `state`."""
         peers = cls()
         peers._known = None if state is None else {(id, addr): inbound for id, addr, inbound in state}
@@ -128,7 +128,7 @@ class Peers:
         return events
 
 
-class Mining:
+class MiningView:
     """Whether the node mines, and how fast."""
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class Mining:
         return None if self._known is None else list(self._known)
 
     @classmethod
-    def of(cls, state: Any) -> Mining:
+    def of(cls, state: Any) -> MiningView:
         """From `state`."""
         mining = cls()
         mining._known = None if state is None else (bool(state[0]), float(state[1]), int(state[2]))
@@ -171,7 +171,7 @@ class Mining:
         return events
 
 
-class Views:
+class NodeView:
     """All three.
 
     Attributes:
@@ -180,8 +180,8 @@ class Views:
     """
 
     def __init__(
-        self, mempool: Mempool | None = None, peers: Peers | None = None, mining: Mining | None = None
+        self, mempool: MempoolView | None = None, peers: PeersView | None = None, mining: MiningView | None = None
     ) -> None:
         self.mempool = mempool
-        self.peers = peers or Peers()
-        self.mining = mining or Mining()
+        self.peers = peers or PeersView()
+        self.mining = mining or MiningView()

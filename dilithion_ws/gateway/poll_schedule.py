@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .config import GatewayConfig
+from .gateway_config import GatewayConfig
 
-__all__ = ["Pace"]
+__all__ = ["PollSchedule"]
 
 _FIRST, _PATIENT = 0.25, 5
 """Seconds until it is tried again after a failure, and intervals between two tries in the long run."""
@@ -13,7 +13,7 @@ _CALM = 10
 """Intervals between two looks where the node tells by itself when something happens."""
 
 
-class Pace:
+class PollSchedule:
     """Works out pauses.
 
     Args:

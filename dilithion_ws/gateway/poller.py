@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from .. import RpcError
-from .chain_tracker import Block, Chain, GapError
-from .config import GatewayConfig
-from .errors import TroubleError
+from .chain_tracker import ChainBlock, ChainTracker, GapError
+from .gateway_config import GatewayConfig
 from .node_client import Call
-from .node_queries import Info, Looks
-from .node_view import Mempool, Mining, Peers, Transaction, Views
+from .node_queries import NodeInfo, NodeQueries
+from .node_view import MempoolTransaction, MempoolView, MiningView, NodeView, PeersView
 from .response_parser import Outcome
+from .upstream_errors import UpstreamError
 
-__all__ = ["Asks", "Watch"]
+__all__ = ["BatchCaller", "NodePoller"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
 
@@ -23,13 +23,13 @@ _DETAILS = 500
 """Transactions that are asked about in one request."""
 
 
-class Asks(Protocol):
-    """What the node is asked through: `Node.batch`."""
+class BatchCaller(Protocol):
+    """What the node is asked through: `NodeClient.batch`."""
 
     def __call__(self, calls: Sequence[Call], timeout: float) -> list[Outcome]: ...
 
 
-class Watch:
+class NodePoller:
     """Follows the node, from what has been told of it.
 
     Args:
@@ -45,14 +45,14 @@ class Watch:
 
     def __init__(
         self,
-        ask: Asks,
-        looks: Looks,
+        ask: BatchCaller,
+        looks: NodeQueries,
         publish: Callable[[str, Any], None],
         begin_anew: Callable[[str], None],
         begin: Callable[[str], None],
         config: GatewayConfig,
         told: dict[str, Any] | None,
-        views: Views,
+        views: NodeView,
     ) -> None:
         self._ask = ask
         self._looks = looks
@@ -60,12 +60,12 @@ class Watch:
         self._begin_anew = begin_anew
         self._begin = begin
         self._config = config
-        self._chain: Chain | None = None if told is None else Chain(_tip_behind(told), config.catch_up)
+        self._chain: ChainTracker | None = None if told is None else ChainTracker(_tip_behind(told), config.catch_up)
         self.views = views
         self._mined: tuple[set[str], set[str]] = set(), set()  # in blocks of the look before, and of this one
         self._full = False
 
-    def look(self) -> Info:
+    def look(self) -> NodeInfo:
         """Looks once, and publishes what has changed.
 
         Returns:
@@ -83,7 +83,7 @@ class Watch:
         self._follow("mining", self.views.mining, self._looks.mining(answers))
         return info
 
-    def _follow(self, topic: str, view: Peers | Mining, seen: Any) -> None:
+    def _follow(self, topic: str, view: PeersView | MiningView, seen: Any) -> None:
         is_first = view.state() is None
         for event in view.look(seen):
             self._publish(topic, event)
@@ -92,7 +92,7 @@ class Watch:
 
     # Blocks
 
-    def _follow_chain(self, info: Info) -> None:
+    def _follow_chain(self, info: NodeInfo) -> None:
         if self._chain is None:
             tip = self._known_block(info.bestblockhash)
             self._begin("blocks")
@@ -117,12 +117,12 @@ class Watch:
                 self._publish("blocks", step.block.event("connected" if step.connected else "disconnected"))
                 self._chain.take(step)
 
-    def _start_at(self, tip: Block) -> None:
+    def _start_at(self, tip: ChainBlock) -> None:
         """Begins at the node's tip, and tells of it, so that the log says where it begins."""
-        self._chain = Chain(tip, self._config.catch_up)
+        self._chain = ChainTracker(tip, self._config.catch_up)
         self._publish("blocks", tip.event("connected"))
 
-    def _block(self, hash: str) -> Block:
+    def _block(self, hash: str) -> ChainBlock:
         try:
             return self._known_block(hash)
         except RpcError as error:
@@ -130,11 +130,11 @@ class Watch:
                 raise GapError(f"the node does not know block {hash}") from None
             raise
 
-    def _known_block(self, hash: str) -> Block:
+    def _known_block(self, hash: str) -> ChainBlock:
         (answer,) = self._ask([self._looks.block(hash)], self._config.poll_timeout)
         return self._looks.read_block(answer)
 
-    def _range(self, first: int, last: int) -> list[Block]:
+    def _range(self, first: int, last: int) -> list[ChainBlock]:
         looks, timeout = self._looks, self._config.poll_timeout
         hashes = self._ask([looks.block_hash(height) for height in range(first, last + 1)], timeout)
         known = [looks.read_hash(answer) for answer in _until_error(hashes)]
@@ -157,7 +157,7 @@ class Watch:
             return
         if self.views.mempool is None:
             # In this order: what changes from here on is told, to those who come from here on.
-            self.views.mempool = Mempool(dict(self._details(txids)))
+            self.views.mempool = MempoolView(dict(self._details(txids)))
             (self._begin_anew if self._full else self._begin)("mempool")
             self._full = False
             return
@@ -167,7 +167,7 @@ class Watch:
         for txid, transaction in self._details(mempool.new(txids)):
             self._publish("mempool", mempool.add(txid, transaction))
 
-    def _details(self, txids: list[str]) -> Iterator[tuple[str, Transaction]]:
+    def _details(self, txids: list[str]) -> Iterator[tuple[str, MempoolTransaction]]:
         """What the node tells of transactions; nothing of those that have left meanwhile."""
         for at in range(0, len(txids), _DETAILS):
             part = txids[at : at + _DETAILS]
@@ -182,7 +182,7 @@ def _until_error(answers: Sequence[Outcome]) -> list[Outcome]:
     """The answers before the first error of the node; raises where it could not be asked."""
     found = []
     for answer in answers:
-        if isinstance(answer, TroubleError):
+        if isinstance(answer, UpstreamError):
             raise answer
         if isinstance(answer, RpcError):
             break
@@ -190,9 +190,9 @@ def _until_error(answers: Sequence[Outcome]) -> list[Outcome]:
     return found
 
 
-def _tip_behind(event: dict[str, Any]) -> Block:
+def _tip_behind(event: dict[str, Any]) -> ChainBlock:
     """The tip, behind the last event that was told."""
-    block = Block(event["height"], event["hash"], event["previousblockhash"], event["time"], event["tx_count"])
+    block = ChainBlock(event["height"], event["hash"], event["previousblockhash"], event["time"], event["tx_count"])
     if event["kind"] == "connected":
         return block
-    return Block(block.height - 1, block.previous, "", 0, 0)
+    return ChainBlock(block.height - 1, block.previous, "", 0, 0)

@@ -9,17 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import NotLeadingError, RpcError, WebSocketServer
-from .config import GatewayConfig
 from .dialects.base import Dialect
-from .errors import Kind, TroubleError, trouble
-from .node_client import Node
-from .node_queries import Looks
-from .node_status import States
-from .poll_schedule import Pace
-from .poller import Watch
-from .snapshots import VIEWS_TOPIC, Keeping
+from .gateway_config import GatewayConfig
+from .node_client import NodeClient
+from .node_queries import NodeQueries
+from .node_status import StatusTracker
+from .poll_schedule import PollSchedule
+from .poller import NodePoller
+from .snapshots import VIEWS_TOPIC, SnapshotStore
+from .upstream_errors import UpstreamError, UpstreamErrorKind, trouble
 
-__all__ = ["NODE_TOPIC", "TOPICS", "Watcher"]
+__all__ = ["NODE_TOPIC", "TOPICS", "PollerThread"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
 
@@ -31,7 +31,7 @@ _STOP_SECONDS = 2.0
 _AFTER_HINT = 0.1
 
 
-class Watcher:
+class PollerThread:
     """See above.
 
     Args:
@@ -48,7 +48,7 @@ class Watcher:
 
     def __init__(
         self,
-        node: Node,
+        node: NodeClient,
         server: WebSocketServer,
         config: GatewayConfig,
         found: Callable[[Dialect], None],
@@ -59,13 +59,13 @@ class Watcher:
         self._config = config
         self._found = found
         self._clock = clock
-        self.pace = Pace(config)
-        self.states = States()
+        self.pace = PollSchedule(config)
+        self.states = StatusTracker()
         self.looks = 0
         self._leadership = server.events.lead(TOPICS)
         self._term = 0
-        self._watch: Watch | None = None
-        self._keeping = Keeping(server, self._publish, self._begin_anew, clock)
+        self._watch: NodePoller | None = None
+        self._keeping = SnapshotStore(server, self._publish, self._begin_anew, clock)
         self._calling = threading.Condition()  # guards the two below
         self._called = False
         self._stopping = False
@@ -109,10 +109,10 @@ class Watcher:
                 called, self._called = self._called, False
 
     def _step(self) -> tuple[float, float]:
-        """Looks once where that is this gateway's part; returns the pauses until the next look, see `Pace`."""
+        """Looks once where that is this gateway's part; returns the pauses until the next look, see `PollSchedule`."""
         term = self._leadership.term
         if term != self._term:
-            self._term, self._watch, self.states = term, None, States()
+            self._term, self._watch, self.states = term, None, StatusTracker()
         known = self._node.dialect is not None
         started = self._clock()
         try:
@@ -136,23 +136,23 @@ class Watcher:
         return self.pace.looked(self._clock() - started)
 
     def _failed(self, error: RpcError, took: float) -> tuple[float, float]:
-        limited = trouble(error) is Kind.LIMITED
+        limited = trouble(error) is UpstreamErrorKind.LIMITED
         if self._term and not limited:  # a node that has had enough is not down
             try:
                 self._publish_state(self.states.failed(error))
             except NotLeadingError:
                 self._watch = None
-        return self.pace.failed(took, error.pause if isinstance(error, TroubleError) else 0.0)
+        return self.pace.failed(took, error.pause if isinstance(error, UpstreamError) else 0.0)
 
-    def _take_over(self, dialect: Dialect) -> Watch:
+    def _take_over(self, dialect: Dialect) -> NodePoller:
         """Goes on where another gateway, or an earlier run, has left off."""
         told = self._last_block()
-        self._keeping = keeping = Keeping(self._server, self._publish, self._begin_anew, self._clock)
+        self._keeping = keeping = SnapshotStore(self._server, self._publish, self._begin_anew, self._clock)
         views = keeping.recall()
         logger.info("watching the node from %s", "its tip" if told is None else f"block {told['height']}")
-        return Watch(
+        return NodePoller(
             self._node.batch,
-            Looks(dialect),
+            NodeQueries(dialect),
             keeping.publish,
             keeping.begin_anew,
             keeping.begin,

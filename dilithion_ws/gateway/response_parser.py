@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .. import RawRpcError, RpcError
-from .errors import Kind, TroubleError
+from .upstream_errors import UpstreamError, UpstreamErrorKind
 
-__all__ = ["Outcome", "Reply", "read_batch", "read_one"]
+__all__ = ["Outcome", "UpstreamReply", "read_batch", "read_one"]
 
 Outcome = Any
 """`msgspec.Raw` or `RpcError`."""
 
 
-class Reply(NamedTuple):
+class UpstreamReply(NamedTuple):
     """An HTTP response.
 
     Attributes:
@@ -61,12 +61,12 @@ client can put into other answers what it likes, as part of a message that quote
 _BETWEEN = re.compile(rb'(?<=\}),(?=\{"jsonrpc":"2\.0",)')
 
 
-def read_one(reply: Reply) -> Outcome:
+def read_one(reply: UpstreamReply) -> Outcome:
     """What a reply to a single call says."""
     return _bare(reply) or _outcome(_parse(reply.body), reply)
 
 
-def read_batch(reply: Reply, ids: Sequence[int]) -> list[Outcome]:
+def read_batch(reply: UpstreamReply, ids: Sequence[int]) -> list[Outcome]:
     """What a reply to a batch says about each of its calls, in the order of the ids."""
     body = reply.body.strip()
     if body[:1] != b"[":
@@ -76,7 +76,7 @@ def read_batch(reply: Reply, ids: Sequence[int]) -> list[Outcome]:
         answer = _parse(piece)
         if answer is not None:
             found[bytes(answer.id)] = _outcome(answer, reply)
-    missing = TroubleError(Kind.UNREADABLE, "there is none for this call in its batch")
+    missing = UpstreamError(UpstreamErrorKind.UNREADABLE, "there is none for this call in its batch")
     return [found.get(b"%d" % id, missing) for id in ids]
 
 
@@ -113,7 +113,7 @@ def _parse(body: bytes) -> _Answer | None:
     return _Answer(error=msgspec.Raw(json.dumps(error).encode()), id=msgspec.Raw(broken["id"].strip()))
 
 
-def _outcome(answer: _Answer | None, reply: Reply) -> Outcome:
+def _outcome(answer: _Answer | None, reply: UpstreamReply) -> Outcome:
     if answer is None:
         return _of_status(reply)
     error, result = bytes(answer.error), answer.result
@@ -124,19 +124,19 @@ def _outcome(answer: _Answer | None, reply: Reply) -> Outcome:
     return _of_status(reply)
 
 
-def _raw(error: bytes, reply: Reply) -> RpcError:
+def _raw(error: bytes, reply: UpstreamReply) -> RpcError:
     try:
         found = RawRpcError(error)
     except ValueError as problem:
-        return TroubleError(Kind.UNREADABLE, str(problem))
+        return UpstreamError(UpstreamErrorKind.UNREADABLE, str(problem))
     if b'"RPC-RATE-LIMIT"' in error:
-        return TroubleError(Kind.LIMITED, found.message, _retry_after(reply))
+        return UpstreamError(UpstreamErrorKind.LIMITED, found.message, _retry_after(reply))
     if b'"RPC-PERMISSION-DENIED"' in error:
-        return TroubleError(Kind.FORBIDDEN)
+        return UpstreamError(UpstreamErrorKind.FORBIDDEN)
     return found
 
 
-def _bare(reply: Reply) -> TroubleError | None:
+def _bare(reply: UpstreamReply) -> UpstreamError | None:
     """An `error` that is a text and no object: not JSON-RPC, with whatever status; None where it is no such thing."""
     found = _BARE.match(reply.body)
     if found is None:
@@ -146,30 +146,30 @@ def _bare(reply: Reply) -> TroubleError | None:
     except ValueError:
         return None
     if text.startswith("Rate limit"):
-        return TroubleError(Kind.LIMITED, retry=_retry_after(reply))
+        return UpstreamError(UpstreamErrorKind.LIMITED, retry=_retry_after(reply))
     if text.startswith("Too many failed"):
-        return TroubleError(Kind.LOCKED_OUT)
+        return UpstreamError(UpstreamErrorKind.LOCKED_OUT)
     if text.startswith("Unauthorized"):
-        return TroubleError(Kind.REFUSED)
-    return TroubleError(Kind.UNREADABLE, text[:200])
+        return UpstreamError(UpstreamErrorKind.REFUSED)
+    return UpstreamError(UpstreamErrorKind.UNREADABLE, text[:200])
 
 
-def _of_status(reply: Reply) -> TroubleError:
+def _of_status(reply: UpstreamReply) -> UpstreamError:
     """What a reply without a readable body says by its status alone."""
     if reply.status == 401:
-        return TroubleError(Kind.REFUSED)
+        return UpstreamError(UpstreamErrorKind.REFUSED)
     if reply.status == 403:
-        return TroubleError(Kind.FORBIDDEN)
+        return UpstreamError(UpstreamErrorKind.FORBIDDEN)
     if reply.status == 429:
-        return TroubleError(Kind.LIMITED, retry=_retry_after(reply))
+        return UpstreamError(UpstreamErrorKind.LIMITED, retry=_retry_after(reply))
     if reply.status == 503 or b"Work queue depth exceeded" in reply.body[:200]:
-        return TroubleError(Kind.BUSY)
+        return UpstreamError(UpstreamErrorKind.BUSY)
     if reply.status in (502, 504):  # of a proxy, which may have passed the call on
-        return TroubleError(Kind.LOST)
-    return TroubleError(Kind.UNREADABLE, f"status {reply.status}")
+        return UpstreamError(UpstreamErrorKind.LOST)
+    return UpstreamError(UpstreamErrorKind.UNREADABLE, f"status {reply.status}")
 
 
-def _retry_after(reply: Reply) -> float:
+def _retry_after(reply: UpstreamReply) -> float:
     for name, value in reply.headers.items():
         if name.lower() == "retry-after" and value.strip().isdigit():
             return max(float(value), 0.1)

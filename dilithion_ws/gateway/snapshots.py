@@ -13,22 +13,22 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import EventError, WebSocketServer
-from .node_view import Mempool, Mining, Peers, Views
+from .node_view import MempoolView, MiningView, NodeView, PeersView
 
-__all__ = ["VIEWED", "VIEWS_TOPIC", "Keeping"]
+__all__ = ["VIEWED", "VIEWS_TOPIC", "SnapshotStore"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
 
 VIEWS_TOPIC = "node/views"
 VIEWED = ("mempool", "peers", "mining")
-_KINDS: dict[str, Any] = {"mempool": Mempool, "peers": Peers, "mining": Mining}
+_KINDS: dict[str, Any] = {"mempool": MempoolView, "peers": PeersView, "mining": MiningView}
 
 _SECONDS = 10.0
 _EVENTS = 200
 """After which views that have changed are kept again: well within what a log keeps by default."""
 
 
-class Keeping:
+class SnapshotStore:
     """The views of one term.
 
     Args:
@@ -54,7 +54,7 @@ class Keeping:
         self._kept: dict[str, int] | None = None
         self._kept_at = 0.0
 
-    def recall(self) -> Views:
+    def recall(self) -> NodeView:
         """The views as they were told last; those that nobody knows any more begin with what the node says next."""
         newest = None if self._is_idle else self._server.events.topic(VIEWS_TOPIC).log.newest()
         kept: dict[str, Any] = {} if newest is None else json.loads(newest.data)
@@ -69,7 +69,7 @@ class Keeping:
             view = found[name] = _KINDS[name].of(state)
             for event in events:
                 view.fold(event)
-        return Views(**found)
+        return NodeView(**found)
 
     def begin(self, name: str) -> None:
         """A topic begins with what the node says now: whoever was reading it is told."""
@@ -94,7 +94,7 @@ class Keeping:
         self._begin_anew(topic)
         self._heads[topic] = 0
 
-    def keep(self, views: Views) -> None:
+    def keep(self, views: NodeView) -> None:
         """Keeps the views, where they have changed and it is time."""
         if self._is_idle or not self._is_due():
             return

@@ -19,7 +19,7 @@ from ..config.config import Config
 from ..errors import StartError
 from ..protocol.http_connection import HttpRefusal
 from ..util.clock import Clock, Deadline
-from .connection_limiter import Admission
+from .connection_limiter import ConnectionLimiter
 from .poller import Waker
 
 __all__ = ["Acceptor", "listen"]
@@ -71,7 +71,7 @@ class Acceptor:
     def __init__(
         self,
         listener: socket.socket,
-        admission: Admission,
+        admission: ConnectionLimiter,
         welcome: Callable[[socket.socket, tuple[str, int]], None],
         clock: Clock,
     ) -> None:

@@ -22,27 +22,27 @@ from ..config.config import limit_reached
 from ..errors import CloseCode
 from ..protocol.frames import CLOSE, PING, close_payload, frame, split_close
 from ..protocol.http_connection import HttpRefusal
-from .connection import Connection, State
-from .reactor import Hub
+from .connection import Connection, ConnectionState
+from .reactor import Reactor
 
-__all__ = ["Closing"]
+__all__ = ["CloseHandshake"]
 
 
-class Closing:
+class CloseHandshake:
     """Ends connections, and keeps their deadlines."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Reactor) -> None:
         self._hub = hub
 
     def begin(self, connection: Connection, code: int, reason: str) -> None:
         """Starts the closing handshake from our side; nothing happens where it has started already."""
-        if connection.state in (State.PROXIED, State.SECURING):
+        if connection.state in (ConnectionState.PROXIED, ConnectionState.SECURING):
             self.drop(connection)
-        elif connection.state is State.HANDSHAKE:
+        elif connection.state is ConnectionState.HANDSHAKE:
             self.refuse(connection, HttpRefusal(503, reason))
-        elif connection.state is State.OPEN:
+        elif connection.state is ConnectionState.OPEN:
             connection.end = (code, reason)
-            if self._say(connection, frame(CLOSE, close_payload(code, reason)), State.CLOSING):
+            if self._say(connection, frame(CLOSE, close_payload(code, reason)), ConnectionState.CLOSING):
                 connection.backlog = None
                 if connection.stream is not None and connection.stream.ended:
                     self.drain(connection)  # the peer's own close frame was in the backlog
@@ -51,7 +51,7 @@ class Closing:
 
     def leave(self, connection: Connection, code: int, reason: str) -> None:
         """Starts the closing handshake once the calls that run now have been answered; takes no more of them."""
-        if connection.in_flight and connection.state is State.OPEN:
+        if connection.in_flight and connection.state is ConnectionState.OPEN:
             connection.leaving = (code, reason)
             self._hub.arm(connection)
         else:
@@ -59,14 +59,14 @@ class Closing:
 
     def answer(self, connection: Connection, payload: bytes) -> None:
         """The peer has sent a close frame: answers it, after the calls that came before it."""
-        closing_was_ours = connection.state is State.CLOSING
+        closing_was_ours = connection.state is ConnectionState.CLOSING
         if not closing_was_ours:
             connection.end = split_close(payload)
         if closing_was_ours:
             self.drain(connection)
         elif connection.in_flight:
             with connection.lock:
-                connection.become(State.FINISHING)
+                connection.become(ConnectionState.FINISHING)
             self._wait(connection, self._hub.limits.close_timeout)
         else:
             self.finish(connection)
@@ -80,10 +80,10 @@ class Closing:
 
     def fail(self, connection: Connection, payload: bytes) -> None:
         """The peer broke the protocol: tells it why and hears it no more (section 7.1.7)."""
-        if connection.state in (State.PROXIED, State.SECURING):
+        if connection.state in (ConnectionState.PROXIED, ConnectionState.SECURING):
             self.drop(connection)
             return
-        if connection.state is State.OPEN:
+        if connection.state is ConnectionState.OPEN:
             connection.end = split_close(payload)
             self._say(connection, frame(CLOSE, payload), None)
         self.drain(connection)
@@ -95,10 +95,10 @@ class Closing:
 
     def drain(self, connection: Connection) -> None:
         """All is said: sends what is left, then the end of the stream."""
-        if connection.state in (State.DRAINING, State.CLOSED):
+        if connection.state in (ConnectionState.DRAINING, ConnectionState.CLOSED):
             return
         with connection.lock:
-            connection.become(State.DRAINING)
+            connection.become(ConnectionState.DRAINING)
         connection.backlog = connection.upgrade = connection.stream = None
         if connection.outbox is None:
             self.end_of_output(connection)
@@ -120,11 +120,11 @@ class Closing:
 
     def drop(self, connection: Connection, code: int = CloseCode.ABNORMAL, reason: str = "") -> None:
         """Closes the socket now: unregister, shutdown, close, in this order and nowhere else."""
-        if connection.state is State.CLOSED:
+        if connection.state is ConnectionState.CLOSED:
             return
         self._hub.remove(connection)
         with connection.lock:
-            connection.become(State.CLOSED)
+            connection.become(ConnectionState.CLOSED)
             connection.outbox = None
             stepping = connection.stepping
         connection.backlog = connection.upgrade = connection.stream = None
@@ -138,7 +138,7 @@ class Closing:
         if connection.session is not None:
             self._hub.service.closed(connection.session, *(connection.end or (code, reason)))
 
-    def _say(self, connection: Connection, data: bytes, then: State | None) -> bool:
+    def _say(self, connection: Connection, data: bytes, then: ConnectionState | None) -> bool:
         """Sends last words and changes the state under one lock, so that nothing can follow them.
 
         Returns:
@@ -162,7 +162,7 @@ class Closing:
 
     def on_timer(self, connection: Connection, at: float) -> None:
         """Looks whether anything of the connection is overdue, and arranges for the next look."""
-        if at != connection.timer_at or connection.state is State.CLOSED:
+        if at != connection.timer_at or connection.state is ConnectionState.CLOSED:
             return  # an earlier look has taken its place
         connection.timer_at = 0.0
         now, limits = self._hub.now, self._hub.limits
@@ -171,7 +171,7 @@ class Closing:
             connection.end = connection.end or (CloseCode.FELL_BEHIND, limit_reached(limits, "write_stall"))
             self.drop(connection)
             return
-        if connection.state is State.OPEN:
+        if connection.state is ConnectionState.OPEN:
             self._keep_alive(connection)
         elif now >= connection.deadline:
             self._overdue(connection)
@@ -215,11 +215,11 @@ class Closing:
 
     def _overdue(self, connection: Connection) -> None:
         state = connection.state
-        if state in (State.PROXIED, State.SECURING):
+        if state in (ConnectionState.PROXIED, ConnectionState.SECURING):
             self.drop(connection)
-        elif state is State.HANDSHAKE:
+        elif state is ConnectionState.HANDSHAKE:
             self.refuse(connection, HttpRefusal(408, limit_reached(self._hub.limits, "handshake_timeout")))
-        elif state is State.FINISHING:
+        elif state is ConnectionState.FINISHING:
             self.finish(connection)
         else:
             self.drop(connection)
@@ -230,7 +230,10 @@ class Closing:
         """Asks all connections to end: the idle at once, those with calls when these are answered."""
         self._hub.stopping = True
         for connection in self._hub.all():
-            if connection.state in (State.PROXIED, State.SECURING, State.HANDSHAKE) or not connection.in_flight:
+            if (
+                connection.state in (ConnectionState.PROXIED, ConnectionState.SECURING, ConnectionState.HANDSHAKE)
+                or not connection.in_flight
+            ):
                 self.begin(connection, CloseCode.GOING_AWAY, "the server is stopping")
             else:
                 self._hub.arm(connection)

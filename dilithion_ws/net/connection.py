@@ -25,14 +25,14 @@ import threading
 from enum import Enum, IntEnum
 from typing import Any
 
-from ..protocol.http_connection import Upgrade
+from ..protocol.http_connection import HttpConnection
 from ..protocol.message_encoder import JSON
-from ..protocol.message_parser import Event, MessageStream
+from ..protocol.message_parser import Event, MessageParser
 from ..protocol.proxy_protocol import ProxyHeader
 from ..util.clock import Clock
 from .poller import READ
 from .tls import WANTS
-from .write_buffer import Outbox
+from .write_buffer import WriteBuffer
 
 __all__ = [
     "ALL",
@@ -49,8 +49,8 @@ __all__ = [
     "TRANSITIONS",
     "WAITING",
     "Connection",
-    "Sent",
-    "State",
+    "SendResult",
+    "ConnectionState",
 ]
 
 
@@ -58,7 +58,7 @@ _TLS_RECORD = 16384
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, *WANTS)
 
 
-class State(Enum):
+class ConnectionState(Enum):
     """Where a connection is in its life; see the table above."""
 
     PROXIED = "proxied"
@@ -71,19 +71,21 @@ class State(Enum):
     CLOSED = "closed"
 
 
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.PROXIED: frozenset({State.SECURING, State.HANDSHAKE, State.CLOSED}),
-    State.SECURING: frozenset({State.HANDSHAKE, State.DRAINING, State.CLOSED}),
-    State.HANDSHAKE: frozenset({State.OPEN, State.DRAINING, State.CLOSED}),
-    State.OPEN: frozenset({State.CLOSING, State.FINISHING, State.DRAINING, State.CLOSED}),
-    State.CLOSING: frozenset({State.DRAINING, State.CLOSED}),
-    State.FINISHING: frozenset({State.DRAINING, State.CLOSED}),
-    State.DRAINING: frozenset({State.CLOSED}),
-    State.CLOSED: frozenset(),
+TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
+    ConnectionState.PROXIED: frozenset({ConnectionState.SECURING, ConnectionState.HANDSHAKE, ConnectionState.CLOSED}),
+    ConnectionState.SECURING: frozenset({ConnectionState.HANDSHAKE, ConnectionState.DRAINING, ConnectionState.CLOSED}),
+    ConnectionState.HANDSHAKE: frozenset({ConnectionState.OPEN, ConnectionState.DRAINING, ConnectionState.CLOSED}),
+    ConnectionState.OPEN: frozenset(
+        {ConnectionState.CLOSING, ConnectionState.FINISHING, ConnectionState.DRAINING, ConnectionState.CLOSED}
+    ),
+    ConnectionState.CLOSING: frozenset({ConnectionState.DRAINING, ConnectionState.CLOSED}),
+    ConnectionState.FINISHING: frozenset({ConnectionState.DRAINING, ConnectionState.CLOSED}),
+    ConnectionState.DRAINING: frozenset({ConnectionState.CLOSED}),
+    ConnectionState.CLOSED: frozenset(),
 }
 
 
-class Sent(IntEnum):
+class SendResult(IntEnum):
     """What became of bytes that were given to a connection."""
 
     ALL = 0
@@ -96,9 +98,9 @@ class Sent(IntEnum):
     """The connection takes no more messages."""
 
 
-PROXIED, SECURING, HANDSHAKE, OPEN, CLOSING, FINISHING, DRAINING, CLOSED = State
-ALL, WAITING, BROKEN, REFUSED = Sent
-"""Short names, for what is done with every message: before Python 3.12, `State.OPEN` takes a microsecond."""
+PROXIED, SECURING, HANDSHAKE, OPEN, CLOSING, FINISHING, DRAINING, CLOSED = ConnectionState
+ALL, WAITING, BROKEN, REFUSED = SendResult
+"""Short names, for what is done with every message: before Python 3.12, `ConnectionState.OPEN` takes a microsecond."""
 
 
 class Connection:
@@ -170,9 +172,9 @@ class Connection:
         self.address = address
         self.lock = threading.Lock()
         self.state = HANDSHAKE
-        self.outbox: Outbox | None = None
-        self.upgrade: Upgrade | None = None
-        self.stream: MessageStream | None = None
+        self.outbox: WriteBuffer | None = None
+        self.upgrade: HttpConnection | None = None
+        self.stream: MessageParser | None = None
         self.session: Any = None
         self.framing = JSON
         self.interest = 0
@@ -201,20 +203,20 @@ class Connection:
         """Whether it has come to its end."""
         return self.state is CLOSED
 
-    def become(self, state: State) -> None:
+    def become(self, state: ConnectionState) -> None:
         """Changes the state; requires holding `lock`, for invariant 1."""
         assert self.lock.locked()
         assert state in TRANSITIONS[self.state], f"{self!r} can't become {state.value}"
         self.state = state
 
-    def send(self, data: bytes, clock: Clock) -> Sent:
+    def send(self, data: bytes, clock: Clock) -> SendResult:
         """Sends whole frames, from any thread and without waiting; what the socket won't take goes to the outbox."""
         with self.lock:
             if self.state is not OPEN and self.state is not FINISHING:
                 return REFUSED
             return self.write(data, clock)
 
-    def write(self, data: bytes | memoryview, clock: Clock) -> Sent:
+    def write(self, data: bytes | memoryview, clock: Clock) -> SendResult:
         """What `send` does once the state allows it; requires holding `lock`."""
         if self.outbox is not None:
             self.outbox.append(data)
@@ -228,11 +230,11 @@ class Connection:
         self.sent += sent
         if sent == len(data):
             return ALL
-        self.outbox = Outbox(clock())
+        self.outbox = WriteBuffer(clock())
         self.outbox.append(memoryview(data)[sent:])
         return WAITING
 
-    def flush(self, now: float) -> Sent:
+    def flush(self, now: float) -> SendResult:
         """Sends what the outbox has; returns ALL, WAITING or BROKEN."""
         with self.lock:
             if self.outbox is None:

@@ -12,7 +12,7 @@ from ..config.config import limit_reached
 from ..errors import CloseCode
 from ..protocol.frames import BINARY, CLOSE, PING, PONG, close_payload, frame
 from ..protocol.message_parser import FAILED, Event
-from .close_handshake import Closing
+from .close_handshake import CloseHandshake
 from .connection import (
     ALL,
     BROKEN,
@@ -25,19 +25,19 @@ from .connection import (
     PROXIED,
     SECURING,
     Connection,
-    Sent,
+    SendResult,
 )
-from .handshake_handler import Opening
+from .handshake_handler import HandshakeHandler
 from .interfaces import Answer, Call, Waiting
-from .loop_ownership import Lead, Work
-from .pending_call import Pending, to_frame
+from .loop_ownership import LoopOwnership, Work
+from .pending_call import PendingCall, to_frame
 from .poller import ENDED, READ, WRITE
-from .proxy_handler import Proxied
-from .reactor import Hub
-from .tls_handshake import Securing
+from .proxy_handler import ProxyProtocolHandler
+from .reactor import Reactor
+from .tls_handshake import TlsHandshakeHandler
 from .worker_pool import Job
 
-__all__ = ["Conversation"]
+__all__ = ["ConnectionHandler"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
@@ -48,7 +48,7 @@ _ids = itertools.count(1)
 _WAITS, _UNKNOWN_PACE, _SEEN_FAST_PACE, _DECLARED_FAST_PACE = 4, 2, 1, 0
 
 
-class Conversation:
+class ConnectionHandler:
     """Reads, has messages answered, writes. Leader only, except where noted.
 
     Args:
@@ -71,16 +71,16 @@ class Conversation:
 
     def __init__(
         self,
-        hub: Hub,
-        closing: Closing,
-        proxied: Proxied,
-        securing: Securing,
-        lead: Lead,
-        submit: Callable[[Pending], bool],
+        hub: Reactor,
+        closing: CloseHandshake,
+        proxied: ProxyProtocolHandler,
+        securing: TlsHandshakeHandler,
+        lead: LoopOwnership,
+        submit: Callable[[PendingCall], bool],
         submit_job: Callable[[Job], bool],
         submit_login: Callable[[Connection, Any, Job, Job], bool],
         has_spare: Callable[[], bool],
-        make_pending: Callable[[Connection, Call], Pending],
+        make_pending: Callable[[Connection, Call], PendingCall],
         post: Callable[[Job], None],
     ) -> None:
         self._hub = hub
@@ -93,7 +93,7 @@ class Conversation:
         self._has_spare = has_spare
         self._make_pending = make_pending
         self.restricted = False
-        self.opening = Opening(hub, closing, submit_job, submit_login, post, self._serve)
+        self.opening = HandshakeHandler(hub, closing, submit_job, submit_login, post, self._serve)
         self._hooks: list[Callable[[bool], None]] = []
 
     def welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
@@ -282,14 +282,14 @@ class Conversation:
         while self._hooks:
             self._hooks.pop(0)(True)
 
-    def went_to_pool(self, pending: Pending) -> None:
+    def went_to_pool(self, pending: PendingCall) -> None:
         """Counts a call that the pool has now, and gives it its deadline."""
         pending.connection.in_flight += 1
         if pending.serial:
             pending.connection.serial = True
         self._hub.calls[pending] = self._hub.now + self._hub.limits.call_timeout
 
-    def taken_over(self, work: Work, pending: Pending) -> None:
+    def taken_over(self, work: Work, pending: PendingCall) -> None:
         """The lead was taken from a worker that a call keeps: its connection goes on without it."""
         connection, events, at, output = work
         pending.stalled()
@@ -311,7 +311,7 @@ class Conversation:
             if sent is not ALL:
                 self.after_send(connection, sent)
 
-    def after_send(self, connection: Connection, sent: Sent) -> None:
+    def after_send(self, connection: Connection, sent: SendResult) -> None:
         """Does what a send leaves to be done."""
         if sent and not self._hub.after_send(connection, sent):
             self._closing.drop(connection)
@@ -330,7 +330,7 @@ class Conversation:
                     self._failed(connection)
         self._hub.arm(connection)
 
-    def passed_on(self, pending: Pending, call: Call) -> None:
+    def passed_on(self, pending: PendingCall, call: Call) -> None:
         """A call of the pool has ended in another call, which now gets the treatment of a fresh one."""
         connection = pending.connection
         self._ended(pending)
@@ -341,14 +341,14 @@ class Conversation:
             self._call_hooks()
             self._go_on(connection)
 
-    def answered(self, pending: Pending, sent: Sent) -> None:
+    def answered(self, pending: PendingCall, sent: SendResult) -> None:
         """A call of the pool has been answered, or there is nobody left to answer."""
         self._ended(pending)
         if pending.connection.state is not CLOSED:
             self.after_send(pending.connection, sent)
             self._go_on(pending.connection)
 
-    def _ended(self, pending: Pending) -> None:
+    def _ended(self, pending: PendingCall) -> None:
         del self._hub.calls[pending]
         pending.connection.in_flight -= 1
         if pending.serial:

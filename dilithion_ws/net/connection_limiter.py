@@ -10,10 +10,10 @@ from ..config.config import Limits, limit_reached
 from ..protocol.http_connection import HttpRefusal
 from ..util.ip import is_loopback, network_of, parse_address
 
-__all__ = ["Admission"]
+__all__ = ["ConnectionLimiter"]
 
 
-class Admission:
+class ConnectionLimiter:
     """Counts connections from accept to close. Thread-safe: the acceptor admits, the leader releases.
 
     Args:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..util.clock import Clock
-from .connection import ALL, OPEN, WAITING, Connection, Sent
+from .connection import ALL, OPEN, WAITING, Connection, SendResult
 
-__all__ = ["BUSY", "FULL", "GONE", "TAKEN", "Feed", "offer_all"]
+__all__ = ["BUSY", "FULL", "GONE", "TAKEN", "ConnectionSubscriber", "offer_all"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
@@ -17,8 +17,8 @@ TAKEN, FULL, BUSY, GONE = range(4)
 """What became of frames; the numbers are those of `events.sink`, which this floor does not know."""
 
 
-class Feed:
-    """Offers frames to one connection; a `Sink`, as events call it.
+class ConnectionSubscriber:
+    """Offers frames to one connection; a `Subscriber`, as events call it.
 
     Args:
         connection: the client.
@@ -31,7 +31,9 @@ class Feed:
 
     __slots__ = ("after_send", "clock", "connection", "framing")
 
-    def __init__(self, connection: Connection, clock: Clock, after_send: Callable[[Connection, Sent], None]) -> None:
+    def __init__(
+        self, connection: Connection, clock: Clock, after_send: Callable[[Connection, SendResult], None]
+    ) -> None:
         self.connection = connection
         self.clock = clock
         self.after_send = after_send

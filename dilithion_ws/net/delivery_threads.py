@@ -7,15 +7,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..util.sync import Bell
-from .worker_pool import Pool
+from ..util.sync import WakeFlag
+from .worker_pool import WorkerPool
 
-__all__ = ["Pump", "Pumps"]
+__all__ = ["Steppable", "DeliveryThreads"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
 
-class Pump(Protocol):
+class Steppable(Protocol):
     """What is stepped.
 
     Attributes:
@@ -30,7 +30,7 @@ class Pump(Protocol):
         """Does a piece of it; whether there is more."""
 
 
-class Pumps:
+class DeliveryThreads:
     """Keeps one thread of the pool for each shard.
 
     Args:
@@ -38,10 +38,10 @@ class Pumps:
         shards: what they step.
     """
 
-    def __init__(self, pool: Pool, shards: Sequence[Pump]) -> None:
+    def __init__(self, pool: WorkerPool, shards: Sequence[Steppable]) -> None:
         self._pool = pool
         self._shards = shards
-        self._bells = [Bell() for _ in shards]
+        self._bells = [WakeFlag() for _ in shards]
         self._stopping = False
 
     def start(self) -> None:
@@ -57,7 +57,7 @@ class Pumps:
         for bell in self._bells:
             bell.ring()
 
-    def _run(self, shard: Pump, bell: Bell) -> None:
+    def _run(self, shard: Steppable, bell: WakeFlag) -> None:
         while not self._stopping:
             bell.wait(None)
             try:

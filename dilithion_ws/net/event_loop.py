@@ -15,22 +15,22 @@ from typing import Any
 from ..config.config import Limits, limit_reached
 from ..util.clock import Clock
 from ..util.ip import network_of
-from .close_handshake import Closing
-from .connection import HANDSHAKE, SECURING, Connection, Sent
-from .connection_handler import Conversation
-from .connection_limiter import Admission
+from .close_handshake import CloseHandshake
+from .connection import HANDSHAKE, SECURING, Connection, SendResult
+from .connection_handler import ConnectionHandler
+from .connection_limiter import ConnectionLimiter
 from .interfaces import Call, Service
-from .job_queue import Waiting
-from .loop_ownership import Lead, LeadLostError
-from .pending_call import Pending
+from .job_queue import QueuedJob
+from .loop_ownership import LoopOwnership, OwnershipLost
+from .pending_call import PendingCall
 from .poller import READ, Waker
-from .proxy_handler import Proxied
-from .reactor import Hub
-from .tls import Tls
-from .tls_handshake import Securing
-from .worker_pool import Job, Pool
+from .proxy_handler import ProxyProtocolHandler
+from .reactor import Reactor
+from .tls import TlsContext
+from .tls_handshake import TlsHandshakeHandler
+from .worker_pool import Job, WorkerPool
 
-__all__ = ["Loop"]
+__all__ = ["EventLoop"]
 
 _TEMPORARY_PATIENCE = 0.05
 """Seconds between two looks whether somebody else can lead."""
@@ -38,7 +38,7 @@ _TEMPORARY_PATIENCE = 0.05
 logger = logging.getLogger("dilithion_ws.net")
 
 
-class Loop:
+class EventLoop:
     """What the leader runs.
 
     Args:
@@ -57,10 +57,10 @@ class Loop:
         limits: Limits,
         clock: Clock,
         service: Service,
-        admission: Admission,
-        pool: Pool,
+        admission: ConnectionLimiter,
+        pool: WorkerPool,
         on_call: Callable[[], None],
-        tls: Tls | None = None,
+        tls: TlsContext | None = None,
         proxy_protocol: bool = False,
     ) -> None:
         self.limits = limits
@@ -70,15 +70,15 @@ class Loop:
         self._waker = Waker()
         self._polling = False
         self._ended = False
-        self.hub = Hub(limits, clock, service, admission)
+        self.hub = Reactor(limits, clock, service, admission)
         self.hub.poller.set_interest(self._waker.fd, 0, READ)
-        self.closing = Closing(self.hub)
-        self.current = Lead(self._make_pending, on_call)
-        self.securing = Securing(self.hub, self.closing, tls, self._submit_handshake, self.post)
-        self.conversation = Conversation(
+        self.closing = CloseHandshake(self.hub)
+        self.current = LoopOwnership(self._make_pending, on_call)
+        self.securing = TlsHandshakeHandler(self.hub, self.closing, tls, self._submit_handshake, self.post)
+        self.conversation = ConnectionHandler(
             self.hub,
             self.closing,
-            Proxied(self.hub, self.closing, HANDSHAKE if tls is None else SECURING, proxy_protocol),
+            ProxyProtocolHandler(self.hub, self.closing, HANDSHAKE if tls is None else SECURING, proxy_protocol),
             self.securing,
             self.current,
             self._submit,
@@ -101,11 +101,11 @@ class Loop:
         """Makes the leader look around."""
         self._waker.wake()
 
-    def settle(self, pending: Pending, sent: Sent) -> None:
+    def settle(self, pending: PendingCall, sent: SendResult) -> None:
         """A call of the pool has been answered. Leader only: others post it."""
         self.conversation.answered(pending, sent)
 
-    def pass_on(self, pending: Pending, call: Call) -> None:
+    def pass_on(self, pending: PendingCall, call: Call) -> None:
         """A call of the pool has ended in another call. Leader only: others post it."""
         if pending.give_up():
             self.conversation.passed_on(pending, call)
@@ -124,7 +124,7 @@ class Loop:
                 return False
             try:
                 self._turn(math.inf if until is None else _TEMPORARY_PATIENCE)
-            except LeadLostError:
+            except OwnershipLost:
                 return None
             except Exception:
                 logger.exception("a turn of the loop failed; going on")
@@ -167,7 +167,7 @@ class Loop:
                 break
             self._expire(pending)
 
-    def _expire(self, pending: Pending) -> None:
+    def _expire(self, pending: PendingCall) -> None:
         """Answers a call whose time is over; its worker may have done so just now, and its report be on the way."""
         self._pool.forget(pending.run)
         self.hub.calls.move_to_end(pending)
@@ -214,7 +214,7 @@ class Loop:
         self.hub.poller.close()
         self._waker.close()
 
-    def _submit(self, pending: Pending) -> bool:
+    def _submit(self, pending: PendingCall) -> bool:
         if not pending.is_login:
             return self._pool.submit(pending.run, self._pool.calls)
         connection = pending.connection
@@ -222,12 +222,12 @@ class Loop:
 
     def _submit_login(self, connection: Connection, session: Any, job: Job, displaced: Job) -> bool:
         rank = self.hub.service.standing(session)
-        return self._pool.submit(Waiting(job, rank, network_of(session.address[0]), displaced), self._pool.logins)
+        return self._pool.submit(QueuedJob(job, rank, network_of(session.address[0]), displaced), self._pool.logins)
 
     def _submit_job(self, job: Job) -> bool:
         return self._pool.submit(job, self._pool.calls)
 
-    def _displaced(self, pending: Pending) -> None:
+    def _displaced(self, pending: PendingCall) -> None:
         pending.finish(pending.refusal(f"the queue is full; {limit_reached(self.limits, 'login_queue')}"))
 
     def _submit_handshake(self, job: Job) -> bool:
@@ -236,5 +236,5 @@ class Loop:
     def _has_spare(self) -> bool:
         return self._pool.free > 0
 
-    def _make_pending(self, connection: Connection, call: Call) -> Pending:
-        return Pending(self, connection, call)
+    def _make_pending(self, connection: Connection, call: Call) -> PendingCall:
+        return PendingCall(self, connection, call)

@@ -7,24 +7,24 @@ from collections.abc import Callable
 from typing import Any
 
 from ..config.config import limit_reached
-from ..protocol.deflate import Agreement, accept_offers
+from ..protocol.deflate import DeflateAgreement, accept_offers
 from ..protocol.http import HttpRequest
-from ..protocol.http_connection import HttpRefusal, Upgrade, UpgradeRequest, accept_response
-from ..protocol.message_encoder import Framing
-from ..protocol.message_parser import Event, MessageStream
-from .close_handshake import Closing
-from .connection import Connection, State
-from .http_handler import Web
-from .interfaces import Verification, Welcome
-from .reactor import Hub
+from ..protocol.http_connection import HttpConnection, HttpRefusal, UpgradeRequest, accept_response
+from ..protocol.message_encoder import MessageEncoder
+from ..protocol.message_parser import Event, MessageParser
+from .close_handshake import CloseHandshake
+from .connection import Connection, ConnectionState
+from .http_handler import HttpHandler
+from .interfaces import Accepted, PendingAuthentication
+from .reactor import Reactor
 from .worker_pool import Job
 
-__all__ = ["Opening"]
+__all__ = ["HandshakeHandler"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
 
-class Opening:
+class HandshakeHandler:
     """Opens connections, or refuses them, or answers what asks for no WebSocket.
 
     Args:
@@ -39,8 +39,8 @@ class Opening:
 
     def __init__(
         self,
-        hub: Hub,
-        closing: Closing,
+        hub: Reactor,
+        closing: CloseHandshake,
         submit_job: Callable[[Job], bool],
         submit_login: Callable[[Connection, Any, Job, Job], bool],
         post: Callable[[Job], None],
@@ -54,14 +54,14 @@ class Opening:
         limits = hub.limits
         self._header_too_big = limit_reached(limits, "header_size")
         self._message_too_big = limit_reached(limits, "message_size")
-        self.web = Web(hub, closing, submit_job, submit_login, post, self._arrived)
+        self.web = HttpHandler(hub, closing, submit_job, submit_login, post, self._arrived)
 
     def receive(self, connection: Connection, data: bytes) -> None:
         """Bytes of a request."""
         limits, stage = self._hub.limits, connection.upgrade
         if stage is None:
             body = limits.message_size if limits.http else -1
-            stage = Upgrade(limits.header_size, self._header_too_big, body, self._message_too_big)
+            stage = HttpConnection(limits.header_size, self._header_too_big, body, self._message_too_big)
             connection.upgrade = stage
         outcome = stage.receive(data)
         if isinstance(outcome, HttpRequest):
@@ -86,12 +86,12 @@ class Opening:
             self._closing.refuse(connection, client)
             return
         decision = self._hub.service.upgrade(connection.id, connection.address, outcome)
-        if isinstance(decision, (HttpRefusal, Welcome)):
+        if isinstance(decision, (HttpRefusal, Accepted)):
             self._decided(connection, outcome, decision)
         else:
             self._verify(connection, outcome, decision)
 
-    def _verify(self, connection: Connection, request: UpgradeRequest, verification: Verification) -> None:
+    def _verify(self, connection: Connection, request: UpgradeRequest, verification: PendingAuthentication) -> None:
         """Has the pool decide; the connection is not read meanwhile, and its deadline goes on."""
 
         reason = f"too many logins wait; {limit_reached(self._hub.limits, 'login_queue')}"
@@ -100,7 +100,7 @@ class Opening:
         def decide() -> None:
             try:
                 # No password is computed for nobody: who has gone would keep those who wait.
-                gone = connection.state is not State.HANDSHAKE or connection.peer_has_gone
+                gone = connection.state is not ConnectionState.HANDSHAKE or connection.peer_has_gone
                 decision = busy if gone else verification.run()
             except Exception:  # a fault of ours; the client must have an answer
                 logger.exception("verifying %r failed", connection)
@@ -116,9 +116,9 @@ class Opening:
         if not self._submit_login(connection, verification.session, decide, displaced):
             self._closing.refuse(connection, busy)
 
-    def _decided(self, connection: Connection, request: UpgradeRequest, decision: HttpRefusal | Welcome) -> None:
+    def _decided(self, connection: Connection, request: UpgradeRequest, decision: HttpRefusal | Accepted) -> None:
         """Opens the connection, or refuses it; nothing where its time was over before."""
-        if connection.state is not State.HANDSHAKE:
+        if connection.state is not ConnectionState.HANDSHAKE:
             return
         connection.serial = False
         if isinstance(decision, HttpRefusal):
@@ -134,12 +134,12 @@ class Opening:
             deflation, window = self._hub.deflation._replace(window=agreement.server_window), agreement.client_window
             headers = (*headers, (b"Sec-WebSocket-Extensions", agreement.answer.encode()))
         if decision.codec is not None or deflation is not None:
-            connection.framing = Framing(decision.codec, deflation)
-        connection.stream = MessageStream(limits.message_size, self._message_too_big, window)
+            connection.framing = MessageEncoder(decision.codec, deflation)
+        connection.stream = MessageParser(limits.message_size, self._message_too_big, window)
         connection.session = decision.session
         connection.metered = decision.metered
         with connection.lock:
-            connection.become(State.OPEN)
+            connection.become(ConnectionState.OPEN)
             sent = connection.write(accept_response(request, headers), hub.clock)
         connection.deadline = hub.now + decision.seconds
         connection.timer_at = 0.0  # the handshake's deadline is void
@@ -151,7 +151,7 @@ class Opening:
         elif trailing:
             self._serve(connection, connection.stream.receive(trailing))
 
-    def _agree(self, request: UpgradeRequest) -> Agreement | None:
+    def _agree(self, request: UpgradeRequest) -> DeflateAgreement | None:
         """What is agreed on about deflating."""
         offers = request.header(b"sec-websocket-extensions") if self._hub.limits.deflate else None
         return None if offers is None else accept_offers(offers, self._hub.deflation.window)

@@ -13,13 +13,13 @@ from typing import Any
 from ..config.config import limit_reached
 from ..protocol.http import HttpRequest, HttpResponse
 from ..protocol.http_connection import HttpRefusal, UpgradeRequest
-from .close_handshake import Closing
-from .connection import Connection, Sent, State
-from .interfaces import HttpWaiting, HttpWork
-from .reactor import Hub
+from .close_handshake import CloseHandshake
+from .connection import Connection, ConnectionState, SendResult
+from .interfaces import HttpFuture, HttpTask
+from .reactor import Reactor
 from .worker_pool import Job
 
-__all__ = ["Web"]
+__all__ = ["HttpHandler"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
@@ -28,7 +28,7 @@ _ANSWER_SHARE = 2.0
 """Seconds beyond the call timeout after which a connection that waits for its answer is given up."""
 
 
-class Web:
+class HttpHandler:
     """Answers HTTP requests.
 
     Args:
@@ -43,8 +43,8 @@ class Web:
 
     def __init__(
         self,
-        hub: Hub,
-        closing: Closing,
+        hub: Reactor,
+        closing: CloseHandshake,
         submit: Callable[[Job], bool],
         submit_login: Callable[[Connection, Any, Job, Job], bool],
         post: Callable[[Job], None],
@@ -74,7 +74,7 @@ class Web:
             self._hub.arm(connection)
             self._give(connection, result)
 
-    def _give(self, connection: Connection, work: HttpWork) -> None:
+    def _give(self, connection: Connection, work: HttpTask) -> None:
         def run() -> None:
             try:
                 result = HttpResponse(503) if connection.peer_has_gone else work.run()
@@ -96,9 +96,9 @@ class Web:
             text = f"the queue is full; {limit_reached(limits, name)}\n".encode()
             self._respond(connection, HttpResponse(503, text, "text/plain; charset=utf-8", _RETRY))
 
-    def _worked(self, connection: Connection, result: HttpResponse | HttpWork | HttpWaiting) -> None:
+    def _worked(self, connection: Connection, result: HttpResponse | HttpTask | HttpFuture) -> None:
         """The pool has an answer, or the next step towards one."""
-        if connection.state is not State.HANDSHAKE:
+        if connection.state is not ConnectionState.HANDSHAKE:
             return  # its time was over
         if isinstance(result, HttpResponse):
             self._respond(connection, result)
@@ -108,7 +108,7 @@ class Web:
             self._give(connection, result)
 
     def _respond(self, connection: Connection, response: HttpResponse) -> None:
-        if connection.state is not State.HANDSHAKE or connection.upgrade is None:
+        if connection.state is not ConnectionState.HANDSHAKE or connection.upgrade is None:
             return
         hub, stage = self._hub, connection.upgrade
         data, ends = stage.respond(response, close=hub.stopping)
@@ -123,13 +123,13 @@ class Web:
             connection.deadline = hub.now + hub.limits.handshake_timeout
             connection.timer_at = 0.0
             hub.schedule(connection, connection.deadline)
-            if sent is Sent.ALL:
+            if sent is SendResult.ALL:
                 self._post(lambda: self.again(connection))  # a pipelined one may be there; others first
             hub.arm(connection)
 
     def again(self, connection: Connection) -> None:
         """Goes on to the next request, once the last answer has gone out."""
-        if connection.state is not State.HANDSHAKE or connection.upgrade is None or connection.serial:
+        if connection.state is not ConnectionState.HANDSHAKE or connection.upgrade is None or connection.serial:
             return
         outcome = connection.upgrade.again()
         if isinstance(outcome, HttpRequest):

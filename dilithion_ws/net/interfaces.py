@@ -9,7 +9,7 @@ from ..protocol.http import Headers, HttpRequest, HttpResponse
 from ..protocol.http_connection import HttpRefusal, UpgradeRequest
 from ..protocol.message_encoder import Codec
 
-__all__ = ["Answer", "Call", "HttpWaiting", "HttpWork", "Service", "Verification", "Waiting", "Welcome"]
+__all__ = ["Answer", "Call", "HttpFuture", "HttpTask", "Service", "PendingAuthentication", "Waiting", "Accepted"]
 
 Answer = bytes | tuple[int, bytes]
 """A payload for a text message, or an opcode and a payload."""
@@ -19,7 +19,7 @@ class Call(Protocol):
     """Work for a handler. No method raises. `run` may end in another call, which is then treated like a fresh one.
 
     Attributes:
-        pace: how long it may take, 0 (said to be fast) to 3 (slow: to be run in the pool); 4 for a `Waiting`.
+        pace: how long it may take, 0 (said to be fast) to 3 (slow: to be run in the pool); 4 for a `QueuedJob`.
         serial: whether the next message of the same client must wait for its end.
         is_login: whether it checks a password, so that it waits among logins.
         hooks: to be called once the answer is on its way (True) or is known never to be (False); None or empty for none.
@@ -56,7 +56,7 @@ class Waiting(Call, Protocol):
         """Says where the answer goes, from any thread; at once where it is there."""
 
 
-class HttpWaiting(Protocol):
+class HttpFuture(Protocol):
     """The same over HTTP."""
 
     session: Any
@@ -65,7 +65,7 @@ class HttpWaiting(Protocol):
         """Says where the response goes."""
 
 
-class Welcome(NamedTuple):
+class Accepted(NamedTuple):
     """The decision to let a client in.
 
     Attributes:
@@ -83,7 +83,7 @@ class Welcome(NamedTuple):
     metered: bool = True
 
 
-class Verification(Protocol):
+class PendingAuthentication(Protocol):
     """A decision that takes a while, such as one about a password: to be run in the pool.
 
     Attributes:
@@ -92,11 +92,11 @@ class Verification(Protocol):
 
     session: Any
 
-    def run(self) -> HttpRefusal | Welcome:
+    def run(self) -> HttpRefusal | Accepted:
         """Decides. Does not raise."""
 
 
-class HttpWork(Protocol):
+class HttpTask(Protocol):
     """An answer to an HTTP request that takes a while: to be worked out in the pool.
 
     Attributes:
@@ -105,7 +105,7 @@ class HttpWork(Protocol):
 
     session: Any
 
-    def run(self) -> HttpResponse | HttpWork | HttpWaiting:
+    def run(self) -> HttpResponse | HttpTask | HttpFuture:
         """Works it out, or does a part of it. Does not raise."""
 
 
@@ -114,10 +114,10 @@ class Service(Protocol):
 
     def upgrade(
         self, connection_id: int, address: tuple[str, int], request: UpgradeRequest
-    ) -> HttpRefusal | Welcome | Verification:
+    ) -> HttpRefusal | Accepted | PendingAuthentication:
         """Decides on an upgrade, or says that this takes a while."""
 
-    def http(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpWork:
+    def http(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpTask:
         """Answers a request that asks for no WebSocket, or says that this takes a while."""
 
     def overdue(self, session: Any) -> tuple[int, str] | None:

@@ -6,12 +6,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-__all__ = ["Line", "Waiting"]
+__all__ = ["JobQueue", "QueuedJob"]
 
 RANKS = 3
 
 
-class Waiting(NamedTuple):
+class QueuedJob(NamedTuple):
     """A job in a line.
 
     Attributes:
@@ -27,7 +27,7 @@ class Waiting(NamedTuple):
     displaced: Callable[[], None] = lambda: None
 
 
-class Line:
+class JobQueue:
     """Not thread-safe: its owner locks.
 
     Args:
@@ -40,13 +40,13 @@ class Line:
     def __init__(self, most: int, most_of_group: int | None = None) -> None:
         self._most = most
         self._most_of_group = most if most_of_group is None else most_of_group
-        self._by_rank: tuple[deque[Waiting], ...] = tuple(deque() for _ in range(RANKS))
+        self._by_rank: tuple[deque[QueuedJob], ...] = tuple(deque() for _ in range(RANKS))
         self._groups: Counter[Hashable] = Counter()
 
     def __len__(self) -> int:
         return sum(map(len, self._by_rank))
 
-    def put(self, waiting: Waiting) -> Waiting | None:
+    def put(self, waiting: QueuedJob) -> QueuedJob | None:
         """Lets a job wait; returns the one that can't: this one, or one that it displaced. None where all can."""
         out = None
         if len(self) >= self._most:
@@ -60,12 +60,12 @@ class Line:
             self._groups[waiting.group] += 1
         return out
 
-    def _worse_than(self, waiting: Waiting) -> Waiting | None:
+    def _worse_than(self, waiting: QueuedJob) -> QueuedJob | None:
         """Who came last of the worst rank below this one: he has waited least."""
         worse = next((line for line in self._by_rank[: waiting.rank] if line), None)
         return worse[-1] if worse else None
 
-    def _excess(self, group: Hashable) -> Waiting | None:
+    def _excess(self, group: Hashable) -> QueuedJob | None:
         """Who came last of the largest group, where that has more than its share and this one less."""
         if group is None or not self._groups or self._groups[group] >= self._most_of_group:
             return None
@@ -98,7 +98,7 @@ class Line:
             line.clear()
         self._groups.clear()
 
-    def _left(self, waiting: Waiting) -> None:
+    def _left(self, waiting: QueuedJob) -> None:
         if waiting.group is not None:
             self._groups[waiting.group] -= 1
             if not self._groups[waiting.group]:

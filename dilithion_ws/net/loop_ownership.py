@@ -16,14 +16,14 @@ from collections.abc import Callable
 from ..protocol.message_parser import Event
 from .connection import Connection
 from .interfaces import Answer, Call
-from .pending_call import Pending
+from .pending_call import PendingCall
 
-__all__ = ["Lead", "LeadLostError", "Work"]
+__all__ = ["LoopOwnership", "OwnershipLost", "Work"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
 
-class LeadLostError(BaseException):
+class OwnershipLost(BaseException):
     """Unwinds a worker that leads no more; not an Exception, so that no handler of those swallows it."""
 
 
@@ -33,7 +33,7 @@ is, what was received together with it, which of that the handler is working on,
 and are not sent yet. (A plain tuple: one is made for every call.)"""
 
 
-class Lead:
+class LoopOwnership:
     """The announcement of the call that the leader is running.
 
     Args:
@@ -43,11 +43,11 @@ class Lead:
 
     __slots__ = ("_claim", "_make_pending", "_on_call", "_taken", "call", "watched", "work")
 
-    def __init__(self, make_pending: Callable[[Connection, Call], Pending], on_call: Callable[[], None]) -> None:
+    def __init__(self, make_pending: Callable[[Connection, Call], PendingCall], on_call: Callable[[], None]) -> None:
         self._claim = threading.Lock()  # guards `call` being taken back or away, and `_taken`
         self._make_pending = make_pending
         self._on_call = on_call
-        self._taken: dict[int, Pending] = {}  # by identity of the call
+        self._taken: dict[int, PendingCall] = {}  # by identity of the call
         self.call: Call | None = None
         self.work: Work | None = None
         self.watched = False
@@ -74,9 +74,9 @@ class Lead:
                 return answer
             pending = self._taken.pop(id(call))
         pending.finish(answer)
-        raise LeadLostError
+        raise OwnershipLost
 
-    def take(self, call: Call) -> tuple[Work, Pending] | None:
+    def take(self, call: Call) -> tuple[Work, PendingCall] | None:
         """Takes the lead from the worker that is running this call; None where it has just ended.
 
         The caller leads from now on, until it gives the lead to somebody.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..config.config import Limits, limit_reached
 from ..protocol.frames import SMALL_HEADERS, TEXT, frame
-from ..protocol.message_encoder import JSON, Framing
+from ..protocol.message_encoder import JSON, MessageEncoder
 from ..util.clock import Clock
-from .connection import ALL, FINISHING, OPEN, Connection, Sent
+from .connection import ALL, FINISHING, OPEN, Connection, SendResult
 from .interfaces import Answer, Call
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
         def post(self, command: Callable[[], None]) -> None: ...
 
-        def settle(self, pending: Pending, sent: Sent) -> None: ...
+        def settle(self, pending: PendingCall, sent: SendResult) -> None: ...
 
-        def pass_on(self, pending: Pending, call: Call) -> None: ...
+        def pass_on(self, pending: PendingCall, call: Call) -> None: ...
 
 
-__all__ = ["Pending", "to_frame"]
+__all__ = ["PendingCall", "to_frame"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
@@ -38,7 +38,7 @@ _SMALL = 65536
 """An answer of this size goes to the outbox however full it is: a refusal that took its place would not be smaller."""
 
 
-def to_frame(answer: Answer, framing: Framing) -> bytes:
+def to_frame(answer: Answer, framing: MessageEncoder) -> bytes:
     """The frame of an answer, as its connection has it."""
     if framing is JSON and isinstance(answer, bytes):
         size = len(answer)
@@ -46,7 +46,7 @@ def to_frame(answer: Answer, framing: Framing) -> bytes:
     return framing.frame(answer) if isinstance(answer, bytes) else framing.raw(*answer)
 
 
-class Pending:
+class PendingCall:
     """One call in the pool or in its queue.
 
     Attributes:
@@ -121,7 +121,7 @@ class Pending:
             if sent is not None:
                 self._owner.settle(self, sent)
 
-    def _tell(self, answer: Answer | None, told: int | None = None) -> Sent | None:
+    def _tell(self, answer: Answer | None, told: int | None = None) -> SendResult | None:
         """Sends the one answer, and calls the hooks of what is in it; None where there was one before."""
         hooks = self._call.hooks or ()
         sent = self._send(answer, len(hooks) if told is None else told)
@@ -129,7 +129,7 @@ class Pending:
             hook(True)
         return sent
 
-    def _send(self, answer: Answer | None, told: int) -> Sent | None:
+    def _send(self, answer: Answer | None, told: int) -> SendResult | None:
         connection, limits = self.connection, self._owner.limits
         data = b"" if answer is None else to_frame(answer, connection.framing)
         most = limits.outbox + limits.result_size

@@ -6,18 +6,18 @@ import logging
 import socket
 
 from ..protocol.proxy_protocol import ProxyHeader, ProxyHeaderError
-from .close_handshake import Closing
-from .connection import Connection, State
-from .reactor import Hub
+from .close_handshake import CloseHandshake
+from .connection import Connection, ConnectionState
+from .reactor import Reactor
 
-__all__ = ["Proxied"]
+__all__ = ["ProxyProtocolHandler"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
 _PEEK = 4096
 
 
-class Proxied:
+class ProxyProtocolHandler:
     """Reads the header of the PROXY protocol, which comes before everything else, TLS included.
 
     Args:
@@ -27,7 +27,7 @@ class Proxied:
         expected: whether trusted proxies send such a header.
     """
 
-    def __init__(self, hub: Hub, closing: Closing, then: State, expected: bool) -> None:
+    def __init__(self, hub: Reactor, closing: CloseHandshake, then: ConnectionState, expected: bool) -> None:
         self._hub = hub
         self._closing = closing
         self._then = then
@@ -36,7 +36,7 @@ class Proxied:
     def begin(self, connection: Connection) -> None:
         """Makes a new connection wait for the header, where one will come."""
         if self._expected and self._hub.admission.trusts(connection.address[0]):
-            connection.state = State.PROXIED
+            connection.state = ConnectionState.PROXIED
 
     def receive(self, connection: Connection) -> None:
         """The socket of a connection that waits for its header can be read."""
@@ -65,10 +65,10 @@ class Proxied:
         if header.client is not None:
             refusal = self._hub.readmit(connection, header.client)
         with connection.lock:
-            connection.become(self._then if refusal is None else State.HANDSHAKE)
+            connection.become(self._then if refusal is None else ConnectionState.HANDSHAKE)
         if refusal is None:
             self._hub.arm(connection)
-        elif self._then is State.SECURING:  # it would not understand us
+        elif self._then is ConnectionState.SECURING:  # it would not understand us
             self._closing.drop(connection)
         else:
             self._closing.refuse(connection, refusal)

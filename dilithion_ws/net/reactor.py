@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 
 from ..config.config import Limits
-from ..protocol.deflate import Deflation
+from ..protocol.deflate import Deflater
 from ..protocol.http_connection import HttpRefusal
 from ..util.clock import Clock
-from .connection import BROKEN, CLOSED, FINISHING, HANDSHAKE, OPEN, SECURING, WAITING, Connection, Sent
-from .connection_limiter import Admission
+from .connection import BROKEN, CLOSED, FINISHING, HANDSHAKE, OPEN, SECURING, WAITING, Connection, SendResult
+from .connection_limiter import ConnectionLimiter
 from .interfaces import Service
-from .pending_call import Pending
+from .pending_call import PendingCall
 from .poller import READ, WRITE, make_poller
-from .timer_queue import Timers
+from .timer_queue import TimerQueue
 
-__all__ = ["Hub"]
+__all__ = ["Reactor"]
 
 
-class Hub:
+class Reactor:
     """State of one running server, shared by the steps that the leader takes.
 
     Attributes:
@@ -36,17 +36,17 @@ class Hub:
         by_fd: connections by their descriptor; compare identities, for a number is used again after a close.
     """
 
-    def __init__(self, limits: Limits, clock: Clock, service: Service, admission: Admission) -> None:
+    def __init__(self, limits: Limits, clock: Clock, service: Service, admission: ConnectionLimiter) -> None:
         self.limits = limits
         self.clock = clock
         self.service = service
         self.admission = admission
         self.poller = make_poller()
-        self.timers: Timers[Connection] = Timers()
-        self.calls: OrderedDict[Pending, float] = OrderedDict()
+        self.timers: TimerQueue[Connection] = TimerQueue()
+        self.calls: OrderedDict[PendingCall, float] = OrderedDict()
         self.by_fd: dict[int, Connection] = {}
         self._by_id: dict[int, Connection] = {}
-        self.deflation = Deflation(
+        self.deflation = Deflater(
             limits.deflate_window, limits.deflate_level, limits.deflate_memory, limits.deflate_minimum
         )
         self.unread: deque[Connection] = deque()
@@ -145,7 +145,7 @@ class Hub:
             return first if timeout is None else min(first, timeout)
         return timeout
 
-    def after_send(self, connection: Connection, sent: Sent) -> bool:
+    def after_send(self, connection: Connection, sent: SendResult) -> bool:
         """Does what a send leaves to be done; False where the connection has to be dropped."""
         if sent is WAITING:
             self.schedule(connection, self.now + self.limits.write_stall)

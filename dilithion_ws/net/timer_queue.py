@@ -6,12 +6,12 @@ import heapq
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-__all__ = ["Timers"]
+__all__ = ["TimerQueue"]
 
 T = TypeVar("T")
 
 
-class Timers(Generic[T]):
+class TimerQueue(Generic[T]):
     """Items in the order of their moments. Not thread-safe: the leader owns it.
 
     There is no cancelling: whoever takes out an item that has become pointless finds out by itself. That keeps an entry

@@ -12,7 +12,7 @@ import stat
 
 from ..errors import ConfigError
 
-__all__ = ["HANDSHAKE_BYTE", "WANTS", "Tls"]
+__all__ = ["HANDSHAKE_BYTE", "WANTS", "TlsContext"]
 
 HANDSHAKE_BYTE = b"\x16"
 """How every TLS connection begins (RFC 8446 section 5.1: a record of type handshake)."""
@@ -23,7 +23,7 @@ WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL"
 
 
-class Tls:
+class TlsContext:
     """The server's side of TLS.
 
     Args:

@@ -8,21 +8,21 @@ import ssl
 from collections.abc import Callable
 
 from ..protocol.http_connection import HttpRefusal
-from .close_handshake import Closing
-from .connection import Connection, State
+from .close_handshake import CloseHandshake
+from .connection import Connection, ConnectionState
 from .poller import READ, WRITE
-from .reactor import Hub
-from .tls import HANDSHAKE_BYTE, Tls
+from .reactor import Reactor
+from .tls import HANDSHAKE_BYTE, TlsContext
 from .worker_pool import Job
 
-__all__ = ["Securing"]
+__all__ = ["TlsHandshakeHandler"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
 _DONE = 0
 
 
-class Securing:
+class TlsHandshakeHandler:
     """Negotiates TLS.
 
     Args:
@@ -35,9 +35,9 @@ class Securing:
 
     def __init__(
         self,
-        hub: Hub,
-        closing: Closing,
-        tls: Tls | None,
+        hub: Reactor,
+        closing: CloseHandshake,
+        tls: TlsContext | None,
         submit: Callable[[Job], bool],
         post: Callable[[Job], None],
     ) -> None:
@@ -50,7 +50,7 @@ class Securing:
     def begin(self, connection: Connection) -> None:
         """Makes a new connection wait for TLS, where the server speaks it."""
         if self._tls is not None:
-            connection.state = State.SECURING
+            connection.state = ConnectionState.SECURING
 
     def step(self, connection: Connection) -> None:
         """The socket is ready for the next step of the handshake, or for the first."""
@@ -79,7 +79,7 @@ class Securing:
             self._closing.drop(connection)
         elif first != HANDSHAKE_BYTE:
             with connection.lock:
-                connection.become(State.HANDSHAKE)
+                connection.become(ConnectionState.HANDSHAKE)
             text = "this port speaks TLS: connect with wss:// (or https://)"
             self._closing.refuse(connection, HttpRefusal(400, text))
         else:
@@ -102,7 +102,7 @@ class Securing:
 
     def _stepped(self, connection: Connection, outcome: int | str) -> None:
         """A step has been taken: waits for the next, goes on to HTTP, or gives up."""
-        if connection.state is not State.SECURING:
+        if connection.state is not ConnectionState.SECURING:
             return  # its time was over, or the server stops
         connection.serial = False
         if isinstance(outcome, str):
@@ -110,7 +110,7 @@ class Securing:
             self._closing.drop(connection)
         elif outcome == _DONE:
             with connection.lock:
-                connection.become(State.HANDSHAKE)
+                connection.become(ConnectionState.HANDSHAKE)
             self._hub.arm(connection)  # the request may have come together with the end of the handshake
         else:
             connection.wants = outcome

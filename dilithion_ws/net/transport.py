@@ -13,17 +13,17 @@ from ..config.config import Config, limit_reached, parse_network
 from ..errors import CloseCode, ConnectionNotFoundError, OutboxFullError, StartError
 from ..protocol.http_connection import HttpRefusal
 from ..util.clock import Clock, Deadline
-from ..util.sync import Bell
+from ..util.sync import WakeFlag
 from .acceptor import Acceptor, listen
-from .connection import ALL, BROKEN, REFUSED, WAITING, Connection, Sent
-from .connection_limiter import Admission
-from .connection_subscriber import Feed
-from .delivery_threads import Pump, Pumps
-from .event_loop import Loop
+from .connection import ALL, BROKEN, REFUSED, WAITING, Connection, SendResult
+from .connection_limiter import ConnectionLimiter
+from .connection_subscriber import ConnectionSubscriber
+from .delivery_threads import DeliveryThreads, Steppable
+from .event_loop import EventLoop
 from .interfaces import Service
-from .tls import Tls
-from .watchdog import Supervisor
-from .worker_pool import Pool
+from .tls import TlsContext
+from .watchdog import Watchdog
+from .worker_pool import WorkerPool
 
 __all__ = ["Transport"]
 
@@ -52,10 +52,10 @@ class Transport:
         config: Config,
         service: Service,
         clock: Clock,
-        tls: Tls | None,
+        tls: TlsContext | None,
         refusal: Callable[[str], HttpRefusal | None],
         at_end: Callable[[Deadline], None] = lambda deadline: None,
-        shards: Sequence[Pump] = (),
+        shards: Sequence[Steppable] = (),
     ) -> None:
         limits = config.limits
         self.clock = clock
@@ -63,11 +63,11 @@ class Transport:
         self._senders: set[int] = set()
         listener = listen(config)
         self.port: int = listener.getsockname()[1]
-        bell = Bell()
+        bell = WakeFlag()
         self._parts = contextlib.ExitStack()  # what to undo where a later step fails
         self._parts.callback(listener.close)
         with self._undoing():
-            self.pool = Pool(
+            self.pool = WorkerPool(
                 limits.workers,
                 limits.queue,
                 lambda: self.loop.worker_free(),
@@ -77,14 +77,16 @@ class Transport:
                 limits.connections,
                 len(shards),
             )
-            self._pumps = Pumps(self.pool, shards)
+            self._pumps = DeliveryThreads(self.pool, shards)
             trusted = [parse_network(text, "trusted_proxies") for text in config.trusted_proxies]
-            self.admission = Admission(limits, _files_available(), refusal, trusted)
-            self.loop = Loop(limits, clock, service, self.admission, self.pool, bell.ring, tls, config.proxy_protocol)
+            self.admission = ConnectionLimiter(limits, _files_available(), refusal, trusted)
+            self.loop = EventLoop(
+                limits, clock, service, self.admission, self.pool, bell.ring, tls, config.proxy_protocol
+            )
             self._parts.callback(self.loop.close)
             self._acceptor = Acceptor(listener, self.admission, self._welcome, clock)
             self._parts.callback(self._acceptor.stop, Deadline(clock, 1.0))
-            self.supervisor = Supervisor(limits, clock, self.loop, self.pool, self._acceptor, self._pumps, bell, at_end)
+            self.supervisor = Watchdog(limits, clock, self.loop, self.pool, self._acceptor, self._pumps, bell, at_end)
 
     def start(self) -> None:
         """Starts all threads. Raises StartError where there is no room for them; nothing is left running then."""
@@ -149,10 +151,10 @@ class Transport:
                 reached += 1
         return reached
 
-    def feed(self, connection_id: int) -> Feed | None:
+    def feed(self, connection_id: int) -> ConnectionSubscriber | None:
         """The way of events to one client; None where it has gone."""
         connection = self.loop.hub.find(connection_id)
-        return None if connection is None else Feed(connection, self.clock, self._after_send)
+        return None if connection is None else ConnectionSubscriber(connection, self.clock, self._after_send)
 
     def close(self, connection_id: int, code: int, reason: str) -> None:
         """Starts the closing handshake with one client. Raises ConnectionNotFoundError where it has gone."""
@@ -179,7 +181,7 @@ class Transport:
         thread = threading.get_ident()
         return not (self.pool.is_worker() or self.supervisor.is_reserve() or thread in self._senders)
 
-    def _send(self, connection: Connection, data: bytes) -> Sent:
+    def _send(self, connection: Connection, data: bytes) -> SendResult:
         thread = threading.get_ident()
         self._senders.add(thread)
         try:
@@ -190,7 +192,7 @@ class Transport:
             self._after_send(connection, sent)
         return sent
 
-    def _after_send(self, connection: Connection, sent: Sent) -> None:
+    def _after_send(self, connection: Connection, sent: SendResult) -> None:
         self.loop.post(lambda: self.loop.conversation.after_send(connection, sent))
 
 

@@ -17,14 +17,14 @@ from enum import Enum
 
 from ..config.config import Limits
 from ..util.clock import Clock, Deadline
-from ..util.sync import Bell, Latch
+from ..util.sync import Latch, WakeFlag
 from .acceptor import Acceptor
-from .delivery_threads import Pumps
-from .event_loop import Loop
+from .delivery_threads import DeliveryThreads
+from .event_loop import EventLoop
 from .interfaces import Call
-from .worker_pool import Pool
+from .worker_pool import WorkerPool
 
-__all__ = ["Supervisor"]
+__all__ = ["Watchdog"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
@@ -39,7 +39,7 @@ _JOIN_SECONDS = 0.1
 """Idle threads get this long to end, even where the deadline has passed."""
 
 
-class Phase(Enum):
+class ShutdownPhase(Enum):
     """RUNNING → DRAINING → ENDING → ENDED; there is no way back."""
 
     RUNNING = 1
@@ -48,7 +48,7 @@ class Phase(Enum):
     ENDED = 4
 
 
-class Supervisor:
+class Watchdog:
     """Watches, and stops.
 
     Args:
@@ -66,11 +66,11 @@ class Supervisor:
         self,
         limits: Limits,
         clock: Clock,
-        loop: Loop,
-        pool: Pool,
+        loop: EventLoop,
+        pool: WorkerPool,
         acceptor: Acceptor,
-        pumps: Pumps,
-        bell: Bell,
+        pumps: DeliveryThreads,
+        bell: WakeFlag,
         at_end: Callable[[Deadline], None],
     ) -> None:
         self._limits = limits
@@ -84,7 +84,7 @@ class Supervisor:
         self._seen: Call | None = None
         self._seen_at = 0.0
         self._quiet = 0
-        self._phase = Phase.RUNNING
+        self._phase = ShutdownPhase.RUNNING
         self._leader_gone = False
         self._reserve: list[threading.Thread] = []
         self._deadline: Deadline | None = None
@@ -117,7 +117,7 @@ class Supervisor:
         return threading.current_thread() in self._reserve
 
     def _run(self) -> None:
-        while self._phase is not Phase.ENDED:
+        while self._phase is not ShutdownPhase.ENDED:
             self._bell.wait(self._patience())
             try:
                 self._look()
@@ -126,7 +126,7 @@ class Supervisor:
                 logger.exception("the supervisor met a fault; going on")
 
     def _patience(self) -> float | None:
-        if self._loop.current.watched or self._phase is not Phase.RUNNING:
+        if self._loop.current.watched or self._phase is not ShutdownPhase.RUNNING:
             return self._limits.stall_after / 2
         return None
 
@@ -180,25 +180,25 @@ class Supervisor:
         deadline, loop = self._deadline, self._loop
         if deadline is None:
             return
-        if self._phase is Phase.RUNNING:
-            self._phase = Phase.DRAINING
+        if self._phase is ShutdownPhase.RUNNING:
+            self._phase = ShutdownPhase.DRAINING
             kept = min(0.2, deadline.remaining() * _FORCE_SHARE)
             self._drained_by = Deadline(self._clock, deadline.remaining() - kept)
             loop.post(loop.closing.stop)
             self._acceptor.stop(deadline)
-        elif self._phase is Phase.DRAINING:
+        elif self._phase is ShutdownPhase.DRAINING:
             assert self._drained_by is not None
             if deadline.at < self._drained_by.at:  # stop() was called again, with less patience
                 self._drained_by = deadline
             if self._drained_by.expired or (loop.hub.stopping and not loop.hub.by_fd):
-                self._phase = Phase.ENDING
+                self._phase = ShutdownPhase.ENDING
                 loop.post(loop.end)
-        elif self._phase is Phase.ENDING and self._leader_gone:
+        elif self._phase is ShutdownPhase.ENDING and self._leader_gone:
             self._pumps.stop()
             stuck = self._pool.shutdown(Deadline(self._clock, max(deadline.remaining(), _JOIN_SECONDS)))
             if stuck:
                 logger.warning("%d handlers did not return by the deadline of stop(); their threads are left", stuck)
             loop.close()
             self._at_end(deadline)
-            self._phase = Phase.ENDED
+            self._phase = ShutdownPhase.ENDED
             self.ended.open()

@@ -18,16 +18,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ..util.clock import Deadline
-from .job_queue import Line, Waiting
+from .job_queue import JobQueue, QueuedJob
 
-__all__ = ["Job", "Lane", "Pool"]
+__all__ = ["Job", "JobClass", "WorkerPool"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
 Job = Callable[[], None]
 
 
-class Lane:
+class JobClass:
     """A kind of jobs: slow calls, logins or handshakes. Guarded by the pool's lock.
 
     Args:
@@ -37,13 +37,13 @@ class Lane:
 
     __slots__ = ("most", "running", "waiting")
 
-    def __init__(self, most: int, line: Line) -> None:
+    def __init__(self, most: int, line: JobQueue) -> None:
         self.most = most
         self.running = 0
         self.waiting = line
 
 
-class Pool:
+class WorkerPool:
     """Runs the leader and the slow calls.
 
     Args:
@@ -68,9 +68,9 @@ class Pool:
         kept: int = 0,
     ) -> None:
         self._accounts = threading.Lock()  # guards `free` and the lanes
-        self.calls = Lane(workers, Line(queue))
-        self.logins = Lane(min(login_workers, workers - 2), Line(login_queue, login_share))
-        self.handshakes = Lane(max(1, workers // 4), Line(handshakes))
+        self.calls = JobClass(workers, JobQueue(queue))
+        self.logins = JobClass(min(login_workers, workers - 2), JobQueue(login_queue, login_share))
+        self.handshakes = JobClass(max(1, workers // 4), JobQueue(handshakes))
         self._lanes = [self.handshakes, self.logins, self.calls]  # in turn
         self._on_free = on_free
         self._threads_wanted = workers + kept
@@ -123,9 +123,9 @@ class Pool:
         self._executor.submit(self._work, job, None)
         return True
 
-    def submit(self, job: Job | Waiting, lane: Lane) -> bool:
+    def submit(self, job: Job | QueuedJob, lane: JobClass) -> bool:
         """Runs a job, or lets it wait for its turn; False where the lane's queue has no place for it."""
-        waiting = job if isinstance(job, Waiting) else Waiting(job)
+        waiting = job if isinstance(job, QueuedJob) else QueuedJob(job)
         with self._accounts:
             must_wait = self.free < 2 or lane.running >= lane.most
             if must_wait:
@@ -150,7 +150,7 @@ class Pool:
             for lane in self._lanes:
                 lane.waiting.remove(job)
 
-    def _work(self, job: Job | None, lane: Lane | None) -> None:
+    def _work(self, job: Job | None, lane: JobClass | None) -> None:
         """Runs a job and then those that wait, as long as a spare worker remains."""
         while job is not None:
             _logged(job)
@@ -164,7 +164,7 @@ class Pool:
                     lane.running += 1
         self._on_free()
 
-    def _next(self) -> tuple[Job | None, Lane | None]:
+    def _next(self) -> tuple[Job | None, JobClass | None]:
         """What the worker that asks shall do next; requires holding the lock."""
         assert self._accounts.locked()
         if self.free:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Outbox"]
+__all__ = ["WriteBuffer"]
 
 _JOIN_BELOW = 65536
 """Small pieces are sent together up to this size: fewer system calls, and no large copies."""
 
 
-class Outbox:
+class WriteBuffer:
     """A queue of bytes in the order in which they must leave.
 
     Attributes:

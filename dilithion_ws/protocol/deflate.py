@@ -21,7 +21,7 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 
 from .frames import frame
 
-__all__ = ["Agreement", "Deflation", "Inflating", "accept_offers"]
+__all__ = ["DeflateAgreement", "Deflater", "InflateExtension", "accept_offers"]
 
 _NAME = "permessage-deflate"
 _TAIL = b"\x00\x00\xff\xff"
@@ -35,7 +35,7 @@ _PARAMETER = re.compile(rf';[ \t]*({_TOKEN})[ \t]*(?:=[ \t]*(?:({_TOKEN})|"((?:[
 _OFFER = re.compile(rf"[ \t]*({_TOKEN})[ \t]*(.*)", re.DOTALL)
 
 
-class Agreement(NamedTuple):
+class DeflateAgreement(NamedTuple):
     """What both sides have agreed on.
 
     Attributes:
@@ -49,7 +49,7 @@ class Agreement(NamedTuple):
     answer: str
 
 
-def accept_offers(header: str, window: int) -> Agreement | None:
+def accept_offers(header: str, window: int) -> DeflateAgreement | None:
     """The first offer in a Sec-WebSocket-Extensions header that can be accepted (RFC 7692 section 5.1), None for none.
 
     Args:
@@ -81,7 +81,7 @@ def _split(header: str) -> list[str]:
     return [*items, header[begin:]]
 
 
-def _accept(parameters: str, window: int) -> Agreement | None:
+def _accept(parameters: str, window: int) -> DeflateAgreement | None:
     seen: dict[str, str | None] = {}
     if _PARAMETER.sub("", parameters):
         return None  # something in it is no parameter
@@ -114,10 +114,10 @@ def _accept(parameters: str, window: int) -> Agreement | None:
         client_window = max(_SMALLEST_WINDOW, min(window, int(seen["client_max_window_bits"] or _LARGEST_WINDOW)))
         allowed = int(seen["client_max_window_bits"] or _LARGEST_WINDOW)
         answer.append(f"client_max_window_bits={min(client_window, allowed)}")
-    return Agreement(server_window, client_window, "; ".join(answer))
+    return DeflateAgreement(server_window, client_window, "; ".join(answer))
 
 
-class Deflation(NamedTuple):
+class Deflater(NamedTuple):
     """How our messages are deflated.
 
     Attributes:
@@ -145,7 +145,7 @@ class Deflation(NamedTuple):
         return bytes((whole[0] | _RSV1,)) + whole[1:]
 
 
-class Inflating(Extension):
+class InflateExtension(Extension):
     """The receiving half for one message, as wsproto wants it.
 
     Args:

@@ -15,7 +15,7 @@ __all__ = [
     "PONG",
     "SMALL_HEADERS",
     "TEXT",
-    "Header",
+    "FrameHeader",
     "close_frame",
     "close_payload",
     "frame",
@@ -72,7 +72,7 @@ def split_close(payload: bytes) -> tuple[int, str]:
     return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
 
-class Header(NamedTuple):
+class FrameHeader(NamedTuple):
     """A frame header.
 
     Attributes:
@@ -90,7 +90,7 @@ class Header(NamedTuple):
     minimal: bool
 
 
-def parse_header(data: bytes, at: int) -> Header | None:
+def parse_header(data: bytes, at: int) -> FrameHeader | None:
     """Reads the header that begins at `data[at]`; None where bytes of it are still missing."""
     available = len(data) - at
     if available < 2:
@@ -105,4 +105,4 @@ def parse_header(data: bytes, at: int) -> Header | None:
         length = int.from_bytes(data[at + 2 : at + 2 + extra], "big")
         minimal = length >= 126 if short == 126 else 65536 <= length < 1 << 63
     size = 2 + extra + (4 if masked else 0)
-    return Header(data[at], masked, length, size, minimal) if available >= size else None
+    return FrameHeader(data[at], masked, length, size, minimal) if available >= size else None

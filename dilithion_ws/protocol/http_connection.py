@@ -1,7 +1,7 @@
 """The opening handshake (RFC 6455 section 4.2): h11 reads the HTTP request, the rules of the upgrade are checked here.
 
 Every request gets an answer: `UpgradeRequest` when it may become a WebSocket, else `HttpRefusal` with the status that
-tells the client what to mend. Bytes that came in the same packet behind the request are kept (`Upgrade.trailing`):
+tells the client what to mend. Bytes that came in the same packet behind the request are kept (`HttpConnection.trailing`):
 they are the first frames.
 """
 
@@ -16,7 +16,7 @@ import h11
 
 from .http import Headers, HttpRequest, HttpResponse, is_ambiguous
 
-__all__ = ["HttpRefusal", "Upgrade", "UpgradeRequest", "accept_response"]
+__all__ = ["HttpRefusal", "HttpConnection", "UpgradeRequest", "accept_response"]
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION = b"13"
@@ -91,7 +91,7 @@ class HttpRefusal:
         return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (self.status, _REASONS[self.status], lines, body)
 
 
-class Upgrade:
+class HttpConnection:
     """The stage of a connection before it is a WebSocket.
 
     Args:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from .deflate import Deflation
+from .deflate import Deflater
 from .frames import BINARY, TEXT, frame
 
-__all__ = ["JSON", "Codec", "Framing"]
+__all__ = ["JSON", "Codec", "MessageEncoder"]
 
 
 class Codec(Protocol):
@@ -26,7 +26,7 @@ class Codec(Protocol):
         """From the encoding to JSON; raises ValueError where it is malformed."""
 
 
-class Framing(NamedTuple):
+class MessageEncoder(NamedTuple):
     """What was negotiated for messages of a server.
 
     Attributes:
@@ -35,7 +35,7 @@ class Framing(NamedTuple):
     """
 
     codec: Codec | None = None
-    deflation: Deflation | None = None
+    deflation: Deflater | None = None
 
     def frame(self, payload: bytes) -> bytes:
         """The frame of a JSON payload."""
@@ -49,5 +49,5 @@ class Framing(NamedTuple):
         return frame(opcode, payload) if self.deflation is None else self.deflation.frame(opcode, payload)
 
 
-JSON = Framing()
+JSON = MessageEncoder()
 """Plain JSON in text messages."""

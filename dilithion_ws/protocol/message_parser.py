@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import codecs
 
-from .deflate import Inflating
-from .frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Header, close_payload, parse_header
+from .deflate import InflateExtension
+from .frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, FrameHeader, close_payload, parse_header
 from .masking import unmask
-from .wsproto_adapter import FAILED, Event, Fallback
+from .wsproto_adapter import FAILED, Event, WsprotoAdapter
 
-__all__ = ["FAILED", "Event", "MessageStream"]
+__all__ = ["FAILED", "Event", "MessageParser"]
 
 _FIN, _DEFLATED = 0x80, 0x40
 _PLAIN = _FIN | _DEFLATED
@@ -67,7 +67,7 @@ class _Partial:
         return None if self.missing else bytes(self.payload)
 
 
-class MessageStream:
+class MessageParser:
     """The receiving half of a server's WebSocket connection, fed with bytes and answering with events.
 
     Args:
@@ -96,7 +96,7 @@ class MessageStream:
         self._too_big = too_big
         self._tail = b""  # an incomplete header or control frame
         self._partial: _Partial | None = None
-        self._fallback: Fallback | None = None  # exists while a message is fragmented
+        self._fallback: WsprotoAdapter | None = None  # exists while a message is fragmented
         self._left = 0  # payload bytes that wsproto still misses of the frame whose header it has
         self._size = 0  # bytes announced so far for the fragmented message
         self._at_rest = True  # at a message boundary, with nothing kept
@@ -217,7 +217,7 @@ class MessageStream:
 
     def _ask_wsproto(self, data: bytes, events: list[Event]) -> int:
         if self._fallback is None:
-            self._fallback = Fallback(Inflating(self._window, self._limit) if self._window else None)
+            self._fallback = WsprotoAdapter(InflateExtension(self._window, self._limit) if self._window else None)
         for event in self._fallback.feed(data):
             if event[0] == FAILED and event[1][:2] == _TOO_BIG:
                 event = FAILED, close_payload(1009, self._too_big)
@@ -241,7 +241,7 @@ def _is_utf8(payload: bytes) -> bool:
     return True
 
 
-def _is_invalid(data: bytes, at: int, header: Header | None, window: int) -> bool:
+def _is_invalid(data: bytes, at: int, header: FrameHeader | None, window: int) -> bool:
     """Whether what is there of a header can't begin a valid frame, so that wsproto will refuse it."""
     if len(data) - at < 2:
         return False

@@ -18,7 +18,7 @@ from wsproto.extensions import Extension
 
 from . import frames
 
-__all__ = ["FAILED", "Event", "Fallback"]
+__all__ = ["FAILED", "Event", "WsprotoAdapter"]
 
 FAILED = 0x10
 """Event kind: the peer broke the protocol; the payload is that of the close frame to answer with."""
@@ -27,7 +27,7 @@ Event = tuple[int, bytes]
 """What was received: an opcode (TEXT, BINARY, CLOSE, PING, PONG) or FAILED, and its payload."""
 
 
-class Fallback:
+class WsprotoAdapter:
     """A wsproto connection that is fed one frame after the other and answers with whole messages.
 
     Args:

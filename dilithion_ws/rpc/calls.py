@@ -11,7 +11,7 @@ from . import messages
 from .context import Session
 from .later import Later
 from .messages import Request
-from .method import Method, Pace
+from .method import Method, Speed
 
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
@@ -97,9 +97,9 @@ class BatchCall:
         self._expired = False
         self._running: Method | None = None
         methods = [item[1] for item in items if isinstance(item, tuple) and item[1] is not None]
-        self.pace = max((method.pace for method in methods), default=Pace.DECLARED_FAST)
+        self.pace = max((method.pace for method in methods), default=Speed.DECLARED_FAST)
         if sum(method.mean for method in methods) > dispatcher.limits.slow_after:
-            self.pace = Pace.SLOW
+            self.pace = Speed.SLOW
 
     @property
     def is_login(self) -> bool:

@@ -20,7 +20,7 @@ from .calls import BatchCall, Hooks, SingleCall, result_too_large
 from .context import CallContext, Session
 from .later import Later
 from .messages import Request
-from .method import Method, Pace
+from .method import Method, Speed
 from .table import RpcTable
 
 __all__ = ["BatchCall", "Dispatcher", "Guard", "SingleCall"]
@@ -88,7 +88,7 @@ class Dispatcher:
         if found.__class__ is not tuple:
             return found  # type: ignore[no-any-return]
         name, params, id, method = found
-        pace = Pace.DECLARED_FAST if method is None else method.pace
+        pace = Speed.DECLARED_FAST if method is None else method.pace
         return SingleCall(name, params, id, self, method, session, self.clock(), pace)
 
     def _receive_batch(self, message: bytes, session: Session, refusal: RpcError | None) -> bytes | BatchCall | None:

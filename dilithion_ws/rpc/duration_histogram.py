@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["BOUNDS", "Times"]
+__all__ = ["BOUNDS", "DurationHistogram"]
 
 BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 """Upper bounds of the counts, in seconds; the last count has none."""
 
 
-class Times:
+class DurationHistogram:
     """Durations, which `Method.took` counts. Threads may race: a sample may be lost to that, which does no harm.
 
     Attributes:

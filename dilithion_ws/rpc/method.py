@@ -7,15 +7,15 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
-from .duration_histogram import BOUNDS, Times
-from .params import Binder
+from .duration_histogram import BOUNDS, DurationHistogram
+from .params import ParamsBinder
 
-__all__ = ["Method", "Pace"]
+__all__ = ["Method", "Speed"]
 
 _MOST_CODES = 64
 
 
-class Pace:
+class Speed:
     """How a method is run; the server compares these, lower is safer to run in the leading thread."""
 
     DECLARED_FAST = 0
@@ -36,10 +36,10 @@ class Method:
         description: the whole docstring, where nothing else was given.
         binder: from params to arguments.
         mean: seconds that its recent calls took, an exponential mean over about eight of them.
-        pace: what follows from `blocking` and `mean`, see `Pace`.
+        pace: what follows from `blocking` and `mean`, see `Speed`.
         need: the rights that a call needs, once somebody has worked them out from name and permission; -1 before.
         is_login: whether its calls check passwords, and so wait in a queue of their own.
-        batch: what runs all calls of a batch that have the same one, see `rpc.fallback.ForwardAll`; None for none.
+        batch: what runs all calls of a batch that have the same one, see `rpc.fallback.RawBatchHandler`; None for none.
         times: how long its calls took.
         succeeded: how many of them had a result.
         errors: how many of them failed, by code.
@@ -82,16 +82,16 @@ class Method:
         self.blocking = blocking
         self.summary = summary
         self.description = (inspect.getdoc(function) or "") if description is None else description
-        self.binder = Binder(name, function) if binder is None else binder
+        self.binder = ParamsBinder(name, function) if binder is None else binder
         self.mean = 0.0
         self.need = -1
         self.is_login = False
         self.batch: Any = None
         self.position_of = position_of
-        self.times = Times()
+        self.times = DurationHistogram()
         self.succeeded = 0
         self.errors: dict[int, int] = {}
-        self.pace = {None: Pace.UNKNOWN, True: Pace.SLOW, False: Pace.DECLARED_FAST}[blocking]
+        self.pace = {None: Speed.UNKNOWN, True: Speed.SLOW, False: Speed.DECLARED_FAST}[blocking]
 
     def took(self, seconds: float, slow_after: float) -> None:
         """Notes the duration of one call. Threads may race here: a mean may lose a sample, which does no harm."""
@@ -101,14 +101,14 @@ class Method:
         self.mean = mean = self.mean + (seconds - self.mean) * 0.125
         if mean > slow_after:
             if self.blocking is None:
-                self.pace = Pace.SLOW
-        elif self.pace > Pace.SEEN_FAST and mean <= slow_after / 2 and self.blocking is None:
-            self.pace = Pace.SEEN_FAST
+                self.pace = Speed.SLOW
+        elif self.pace > Speed.SEEN_FAST and mean <= slow_after / 2 and self.blocking is None:
+            self.pace = Speed.SEEN_FAST
 
     def stalled(self, slow_after: float) -> None:
         """Notes that a call is taking so long that it is known to be slow before it has ended."""
         self.mean = max(self.mean, 8 * slow_after)
-        self.pace = Pace.SLOW
+        self.pace = Speed.SLOW
         if self.blocking is False:
             self.blocking = None  # the host was mistaken: it is measured from now on
 

@@ -16,14 +16,14 @@ import msgspec
 from ..errors import JsonRpcCode, RegistrationError, RpcError
 from .context import CallContext
 
-__all__ = ["Binder"]
+__all__ = ["ParamsBinder"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NOTHING = (b"[]", b"", b"{}", b"null")
 _NO_KEYWORDS: dict[str, Any] = {}
 
 
-class Binder:
+class ParamsBinder:
     """The parameters of one function.
 
     Args:

@@ -16,21 +16,21 @@ from ..errors import RpcError
 from .context import CallContext
 from .method import Method
 
-__all__ = ["ANY", "Fallback", "Forward", "ForwardAll", "RawRpcError"]
+__all__ = ["WILDCARD", "Passthrough", "RawHandler", "RawBatchHandler", "RawRpcError"]
 
-Forward = Callable[[CallContext, bytes], Any]
+RawHandler = Callable[[CallContext, bytes], Any]
 """Gets a call and its params as JSON, empty where it had none; returns the result or raises."""
 
-ForwardAll = Callable[[Sequence[tuple[CallContext, bytes]]], Sequence[Any]]
+RawBatchHandler = Callable[[Sequence[tuple[CallContext, bytes]]], Sequence[Any]]
 """Gets the calls of one batch; returns for each its result, or the exception that it fails with."""
 
 _PASSED = "Passed on as it is"
 
-ANY = "*"
+WILDCARD = "*"
 """The name under which calls of methods without a declared permission are counted."""
 
 
-class Fallback:
+class Passthrough:
     """Answers what nobody registered; see `RpcTable.fallback`.
 
     Attributes:
@@ -39,23 +39,23 @@ class Fallback:
 
     def __init__(
         self,
-        function: Forward,
+        function: RawHandler,
         permissions: Mapping[str, str | None],
-        batch: ForwardAll | None,
+        batch: RawBatchHandler | None,
         params: Mapping[str, Sequence[str]],
     ) -> None:
         self.methods = {
             name: _method(name, function, need, batch, params.get(name))
-            for name, need in {**permissions, ANY: None}.items()
+            for name, need in {**permissions, WILDCARD: None}.items()
         }
 
     def get(self, name: str) -> Method:
         """The method of this name."""
-        return self.methods.get(name) or self.methods[ANY]
+        return self.methods.get(name) or self.methods[WILDCARD]
 
 
 def _method(
-    name: str, function: Forward, permission: str | None, batch: ForwardAll | None, params: Sequence[str] | None
+    name: str, function: RawHandler, permission: str | None, batch: RawBatchHandler | None, params: Sequence[str] | None
 ) -> Method:
     text = _PASSED if params is not None else f"{_PASSED}; what it takes is not known here"
     binder = _RawBinder(name, params or ())

@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from ..errors import RegistrationError
-from .method import Method, Pace
-from .passthrough import Fallback, Forward, ForwardAll
+from .method import Method, Speed
+from .passthrough import Passthrough, RawBatchHandler, RawHandler
 
-__all__ = ["Method", "Pace", "RpcTable"]
+__all__ = ["Method", "Speed", "RpcTable"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,7 +36,7 @@ class RpcTable:
     def __init__(self) -> None:
         self._registration = threading.Lock()  # guards the replacement of `_methods`, nothing else
         self._methods: dict[str, Method] = {}
-        self._fallback: Fallback | None = None
+        self._fallback: Passthrough | None = None
 
     @overload
     def method(self, function: F, /) -> F: ...
@@ -131,10 +131,10 @@ class RpcTable:
 
     def fallback(
         self,
-        function: Forward,
+        function: RawHandler,
         permissions: Mapping[str, str | None] | None = None,
         *,
-        batch: ForwardAll | None = None,
+        batch: RawBatchHandler | None = None,
         params: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Has methods that are not registered answered by one function, their params as the bytes that came.
@@ -150,7 +150,7 @@ class RpcTable:
                 exception that it fails with. None: they are made one after the other.
             params: names of what methods take, in order, for `rpc.discover` alone: nothing is checked.
         """
-        self._fallback = Fallback(function, permissions or {}, batch, params or {})
+        self._fallback = Passthrough(function, permissions or {}, batch, params or {})
 
     def methods(self) -> Mapping[str, Method]:
         """All methods by name, as they are at this moment; later changes do not show in it."""

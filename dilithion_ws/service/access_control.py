@@ -10,18 +10,18 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 
-from ..auth.audit_log import Audit
+from ..auth.audit_log import AuditLog
 from ..auth.credentials import Credentials, from_basic, from_subprotocols
 from ..auth.method_rates import DEFAULT_METHOD, method_rates
-from ..auth.origin_policy import OriginRules
+from ..auth.origin_policy import OriginPolicy
 from ..auth.permissions import names_of
-from ..auth.rate_limiter import Rate, Throttle
-from ..auth.users import Directory
+from ..auth.rate_limiter import Rate, RateLimiter
+from ..auth.users import UserDirectory
 from ..config.config import Config, limit_reached, parse_network
 from ..errors import CloseCode, JsonRpcCode, RpcError
 from ..events.topic import Topic
 from ..needs import find_need, parse_need
-from ..net.interfaces import Verification, Welcome
+from ..net.interfaces import Accepted, PendingAuthentication
 from ..protocol.http import Headers
 from ..protocol.http_connection import HttpRefusal, UpgradeRequest
 from ..protocol.message_encoder import Codec
@@ -30,10 +30,10 @@ from ..rpc.method import Method
 from ..rpc.msgpack import MessagePack
 from ..util.clock import Clock
 from ..util.ip import is_loopback, network_of, parse_address
-from .authenticator import Logins
+from .authenticator import Authenticator
 from .refusals import LOGIN_STEPS, rate_limited, retry_after
 
-__all__ = ["SUBPROTOCOLS", "Gatekeeper"]
+__all__ = ["SUBPROTOCOLS", "AccessControl"]
 
 logger = logging.getLogger("dilithion_ws")
 
@@ -47,7 +47,7 @@ SUBPROTOCOLS: Mapping[str, Codec | None] = {
 _PERMISSION_STEPS = ("Ask the operator for a role with this permission", "Use another user")
 
 
-class Gatekeeper:
+class AccessControl:
     """The rules of one server.
 
     Args:
@@ -61,9 +61,9 @@ class Gatekeeper:
     def __init__(
         self,
         config: Config,
-        directory: Directory,
+        directory: UserDirectory,
         clock: Clock,
-        audit: Audit,
+        audit: AuditLog,
         subprotocols: Mapping[str, Codec | None] | None = None,
     ) -> None:
         limits = config.limits
@@ -71,10 +71,10 @@ class Gatekeeper:
         self._config = config
         self._limits = limits
         self._audit = audit
-        self._origins = OriginRules(config.host, config.allow_hosts, config.allow_origins)
+        self._origins = OriginPolicy(config.host, config.allow_hosts, config.allow_origins)
         self._networks = [parse_network(text, "allow_ips (rpcallowip)") for text in config.allow_ips]
-        self.logins = Logins(config, directory, clock, audit, self.strike)
-        self._throttle = Throttle(clock, limits.tracked_clients)
+        self.logins = Authenticator(config, directory, clock, audit, self.strike)
+        self._throttle = RateLimiter(clock, limits.tracked_clients)
         self._method_rates = method_rates(config.method_rates)
         self._call_rate = Rate(limits.call_burst, limits.call_rate)
         self._message_rate = Rate(limits.message_burst, limits.message_rate)
@@ -108,7 +108,7 @@ class Gatekeeper:
 
     def upgrade(
         self, connection_id: int, address: tuple[str, int], request: UpgradeRequest
-    ) -> HttpRefusal | Welcome | Verification:
+    ) -> HttpRefusal | Accepted | PendingAuthentication:
         """Decides on an upgrade, or says that a password has to be checked for it."""
         host = address[0]
         refusal = self.page_refusal(host, request.header(b"host") or "", request.header(b"origin"))
@@ -259,19 +259,19 @@ class Gatekeeper:
         return self._config.limit_loopback or not is_loopback(host)
 
 
-def _welcome(session: Session, headers: Headers, seconds: float = math.inf) -> Welcome:
-    return Welcome(session, headers, seconds, session.codec, session.limited)
+def _welcome(session: Session, headers: Headers, seconds: float = math.inf) -> Accepted:
+    return Accepted(session, headers, seconds, session.codec, session.limited)
 
 
 class _PasswordCheck:
     """A password that is to be checked before an upgrade goes on."""
 
-    def __init__(self, logins: Logins, credentials: Credentials, session: Session, headers: Headers) -> None:
+    def __init__(self, logins: Authenticator, credentials: Credentials, session: Session, headers: Headers) -> None:
         self._logins = logins
         self._credentials = credentials
         self.session = session
         self._headers = headers
 
-    def run(self) -> HttpRefusal | Welcome:
+    def run(self) -> HttpRefusal | Accepted:
         """Checks it; slow."""
         return self._logins.check(self._credentials, self.session) or _welcome(self.session, self._headers)

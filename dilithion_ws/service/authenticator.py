@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ..auth.audit_log import Audit
+from ..auth.audit_log import AuditLog
 from ..auth.credentials import Credentials
-from ..auth.password_cache import Remembered
+from ..auth.password_cache import PasswordCache
 from ..auth.rate_limiter import Lockout
-from ..auth.users import Directory, User
+from ..auth.users import User, UserDirectory
 from ..config.config import Config, limit_reached
 from ..errors import CloseCode, JsonRpcCode, RpcError
 from ..protocol.http_connection import HttpRefusal
@@ -21,12 +21,12 @@ from ..rpc.method import Method
 from ..util.clock import Clock
 from .refusals import CHALLENGE, LOCKED_OUT, LOGIN_STEPS, UNAUTHORIZED, rate_limited, retry_after
 
-__all__ = ["Logins"]
+__all__ = ["Authenticator"]
 
 _REMEMBERED_MOST = 1000
 
 
-class Logins:
+class Authenticator:
     """The users of one server, and who of them is who.
 
     Args:
@@ -44,9 +44,9 @@ class Logins:
     def __init__(
         self,
         config: Config,
-        directory: Directory,
+        directory: UserDirectory,
         clock: Clock,
-        audit: Audit,
+        audit: AuditLog,
         strike: Callable[[Session, str, float], RpcError],
     ) -> None:
         limits = config.limits
@@ -55,7 +55,7 @@ class Logins:
         self._directory = directory
         self._audit = audit
         self._strike = strike
-        self._remembered = Remembered(clock, limits.login_remembered, _REMEMBERED_MOST)
+        self._remembered = PasswordCache(clock, limits.login_remembered, _REMEMBERED_MOST)
         self._lockout = Lockout(
             clock, limits.login_failures, limits.lockout, limits.lockout_longest, limits.tracked_clients
         )
@@ -173,7 +173,7 @@ class Logins:
 
     # Users that change
 
-    def replace_directory(self, directory: Directory, sessions: Callable[[], Iterable[Session]]) -> None:
+    def replace_directory(self, directory: UserDirectory, sessions: Callable[[], Iterable[Session]]) -> None:
         """Takes new users: changed roles count from the next call, who is gone is closed with 4401.
 
         Args:

@@ -16,7 +16,7 @@ from typing import Any
 from .._version import __version__
 from ..auth.credentials import Credentials, from_basic
 from ..errors import JsonRpcCode, RpcError
-from ..net.interfaces import HttpWork
+from ..net.interfaces import HttpTask
 from ..protocol.http import HttpRequest, HttpResponse
 from ..protocol.http_connection import HttpRefusal
 from ..rpc.calls import BatchCall, SingleCall
@@ -24,13 +24,13 @@ from ..rpc.context import Session
 from ..rpc.dispatcher import Dispatcher
 from ..rpc.later import Later
 from ..rpc.messages import NULL_ID, error_answer, identify, parse_batch, parse_error, parse_request
-from .access_control import Gatekeeper
-from .authenticator import Logins
+from .access_control import AccessControl
+from .authenticator import Authenticator
 from .metrics import CONTENT_TYPE, MissingExtraError
 from .page import page
 from .refusals import CHALLENGE, UNAUTHORIZED
 
-__all__ = ["Web"]
+__all__ = ["HttpApp"]
 
 logger = logging.getLogger("dilithion_ws")
 
@@ -52,10 +52,10 @@ _GUARDS = (
     (b"Referrer-Policy", b"no-referrer"),
 )
 
-Route = Callable[[HttpRequest, Session], "HttpResponse | HttpWork"]
+Route = Callable[[HttpRequest, Session], "HttpResponse | HttpTask"]
 
 
-class Web:
+class HttpApp:
     """Answers HTTP requests.
 
     Args:
@@ -68,7 +68,7 @@ class Web:
 
     def __init__(
         self,
-        keeper: Gatekeeper,
+        keeper: AccessControl,
         dispatcher: Dispatcher,
         describe: Callable[[Session], dict[str, Any]],
         is_draining: Callable[[], bool],
@@ -85,7 +85,7 @@ class Web:
             ("GET", "/metrics"): self._metrics_text,
         }
 
-    def answer(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpWork:
+    def answer(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpTask:
         """The answer, or the work that leads to it."""
         origin = request.header(b"origin")
         unwanted = self._keeper.address_refusal(address[0])  # it may be that of a client behind a proxy
@@ -112,7 +112,7 @@ class Web:
         self._keeper.prepare(session)
         return self._admit(session, request, route)
 
-    def _admit(self, session: Session, request: HttpRequest, route: Route) -> HttpResponse | HttpWork:
+    def _admit(self, session: Session, request: HttpRequest, route: Route) -> HttpResponse | HttpTask:
         if not self._keeper.wants_users:
             return route(request, session)
         authorization = request.header(b"authorization")
@@ -140,7 +140,7 @@ class Web:
         except MissingExtraError as error:
             return _said(501, str(error))
 
-    def _call(self, request: HttpRequest, session: Session) -> HttpResponse | HttpWork:
+    def _call(self, request: HttpRequest, session: Session) -> HttpResponse | HttpTask:
         origin = request.header(b"origin")
         if session.limited:
             self._keeper.heard(session, len(request.body))
@@ -179,14 +179,18 @@ class _Login:
     """A password that is to be checked before a request is answered."""
 
     def __init__(
-        self, logins: Logins, credentials: Credentials, session: Session, then: Callable[[], HttpResponse | HttpWork]
+        self,
+        logins: Authenticator,
+        credentials: Credentials,
+        session: Session,
+        then: Callable[[], HttpResponse | HttpTask],
     ) -> None:
         self._logins = logins
         self._credentials = credentials
         self.session = session
         self._then = then
 
-    def run(self) -> HttpResponse | HttpWork:
+    def run(self) -> HttpResponse | HttpTask:
         """Checks it; slow."""
         refusal = self._logins.check(self._credentials, self.session)
         return self._then() if refusal is None else _refused(refusal)

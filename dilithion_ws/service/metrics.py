@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..auth.audit_log import Audit
+    from ..auth.audit_log import AuditLog
     from ..events.hub import EventHub
     from ..net.transport import Transport
     from ..rpc.method import Method
 
-__all__ = ["CONTENT_TYPE", "Gauges", "MissingExtraError", "Metrics"]
+__all__ = ["CONTENT_TYPE", "HostGauges", "MissingExtraError", "PrometheusCollector"]
 
 logger = logging.getLogger("dilithion_ws")
 
@@ -32,7 +32,7 @@ class MissingExtraError(RuntimeError):
     """The library that writes the format is not installed."""
 
 
-class Gauges:
+class HostGauges:
     """Numbers of the host's own, which it gives when somebody asks. Thread-safe."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Gauges:
                 logger.exception("the gauge %s can't be read; it is left out", name)
 
 
-class Metrics:
+class PrometheusCollector:
     """Collects the numbers of one server.
 
     Args:
@@ -70,7 +70,7 @@ class Metrics:
         gauges: the host's own.
     """
 
-    def __init__(self, methods: Any, events: EventHub, audit: Audit, transport: Any, gauges: Gauges) -> None:
+    def __init__(self, methods: Any, events: EventHub, audit: AuditLog, transport: Any, gauges: HostGauges) -> None:
         self._methods = methods
         self._events = events
         self._audit = audit

@@ -16,17 +16,17 @@ from ..events.hub import EventHub
 from ..events.topic import Topic
 from ..rpc.context import CallContext, Session
 from ..rpc.method import Method
-from ..rpc.passthrough import ANY
+from ..rpc.passthrough import WILDCARD
 from ..rpc.table import RpcTable
 
-__all__ = ["Describer"]
+__all__ = ["OpenRpcDocument"]
 
 _VERSION = "1.3.2"
 _TITLE = "Dilithion RPC"
 _PLACE = "#/components/schemas/{name}"
 
 
-class Describer:
+class OpenRpcDocument:
     """Describes what there is to whom it is for.
 
     Args:
@@ -61,7 +61,7 @@ class Describer:
     def document(self, session: Session) -> dict[str, Any]:
         """The document for a session."""
         methods = {**self._rpc.methods(), **self._own}
-        methods.pop(ANY, None)  # a name that stands for others
+        methods.pop(WILDCARD, None)  # a name that stands for others
         allowed = [method for _, method in sorted(methods.items()) if self._may_call(session, method)]
         schemas = _Schemas()
         described = [_describe(method, schemas) for method in allowed]

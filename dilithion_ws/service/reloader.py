@@ -6,11 +6,11 @@ import logging
 import threading
 from collections.abc import Callable
 
-from ..auth.credential_files import AccessFiles
+from ..auth.credential_files import CredentialFiles
 from ..errors import ConfigError, NotRunningError
-from ..net.tls import Tls
+from ..net.tls import TlsContext
 from ..rpc.context import Session
-from .authenticator import Logins
+from .authenticator import Authenticator
 
 __all__ = ["Reloader"]
 
@@ -28,7 +28,11 @@ class Reloader:
     """
 
     def __init__(
-        self, files: AccessFiles, logins: Logins, tls: Tls | None, sessions: Callable[[], list[Session]]
+        self,
+        files: CredentialFiles,
+        logins: Authenticator,
+        tls: TlsContext | None,
+        sessions: Callable[[], list[Session]],
     ) -> None:
         self._files = files
         self._logins = logins

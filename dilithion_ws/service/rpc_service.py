@@ -12,8 +12,8 @@ from typing import Any
 from ..config.config import Limits
 from ..errors import RpcError, UnknownTopicError
 from ..events.hub import EventHub
-from ..events.subscriber import Sink
-from ..net.interfaces import Answer, Call, HttpWork, Verification, Welcome
+from ..events.subscriber import Subscriber
+from ..net.interfaces import Accepted, Answer, Call, HttpTask, PendingAuthentication
 from ..protocol.frames import BINARY, TEXT
 from ..protocol.http import HttpRequest, HttpResponse
 from ..protocol.http_connection import HttpRefusal, UpgradeRequest
@@ -21,21 +21,21 @@ from ..rpc.calls import BatchCall, SingleCall
 from ..rpc.context import Session
 from ..rpc.dispatcher import Dispatcher
 from ..rpc.messages import NULL_ID, error_answer, identify, parse_error
-from ..rpc.table import Pace, RpcTable
+from ..rpc.table import RpcTable, Speed
 from ..util.clock import Clock, Deadline
-from .access_control import Gatekeeper
-from .http_app import Web
-from .openrpc import Describer
-from .subscription_methods import EventMethods
+from .access_control import AccessControl
+from .http_app import HttpApp
+from .openrpc import OpenRpcDocument
+from .subscription_methods import SubscriptionMethods
 
-__all__ = ["Callbacks", "HostService", "MessageHandler"]
+__all__ = ["Callbacks", "RpcService", "MessageHandler"]
 
 logger = logging.getLogger("dilithion_ws")
 
 MessageHandler = Callable[[Session, str | bytes], Any]
 
 
-class HostService:
+class RpcService:
     """Answers the transport from the host's table of methods, or from its handler of raw messages.
 
     Args:
@@ -56,19 +56,19 @@ class HostService:
         rpc: RpcTable,
         limits: Limits,
         clock: Clock,
-        keeper: Gatekeeper,
+        keeper: AccessControl,
         events: EventHub,
-        sink: Callable[[int], Sink | None],
+        sink: Callable[[int], Subscriber | None],
         callbacks: Callbacks,
         is_draining: Callable[[], bool],
         metrics: Callable[[], bytes],
         on_message: MessageHandler | None,
     ) -> None:
-        own = {**keeper.logins.methods(), **EventMethods(events, sink).methods()}
-        describer = Describer(rpc, own, keeper.may_call, events)
+        own = {**keeper.logins.methods(), **SubscriptionMethods(events, sink).methods()}
+        describer = OpenRpcDocument(rpc, own, keeper.may_call, events)
         own["rpc.discover"] = describer.method()
         self._dispatcher = Dispatcher(rpc, limits, clock, keeper, own, self._position)
-        self._web = Web(keeper, self._dispatcher, describer.document, is_draining, metrics)
+        self._web = HttpApp(keeper, self._dispatcher, describer.document, is_draining, metrics)
         self._keeper = keeper
         self._events = events
         self._callbacks = callbacks
@@ -76,11 +76,11 @@ class HostService:
 
     def upgrade(
         self, connection_id: int, address: tuple[str, int], request: UpgradeRequest
-    ) -> HttpRefusal | Welcome | Verification:
+    ) -> HttpRefusal | Accepted | PendingAuthentication:
         """As the gatekeeper decides."""
         return self._keeper.upgrade(connection_id, address, request)
 
-    def http(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpWork:
+    def http(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpTask:
         """As the web answers."""
         return self._web.answer(connection_id, address, request)
 
@@ -132,7 +132,7 @@ class HostService:
             if refusal is not None:
                 return error_answer(identify(payload) if opcode == TEXT else NULL_ID, refusal)
             session.strikes = 0
-            return _RawCall(self._on_message, self._receive_rpc, session, opcode, payload)
+            return RawMessageCall(self._on_message, self._receive_rpc, session, opcode, payload)
         return self._receive_rpc(session, opcode, payload, refusal)
 
     def _receive_rpc(
@@ -152,12 +152,12 @@ class HostService:
         return self._dispatcher.receive(payload, session, refusal)
 
 
-class _RawCall:
+class RawMessageCall:
     """A message for the host's own handler, which may leave it to JSON-RPC. Messages of one client stay in order."""
 
     __slots__ = ("_handler", "_opcode", "_payload", "_receive_rpc", "_session", "hooks")
 
-    pace = Pace.SEEN_FAST
+    pace = Speed.SEEN_FAST
     serial = True
     is_login = False
 

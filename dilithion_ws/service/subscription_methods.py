@@ -10,11 +10,11 @@ import msgspec
 from ..errors import JsonRpcCode, RpcError
 from ..events.hub import USER_PREFIX, EventHub
 from ..events.log import Position
-from ..events.subscriber import Sink
+from ..events.subscriber import Subscriber
 from ..rpc.context import CallContext
 from ..rpc.method import Method
 
-__all__ = ["EventMethods"]
+__all__ = ["SubscriptionMethods"]
 
 
 class Since(msgspec.Struct):
@@ -24,7 +24,7 @@ class Since(msgspec.Struct):
     seq: Annotated[int, msgspec.Meta(ge=0)]
 
 
-class EventMethods:
+class SubscriptionMethods:
     """What clients call.
 
     Args:
@@ -32,7 +32,7 @@ class EventMethods:
         sink: the way to a connection, None where it has gone.
     """
 
-    def __init__(self, hub: EventHub, sink: Callable[[int], Sink | None]) -> None:
+    def __init__(self, hub: EventHub, sink: Callable[[int], Subscriber | None]) -> None:
         self._hub = hub
         self._sink = sink
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..config.config import Config
 from ..errors import ConfigError
-from ..events.store import Store
+from ..events.store import EventStore
 
 __all__ = ["make_store"]
 
 
-def make_store(config: Config) -> Store | None:
+def make_store(config: Config) -> EventStore | None:
     """The store that is configured, None for memory.
 
     Raises:

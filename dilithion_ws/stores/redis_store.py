@@ -24,14 +24,14 @@ from redis.retry import Retry
 
 from ..config.config import Limits
 from ..errors import ConfigError, JsonRpcCode, NotLeadingError
+from ..events.cursor import EndOfStream
 from ..events.election import Leadership
 from ..events.hub import USER_PREFIX, EventHub
 from ..events.log import Position
-from ..events.subscription import Ending
 from ..events.topic import Topic
 from ..util.clock import Deadline, monotonic
 from .lease import Lease
-from .write_queue import Backlog
+from .write_queue import WriteQueue
 
 __all__ = ["RedisStore"]
 
@@ -100,7 +100,7 @@ class RedisStore:
             )
         except ValueError as error:
             raise ConfigError(f"rpcwebsocketeventstore: {error}") from None
-        self._backlog = Backlog(limits)
+        self._backlog = WriteQueue(limits)
         self._writer = secrets.token_hex(8)
         self._written = 0
         self._adopting = threading.Lock()  # guards `_topics`, and who is away
@@ -327,7 +327,9 @@ class RedisStore:
         assert self._hub is not None
         for topic in topics:
             topic.unavailable = topic.unavailable or text
-            self._hub.end_all(topic, Ending(JsonRpcCode.SERVER_BUSY, f"Server busy: {text}", {"retry_after_ms": 1000}))
+            self._hub.end_all(
+                topic, EndOfStream(JsonRpcCode.SERVER_BUSY, f"Server busy: {text}", {"retry_after_ms": 1000})
+            )
 
     def _is_fine(self, who: str) -> None:
         """One of the two threads has done something; when both have, subscribers may come again."""

@@ -20,11 +20,11 @@ from collections.abc import Iterator
 
 from ..config.config import Limits
 from ..errors import ConfigError
-from ..events.election import Alone, Leadership
+from ..events.election import Leadership, SoleLeader
 from ..events.hub import USER_PREFIX, EventHub
 from ..events.topic import Topic
 from ..util.clock import Deadline
-from .write_queue import Backlog
+from .write_queue import WriteQueue
 
 __all__ = ["SqliteStore"]
 
@@ -53,7 +53,7 @@ class SqliteStore:
     def __init__(self, path: str, limits: Limits) -> None:
         self._path = path
         self._limits = limits
-        self._backlog = Backlog(limits)
+        self._backlog = WriteQueue(limits)
         self._adopting = threading.Lock()  # guards `_topics`
         self._topics: dict[str, Topic] = {}
         self._loaded: dict[str, tuple[str, int, list[tuple[int, float, bytes]]]] = {}
@@ -119,7 +119,7 @@ class SqliteStore:
 
     def lead(self, topics: list[Topic]) -> Leadership:
         """The file is this server's alone."""
-        return Alone()
+        return SoleLeader()
 
     # Opening
 

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from ..config.config import Limits, limit_reached
 from ..events.topic import Topic
 
-__all__ = ["Backlog", "Item"]
+__all__ = ["WriteQueue", "WriteItem"]
 
 logger = logging.getLogger("dilithion_ws.events")
 
 
-class Item(NamedTuple):
+class WriteItem(NamedTuple):
     """What waits.
 
     Attributes:
@@ -30,7 +30,7 @@ class Item(NamedTuple):
     token: str
 
 
-class Backlog:
+class WriteQueue:
     """Thread-safe: many put, one takes.
 
     When it is full, what comes is dropped, and so is everything of the same topic until that has been `told`: then
@@ -43,7 +43,7 @@ class Backlog:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._changed = threading.Condition()  # guards all below
-        self._queue: deque[Item] = deque()
+        self._queue: deque[WriteItem] = deque()
         self._size = 0
         self._lost: dict[Topic, tuple[int, str]] = {}
         self._rung = False
@@ -61,7 +61,7 @@ class Backlog:
                 self._lost[topic] = count + 1, token
             else:
                 first = False
-                self._queue.append(Item(topic, data, token))
+                self._queue.append(WriteItem(topic, data, token))
                 self._size += len(data or b"")
             self._changed.notify_all()
         if first:

@@ -10,7 +10,7 @@ import threading
 
 from .clock import Deadline, monotonic
 
-__all__ = ["Bell", "Latch"]
+__all__ = ["WakeFlag", "Latch"]
 
 _SIGNALS_SEEN = 0.5
 """Seconds after which a waiting thread looks up: a signal that comes just before a wait begins, or to another thread,
@@ -57,7 +57,7 @@ class Latch:
         return self._open
 
 
-class Bell:
+class WakeFlag:
     """Wakes one waiting thread; rings before the wait are remembered as one."""
 
     def __init__(self) -> None:

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dilithion_ws.auth.origin_policy import OriginRules, _host_of
+from dilithion_ws.auth.origin_policy import OriginPolicy, _host_of
 from dilithion_ws.util.ip import parse_address
 
-LOCAL = OriginRules("127.0.0.1")
-PUBLIC = OriginRules("0.0.0.0", ["node.example"], ["https://wallet.example/"])
+LOCAL = OriginPolicy("127.0.0.1")
+PUBLIC = OriginPolicy("0.0.0.0", ["node.example"], ["https://wallet.example/"])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_bound_to_all_addresses() -> None:
 
 
 def test_a_star_allows_every_origin_and_no_other_host() -> None:
-    rules = OriginRules("127.0.0.1", origins=["*"])
+    rules = OriginPolicy("127.0.0.1", origins=["*"])
     assert rules.refusal("localhost", "null") is None
     assert rules.refusal("evil.example", "null") is not None
 

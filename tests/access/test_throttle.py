@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from dilithion_ws import ConfigError
 from dilithion_ws.auth.method_rates import METHOD_RATES, method_rates
-from dilithion_ws.auth.rate_limiter import Lockout, Rate, Throttle
+from dilithion_ws.auth.rate_limiter import Lockout, Rate, RateLimiter
 
 from ..support import Clock
 
 
 def test_a_bucket_empties_and_fills_again() -> None:
     clock = Clock()
-    throttle = Throttle(clock, 10)
+    throttle = RateLimiter(clock, 10)
     rate = Rate(3, 0.5)
     assert [throttle.take("a", rate) for _ in range(3)] == [0, 0, 0]
     assert throttle.take("a", rate) == 2.0
@@ -28,7 +28,7 @@ def test_a_bucket_empties_and_fills_again() -> None:
 
 def test_a_cost_past_the_capacity_passes_a_full_bucket_and_leaves_a_debt() -> None:
     clock = Clock()
-    throttle = Throttle(clock, 10)
+    throttle = RateLimiter(clock, 10)
     rate = Rate(10, 1)
     assert throttle.take("a", rate, 25) == 0
     assert throttle.take("a", rate, 1) == 16.0
@@ -39,7 +39,7 @@ def test_a_cost_past_the_capacity_passes_a_full_bucket_and_leaves_a_debt() -> No
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 4)), max_size=60))
 def test_no_more_passes_than_capacity_and_refill(steps: list[tuple[float, int]]) -> None:
     clock = Clock()
-    throttle = Throttle(clock, 10)
+    throttle = RateLimiter(clock, 10)
     rate = Rate(5, 2)
     passed, start = 0, clock.now
     for pause, cost in steps:
@@ -53,7 +53,7 @@ def test_no_more_passes_than_capacity_and_refill(steps: list[tuple[float, int]])
 
 
 def test_ten_thousand_clients_take_bounded_memory() -> None:
-    throttle, lockout = Throttle(Clock(), 1000), Lockout(Clock(), 5, 60, 900, 1000)
+    throttle, lockout = RateLimiter(Clock(), 1000), Lockout(Clock(), 5, 60, 900, 1000)
     for number in range(10_000):
         throttle.take(number, Rate(1, 1))
         lockout.failed(f"127.0.{number >> 8}.{number & 255}", "bob")
@@ -127,7 +127,7 @@ def test_single_failures_are_forgotten_too() -> None:
 
 def test_what_came_is_charged_to_a_debt_that_is_bounded() -> None:
     clock = Clock()
-    throttle, rate = Throttle(clock, 10), Rate(10, 1)
+    throttle, rate = RateLimiter(clock, 10), Rate(10, 1)
     assert [throttle.charge("a", rate, 8) for _ in range(3)] == [2, -6, -10]
     assert throttle.take("a", rate, 0) == 10
     clock.now += 10

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from dilithion_ws import ConfigError
 from dilithion_ws.auth.credentials import BEARER_PREFIX, Credentials, from_basic, from_subprotocols
-from dilithion_ws.auth.password_cache import Remembered
+from dilithion_ws.auth.password_cache import PasswordCache
 from dilithion_ws.auth.passwords import NODE_SCHEME, SCHEMES, StoredPassword, hash_password
-from dilithion_ws.auth.users import Directory, User, UsersFile, check_name, parse_users, render_users
+from dilithion_ws.auth.users import User, UserDirectory, UsersFile, check_name, parse_users, render_users
 
 from ..support import Clock
 
@@ -80,12 +80,12 @@ def test_nothing_shows_a_password_or_its_hash() -> None:
 
 
 def test_only_the_right_password_of_a_known_user_is_right() -> None:
-    directory = Directory([user("alice", "a"), user("bob", "b", NODE_SCHEME)])
+    directory = UserDirectory([user("alice", "a"), user("bob", "b", NODE_SCHEME)])
     assert directory.check("alice", "a") is directory.get("alice")
     assert directory.check("bob", "b") is directory.get("bob")
     for name, password in (("alice", "b"), ("bob", "a"), ("carol", "a"), ("", ""), ("carol", ""), ("alice", "")):
         assert directory.check(name, password) is None
-    assert Directory().check("alice", "a") is None
+    assert UserDirectory().check("alice", "a") is None
 
 
 def test_time_does_not_tell_whether_a_user_exists() -> None:
@@ -96,7 +96,7 @@ def test_time_does_not_tell_whether_a_user_exists() -> None:
     pairs must differ by less than a fifth. Without the computation for nobody the unknown names would be quicker by a
     factor of thousands, and with the wrong scheme computed by a factor of about two.
     """
-    directory = Directory([user("alice", "a", "scrypt:1024:8:1"), user("bob", "b", NODE_SCHEME)])
+    directory = UserDirectory([user("alice", "a", "scrypt:1024:8:1"), user("bob", "b", NODE_SCHEME)])
     times: dict[str, list[float]] = {"alice": [], "bob": [], "nobody": []}
     for _ in range(150):
         for name, samples in times.items():
@@ -109,15 +109,15 @@ def test_time_does_not_tell_whether_a_user_exists() -> None:
 
 def test_what_was_right_is_remembered_for_a_while_and_for_this_hash_only() -> None:
     clock = Clock()
-    remembered = Remembered(clock, 60, 2)
+    remembered = PasswordCache(clock, 60, 2)
     alice = user("alice")
-    directory, credentials = Directory([alice]), Credentials("alice", "right")
+    directory, credentials = UserDirectory([alice]), Credentials("alice", "right")
     assert remembered.find(credentials, directory) is None
     remembered.add(credentials, alice)
     assert remembered.find(credentials, directory) is alice
     assert remembered.find(Credentials("alice", "wrong"), directory) is None
-    assert remembered.find(credentials, Directory([user("alice")])) is None, "the password was set again"
-    assert remembered.find(credentials, Directory()) is None
+    assert remembered.find(credentials, UserDirectory([user("alice")])) is None, "the password was set again"
+    assert remembered.find(credentials, UserDirectory()) is None
     clock.now += 61
     assert remembered.find(credentials, directory) is None
     for name in "abcd":
@@ -255,17 +255,17 @@ def test_a_name_that_cannot_be_written_is_no_name() -> None:
 
 
 def test_remembered_does_the_same_work_for_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    remembered = Remembered(Clock(), 10, 10)
+    remembered = PasswordCache(Clock(), 10, 10)
     user = User("bob", "admin", 1, hash_password("pw", "node"))
-    directory = Directory([user])
+    directory = UserDirectory([user])
     marks: list[str] = []
-    original = Remembered._mark
+    original = PasswordCache._mark
 
-    def mark(self: Remembered, credentials: Credentials, user: User | None) -> bytes:
+    def mark(self: PasswordCache, credentials: Credentials, user: User | None) -> bytes:
         marks.append(credentials.name)
         return original(self, credentials, user)
 
-    monkeypatch.setattr(Remembered, "_mark", mark)
+    monkeypatch.setattr(PasswordCache, "_mark", mark)
     assert remembered.find(Credentials("bob", "pw"), directory) is None
     assert remembered.find(Credentials("eve", "pw"), directory) is None
     remembered.add(Credentials("bob", "pw"), user)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dilithion_ws import RpcError
+from dilithion_ws.events.cursor import EndOfStream
 from dilithion_ws.events.subscriber import BUSY
-from dilithion_ws.events.subscription import Ending
 
 from .test_model import FakeSink, make, settle
 
@@ -32,7 +32,7 @@ def test_while_an_end_is_told_its_place_is_not_taken() -> None:
     first, _ = hub.subscribe(sink, "t")
     hub.activate(first)
     settle(hub)
-    hub.end_all(first.stream.topic, Ending(-1, "over", {}))
+    hub.end_all(first.stream.topic, EndOfStream(-1, "over", {}))
     codes = []
 
     def subscribe_again() -> None:

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from dilithion_ws.events.log import EventsGoneError, Log, Position, Retention
+from dilithion_ws.events.log import EventLog, EventsGoneError, Position, Retention
 
 from ..support import Clock
 
 
-def make(entries: int = 100, seconds: float = 100.0, size: int = 10_000) -> tuple[Log, Clock]:
+def make(entries: int = 100, seconds: float = 100.0, size: int = 10_000) -> tuple[EventLog, Clock]:
     clock = Clock()
-    return Log(Retention(entries, seconds, size), clock, "e1"), clock
+    return EventLog(Retention(entries, seconds, size), clock, "e1"), clock
 
 
-def seqs(log: Log, after: int, most: int = 10_000, epoch: str = "e1") -> list[int]:
+def seqs(log: EventLog, after: int, most: int = 10_000, epoch: str = "e1") -> list[int]:
     return [entry.seq for entry in log.read(Position(epoch, after), most)[0]]
 
 

@@ -14,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dilithion_ws import EventError, Limits, RpcError, UnknownTopicError
 from dilithion_ws.errors import ConfigError
+from dilithion_ws.events.cursor import CursorState
 from dilithion_ws.events.hub import EventHub
 from dilithion_ws.events.log import Position, Retention
 from dilithion_ws.events.subscriber import BUSY, FULL, GONE, TAKEN
-from dilithion_ws.events.subscription import State
 
 from ..support import Clock
 
@@ -378,7 +378,7 @@ def test_a_client_that_is_behind_gets_the_end_when_it_reads_again() -> None:
         hub.publish("t", {"kind": "a"})
         settle(hub)
     assert [params["seq"] for params in sink.received] == [1]
-    assert hub.of(1)[0].state is State.BLOCKED
+    assert hub.of(1)[0].state is CursorState.BLOCKED
     sink.left = 1000
     hub.ready(1)
     settle(hub)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dilithion_ws.gateway.chain_tracker import Block, Chain, GapError, Step
+from dilithion_ws.gateway.chain_tracker import ChainBlock, ChainStep, ChainTracker, GapError
 from dilithion_ws.gateway.poller import _tip_behind
 
 
@@ -18,13 +18,13 @@ class Model:
 
     def __init__(self) -> None:
         self.numbers = itertools.count()
-        self.known: dict[str, Block] = {}
-        self.best: list[Block] = []
+        self.known: dict[str, ChainBlock] = {}
+        self.best: list[ChainBlock] = []
         self.mine()
 
     def mine(self) -> None:
         previous = self.best[-1].hash if self.best else "0" * 64
-        block = Block(len(self.best), f"block {next(self.numbers)}", previous, 5, 1, ("tx",))
+        block = ChainBlock(len(self.best), f"block {next(self.numbers)}", previous, 5, 1, ("tx",))
         self.known[block.hash] = block
         self.best.append(block)
 
@@ -33,18 +33,18 @@ class Model:
         for _ in range(length):
             self.mine()
 
-    def fetch(self, hash: str) -> Block:
+    def fetch(self, hash: str) -> ChainBlock:
         if hash not in self.known:
             raise GapError("unknown")
         return self.known[hash]
 
-    def fetch_range(self, first: int, last: int) -> list[Block]:
+    def fetch_range(self, first: int, last: int) -> list[ChainBlock]:
         return self.best[first : last + 1]
 
 
-def follow(chain: Chain, model: Model) -> list[Step]:
+def follow(chain: ChainTracker, model: Model) -> list[ChainStep]:
     """What is told until the node's tip is reached."""
-    told: list[Step] = []
+    told: list[ChainStep] = []
     while steps := chain.next_steps(len(model.best) - 1, model.best[-1].hash, model.fetch, model.fetch_range):
         for step in steps:
             chain.take(step)
@@ -52,7 +52,7 @@ def follow(chain: Chain, model: Model) -> list[Step]:
     return told
 
 
-def apply(view: list[str], told: list[Step]) -> None:
+def apply(view: list[str], told: list[ChainStep]) -> None:
     """What a client does with what it is told; fails where that does not fit."""
     for step in told:
         if step.connected:
@@ -78,7 +78,7 @@ ACTIONS = st.lists(
 @given(ACTIONS)
 def test_a_view_that_follows_is_the_node_s_chain(actions: list[Any]) -> None:
     model = Model()
-    chain = Chain(model.best[-1], 200)
+    chain = ChainTracker(model.best[-1], 200)
     view = [block.hash for block in model.best]
     last: dict[str, Any] = model.best[-1].event("connected")
     for action, first, second in actions:
@@ -88,7 +88,7 @@ def test_a_view_that_follows_is_the_node_s_chain(actions: list[Any]) -> None:
         elif action == "reorganise":
             model.reorganise(first, second)
         else:  # of the gateway, which then knows no more than the last event
-            chain = Chain(_tip_behind(last), 200)
+            chain = ChainTracker(_tip_behind(last), 200)
         told = follow(chain, model)
         apply(view, told)
         if told:
@@ -99,7 +99,7 @@ def test_a_view_that_follows_is_the_node_s_chain(actions: list[Any]) -> None:
 
 def test_the_blocks_of_an_absence_are_bounded() -> None:
     model = Model()
-    chain = Chain(model.best[0], 10)
+    chain = ChainTracker(model.best[0], 10)
     for _ in range(11):
         model.mine()
     with pytest.raises(GapError, match="11 blocks are missing, past the limit of 10 \\(rpcgatewaycatchup\\)"):
@@ -110,7 +110,7 @@ def test_a_reorganisation_past_what_is_remembered_is_a_gap() -> None:
     model = Model()
     for _ in range(30):
         model.mine()
-    chain = Chain(model.best[-1], 10)
+    chain = ChainTracker(model.best[-1], 10)
     model.reorganise(20, 20)
     with pytest.raises(GapError):
         follow(chain, model)
@@ -123,13 +123,13 @@ def test_another_chain_altogether_is_a_gap() -> None:
     other.numbers = itertools.count(1000)
     other.mine()
     with pytest.raises(GapError, match="nothing in common"):
-        follow(Chain(model.best[0], 10), other)
+        follow(ChainTracker(model.best[0], 10), other)
 
 
 def test_a_node_that_has_forgotten_blocks_goes_back_to_those_that_were_told() -> None:
     """It was killed before it had written them down: what was told is remembered here."""
     model = Model()
-    chain = Chain(model.best[0], 100)
+    chain = ChainTracker(model.best[0], 100)
     view = [model.best[0].hash]
     for _ in range(20):
         model.mine()
@@ -144,14 +144,14 @@ def test_a_node_that_has_forgotten_blocks_goes_back_to_those_that_were_told() ->
 
 def test_a_chain_that_changes_while_it_is_read_is_read_again() -> None:
     model = Model()
-    chain = Chain(model.best[0], 100)
+    chain = ChainTracker(model.best[0], 100)
     for _ in range(5):
         model.mine()
     height, hash = len(model.best) - 1, model.best[-1].hash
     old = list(model.best)
     model.reorganise(3, 4)
 
-    def mixed(first: int, last: int) -> list[Block]:
+    def mixed(first: int, last: int) -> list[ChainBlock]:
         return [*old[first : last - 1], *model.best[last - 1 : last + 1]]
 
     steps = chain.next_steps(height, hash, model.fetch, mixed)

@@ -15,17 +15,17 @@ import pytest
 from dilithion_ws import ConfigError, NotLeadingError, RpcError
 from dilithion_ws.client import Client, EventsLostError
 from dilithion_ws.events.log import Position
-from dilithion_ws.gateway.config import GatewayConfig
 from dilithion_ws.gateway.dialects.bitcoin_core import CORE
 from dilithion_ws.gateway.dialects.detection import recognise
 from dilithion_ws.gateway.dialects.dilithion import DILITHION
-from dilithion_ws.gateway.errors import Kind, TroubleError
+from dilithion_ws.gateway.gateway_config import GatewayConfig
 from dilithion_ws.gateway.hints import LongPoll
-from dilithion_ws.gateway.node_client import Call, Node, Rest
-from dilithion_ws.gateway.node_queries import Looks
-from dilithion_ws.gateway.node_view import Views
-from dilithion_ws.gateway.poller import Watch
-from dilithion_ws.gateway.response_parser import Reply, read_one
+from dilithion_ws.gateway.node_client import Call, CircuitBreaker, NodeClient
+from dilithion_ws.gateway.node_queries import NodeQueries
+from dilithion_ws.gateway.node_view import NodeView
+from dilithion_ws.gateway.poller import NodePoller
+from dilithion_ws.gateway.response_parser import UpstreamReply, read_one
+from dilithion_ws.gateway.upstream_errors import UpstreamError, UpstreamErrorKind
 from dilithion_ws.stores import lease as lease_module
 from dilithion_ws.stores.lease import Lease
 
@@ -144,11 +144,11 @@ def _ignore(call: Callable[[], Any]) -> None:
 class Fake:
     """A poster that answers as it is told."""
 
-    def __init__(self, *replies: Reply | Exception) -> None:
+    def __init__(self, *replies: UpstreamReply | Exception) -> None:
         self.replies = list(replies)
         self.count = 0
 
-    def post(self, body: bytes, headers: Any, timeout: float) -> Reply:
+    def post(self, body: bytes, headers: Any, timeout: float) -> UpstreamReply:
         self.count += 1
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if isinstance(reply, Exception):
@@ -156,14 +156,14 @@ class Fake:
         return reply
 
 
-def node(*replies: Reply | Exception, clock: Clock | None = None) -> Node:
+def node(*replies: UpstreamReply | Exception, clock: Clock | None = None) -> NodeClient:
     clock = clock or Clock()
-    return Node(Fake(*replies), CORE, clock, Rest(clock))
+    return NodeClient(Fake(*replies), CORE, clock, CircuitBreaker(clock))
 
 
 @pytest.mark.parametrize("status", [502, 504])
 def test_what_a_proxy_did_not_get_through_may_have_been_carried_out(status: int) -> None:
-    one = node(Reply(status, {}, b"<html>secret page</html>"))
+    one = node(UpstreamReply(status, {}, b"<html>secret page</html>"))
     with pytest.raises(RpcError) as caught:
         one.call("sendtoaddress", b"[]", 1.0)
     assert caught.value.code == -32002
@@ -178,13 +178,13 @@ def test_what_a_proxy_did_not_get_through_may_have_been_carried_out(status: int)
 
 def test_refused_credentials_are_tried_less_and_less_often() -> None:
     clock = Clock()
-    one = node(Reply(401, {}, b""), clock=clock)
+    one = node(UpstreamReply(401, {}, b""), clock=clock)
     tries = []
     for _ in range(4000):
         before = one._poster.count  # type: ignore[attr-defined]
-        with pytest.raises(TroubleError) as caught:
+        with pytest.raises(UpstreamError) as caught:
             one.call("getblockcount", b"", 1.0)
-        assert caught.value.kind is Kind.REFUSED
+        assert caught.value.kind is UpstreamErrorKind.REFUSED
         if one._poster.count > before:  # type: ignore[attr-defined]
             tries.append(clock.now)
         clock.now += 1
@@ -203,7 +203,7 @@ def test_a_rate_limit_is_no_end_of_the_node(standin: StandIn, gateways: GatewayF
 
 
 def test_a_limit_that_is_over_at_once_still_says_when() -> None:
-    error = read_one(Reply(429, {"Retry-After": "0"}, b""))
+    error = read_one(UpstreamReply(429, {"Retry-After": "0"}, b""))
     assert error.data["retry_after_ms"] > 0
 
 
@@ -217,7 +217,7 @@ def test_a_limit_that_is_over_at_once_still_says_when() -> None:
     ],
 )
 def test_a_proxy_s_answer_does_not_tell_the_dialect(status: int, body: bytes) -> None:
-    assert recognise(Reply(status, {}, body)) is None
+    assert recognise(UpstreamReply(status, {}, body)) is None
 
 
 def test_tls_that_fails_is_told_without_an_address(standin: StandIn, gateways: GatewayFactory) -> None:
@@ -233,20 +233,20 @@ def test_tls_that_fails_is_told_without_an_address(standin: StandIn, gateways: G
 # Watching
 
 
-def long_poll(*replies: Reply | Exception) -> tuple[LongPoll, Fake, list[int]]:
+def long_poll(*replies: UpstreamReply | Exception) -> tuple[LongPoll, Fake, list[int]]:
     poster, hints = Fake(*replies), []
     clock = time.monotonic
-    poll = LongPoll(Node(poster, CORE, clock, Rest(clock)), lambda: True, lambda: hints.append(1))
+    poll = LongPoll(NodeClient(poster, CORE, clock, CircuitBreaker(clock)), lambda: True, lambda: hints.append(1))
     poll.start()
     return poll, poster, hints
 
 
-GOOD = Reply(200, {}, b'{"result":{"height":1,"hash":"00"},"error":null,"id":1}')
+GOOD = UpstreamReply(200, {}, b'{"result":{"height":1,"hash":"00"},"error":null,"id":1}')
 
 
 def test_a_node_that_starts_is_waited_at_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dilithion_ws.gateway.hints._RETRY_SECONDS", 0.01)
-    warming = Reply(500, {}, b'{"result":null,"error":{"code":-28,"message":"Loading"},"id":1}')
+    warming = UpstreamReply(500, {}, b'{"result":null,"error":{"code":-28,"message":"Loading"},"id":1}')
     poll, _, hints = long_poll(warming, GOOD)
     wait_for(lambda: hints)
     poll.stop()
@@ -264,7 +264,7 @@ def test_a_node_that_does_not_wait_is_not_called_in_a_loop() -> None:
 
 
 def test_a_node_without_the_method_is_polled() -> None:
-    missing = Reply(404, {}, b'{"result":null,"error":{"code":-32601,"message":"Method not found"},"id":1}')
+    missing = UpstreamReply(404, {}, b'{"result":null,"error":{"code":-32601,"message":"Method not found"},"id":1}')
     poll, poster, _ = long_poll(missing)
     poll._thread.join(5)
     assert not poll._thread.is_alive()
@@ -303,22 +303,26 @@ class Scripted:
         }[method]()
         return msgspec.Raw(json.dumps(found).encode())
 
-    def watch(self, told: dict[str, Any] | None = None) -> Watch:
-        return Watch(
+    def watch(self, told: dict[str, Any] | None = None) -> NodePoller:
+        return NodePoller(
             self.ask,
-            Looks(CORE),
+            NodeQueries(CORE),
             lambda topic, event: self.published.append((topic, event)),
             self.anew.append,
             lambda topic: None,
             GatewayConfig(catch_up=10),
             told,
-            Views(),
+            NodeView(),
         )
 
 
 @pytest.mark.parametrize(
     "error",
-    [RpcError(-28, "Loading block index"), TroubleError(Kind.BROKEN_OFF), RpcError(-32603, "out of memory")],
+    [
+        RpcError(-28, "Loading block index"),
+        UpstreamError(UpstreamErrorKind.BROKEN_OFF),
+        RpcError(-32603, "out of memory"),
+    ],
     ids=str,
 )
 def test_an_error_between_two_requests_of_a_look_loses_no_block(error: RpcError) -> None:
@@ -341,9 +345,9 @@ def test_a_gap_is_told_once_however_often_the_node_breaks_off() -> None:
     watch.look()
     for _ in range(20):
         scripted.mine()
-    scripted.error = TroubleError(Kind.BROKEN_OFF)
+    scripted.error = UpstreamError(UpstreamErrorKind.BROKEN_OFF)
     for _ in range(3):
-        with pytest.raises(TroubleError):
+        with pytest.raises(UpstreamError):
             watch.look()
     assert scripted.anew == []
     scripted.error = None

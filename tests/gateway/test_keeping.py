@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dilithion_ws.client import Client
-from dilithion_ws.gateway.node_view import Mempool, Mining, Peers, Transaction
+from dilithion_ws.gateway.node_view import MempoolTransaction, MempoolView, MiningView, PeersView
 
 from ..support import RedisServer, needs_redis, wait_for
 from .conftest import GatewayFactory
@@ -115,21 +115,21 @@ def test_views_that_are_too_large_begin_anew_and_say_so(
 
 def test_a_view_that_was_kept_and_followed_is_the_view_itself() -> None:
     chance = random.Random(5)
-    mempool, peers, mining = Mempool({"x": Transaction(5)}), Peers(), Mining()
+    mempool, peers, mining = MempoolView({"x": MempoolTransaction(5)}), PeersView(), MiningView()
     peers.look([])
     mining.look({"mining": False})
     events: list[tuple[str, Any]] = []
     copies: dict[str, Any] = {}
     for turn in range(300):
         if turn in (0, 150):
-            copies = {"mempool": Mempool.of(_json(mempool.state())), "peers": Peers.of(_json(peers.state()))}
-            copies["mining"] = Mining.of(_json(mining.state()))
+            copies = {"mempool": MempoolView.of(_json(mempool.state())), "peers": PeersView.of(_json(peers.state()))}
+            copies["mining"] = MiningView.of(_json(mining.state()))
             events.clear()
         known = list(mempool._known)
         if known and chance.random() < 0.5:
             events.append(("mempool", mempool.remove(chance.choice(known), "mined")))
         else:
-            one = Transaction(turn, Decimal(turn) / 10**8, ("D",) if turn % 2 else ())
+            one = MempoolTransaction(turn, Decimal(turn) / 10**8, ("D",) if turn % 2 else ())
             events.append(("mempool", mempool.add(f"{turn}", one)))
         now = [{"id": n, "addr": f"{n}:1", "inbound": n % 2 == 0} for n in range(9) if chance.random() < 0.5]
         events += [("peers", event) for event in peers.look(now)]

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from dilithion_ws import RpcError
 from dilithion_ws.client import Client
 from dilithion_ws.gateway.dialects.dilithion import DILITHION
-from dilithion_ws.gateway.errors import Kind, TroubleError, trouble
-from dilithion_ws.gateway.response_parser import Reply, read_batch, read_one
+from dilithion_ws.gateway.response_parser import UpstreamReply, read_batch, read_one
+from dilithion_ws.gateway.upstream_errors import UpstreamError, UpstreamErrorKind, trouble
 
 from ..support import RawClient, wait_for
 from ..test_access import write_users
@@ -28,10 +28,10 @@ from .standin import RECORDED, StandIn
 REPLIES = {reply["name"]: reply for reply in RECORDED["replies"]}
 
 
-def recorded(name: str) -> Reply:
+def recorded(name: str) -> UpstreamReply:
     reply = REPLIES[name]
     headers = dict(line.split(": ", 1) for line in reply["headers"])
-    return Reply(reply["status"], headers, reply["body"].encode())
+    return UpstreamReply(reply["status"], headers, reply["body"].encode())
 
 
 def ready(gateway: Any) -> Any:
@@ -52,20 +52,20 @@ def client(standin: StandIn, gateways: GatewayFactory) -> Any:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("rate/burst_global_11", Kind.LIMITED),
-        ("rate/batch_single_6", Kind.LIMITED),
-        ("rate/burst_walletpassphrase_6", Kind.LIMITED),
-        ("auth/no_auth", Kind.REFUSED),
-        ("auth/batch_no_auth", Kind.REFUSED),
-        ("auth/bearer", Kind.REFUSED),
-        ("auth/good_while_locked_out", Kind.LOCKED_OUT),
-        ("auth/bad_password_6", Kind.LOCKED_OUT),
-        ("main/http_no_csrf", Kind.UNREADABLE),
-        ("main/http_put", Kind.UNREADABLE),
-        ("main/http_empty_body", Kind.UNREADABLE),
+        ("rate/burst_global_11", UpstreamErrorKind.LIMITED),
+        ("rate/batch_single_6", UpstreamErrorKind.LIMITED),
+        ("rate/burst_walletpassphrase_6", UpstreamErrorKind.LIMITED),
+        ("auth/no_auth", UpstreamErrorKind.REFUSED),
+        ("auth/batch_no_auth", UpstreamErrorKind.REFUSED),
+        ("auth/bearer", UpstreamErrorKind.REFUSED),
+        ("auth/good_while_locked_out", UpstreamErrorKind.LOCKED_OUT),
+        ("auth/bad_password_6", UpstreamErrorKind.LOCKED_OUT),
+        ("main/http_no_csrf", UpstreamErrorKind.UNREADABLE),
+        ("main/http_put", UpstreamErrorKind.UNREADABLE),
+        ("main/http_empty_body", UpstreamErrorKind.UNREADABLE),
     ],
 )
-def test_answers_that_are_not_json_rpc_become_errors_that_say_what_happened(name: str, kind: Kind) -> None:
+def test_answers_that_are_not_json_rpc_become_errors_that_say_what_happened(name: str, kind: UpstreamErrorKind) -> None:
     for outcome in (read_one(recorded(name)), *read_batch(recorded(name), [1, 2])):
         assert trouble(outcome) is kind
 
@@ -80,24 +80,24 @@ def test_the_node_s_own_errors_pass_unchanged() -> None:
 
 def test_a_text_that_is_longer_than_was_said_is_no_json_any_more() -> None:
     reply = recorded("main/http_no_csrf")
-    cut = Reply(403, {}, reply.body[:108])  # what an HTTP client that keeps to the length gets
-    assert trouble(read_one(cut)) is Kind.FORBIDDEN
+    cut = UpstreamReply(403, {}, reply.body[:108])  # what an HTTP client that keeps to the length gets
+    assert trouble(read_one(cut)) is UpstreamErrorKind.FORBIDDEN
 
 
 @pytest.mark.parametrize("name", ["main/rpc_id_quote", "main/rpc_id_string_digit"])
 def test_ids_that_break_the_json_are_not_guessed_at(name: str) -> None:
-    assert trouble(read_one(recorded(name))) is Kind.UNREADABLE
+    assert trouble(read_one(recorded(name))) is UpstreamErrorKind.UNREADABLE
 
 
 def test_a_message_with_quotes_in_it_is_read_all_the_same() -> None:
     body = b'{"jsonrpc":"2.0","error":{"code":-32603,"message":"no block "00" here"},"id":7}'
-    outcome = read_one(Reply(200, {}, body))
+    outcome = read_one(UpstreamReply(200, {}, body))
     assert (outcome.code, outcome.message) == (-32603, 'no block "00" here')
     more = body[:-9] + b',"error_code":"RPC-X","recovery_steps":["a"]},"id":7}'
-    found = read_one(Reply(200, {}, more)).to_object()
+    found = read_one(UpstreamReply(200, {}, more)).to_object()
     assert json.loads(bytes(found))["recovery_steps"] == ["a"]
     good = b'{"jsonrpc":"2.0","result":[1,{"a":2}],"id":8}'
-    outcomes = read_batch(Reply(200, {}, b"[%b,%b,%b]" % (good, body, good.replace(b":8", b":9"))), [7, 8, 9])
+    outcomes = read_batch(UpstreamReply(200, {}, b"[%b,%b,%b]" % (good, body, good.replace(b":8", b":9"))), [7, 8, 9])
     assert [isinstance(outcome, RpcError) for outcome in outcomes] == [True, False, False]
     assert bytes(outcomes[1]) == b'[1,{"a":2}]'
 
@@ -105,33 +105,33 @@ def test_a_message_with_quotes_in_it_is_read_all_the_same() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "kind", "code"),
     [
-        (503, b"Work queue depth exceeded", Kind.BUSY, -32009),
-        (500, b"Work queue depth exceeded", Kind.BUSY, -32009),
-        (503, b"", Kind.BUSY, -32009),
-        (401, b"", Kind.REFUSED, -32009),
-        (403, b"<html>", Kind.FORBIDDEN, -32003),
-        (429, b"", Kind.LIMITED, -32005),
-        (404, b"nothing here", Kind.UNREADABLE, -32603),
-        (200, b'{"result":1', Kind.UNREADABLE, -32603),
-        (200, b'{"result":"\xff","id":1}', Kind.UNREADABLE, -32603),
+        (503, b"Work queue depth exceeded", UpstreamErrorKind.BUSY, -32009),
+        (500, b"Work queue depth exceeded", UpstreamErrorKind.BUSY, -32009),
+        (503, b"", UpstreamErrorKind.BUSY, -32009),
+        (401, b"", UpstreamErrorKind.REFUSED, -32009),
+        (403, b"<html>", UpstreamErrorKind.FORBIDDEN, -32003),
+        (429, b"", UpstreamErrorKind.LIMITED, -32005),
+        (404, b"nothing here", UpstreamErrorKind.UNREADABLE, -32603),
+        (200, b'{"result":1', UpstreamErrorKind.UNREADABLE, -32603),
+        (200, b'{"result":"\xff","id":1}', UpstreamErrorKind.UNREADABLE, -32603),
     ],
 )
-def test_answers_of_other_nodes_that_are_no_json(status: int, body: bytes, kind: Kind, code: int) -> None:
-    outcome = read_one(Reply(status, {}, body))
+def test_answers_of_other_nodes_that_are_no_json(status: int, body: bytes, kind: UpstreamErrorKind, code: int) -> None:
+    outcome = read_one(UpstreamReply(status, {}, body))
     assert (trouble(outcome), outcome.code) == (kind, code)
     assert ("retry_after_ms" in outcome.data) is (code in (-32009, -32005))
 
 
 def test_what_core_says_of_itself_while_it_starts_passes() -> None:
     body = b'{"result":null,"error":{"code":-28,"message":"Loading block index..."},"id":1}'
-    assert read_one(Reply(500, {}, body)).code == -28
+    assert read_one(UpstreamReply(500, {}, body)).code == -28
 
 
 @given(st.binary(max_size=200), st.sampled_from([200, 401, 403, 404, 429, 500, 503]))
 def test_whatever_comes_is_an_outcome(body: bytes, status: int) -> None:
-    outcome = read_one(Reply(status, {"Retry-After": "x"}, body))
+    outcome = read_one(UpstreamReply(status, {"Retry-After": "x"}, body))
     assert isinstance(outcome, (RpcError, msgspec.Raw))
-    assert len(read_batch(Reply(status, {}, body), [1, 2, 3])) == 3
+    assert len(read_batch(UpstreamReply(status, {}, body), [1, 2, 3])) == 3
 
 
 # Params
@@ -483,6 +483,6 @@ def test_before_the_node_is_there_calls_are_refused_and_later_served(gateways: G
 
 
 def test_a_call_that_may_have_been_carried_out_is_not_called_retryable() -> None:
-    lost = TroubleError(Kind.LOST)
+    lost = UpstreamError(UpstreamErrorKind.LOST)
     assert lost.code == -32002
     assert "retry_after_ms" not in lost.data

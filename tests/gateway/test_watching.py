@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from dilithion_ws.client import Client, EventsLostError, Subscription
-from dilithion_ws.gateway.config import GatewayConfig
-from dilithion_ws.gateway.hints import Sequences
-from dilithion_ws.gateway.node_view import Mining, Peers
-from dilithion_ws.gateway.poll_schedule import Pace
+from dilithion_ws.gateway.gateway_config import GatewayConfig
+from dilithion_ws.gateway.hints import ZmqSequences
+from dilithion_ws.gateway.node_view import MiningView, PeersView
+from dilithion_ws.gateway.poll_schedule import PollSchedule
 
 from ..support import RawClient, RedisServer, needs_redis, wait_for
 from .conftest import GatewayFactory
@@ -280,13 +280,13 @@ def _until(client: RawClient, height: int) -> None:
     ],
 )
 def test_the_numbers_of_notifications_tell_holes(numbers: list[int], missed: list[int]) -> None:
-    sequences = Sequences()
+    sequences = ZmqSequences()
     assert [sequences.missed("hashblock", number) for number in numbers] == missed
     assert sequences.missed("rawtx", 99) == 0  # each topic counts by itself
 
 
 def test_pauses_grow_with_cost_and_failures() -> None:
-    pace = Pace(GatewayConfig(poll_interval=1.0, poll_longest=30.0, poll_share=0.2))
+    pace = PollSchedule(GatewayConfig(poll_interval=1.0, poll_longest=30.0, poll_share=0.2))
     assert pace.looked(0.001)[0] == 1.0
     assert pace.looked(2.0) == (8.0, 8.0)
     assert pace.looked(100.0) == (30.0, 30.0)
@@ -297,7 +297,7 @@ def test_pauses_grow_with_cost_and_failures() -> None:
 
 
 def test_a_node_that_wants_to_be_left_alone_is_looked_at_less_often_for_a_while() -> None:
-    pace = Pace(GatewayConfig(poll_interval=1.0))
+    pace = PollSchedule(GatewayConfig(poll_interval=1.0))
     assert pace.failed(0.0, wanted=60.0)[0] == 60.0
     assert 1.9 < pace.looked(0.0)[0] < 2.0
     for _ in range(9):
@@ -309,13 +309,13 @@ def test_a_node_that_wants_to_be_left_alone_is_looked_at_less_often_for_a_while(
 
 
 def test_the_same_number_is_another_peer_after_a_restart() -> None:
-    peers = Peers()
+    peers = PeersView()
     assert peers.look([{"id": 0, "addr": "a"}]) == []
     assert [event["kind"] for event in peers.look([{"id": 0, "addr": "b"}])] == ["disconnected", "connected"]
     assert peers.look([{"id": 0, "addr": "b"}]) == []
 
 
 def test_a_node_that_does_not_say_whether_it_mines_is_not_guessed_at() -> None:
-    mining = Mining()
+    mining = MiningView()
     for _ in range(2):
         assert mining.look({"networkhashps": 5}) == []

@@ -10,7 +10,7 @@ import pytest
 
 from dilithion_ws import Config, Limits, StartError
 from dilithion_ws.net.acceptor import Acceptor, listen
-from dilithion_ws.net.connection_limiter import Admission
+from dilithion_ws.net.connection_limiter import ConnectionLimiter
 from dilithion_ws.util.clock import Deadline, monotonic
 
 from ..support import RawClient, wait_for
@@ -42,7 +42,7 @@ def accept() -> Iterator[Any]:
         listener: Any = Listener(real, *errors)
         acceptor = Acceptor(
             listener,
-            Admission(limits, 1000),
+            ConnectionLimiter(limits, 1000),
             lambda sock, address: welcomed.append((sock, address)),
             monotonic,
         )

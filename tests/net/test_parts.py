@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from dilithion_ws import Limits
-from dilithion_ws.net.connection import TRANSITIONS, Connection, Sent, State
-from dilithion_ws.net.connection_limiter import Admission
+from dilithion_ws.net.connection import TRANSITIONS, Connection, ConnectionState, SendResult
+from dilithion_ws.net.connection_limiter import ConnectionLimiter
 from dilithion_ws.net.poller import ENDED, READ, WRITE, Poller, SelectorPoller, Waker
-from dilithion_ws.net.timer_queue import Timers
-from dilithion_ws.net.worker_pool import Pool
-from dilithion_ws.net.write_buffer import Outbox
+from dilithion_ws.net.timer_queue import TimerQueue
+from dilithion_ws.net.worker_pool import WorkerPool
+from dilithion_ws.net.write_buffer import WriteBuffer
 from dilithion_ws.util.clock import Deadline, monotonic
 from dilithion_ws.util.ip import is_loopback
-from dilithion_ws.util.sync import Bell, Latch
+from dilithion_ws.util.sync import Latch, WakeFlag
 
 from ..support import Clock, wait_for
 
@@ -26,7 +26,7 @@ from ..support import Clock, wait_for
 
 
 def test_timers_give_what_is_due_in_order() -> None:
-    timers: Timers[str] = Timers()
+    timers: TimerQueue[str] = TimerQueue()
     assert timers.timeout(0) is None
     for at, item in ((5.0, "b"), (3.0, "a"), (5.0, "c"), (9.0, "d")):
         timers.add(at, item)
@@ -37,7 +37,7 @@ def test_timers_give_what_is_due_in_order() -> None:
 
 
 def test_timers_may_be_added_while_others_are_due() -> None:
-    timers: Timers[int] = Timers()
+    timers: TimerQueue[int] = TimerQueue()
     timers.add(1.0, 0)
     seen = []
     for at, item in timers.due(3.0):
@@ -63,7 +63,7 @@ class Taker:
 
 
 def test_the_outbox_keeps_order_over_partial_sends() -> None:
-    outbox = Outbox(1.0)
+    outbox = WriteBuffer(1.0)
     pieces = [b"a" * 10, b"b" * 70_000, b"c", b"d" * 3]
     for piece in pieces:
         outbox.append(piece)
@@ -80,14 +80,14 @@ def test_the_outbox_keeps_order_over_partial_sends() -> None:
 
 
 def test_no_progress_leaves_the_time_of_the_last() -> None:
-    outbox = Outbox(1.0)
+    outbox = WriteBuffer(1.0)
     outbox.append(b"x")
     assert not outbox.drain(Taker(), 9.0)
     assert outbox.progress_at == 1.0
 
 
 def test_small_pieces_leave_together() -> None:
-    outbox = Outbox(0.0)
+    outbox = WriteBuffer(0.0)
     for _ in range(1000):
         outbox.append(b"0123456789")
     sizes = []
@@ -163,7 +163,7 @@ def test_a_latch_lets_all_waiters_go_and_stays_open() -> None:
 
 
 def test_a_bell_remembers_one_ring() -> None:
-    bell = Bell()
+    bell = WakeFlag()
     bell.ring()
     bell.ring()
     bell.wait(None)
@@ -209,7 +209,7 @@ def test_loopback(host: str, loopback: bool) -> None:
 
 
 def test_admission_counts_in_all_and_by_address() -> None:
-    admission = Admission(Limits(connections=4, connections_per_address=2), 100)
+    admission = ConnectionLimiter(Limits(connections=4, connections_per_address=2), 100)
     assert [admission.admit("10.0.0.1") for _ in range(2)] == [None, None]
     assert "rpcwebsocketconnectionsperaddress" in (admission.admit("10.0.0.1") or "")
     assert [admission.admit("127.0.0.1") for _ in range(2)] == [None, None], "loopback is exempt from the second limit"
@@ -223,7 +223,7 @@ def test_admission_counts_in_all_and_by_address() -> None:
 
 
 def test_admission_stays_below_the_limit_of_open_files() -> None:
-    admission = Admission(Limits(), 1)
+    admission = ConnectionLimiter(Limits(), 1)
     assert admission.admit("127.0.0.1") is None
     assert "open files" in (admission.admit("127.0.0.1") or "")
 
@@ -240,33 +240,35 @@ def pair() -> Any:
 
 
 def test_the_transition_table_names_every_state_and_ends_in_closed() -> None:
-    assert set(TRANSITIONS) == set(State)
-    assert TRANSITIONS[State.CLOSED] == frozenset()
-    assert all(State.CLOSED in after for state, after in TRANSITIONS.items() if state is not State.CLOSED)
+    assert set(TRANSITIONS) == set(ConnectionState)
+    assert TRANSITIONS[ConnectionState.CLOSED] == frozenset()
+    assert all(
+        ConnectionState.CLOSED in after for state, after in TRANSITIONS.items() if state is not ConnectionState.CLOSED
+    )
 
 
 def test_a_wrong_transition_is_a_fault(pair: Any) -> None:
     connection, _ = pair
     with connection.lock, pytest.raises(AssertionError):
-        connection.become(State.CLOSING)
+        connection.become(ConnectionState.CLOSING)
 
 
 def test_nothing_is_sent_before_the_upgrade_or_behind_a_close(pair: Any) -> None:
     connection, _ = pair
-    for state in State:
+    for state in ConnectionState:
         connection.state = state
-        expected = Sent.ALL if state in (State.OPEN, State.FINISHING) else Sent.REFUSED
+        expected = SendResult.ALL if state in (ConnectionState.OPEN, ConnectionState.FINISHING) else SendResult.REFUSED
         assert connection.send(b"x", monotonic) is expected
 
 
 def test_what_the_socket_does_not_take_waits_in_order(pair: Any) -> None:
     connection, theirs = pair
-    connection.state = State.OPEN
+    connection.state = ConnectionState.OPEN
     data = bytes(range(256)) * 4000
-    assert connection.send(data, monotonic) is Sent.WAITING
-    assert connection.send(b"end", monotonic) is Sent.WAITING
+    assert connection.send(data, monotonic) is SendResult.WAITING
+    assert connection.send(b"end", monotonic) is SendResult.WAITING
     received = b""
-    while connection.flush(1.0) is Sent.WAITING or len(received) < len(data) + 3:
+    while connection.flush(1.0) is SendResult.WAITING or len(received) < len(data) + 3:
         received += theirs.recv(1 << 20)
     assert received == data + b"end"
     assert connection.outbox is None
@@ -275,12 +277,12 @@ def test_what_the_socket_does_not_take_waits_in_order(pair: Any) -> None:
 
 def test_a_broken_socket_shows(pair: Any) -> None:
     connection, theirs = pair
-    connection.state = State.OPEN
-    assert connection.send(bytes(1 << 22), monotonic) is Sent.WAITING
+    connection.state = ConnectionState.OPEN
+    assert connection.send(bytes(1 << 22), monotonic) is SendResult.WAITING
     theirs.close()
-    assert connection.flush(1.0) is Sent.BROKEN
+    assert connection.flush(1.0) is SendResult.BROKEN
     connection.outbox = None
-    assert connection.send(b"x", monotonic) is Sent.BROKEN
+    assert connection.send(b"x", monotonic) is SendResult.BROKEN
 
 
 # Pool
@@ -288,13 +290,13 @@ def test_a_broken_socket_shows(pair: Any) -> None:
 
 @pytest.fixture
 def pool() -> Any:
-    pool = Pool(4, 2, lambda: None)
+    pool = WorkerPool(4, 2, lambda: None)
     pool.start()
     yield pool
     pool.shutdown(Deadline(monotonic, 2.0))
 
 
-def test_the_last_free_worker_takes_no_slow_call(pool: Pool, gate: threading.Event) -> None:
+def test_the_last_free_worker_takes_no_slow_call(pool: WorkerPool, gate: threading.Event) -> None:
     assert pool.lead(gate.wait)  # one leads, two run slow calls, one is spare
     assert [pool.submit(gate.wait, pool.calls) for _ in range(5)] == [True, True, True, True, False]
     assert pool.free == 1
@@ -306,7 +308,7 @@ def test_the_last_free_worker_takes_no_slow_call(pool: Pool, gate: threading.Eve
     assert pool.waiting == 0
 
 
-def test_a_waiting_job_can_be_forgotten(pool: Pool, gate: threading.Event) -> None:
+def test_a_waiting_job_can_be_forgotten(pool: WorkerPool, gate: threading.Event) -> None:
     ran: list[int] = []
     for _ in range(3):
         pool.submit(gate.wait, pool.calls)
@@ -322,7 +324,7 @@ def test_a_waiting_job_can_be_forgotten(pool: Pool, gate: threading.Event) -> No
     assert ran == []
 
 
-def test_a_job_that_raises_costs_no_worker(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_raises_costs_no_worker(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> None:
         raise SystemExit("never mind")
 
@@ -336,7 +338,7 @@ def test_a_job_that_raises_costs_no_worker(pool: Pool, caplog: pytest.LogCapture
 
 
 def test_shutdown_gives_up_on_stuck_jobs_at_the_deadline(gate: threading.Event) -> None:
-    pool = Pool(3, 2, lambda: None)
+    pool = WorkerPool(3, 2, lambda: None)
     pool.start()
     running = threading.Event()
     pool.submit(lambda: running.set() or gate.wait(), pool.calls)  # type: ignore[func-returns-value]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dilithion_ws.protocol.deflate import Deflation, accept_offers
+from dilithion_ws.protocol.deflate import Deflater, accept_offers
 from dilithion_ws.protocol.frames import BINARY, CONTINUATION, PING, TEXT
-from dilithion_ws.protocol.message_parser import FAILED, Event, MessageStream
+from dilithion_ws.protocol.message_parser import FAILED, Event, MessageParser
 
 from ..support import client_frame
 
@@ -73,7 +73,7 @@ def deflated(payload: bytes, window: int = 15, *, final: bool = False) -> bytes:
 
 
 def feed(data: bytes, window: int = 15, limit: int = LIMIT, step: int = 0) -> list[Event]:
-    stream = MessageStream(limit, "too big", window)
+    stream = MessageParser(limit, "too big", window)
     pieces = [data[at : at + step] for at in range(0, len(data), step)] if step else [data]
     return [event for piece in pieces for event in stream.receive(piece)]
 
@@ -96,7 +96,7 @@ def test_messages_come_out_as_they_went_in(payload: bytes, step: int, cuts: list
 
 @given(st.binary(max_size=5000), st.integers(9, 15), st.integers(1, 9), st.integers(1, 9))
 def test_what_we_deflate_can_be_inflated(payload: bytes, window: int, level: int, memory: int) -> None:
-    frame = Deflation(window, level, memory, 0).frame(BINARY, payload)
+    frame = Deflater(window, level, memory, 0).frame(BINARY, payload)
     size = frame[1] & 0x7F
     body = frame[{126: 4, 127: 10}.get(size, 2) :]
     if frame[0] & 0x40:
@@ -107,8 +107,8 @@ def test_what_we_deflate_can_be_inflated(payload: bytes, window: int, level: int
 
 
 def test_small_messages_stay_as_they_are() -> None:
-    assert Deflation(12, 1, 5, 1000).frame(TEXT, b"a" * 999)[0] == 0x81
-    assert Deflation(12, 1, 5, 1000).frame(TEXT, b"a" * 1000)[0] == 0xC1
+    assert Deflater(12, 1, 5, 1000).frame(TEXT, b"a" * 999)[0] == 0x81
+    assert Deflater(12, 1, 5, 1000).frame(TEXT, b"a" * 1000)[0] == 0xC1
 
 
 def test_plain_and_deflated_messages_mix() -> None:

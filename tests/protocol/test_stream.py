@@ -9,16 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dilithion_ws.protocol.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload, split_close
-from dilithion_ws.protocol.message_parser import MessageStream
-from dilithion_ws.protocol.wsproto_adapter import FAILED, Event, Fallback
+from dilithion_ws.protocol.message_parser import MessageParser
+from dilithion_ws.protocol.wsproto_adapter import FAILED, Event, WsprotoAdapter
 
 from ..support import client_frame
 
 LIMIT = 1 << 20
 
 
-def stream() -> MessageStream:
-    return MessageStream(LIMIT, "too big")
+def stream() -> MessageParser:
+    return MessageParser(LIMIT, "too big")
 
 
 def feed(data: bytes, cuts: list[int]) -> list[Event]:
@@ -33,7 +33,7 @@ def feed(data: bytes, cuts: list[int]) -> list[Event]:
 def reference(data: bytes) -> list[Event]:
     """What wsproto alone makes of them."""
     events = []
-    for event in Fallback().feed(data):
+    for event in WsprotoAdapter().feed(data):
         events.append(event)
         if event[0] in (CLOSE, FAILED):
             break
@@ -136,18 +136,18 @@ def test_a_text_that_ends_inside_a_character_is_refused() -> None:
 
 
 def test_a_message_past_the_limit_is_refused_by_its_header() -> None:
-    machine = MessageStream(1000, "message size limit of 1000 bytes")
+    machine = MessageParser(1000, "message size limit of 1000 bytes")
     events = machine.receive(client_frame(TEXT, b"x" * 1001)[:8])
     assert events == [(FAILED, close_payload(1009, "message size limit of 1000 bytes"))]
     assert machine.ended
 
 
 def test_fragments_count_together_against_the_limit() -> None:
-    machine = MessageStream(1000, "too big")
+    machine = MessageParser(1000, "too big")
     assert machine.receive(client_frame(TEXT, b"x" * 600, fin=False)) == []
     events = machine.receive(client_frame(CONTINUATION, b"x" * 600))
     assert comparable(events) == [(FAILED, 1009)]
-    machine = MessageStream(1000, "too big")
+    machine = MessageParser(1000, "too big")
     for _ in range(3):  # the count begins anew with each message
         assert machine.receive(client_frame(TEXT, b"x" * 600, fin=False)) == []
         assert machine.receive(client_frame(CONTINUATION, b"x" * 400)) == [(TEXT, b"x" * 1000)]

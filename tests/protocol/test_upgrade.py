@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dilithion_ws.protocol.http_connection import HttpRefusal, Upgrade, UpgradeRequest, accept_response
+from dilithion_ws.protocol.http_connection import HttpConnection, HttpRefusal, UpgradeRequest, accept_response
 
 from ..support import ACCEPT, REQUEST, client_frame
 
 
 def shake(data: bytes, limit: int = 16384) -> UpgradeRequest | HttpRefusal | None:
-    return Upgrade(limit, "header size limit of 16384 bytes (rpcwebsocketheadersize)").receive(data)
+    return HttpConnection(limit, "header size limit of 16384 bytes (rpcwebsocketheadersize)").receive(data)
 
 
 def changed(old: str, new: str) -> bytes:
@@ -31,14 +31,14 @@ def test_the_example_of_the_rfc() -> None:
 
 
 def test_a_request_in_single_bytes() -> None:
-    upgrade = Upgrade(16384, "")
+    upgrade = HttpConnection(16384, "")
     outcomes = [upgrade.receive(REQUEST[at : at + 1]) for at in range(len(REQUEST))]
     assert outcomes[:-1] == [None] * (len(REQUEST) - 1)
     assert isinstance(outcomes[-1], UpgradeRequest)
 
 
 def test_frames_behind_the_request_are_kept() -> None:
-    upgrade = Upgrade(16384, "")
+    upgrade = HttpConnection(16384, "")
     frames = client_frame(1, b"early") + b"\x81"
     assert isinstance(upgrade.receive(REQUEST + frames), UpgradeRequest)
     assert upgrade.trailing == frames

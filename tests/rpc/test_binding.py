@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from dilithion_ws import CallContext, RpcError, Session
-from dilithion_ws.rpc.params import Binder
+from dilithion_ws.rpc.params import ParamsBinder
 from dilithion_ws.util.clock import Deadline
 
 from ..support import Clock
@@ -16,7 +16,7 @@ CONTEXT = CallContext(Session(7, ("127.0.0.1", 1)), "m", 1, False, Deadline(Cloc
 
 
 def bound(function: Any, params: bytes, context: CallContext | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return Binder("m", function).bind(params, context)
+    return ParamsBinder("m", function).bind(params, context)
 
 
 def refused(function: Any, params: bytes) -> RpcError:
@@ -109,7 +109,7 @@ def test_the_context_is_given_where_it_is_asked_for() -> None:
 
     def last(a: int, *, call: CallContext) -> None: ...
 
-    assert Binder("m", first).wants_context
+    assert ParamsBinder("m", first).wants_context
     assert bound(first, b"[1]", CONTEXT) == ((CONTEXT, 1), {})
     assert bound(last, b"[1]", CONTEXT) == ((1,), {"call": CONTEXT})
     assert refused(first, b'{"context": 1, "a": 1}').code == -32602

@@ -10,7 +10,7 @@ import pytest
 from dilithion_ws import CallContext, Limits, RpcError, RpcTable, Session
 from dilithion_ws.rpc.calls import BatchCall, SingleCall
 from dilithion_ws.rpc.dispatcher import Dispatcher
-from dilithion_ws.rpc.table import Pace
+from dilithion_ws.rpc.table import Speed
 
 from ..support import Clock
 
@@ -276,12 +276,12 @@ def test_a_batch_is_as_slow_as_its_slowest_method_or_its_sum(bench: Bench) -> No
     bench.rpc.register("wait", lambda: None, blocking=True)
     batch = bench.dispatcher.receive(b'[{"method":"one","id":1},{"method":"wait","id":2}]', SESSION)
     assert isinstance(batch, BatchCall)
-    assert batch.pace == Pace.SLOW
+    assert batch.pace == Speed.SLOW
     one = bench.rpc.methods()["one"]
     one.took(0.0005, 1.0)
     many = bench.dispatcher.receive(json.dumps([{"method": "one", "id": 1}] * 100).encode(), SESSION)
     assert isinstance(many, BatchCall)
-    assert many.pace == Pace.SLOW
+    assert many.pace == Speed.SLOW
 
 
 def test_slow_methods_are_noticed(bench: Bench) -> None:
@@ -289,13 +289,13 @@ def test_slow_methods_are_noticed(bench: Bench) -> None:
         bench.clock.now += 0.05
 
     bench.rpc.register("slow", slow)
-    assert bench.rpc.methods()["slow"].pace == Pace.UNKNOWN
+    assert bench.rpc.methods()["slow"].pace == Speed.UNKNOWN
     bench.call("slow")
-    assert bench.rpc.methods()["slow"].pace == Pace.SLOW
+    assert bench.rpc.methods()["slow"].pace == Speed.SLOW
     call = bench.dispatcher.receive(b'{"method":"one","id":1}', SESSION)
     assert isinstance(call, SingleCall)
     call.stalled()
-    assert bench.rpc.methods()["one"].pace == Pace.SLOW
+    assert bench.rpc.methods()["one"].pace == Speed.SLOW
 
 
 def test_rights_alone_let_nobody_in() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dilithion_ws import RegistrationError, RpcTable
-from dilithion_ws.rpc.table import Method, Pace
+from dilithion_ws.rpc.table import Method, Speed
 
 
 def test_the_decorator_registers_under_the_functions_name() -> None:
@@ -35,7 +35,7 @@ def test_the_decorator_takes_what_register_takes() -> None:
 
     method = rpc.methods()["help"]
     assert (method.permission, method.blocking, method.summary) == ("READ_BLOCKCHAIN", True, "Helps")
-    assert method.pace == Pace.SLOW
+    assert method.pace == Speed.SLOW
     assert repr(method) == "<Method help()>"
 
 
@@ -128,19 +128,19 @@ def paces(blocking: bool | None, *durations: float) -> list[int]:
 
 
 def test_the_pace_follows_what_was_measured() -> None:
-    assert paces(None, 0.0001) == [Pace.UNKNOWN, Pace.SEEN_FAST]
-    assert paces(None, 0.02) == [Pace.UNKNOWN, Pace.SLOW]
-    assert paces(None, 0.0001, 0.005, 0.0001)[-1] == Pace.SEEN_FAST, "one hiccup makes no slow method"
-    assert paces(None, *[0.005] * 8)[-1] == Pace.SLOW
-    assert paces(None, 0.02, *[0.0001] * 30)[-1] == Pace.SEEN_FAST, "a method may become fast again"
+    assert paces(None, 0.0001) == [Speed.UNKNOWN, Speed.SEEN_FAST]
+    assert paces(None, 0.02) == [Speed.UNKNOWN, Speed.SLOW]
+    assert paces(None, 0.0001, 0.005, 0.0001)[-1] == Speed.SEEN_FAST, "one hiccup makes no slow method"
+    assert paces(None, *[0.005] * 8)[-1] == Speed.SLOW
+    assert paces(None, 0.02, *[0.0001] * 30)[-1] == Speed.SEEN_FAST, "a method may become fast again"
 
 
 def test_a_declared_pace_stays() -> None:
-    assert set(paces(True, 0.0, 0.0)) == {Pace.SLOW}
-    assert set(paces(False, 1.0, 1.0)) == {Pace.DECLARED_FAST}
+    assert set(paces(True, 0.0, 0.0)) == {Speed.SLOW}
+    assert set(paces(False, 1.0, 1.0)) == {Speed.DECLARED_FAST}
     method = Method("m", lambda: None, None, False, "")
     method.stalled(0.002)
-    assert method.pace == Pace.SLOW, "a declaration does not outlive a stall"
+    assert method.pace == Speed.SLOW, "a declaration does not outlive a stall"
     method = Method("m", lambda: None, None, None, "")
     method.stalled(0.002)
-    assert method.pace == Pace.SLOW
+    assert method.pace == Speed.SLOW

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from ... import RpcTable
 from ..node import DevNode
-from .chain import register_chain_methods
-from .control import register_control_methods
-from .wallet import register_wallet_methods
+from .chain_methods import register_chain_methods
+from .control_methods import register_control_methods
+from .wallet_methods import register_wallet_methods
 
 __all__ = ["register_methods"]
 

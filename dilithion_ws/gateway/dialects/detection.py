@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..response_parser import Reply
+from ..response_parser import UpstreamReply
 from .base import Dialect
 from .bitcoin_core import CORE
 from .dilithion import DILITHION
@@ -25,7 +25,7 @@ def dialect_named(name: str) -> Dialect | None:
     return {"dilithion": DILITHION, "core": CORE}.get(name)
 
 
-def recognise(reply: Reply) -> Dialect | None:
+def recognise(reply: UpstreamReply) -> Dialect | None:
     """The dialect of a node that answered `PROBE` so; None where the answer does not tell."""
     try:
         answer: Any = json.loads(reply.body)

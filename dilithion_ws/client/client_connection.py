@@ -31,9 +31,9 @@ from wsproto.events import (
 from wsproto.utilities import ProtocolError
 
 from ..util.clock import Deadline, monotonic
-from .errors import CallTimeoutError, ConnectionLostError, RefusedError
+from .exceptions import CallTimeoutError, ConnectionLostError, RefusedError
 
-__all__ = ["Settings", "Wire", "check_url"]
+__all__ = ["ConnectionOptions", "ClientConnection", "check_url"]
 
 _READ_SIZE = 65536
 _CONTROL_SECONDS = 5.0
@@ -58,7 +58,7 @@ def check_url(url: str) -> None:
         raise ValueError(f"{shown!r} is no address of a server: ws://host:port or wss://host:port, without credentials")
 
 
-class Settings(NamedTuple):
+class ConnectionOptions(NamedTuple):
     """How to connect.
 
     Attributes:
@@ -81,7 +81,7 @@ class Settings(NamedTuple):
         return f"<Settings of {self.url}>"
 
 
-class Wire:
+class ClientConnection:
     """An open connection.
 
     Args:
@@ -93,7 +93,7 @@ class Wire:
         ConnectionLostError: there is no connection for another reason.
     """
 
-    def __init__(self, settings: Settings, cancelled: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, settings: ConnectionOptions, cancelled: Callable[[], bool] = lambda: False) -> None:
         self._idle = settings.idle
         self._most = settings.most
         self._sending = threading.Lock()  # held for the length of a message: messages are sent one after the other

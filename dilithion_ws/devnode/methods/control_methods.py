@@ -8,7 +8,7 @@ from typing import Any
 from ... import RpcTable, __version__
 from ..node import DevNode
 from ..primitives import decode_address
-from .chain import failure
+from .chain_methods import failure
 
 __all__ = ["register_control_methods"]
 

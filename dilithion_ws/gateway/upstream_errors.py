@@ -7,10 +7,10 @@ from typing import Any
 
 from .. import JsonRpcCode, RpcError
 
-__all__ = ["Kind", "TroubleError", "trouble"]
+__all__ = ["UpstreamErrorKind", "UpstreamError", "trouble"]
 
 
-class Kind(Enum):
+class UpstreamErrorKind(Enum):
     """What went wrong: text, code, seconds until a call is worth another try, whether the gateway itself should pause."""
 
     DOWN = ("the node can't be reached", JsonRpcCode.SERVER_BUSY, 1.0, False)
@@ -36,7 +36,7 @@ class Kind(Enum):
     TOO_LARGE = ("the node's answer is too large", JsonRpcCode.RESULT_TOO_LARGE, 0.0, False)
 
 
-class TroubleError(RpcError):
+class UpstreamError(RpcError):
     """A call that the node has not answered.
 
     Attributes:
@@ -44,7 +44,7 @@ class TroubleError(RpcError):
         pause: seconds for which the gateway had better not call at all.
     """
 
-    def __init__(self, kind: Kind, detail: str = "", retry: float | None = None) -> None:
+    def __init__(self, kind: UpstreamErrorKind, detail: str = "", retry: float | None = None) -> None:
         text, code, seconds, pauses = kind.value
         retry = seconds if retry is None else retry
         data: dict[str, Any] = {"upstream": kind.name.lower()}
@@ -57,6 +57,6 @@ class TroubleError(RpcError):
         self.pause = retry if pauses else 0.0
 
 
-def trouble(error: BaseException) -> Kind | None:
+def trouble(error: BaseException) -> UpstreamErrorKind | None:
     """What went wrong; None where the node has answered, if with an error."""
-    return error.kind if isinstance(error, TroubleError) else None
+    return error.kind if isinstance(error, UpstreamError) else None

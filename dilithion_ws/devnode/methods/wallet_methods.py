@@ -9,7 +9,7 @@ from ... import RpcTable
 from ..node import DevNode
 from ..primitives import COIN, Transaction, coins, decode_address
 from ..wallet import DUST
-from .chain import failure, transaction_fields
+from .chain_methods import failure, transaction_fields
 
 __all__ = ["register_wallet_methods"]
 

@@ -16,13 +16,13 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from .log import Position
-from .subscriber import Sink
+from .subscriber import Subscriber
 from .topic import Stream
 
-__all__ = ["BLOCKED", "HELD", "LIVE", "TRANSITIONS", "Ending", "State", "Subscription"]
+__all__ = ["BLOCKED", "HELD", "LIVE", "TRANSITIONS", "EndOfStream", "CursorState", "Cursor"]
 
 
-class State(Enum):
+class CursorState(Enum):
     """Where a subscription is in its life; see the table above."""
 
     HELD = "held"
@@ -30,17 +30,17 @@ class State(Enum):
     BLOCKED = "blocked"
 
 
-HELD, LIVE, BLOCKED = State
+HELD, LIVE, BLOCKED = CursorState
 """Short names, which are quicker to look up before Python 3.12."""
 
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.HELD: frozenset({State.LIVE}),
-    State.LIVE: frozenset({State.BLOCKED}),
-    State.BLOCKED: frozenset({State.LIVE}),
+TRANSITIONS: dict[CursorState, frozenset[CursorState]] = {
+    CursorState.HELD: frozenset({CursorState.LIVE}),
+    CursorState.LIVE: frozenset({CursorState.BLOCKED}),
+    CursorState.BLOCKED: frozenset({CursorState.LIVE}),
 }
 
 
-class Ending(NamedTuple):
+class EndOfStream(NamedTuple):
     """Why the server ends a subscription: the error that the client gets."""
 
     code: int
@@ -48,7 +48,7 @@ class Ending(NamedTuple):
     data: dict[str, Any]
 
 
-class Subscription:
+class Cursor:
     """A cursor.
 
     Attributes:
@@ -63,19 +63,19 @@ class Subscription:
 
     __slots__ = ("ended", "ending", "position", "sink", "state", "stream", "telling")
 
-    def __init__(self, stream: Stream, sink: Sink, position: Position) -> None:
+    def __init__(self, stream: Stream, sink: Subscriber, position: Position) -> None:
         self.stream = stream
         self.sink = sink
         self.position = position
         self.state = HELD
         self.ended = False
-        self.ending: Ending | None = None
+        self.ending: EndOfStream | None = None
         self.telling = False
 
     def __repr__(self) -> str:
         return f"<Subscription {self.stream.id} of {self.sink.id}, {self.state.value} at {self.position.seq}>"
 
-    def become(self, state: State) -> bool:
+    def become(self, state: CursorState) -> bool:
         """Changes the state; False where it has ended meanwhile."""
         if self.ended:
             return False

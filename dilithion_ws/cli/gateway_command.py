@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ..config.sources import Table, load_as, settings_of
+from ..config.sources import SettingsTable, load_as, settings_of
 from ..errors import ConfigError, StartError
 from .config_options import add_setting, add_settings, conf_file, load_settings
 
@@ -31,7 +31,7 @@ def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "users and certificate.",
     )
     parser.add_argument("--verbose", action="store_true", help="log more, to standard error")
-    from ..gateway.config import GatewayConfig
+    from ..gateway.gateway_config import GatewayConfig
 
     group = parser.add_argument_group("node", "Each stands for the key of the configuration file in brackets.")
     for setting in settings_of(GatewayConfig):
@@ -67,8 +67,8 @@ def gateway(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> GatewayConfig:
-    from ..gateway.config import GatewayConfig
+    from ..gateway.gateway_config import GatewayConfig
 
-    table = Table({setting.key: setting for setting in settings_of(GatewayConfig)}, _PREFIX)
+    table = SettingsTable({setting.key: setting for setting in settings_of(GatewayConfig)}, _PREFIX)
     given = {key: text for key in table.settings if (text := getattr(options, key)) is not None}
     return load_as(GatewayConfig, table, conf_file(options), None, given)

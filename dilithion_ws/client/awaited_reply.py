@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from ..util.clock import Deadline
-from .errors import CallTimeoutError
+from .exceptions import CallTimeoutError
 
-__all__ = ["Reply", "Waiter", "to_params"]
+__all__ = ["Reply", "AwaitedReply", "to_params"]
 
 Reply = Callable[[Any, BaseException | None], None]
 """Gets the result, or the error; in the client's reading thread, so that it must be quick."""
 
 
-class Waiter:
+class AwaitedReply:
     """Somebody who waits for one answer."""
 
     def __init__(self) -> None:
