@@ -17,7 +17,18 @@ Limits. Every bound is a field of `Limits`; whoever meets one is told its name, 
 
 from ._version import __version__
 from .auth.permissions import METHODS as NODE_METHODS
-from .config.config import Config, Limits
+from .config.config import Config
+from .config.limits import (
+    CallLimits,
+    ConnectionLimits,
+    DeflateLimits,
+    EventLimits,
+    HistoryLimits,
+    Limits,
+    LoginLimits,
+    MessageLimits,
+    RateLimits,
+)
 from .errors import (
     CloseCode,
     ConfigError,
@@ -46,20 +57,28 @@ from .service.connection_info import ConnectionInfo
 __all__ = [
     "NODE_METHODS",
     "CallContext",
+    "CallLimits",
     "CloseCode",
     "Config",
     "ConfigError",
     "ConnectionInfo",
+    "ConnectionLimits",
     "ConnectionNotFoundError",
+    "DeflateLimits",
     "DilithionWsError",
     "EventError",
+    "EventLimits",
     "ForkError",
+    "HistoryLimits",
     "JsonRpcCode",
     "Later",
     "Limits",
+    "LoginLimits",
+    "MessageLimits",
     "NotLeadingError",
     "NotRunningError",
     "OutboxFullError",
+    "RateLimits",
     "RawRpcError",
     "RegistrationError",
     "Retention",

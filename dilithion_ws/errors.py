@@ -74,7 +74,15 @@ class DilithionWsError(Exception):
 
 
 class ConfigError(DilithionWsError, ValueError):
-    """A setting has a value that can't be used; the text names the setting, the value and what is accepted."""
+    """A setting cannot be used; the message states the setting, its value and what is accepted.
+
+    Attributes:
+        keys: the keys of the configuration file that it is about.
+    """
+
+    def __init__(self, message: str, *keys: str) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class StartError(DilithionWsError):

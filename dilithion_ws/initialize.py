@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from .config.config import Config
 from .rpc.table import RpcTable

@@ -12,9 +12,10 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from .auth.credential_files import CredentialFiles
 from .auth.credentials import BEARER_PREFIX
@@ -123,7 +124,7 @@ class WebSocketServer:
     def _start(self, files: CredentialFiles) -> None:
         limits = self.config.limits
         keeper = AccessControl(self.config, files.load(), self._clock, files.audit, self._subprotocols)
-        callbacks = Callbacks(self._on_connect, self._on_disconnect, limits.callback_backlog)
+        callbacks = Callbacks(self._on_connect, self._on_disconnect, limits.calls.callback_backlog)
         metrics = PrometheusCollector(self.rpc.methods, self.events, files.audit, lambda: self._transport, self._gauges)
         service = RpcService(
             self.rpc,
@@ -218,8 +219,8 @@ class WebSocketServer:
         transport = self._transport
         if transport is None or os.getpid() != self._pid:
             return True
-        seconds = self.config.limits.drain_timeout if timeout is None else max(0.0, timeout)
-        transport.supervisor.request_stop(seconds if timeout != 0 else self.config.limits.drain_timeout)
+        seconds = self.config.limits.connections.drain_timeout if timeout is None else max(0.0, timeout)
+        transport.supervisor.request_stop(seconds if timeout != 0 else self.config.limits.connections.drain_timeout)
         in_callback = self._callbacks is not None and self._callbacks.is_own_thread()
         if timeout == 0 or in_callback or not transport.can_wait():
             return transport.supervisor.ended.is_open

@@ -13,6 +13,7 @@ from hypothesis import settings
 from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
 
 from .support import SECRETS, RawClient, RedisServer
+from .support.configs import take_config
 
 pytest_plugins = ["pytester"]
 
@@ -58,8 +59,7 @@ def start(rpc: RpcTable) -> Iterator[ServerFactory]:
     servers: list[WebSocketServer] = []
 
     def start(table: RpcTable | None = None, **options: Any) -> WebSocketServer:
-        limits = {name: options.pop(name) for name in list(options) if name in Limits.__dataclass_fields__}
-        server = WebSocketServer(rpc if table is None else table, Config(limits=Limits(**limits)), **options)
+        server = WebSocketServer(rpc if table is None else table, take_config(options), **options)
         servers.append(server.start())
         return server
 
@@ -99,7 +99,7 @@ def guarded(rpc: RpcTable, tmp_path: Path) -> Iterator[WebSocketServer]:
     write_users(path, reader="readonly", root="admin")
     rpc.register("sendtoaddress", lambda address, amount: "txid")
     rpc.register("getbalance", lambda: 5)
-    with WebSocketServer(rpc, Config(users_file=str(path), limits=Limits(drain_timeout=1.0))) as server:
+    with WebSocketServer(rpc, Config(users_file=str(path), limits=Limits.from_names(drain_timeout=1.0))) as server:
         yield server
 
 

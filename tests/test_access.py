@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, ConfigError, Limits, RpcTable, StartError, WebSocketServer
+from dilithion_ws import Config, ConfigError, RpcTable, StartError, WebSocketServer
 from dilithion_ws.auth.credential_files import CredentialFiles
 from dilithion_ws.auth.credentials import BEARER_PREFIX
 from dilithion_ws.auth.passwords import hash_password
@@ -23,6 +23,7 @@ from dilithion_ws.auth.users import User, UsersFile, render_users
 from dilithion_ws.cli import main
 
 from .support import REQUEST, RawClient, client_frame, open_files, wait_for
+from .support.configs import make_config
 
 CHEAP = "scrypt:2:1:1"
 
@@ -50,9 +51,8 @@ def serve(rpc: RpcTable) -> Iterator[Any]:
     rpc.register("stop", lambda: "stopped")
 
     def serve(**options: Any) -> WebSocketServer:
-        limits = {name: options.pop(name) for name in list(options) if name in Limits.__dataclass_fields__}
         callbacks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
-        server = WebSocketServer(rpc, Config(limits=Limits(**limits), **options), **callbacks)
+        server = WebSocketServer(rpc, make_config(**options), **callbacks)
         servers.append(server.start())
         return server
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import CallContext, Config, EventError, Limits, NotRunningError, Retention, RpcTable, WebSocketServer
+from dilithion_ws import CallContext, EventError, NotRunningError, Retention, RpcTable, WebSocketServer
 from dilithion_ws.devnode import DevNode
 from dilithion_ws.devnode.methods import register_methods
 from dilithion_ws.net.connection_handler import ConnectionHandler
 
 from .support import RawClient, client_frame, wait_for
+from .support.configs import make_config
 from .test_access import code, log_in, write_users
 
 
@@ -496,7 +497,7 @@ def serve(rpc: RpcTable, users: Path) -> Any:
     servers: list[WebSocketServer] = []
 
     def serve(**options: Any) -> WebSocketServer:
-        servers.append(WebSocketServer(rpc, Config(users_file=str(users), limits=Limits(**options))).start())
+        servers.append(WebSocketServer(rpc, make_config(users_file=str(users), **options)).start())
         return servers[-1]
 
     yield serve

@@ -21,7 +21,7 @@ quick = settings(max_examples=150, suppress_health_check=[HealthCheck.function_s
 def server() -> Iterator[WebSocketServer]:
     rpc = RpcTable()
     rpc.register("getblockcount", lambda: 840000)
-    limits = Limits(handshake_timeout=1.0, close_timeout=0.5, linger_timeout=0.2, drain_timeout=0.5)
+    limits = Limits.from_names(handshake_timeout=1.0, close_timeout=0.5, linger_timeout=0.2, drain_timeout=0.5)
     with WebSocketServer(rpc, Config(limits=limits)) as server:
         yield server
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, ConfigError, Limits, RpcTable, WebSocketServer
+from dilithion_ws import ConfigError, RpcTable, WebSocketServer
 from dilithion_ws.client import Client, EventsLostError
 from dilithion_ws.events.log import EventLog, Retention
 
 from .support import Clock, RedisServer, needs_redis, wait_for
+from .support.configs import make_config
 
 TOPICS = ("blocks", "mempool")
 PATIENCE = 0.6
@@ -25,7 +26,7 @@ def serve() -> Iterator[Any]:
     servers: list[WebSocketServer] = []
 
     def serve(store: str, **options: Any) -> WebSocketServer:
-        server = WebSocketServer(RpcTable(), Config(event_store=store, limits=Limits(**options)))
+        server = WebSocketServer(RpcTable(), make_config(event_store=store, **options))
         server.topic("t", permission="READ_BLOCKCHAIN", retention=Retention(100, 60.0, 100_000))
         servers.append(server.start())
         wait_for(lambda: not any(topic.unavailable for topic in server.events.topics()))

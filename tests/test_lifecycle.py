@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dilithion_ws import (
+    CallLimits,
     Config,
     ConfigError,
     ForkError,
@@ -25,10 +26,12 @@ from dilithion_ws import (
     WebSocketServer,
     initialize_websocket,
 )
+from dilithion_ws.config.fields import settings_of
 from dilithion_ws.net.connection import Connection
 from dilithion_ws.util.clock import monotonic
 
 from .support import RawClient, client_frame, free_port, open_files, wait_for
+from .support.configs import make_config
 
 
 def our_threads() -> list[str]:
@@ -130,7 +133,7 @@ def test_two_hundred_starts_and_stops_leave_no_thread_and_no_file(rpc: RpcTable)
         RawClient(server.port).close()
     files = open_files()
     for turn in range(200):
-        server = WebSocketServer(rpc, Config(limits=Limits(workers=4))).start()
+        server = WebSocketServer(rpc, make_config(workers=4)).start()
         with RawClient(server.port) as client:
             client.request("getblockcount")
             if turn % 2:
@@ -401,7 +404,7 @@ def test_initialize_websocket_on_a_port_in_use(start: Any, rpc: RpcTable, caplog
 )
 def test_bad_limits_are_one_clear_error(limits: Any, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Limits(**limits)
+        Limits.from_names(**limits)
     assert words in str(caught.value)
 
 
@@ -416,10 +419,10 @@ def test_bad_settings_are_one_clear_error(settings: Any) -> None:
 def test_limits_are_frozen_and_explained() -> None:
     limits = Limits()
     with pytest.raises(AttributeError):
-        limits.workers = 5  # type: ignore[misc]
-    for item in Limits.__dataclass_fields__.values():
-        assert item.metadata["unit"]
-        assert item.metadata["help"]
+        limits.calls = CallLimits(workers=5)  # type: ignore[misc]
+    for setting in settings_of(Limits):
+        assert setting.unit
+        assert setting.description.endswith(".")
 
 
 def test_sigint_reaches_a_host_that_waits() -> None:

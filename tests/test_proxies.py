@@ -17,11 +17,12 @@ import pytest
 import websockets.exceptions
 import websockets.sync.client
 
-from dilithion_ws import Config, ConfigError, Limits, RpcTable, WebSocketServer
+from dilithion_ws import Config, ConfigError, RpcTable, WebSocketServer
 from dilithion_ws.client import Client
 
 from .protocol.test_proxy import SIGNATURE, version_1, version_2
 from .support import REQUEST, RawClient, free_port, wait_for
+from .support.configs import make_config
 from .test_tls import Authority
 
 ROOT = Path(__file__).parent.parent
@@ -33,9 +34,8 @@ def serve(rpc: RpcTable) -> Iterator[Any]:
     servers: list[WebSocketServer] = []
 
     def serve(**options: Any) -> WebSocketServer:
-        limits = {name: options.pop(name) for name in list(options) if name in Limits.__dataclass_fields__}
         options.setdefault("trusted_proxies", ("127.0.0.1",))
-        servers.append(WebSocketServer(rpc, Config(limits=Limits(**limits), **options)).start())
+        servers.append(WebSocketServer(rpc, make_config(**options)).start())
         return servers[-1]
 
     yield serve

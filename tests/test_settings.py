@@ -6,17 +6,20 @@ import contextlib
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dilithion_ws import Config, ConfigError, Limits
 from dilithion_ws.cli import main
-from dilithion_ws.config.sources import SETTINGS, example, load, parse_file
+from dilithion_ws.config.conf_file import parse_file
+from dilithion_ws.config.config import SETTINGS, TABLE, load_config
+from dilithion_ws.config.reference import example_file, json_schema
 
 
 def values(text: str) -> dict[str, str]:
-    return {key: value for key, (value, _) in parse_file(text, "dilithion.conf").items()}
+    return {key: value for key, (value, _) in parse_file(text, "dilithion.conf", SETTINGS, TABLE.prefix).items()}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,7 @@ def test_errors_name_file_line_and_key(tmp_path: Path, text: str, words: str) ->
     path = tmp_path / "dilithion.conf"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        load(str(path), {})
+        load_config(str(path), {})
     assert words in str(caught.value)
     if "line" in words:
         assert str(path) in str(caught.value)
@@ -89,11 +92,11 @@ def test_secrets_are_in_no_error(tmp_path: Path) -> None:
     path = tmp_path / "dilithion.conf"
     path.write_text("rpcpassword hush-hush\n")
     with pytest.raises(ConfigError, match="line 1: 'rpcpassword' has no value") as caught:
-        load(str(path), {})
+        load_config(str(path), {})
     assert "hush" not in str(caught.value)
     path.write_text("rpcpassword=hush-hush\n")
     with pytest.raises(ConfigError) as caught:
-        load(str(path), {})
+        load_config(str(path), {})
     assert "hush" not in str(caught.value)
     assert "hush" not in repr(Config(user="alice", password="hush-hush"))
 
@@ -102,38 +105,39 @@ def test_options_go_before_environment_before_file_before_defaults(tmp_path: Pat
     path = tmp_path / "dilithion.conf"
     path.write_text("rpcwebsocketport=1\nrpcwebsocketqueue=1\nrpcwebsocketworkers=5\n")
     environment = {"DILITHION_RPCWEBSOCKETPORT": "2", "DILITHION_RPCWEBSOCKETQUEUE": "2", "DILITHION_DATADIR": "x"}
-    loaded = load(str(path), environment, {"rpcwebsocketport": "3"})
-    limits = loaded.config.limits
-    assert (loaded.config.port, limits.queue, limits.workers, limits.batch_size) == (3, 2, 5, 100)
+    loaded = load_config(str(path), environment, {"rpcwebsocketport": "3"})
+    calls = loaded.config.limits.calls
+    assert (loaded.config.port, calls.queue, calls.workers, calls.in_flight) == (3, 2, 5, 20)
     assert loaded.sources["rpcwebsocketport"] == "option --port"
     assert loaded.sources["rpcwebsocketqueue"] == "environment DILITHION_RPCWEBSOCKETQUEUE"
     assert loaded.sources["rpcwebsocketworkers"] == f"file {path} line 3"
     assert loaded.sources["rpcwebsocketbatchsize"] == "default"
     with pytest.raises(ConfigError, match="environment DILITHION_RPCWEBSOCKETPROT: unknown key"):
-        load(None, {"DILITHION_RPCWEBSOCKETPROT": "1"})
+        load_config(None, {"DILITHION_RPCWEBSOCKETPROT": "1"})
 
 
 def test_a_missing_file_means_defaults_and_an_unreadable_one_is_an_error(tmp_path: Path) -> None:
     assert Config.load(str(tmp_path / "none"), {}) == Config()
     with pytest.raises(ConfigError, match="can't be read: Is a directory"):
-        load(str(tmp_path), {})
+        load_config(str(tmp_path), {})
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8"):
-        load(str(tmp_path / "binary"), {})
+        load_config(str(tmp_path / "binary"), {})
 
 
 def test_there_is_a_key_for_every_limit_and_an_option_for_every_key() -> None:
-    assert {setting.name for setting in SETTINGS.values() if setting.is_limit} == set(Limits.__dataclass_fields__)
-    assert {setting.name for setting in SETTINGS.values() if not setting.is_limit} == set(
-        Config.__dataclass_fields__
-    ) - {"limits"}
+    groups = [field.type for field in msgspec.structs.fields(Limits)]
+    limits = [name for group in groups for name in group.__struct_fields__]
+    assert [setting.name for setting in SETTINGS.values() if setting.group] == limits
+    fields = set(Config.__struct_fields__) - {"limits"}
+    assert {setting.name for setting in SETTINGS.values() if not setting.group} == fields
     options = [setting.option for setting in SETTINGS.values()]
     assert len(set(options)) == len(options)
-    assert all(setting.key == setting.key.lower() and setting.help for setting in SETTINGS.values())
+    assert all(setting.key == setting.key.lower() and setting.description for setting in SETTINGS.values())
 
 
 def test_the_example_is_a_valid_file_with_every_default() -> None:
-    text = example()
+    text = example_file()
     assert values(text) == {}
     uncommented = text.replace("\n#rpc", "\nrpc")
     assert set(values(uncommented)) == set(SETTINGS)
@@ -151,8 +155,8 @@ def test_the_example_is_a_valid_file_with_every_default() -> None:
 )
 def test_fuzzed_files_are_an_error_or_a_configuration(text: str) -> None:
     with contextlib.suppress(ConfigError):
-        texts = {key: value for key, (value, _) in parse_file(text, "fuzz").items()}
-        assert isinstance(load(None, {}, texts).config, Config)
+        texts = {key: value for key, (value, _) in parse_file(text, "fuzz", SETTINGS, TABLE.prefix).items()}
+        assert isinstance(load_config(None, {}, texts).config, Config)
 
 
 # What may be exposed
@@ -186,6 +190,18 @@ def test_a_public_address_with_both_is_allowed() -> None:
     Config(host="0.0.0.0", user="a", password="b", certificate="c", private_key="k").check_exposure()
 
 
+def test_every_key_is_in_the_json_schema_with_its_bounds() -> None:
+    properties = json_schema()["properties"]
+    assert list(properties) == list(SETTINGS)
+    assert properties["rpcwebsocketworkers"]["minimum"] == 3
+    assert properties["rpcwebsocketinsecure"] == {
+        "type": "boolean",
+        "default": False,
+        "description": "Allow a public address without TLS or users.",
+    }
+    assert properties["rpcpassword"]["writeOnly"]
+
+
 # The commands
 
 
@@ -207,7 +223,7 @@ def test_config_shows_values_sources_and_no_secret(tmp_path: Path, capsys: pytes
 
 def test_config_example_and_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--example"]) == 0
-    assert capsys.readouterr().out == example()
+    assert capsys.readouterr().out == example_file()
     path = tmp_path / "dilithion.conf"
     path.write_text("rpcwebsocketport=x")
     assert main(["config", "--conf", str(path)]) == 1
@@ -273,5 +289,5 @@ def test_values_out_of_every_bound_are_one_clear_error(key: str, value: str, wor
 
 def test_the_example_file_with_every_line_in_force_is_the_default(tmp_path: Path) -> None:
     path = tmp_path / "dilithion.conf"
-    path.write_text("\n".join(line[1:] if line.startswith("#rpc") else line for line in example().splitlines()))
+    path.write_text("\n".join(line[1:] if line.startswith("#rpc") else line for line in example_file().splitlines()))
     assert Config.load(str(path), {}) == Config()

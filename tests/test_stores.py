@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, ConfigError, EventError, Limits, RpcTable, WebSocketServer
+from dilithion_ws import Config, ConfigError, EventError, RpcTable, WebSocketServer
 from dilithion_ws.client import Client, EventsLostError
 from dilithion_ws.stores.sqlite_store import SqliteStore
 
 from .support import RedisServer, free_port, needs_redis, wait_for
+from .support.configs import make_config
 from .test_events import block, events, subscribe
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +44,7 @@ def serve(rpc: RpcTable) -> Iterator[Any]:
     servers: list[WebSocketServer] = []
 
     def serve(store: str, port: int = 0, **options: Any) -> WebSocketServer:
-        config = Config(event_store=store, port=port, limits=Limits(connections=5000, **options))
+        config = make_config(event_store=store, port=port, connections=5000, **options)
         server = WebSocketServer(rpc, config)
         server.topic("t")
         servers.append(server.start())
@@ -152,7 +153,7 @@ import itertools, sys, threading
 from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
 
 server = WebSocketServer(RpcTable(), Config(port=int(sys.argv[1]), event_store=sys.argv[2],
-                         limits=Limits(history_entries=50_000, ping_interval=5)))
+                         limits=Limits.from_names(history_entries=50_000, ping_interval=5)))
 server.topic("t")
 server.start()
 print("ready", flush=True)

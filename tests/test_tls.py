@@ -25,12 +25,13 @@ import websockets.sync.client
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from dilithion_ws import Config, ConfigError, Limits, RpcTable, WebSocketServer
+from dilithion_ws import ConfigError, RpcTable, WebSocketServer
 from dilithion_ws.net.tls import TlsContext
 from dilithion_ws.util.clock import monotonic
 
 from .clients.test_clients import NODE_MODULES, browse, needs_chromium, needs_node
 from .support import REQUEST, RawClient, client_frame, open_files, sockets_of, wait_for
+from .support.configs import make_config
 
 MEBIBYTE = 1 << 20
 
@@ -71,10 +72,7 @@ def serve(rpc: RpcTable, authority: Authority) -> Iterator[Any]:
     servers: list[WebSocketServer] = []
 
     def serve(**options: Any) -> WebSocketServer:
-        limits = {name: options.pop(name) for name in list(options) if name in Limits.__dataclass_fields__}
-        config = Config(
-            certificate=str(authority.certificate), private_key=str(authority.key), limits=Limits(**limits), **options
-        )
+        config = make_config(certificate=str(authority.certificate), private_key=str(authority.key), **options)
         servers.append(WebSocketServer(rpc, config).start())
         return servers[-1]
 

@@ -10,12 +10,12 @@ limits = {"connections": 20_000}
 options = {"user": "bench", "password": "bench-password"}
 for word in sys.argv[2:]:
     if word == "deflate":
-        limits["deflate"] = 1
+        options["deflate"] = True
     else:
         options["certificate"], options["private_key"] = word.split(",")
 
 rpc = RpcTable()
-server = WebSocketServer(rpc, Config(port=port, limits=Limits(**limits), **options))
+server = WebSocketServer(rpc, Config(port=port, limits=Limits.from_names(**limits), **options))
 server.topic("ticks", permission="READ_BLOCKCHAIN")
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from ..config.config import Config
 from ..errors import ConfigError
 from ..util.clock import Clock, monotonic
-from ..util.files import read_text, write_private
+from ..util.files import read_bounded_text, replace_private_file
 from .audit_log import AuditLog
 from .passwords import NODE_SCHEME, hash_password
 from .permissions import ALL_RIGHTS
@@ -60,8 +60,8 @@ class CredentialFiles:
             self._fixed.append(User(COOKIE_USER, "admin", ALL_RIGHTS, hash_password(secret, NODE_SCHEME)))
         limits = config.limits
         try:
-            rate = (limits.audit_burst, limits.audit_rate)
-            self.audit = AuditLog(config.audit_log, clock, rate, limits.tracked_clients)
+            rate = (limits.rates.audit_burst, limits.rates.audit_rate)
+            self.audit = AuditLog(config.audit_log, clock, rate, limits.rates.tracked_clients)
         except OSError as error:
             raise ConfigError(f"rpcwebsocketauditlog: {config.audit_log} can't be written: {error.strerror}") from None
 
@@ -76,7 +76,7 @@ class CredentialFiles:
         if self._cookie:
             path = self._config.cookie_file
             try:
-                write_private(path, self._cookie)
+                replace_private_file(path, self._cookie)
             except OSError as error:
                 raise ConfigError(f"rpcwebsocketcookiefile: {path} can't be written: {error.strerror}") from None
 
@@ -147,7 +147,7 @@ def _mark(path: str) -> _Mark | None:
 def _read(path: str) -> str:
     """The text of a file with hashes; raises ConfigError where it can't be read, and warns where others can."""
     try:
-        text = read_text(path, _MOST_CHARACTERS)
+        text = read_bounded_text(path, _MOST_CHARACTERS)
         if stat.S_IMODE(os.stat(path).st_mode) & 0o007:
             logger.warning("%s can be read by every user of this machine; chmod 600 it", path)
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..config.config import parse_rate
+from ..config.config import parse_method_rate
 from .rate_limiter import Rate
 
 __all__ = ["DEFAULT_METHOD", "METHOD_RATES", "method_rates"]
@@ -32,6 +32,6 @@ def method_rates(changes: Iterable[str]) -> dict[str, Rate]:
     """The table with changes, each `name=CAPACITY/REFILL`; the name `default` stands for every other method."""
     rates = dict(METHOD_RATES)
     for text in changes:
-        name, capacity, refill = parse_rate(text)
-        rates[name] = Rate(capacity, refill)
+        change = parse_method_rate(text)
+        rates[change.method] = Rate(change.capacity, change.refill)
     return rates

@@ -11,7 +11,7 @@ import sys
 from ..client import Client
 from ..config.config import Config
 from ..errors import ConfigError
-from ..util.files import read_text
+from ..util.files import read_bounded_text
 from .config_options import CONF, COOKIE
 
 __all__ = ["add_connection", "connect"]
@@ -61,7 +61,7 @@ def connect(options: argparse.Namespace) -> Client:
         user, password = config.user or None, config.password or None
     cookie = config.cookie_file or os.path.join(folder or ".", COOKIE)
     if user is None and folder is not None and os.path.exists(cookie):
-        user, _, password = read_text(cookie, _MOST_CHARACTERS).strip().partition(":")
+        user, _, password = read_bounded_text(cookie, _MOST_CHARACTERS).strip().partition(":")
     context = None
     if options.ca is not None:
         try:

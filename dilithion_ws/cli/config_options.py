@@ -1,4 +1,4 @@
-"""Options that stand for configuration keys: one for each, made from the table of settings."""
+"""Command-line options for configuration keys: one for each, generated from the table of settings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import argparse
 import os
 from collections.abc import Mapping
 
-from ..config.sources import SETTINGS, LoadedConfig, Setting, load, shown
+from ..config.config import SETTINGS, Config, load_config
+from ..config.fields import Setting
+from ..config.reference import shown_value
+from ..config.sources import LoadedConfig
 
-__all__ = ["add_setting", "add_settings", "conf_file", "load_settings"]
+__all__ = ["CONF", "COOKIE", "add_setting", "add_settings", "conf_file", "load_settings", "options_of"]
 
 CONF = "dilithion.conf"
 USERS = "rpc_permissions.json"
@@ -16,33 +19,54 @@ COOKIE = ".cookie"
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Adds `--conf`, `--datadir`, `--cookie`, and an option for each key."""
+    """Add `--conf`, `--datadir`, `--cookie`, and an option for each key."""
     files = parser.add_argument_group("files")
     files.add_argument("--conf", metavar="FILE", help="configuration file; a missing one means defaults")
     files.add_argument(
-        "--datadir", metavar="DIR", help=f"where {CONF}, {USERS} and {COOKIE} are (default: where --conf is, or none)"
+        "--datadir",
+        metavar="DIR",
+        help=f"directory of {CONF}, {USERS} and {COOKIE} (default: that of --conf, or none)",
     )
     files.add_argument(
         "--cookie", action="store_true", help=f"without other users, write a fresh password to {COOKIE} in --datadir"
     )
-    keys = parser.add_argument_group("settings", "Each stands for the key of the configuration file in brackets.")
-    limits = parser.add_argument_group("limits", "Each stands for the key of the configuration file in brackets.")
+    text = "Each option overrides the configuration key in brackets."
+    keys = parser.add_argument_group("settings", text)
+    limits = parser.add_argument_group("limits", text)
     for setting in SETTINGS.values():
-        add_setting(limits if setting.is_limit else keys, setting)
+        add_setting(limits if setting.group else keys, setting)
+
+
+def add_setting(group: argparse._ArgumentGroup, setting: Setting) -> None:
+    """Add the option that overrides a key."""
+    default = shown_value(setting, setting.default)
+    kinds = {"int": "N", "float": "S", "bool": "0|1", "path": "FILE", "list": "LIST", "text": "TEXT"}
+    group.add_argument(
+        setting.option,
+        dest=setting.key,
+        metavar="ADDRESS" if setting.name == "host" else kinds[setting.kind],
+        help=f"{setting.description} [{setting.key}]"
+        + (f" (default: {default})" if default else "").replace("%", "%%"),
+    )
+
+
+def options_of(options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, str]:
+    """Return the values of those keys for which an option was given."""
+    return {key: text for key in settings if (text := getattr(options, key)) is not None}
 
 
 def conf_file(options: argparse.Namespace) -> str | None:
-    """The configuration file that options name, by itself or by its folder."""
+    """Return the configuration file that options name, directly or by its directory, or None."""
     path: str | None = options.conf
     return path or (os.path.join(options.datadir, CONF) if options.datadir is not None else None)
 
 
-def load_settings(options: argparse.Namespace, defaults: Mapping[str, str] | None = None) -> LoadedConfig:
-    """The configuration that options, environment and file make together.
+def load_settings(options: argparse.Namespace, defaults: Mapping[str, str] | None = None) -> LoadedConfig[Config]:
+    """Return the configuration that options, environment and file make together.
 
     Args:
-        options: parsed, from a parser that `add_settings` was called on.
-        defaults: values by key that hold where nothing else is said.
+        options: parsed by a parser that `add_settings` was called on.
+        defaults: values by key that hold if no source sets them.
 
     Raises:
         ConfigError: see `Config.load`.
@@ -51,8 +75,8 @@ def load_settings(options: argparse.Namespace, defaults: Mapping[str, str] | Non
     if folder is None and options.conf is not None:
         folder = os.path.dirname(options.conf) or "."
     path = conf_file(options)
-    given = {key: text for key in SETTINGS if (text := getattr(options, key)) is not None}
-    loaded = load(path, None, given)
+    given = options_of(options, SETTINGS)
+    loaded = load_config(path, None, given)
     more = {key: text for key, text in (defaults or {}).items() if loaded.sources[key] == "default"}
     if folder is not None and not loaded.config.users_file and os.path.exists(os.path.join(folder, USERS)):
         more["rpcwebsocketusersfile"] = os.path.join(folder, USERS)
@@ -60,17 +84,5 @@ def load_settings(options: argparse.Namespace, defaults: Mapping[str, str] | Non
         more["rpcwebsocketcookiefile"] = os.path.join(folder or ".", COOKIE)
     if not more:
         return loaded
-    again = load(path, None, {**given, **more})
+    again = load_config(path, None, {**given, **more})
     return LoadedConfig(again.config, {**again.sources, **dict.fromkeys(more, "default")})
-
-
-def add_setting(group: argparse._ArgumentGroup, setting: Setting) -> None:
-    """Adds the option that stands for a key."""
-    default = shown(setting, setting.default)
-    kinds = {"int": "N", "float": "S", "bool": "0|1", "path": "FILE", "list": "LIST", "text": "TEXT"}
-    group.add_argument(
-        setting.option,
-        dest=setting.key,
-        metavar="ADDRESS" if setting.name == "host" else kinds[setting.kind],
-        help=f"{setting.help} [{setting.key}]" + (f" (default: {default})" if default else "").replace("%", "%%"),
-    )

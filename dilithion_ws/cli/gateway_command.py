@@ -8,16 +8,14 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ..config.sources import SettingsTable, load_as, settings_of
+from ..config.sources import load
 from ..errors import ConfigError, StartError
-from .config_options import add_setting, add_settings, conf_file, load_settings
+from .config_options import add_setting, add_settings, conf_file, load_settings, options_of
 
 if TYPE_CHECKING:
     from ..gateway import GatewayConfig
 
 __all__ = ["add_gateway"]
-
-_PREFIX = "rpcgateway"
 
 
 def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,16 +23,15 @@ def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "gateway",
         help="run a server in front of a node that has only HTTP",
-        description="Passes calls on to a node that speaks JSON-RPC over HTTP (Dilithion, or the family of Bitcoin "
-        "Core), watches it, and tells subscribers what happens. It prints its URL once it is ready to be connected to. "
-        "Without another word it listens on the node's port plus one. Runs until SIGINT or SIGTERM; SIGHUP reloads "
-        "users and certificate.",
+        description="Forwards calls to a node that has JSON-RPC over HTTP (Dilithion, or the Bitcoin Core family), polls "
+        "it, and publishes what changes. Prints its URL once clients can connect. Listens on the node's port plus one "
+        "unless --port is given. Runs until SIGINT or SIGTERM; SIGHUP reloads users and certificate.",
     )
     parser.add_argument("--verbose", action="store_true", help="log more, to standard error")
-    from ..gateway.gateway_config import GatewayConfig
+    from ..gateway.gateway_config import GATEWAY_SETTINGS
 
-    group = parser.add_argument_group("node", "Each stands for the key of the configuration file in brackets.")
-    for setting in settings_of(GatewayConfig):
+    group = parser.add_argument_group("node", "Each option overrides the configuration key in brackets.")
+    for setting in GATEWAY_SETTINGS.values():
         add_setting(group, setting)
     add_settings(parser)
     parser.set_defaults(run=gateway)
@@ -67,8 +64,7 @@ def gateway(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> GatewayConfig:
-    from ..gateway.gateway_config import GatewayConfig
+    from ..gateway.gateway_config import GATEWAY_SETTINGS, GATEWAY_TABLE, GatewayConfig
 
-    table = SettingsTable({setting.key: setting for setting in settings_of(GatewayConfig)}, _PREFIX)
-    given = {key: text for key in table.settings if (text := getattr(options, key)) is not None}
-    return load_as(GatewayConfig, table, conf_file(options), None, given)
+    given = options_of(options, GATEWAY_SETTINGS)
+    return load(GatewayConfig, GATEWAY_TABLE, conf_file(options), None, given).config

@@ -27,7 +27,7 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "serve",
         help="run a server",
         description="Runs a server until SIGINT or SIGTERM; SIGHUP reloads users and certificate. "
-        f"It prints its URL once it is ready to be connected to. Without another word it listens on port {DEFAULT_PORT}.",
+        f"Prints its URL once clients can connect. Listens on port {DEFAULT_PORT} unless --port is given.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--dev", action="store_true", help="with a development node: a small chain in memory")

@@ -10,7 +10,7 @@ from ..auth.passwords import SCHEMES, hash_password
 from ..auth.permissions import ROLES
 from ..auth.users import User, UsersFile, check_name, parse_users, render_users
 from ..errors import ConfigError
-from ..util.files import read_text, write_private
+from ..util.files import read_bounded_text, replace_private_file
 from .config_options import USERS
 
 __all__ = ["add_user"]
@@ -99,13 +99,13 @@ def _ask_password() -> str:
 
 def _load(path: str) -> UsersFile:
     try:
-        return parse_users(read_text(path, MOST_CHARACTERS), path)
+        return parse_users(read_bounded_text(path, MOST_CHARACTERS), path)
     except FileNotFoundError:
         return UsersFile({}, {})
 
 
 def _save(path: str, users: UsersFile) -> None:
     try:
-        write_private(path, render_users(users))
+        replace_private_file(path, render_users(users))
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}") from None

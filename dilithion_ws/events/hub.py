@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..config.config import Limits, limit_reached
+from ..config.limits import Limits, limit_reached
 from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopicError
 from ..util.clock import Clock
 from . import node_events as schemas
@@ -75,7 +75,7 @@ class EventHub:
         self._topics: dict[str, Topic] = {}
         self._users: OrderedDict[str, Topic] = OrderedDict()
         self._subscriptions: dict[int, dict[str, Cursor]] = {}  # by the sink's id, then by their own
-        self.shards = [Shard(index, self._forget, offer) for index in range(limits.pumps)]
+        self.shards = [Shard(index, self._forget, offer) for index in range(limits.events.pumps)]
         for name, permission, filters, schema in _NODE_TOPICS:
             self.add(name, permission, retention=self._retention(least=1), filters=filters, schema=schema)
 
@@ -104,7 +104,7 @@ class EventHub:
             old = self._topics.get(name)
             if old is not None and (old.in_use or old.log.position.seq):
                 raise ConfigError(f"topic {name} is in use already")
-            if old is None and len(self._topics) >= self._limits.topics:
+            if old is None and len(self._topics) >= self._limits.events.topics:
                 raise ConfigError(f"topic {name} is past the {limit_reached(self._limits, 'topics')}")
             self._topics[name] = topic
             if self._store is not None:
@@ -128,7 +128,7 @@ class EventHub:
 
     def _retention(self, least: int = 0) -> Retention:
         limits = self._limits
-        return Retention(limits.history_entries, limits.history_age, limits.history_size, least)
+        return Retention(limits.history.history_entries, limits.history.history_age, limits.history.history_size, least)
 
     def topics(self) -> list[Topic]:
         """The host's topics and the node's, not those of users."""
@@ -152,7 +152,7 @@ class EventHub:
             if topic is None:
                 if not name.isprintable() or len(name) > _NAME_MOST:
                     raise EventError(f"{name[:64]!r} is no topic of a user: 1 to {_NAME_MOST} printable characters")
-                if len(self._users) >= self._limits.user_topics:
+                if len(self._users) >= self._limits.events.user_topics:
                     self._forget_user_topic()
                 topic = self._users[name] = self._make(name, None, None, ALL, _BY_KIND, None)
             self._users.move_to_end(name)
@@ -197,7 +197,7 @@ class EventHub:
             topic.check(data)  # also without a schema: not everything that can be written is JSON that others can read
         except Exception as error:
             raise EventError(f"event for topic {topic.name} can't be published: {error}") from None
-        if len(data) > self._limits.event_size:
+        if len(data) > self._limits.events.event_size:
             raise EventError(
                 f"event for topic {topic.name} has {len(data)} bytes, "
                 f"past the {limit_reached(self._limits, 'event_size')}"
@@ -260,7 +260,7 @@ class EventHub:
         if topic.unavailable:
             text = f"Server busy: {topic.unavailable}"
             raise RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": _RETRY_MS})
-        wanted = Filter(filter, topic.filters, self._limits.filter_values) if filter else None
+        wanted = Filter(filter, topic.filters, self._limits.events.filter_values) if filter else None
         stream = topic.stream(wanted, mode or topic.mode)
         try:
             head = topic.log.position
@@ -321,9 +321,9 @@ class EventHub:
                 raise RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": 1})
             if before is not None:
                 raise RpcError(JsonRpcCode.INVALID_PARAMS, f"Invalid params: subscribed already as {id}")
-            if len(mine) >= limits.subscriptions:
+            if len(mine) >= limits.events.subscriptions:
                 text = f"Too many subscriptions: past the {limit_reached(limits, 'subscriptions')}"
-                raise RpcError(JsonRpcCode.TOO_MANY_SUBSCRIPTIONS, text, {"limit": limits.subscriptions})
+                raise RpcError(JsonRpcCode.TOO_MANY_SUBSCRIPTIONS, text, {"limit": limits.events.subscriptions})
             mine[id] = subscription
 
     def activate(self, subscription: Cursor) -> None:

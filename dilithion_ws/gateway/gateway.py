@@ -76,7 +76,7 @@ class Gateway:
             schema=NodeState,
         )
         if server.event_store != "memory":
-            kept = Retention(1, math.inf, server.limits.event_size)
+            kept = Retention(1, math.inf, server.limits.events.event_size)
             self.server.topic(VIEWS_TOPIC, retention=kept)  # for the role admin alone
         user, password = config.upstream_user or server.user, config.upstream_password or server.password
         account = NodeAccount(user, password, config.upstream_cookie)

@@ -1,90 +1,119 @@
-"""Settings of the gateway: where its node is, and what watching it may cost."""
+"""Settings of the gateway: where its node is, and what polling it may cost."""
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from .. import ConfigError
+import msgspec
 
-__all__ = ["DIALECTS", "GatewayConfig"]
+from .. import ConfigError
+from ..config.fields import Setting, SettingsGroup, limit, option, settings_of
+from ..config.sources import SettingsTable
+
+__all__ = ["DIALECTS", "GATEWAY_SETTINGS", "GATEWAY_TABLE", "GatewayConfig"]
 
 DIALECTS = ("auto", "dilithion", "core")
 
+_PREFIX = "rpcgateway"
 _MIB = 1024 * 1024
 
 
-def _setting(default: Any, key: str, kind: str, text: str, *, secret: bool = False, minimum: float = 0.0) -> Any:
-    metadata = {"key": f"rpcgateway{key}", "kind": kind, "help": text, "secret": secret, "minimum": minimum}
-    return field(default=default, repr=not secret, metadata=metadata)
+def _limit(key: str, unit: str, description: str, ge: float) -> msgspec.Meta:
+    """Declare a number of the gateway, which has keys of its own."""
+    meta = limit(unit, description, ge=ge)
+    return msgspec.Meta(ge=meta.ge, le=meta.le, description=description, extra={"unit": unit, "key": _PREFIX + key})
 
 
-@dataclass(frozen=True)
-class GatewayConfig:
+class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
     """How one gateway is to run. A value out of range raises `ConfigError`.
 
     Attributes:
         upstream: the node's URL, such as `http://127.0.0.1:8332`; a path in it (`/wallet/name`) is kept.
-        upstream_user, upstream_password: the gateway's account on the node.
-        upstream_cookie: the node's cookie file, read again when the node has written another; instead of the two.
-        dialect: `dilithion`, `core` (the family of Bitcoin Core), or `auto`: found out from the node's answers.
-        zmq: addresses of the node's ZeroMQ publishers; one will do where it publishes everything there.
-        poll_interval: seconds between two looks at the node.
-        poll_longest: seconds between two looks at most, where looking is slow or fails.
-        poll_share: the share of the time that looking may take.
-        poll_timeout: seconds for one answer to a look.
-        upstream_connections: calls that are with the node at a time.
-        catch_up: blocks that are told one by one after an absence; past it the log begins anew.
-        mempool: transactions of the mempool that are followed.
+        upstream_user, upstream_password: the gateway's account at the node.
+        upstream_cookie: the node's cookie file, instead of an account; it is read again whenever the node rewrites it.
+        dialect: `dilithion`, `core` (the Bitcoin Core family), or `auto`: detected from the node's answers.
+        zmq: addresses of the node's ZeroMQ publishers; one is enough if the node publishes everything there.
+        poll_interval: seconds between two polls of the node.
+        poll_longest: the longest interval, used if polling is slow or fails.
+        poll_share: the share of the time that polling may take.
+        poll_timeout: seconds for one answer to a poll.
+        upstream_connections: calls that are at the node at the same time.
+        catch_up: blocks that are published one by one after an absence; beyond it the log starts a new epoch.
+        mempool: transactions of the mempool that are tracked.
         answer_size: bytes of one answer of the node.
     """
 
-    upstream: str = _setting("http://127.0.0.1:8332", "upstream", "text", "URL of the node")
-    upstream_user: str = _setting("", "user", "text", "the gateway's account on the node (default: rpcuser)")
-    upstream_password: str = _setting("", "password", "text", "its password (default: rpcpassword)", secret=True)
-    upstream_cookie: str = _setting("", "cookiefile", "path", "the node's cookie file, instead of an account")
-    dialect: str = _setting("auto", "dialect", "text", "auto, dilithion, or core for the family of Bitcoin Core")
-    zmq: tuple[str, ...] = _setting((), "zmq", "list", "the node's ZeroMQ publishers, tcp://HOST:PORT")
-    poll_interval: float = _setting(1.0, "pollinterval", "float", "s between two looks at the node", minimum=0.01)
-    poll_longest: float = _setting(30.0, "polllongest", "float", "s between two looks at most", minimum=0.01)
-    poll_share: float = _setting(0.2, "pollshare", "float", "share of the time that looking may take", minimum=0.001)
-    poll_timeout: float = _setting(30.0, "polltimeout", "float", "s for one answer to a look", minimum=0.01)
-    upstream_connections: int = _setting(8, "connections", "int", "calls with the node at a time", minimum=1)
-    catch_up: int = _setting(2000, "catchup", "int", "blocks told one by one after an absence", minimum=1)
-    mempool: int = _setting(100_000, "mempool", "int", "transactions of the mempool that are followed", minimum=0)
-    answer_size: int = _setting(64 * _MIB, "answersize", "int", "bytes of one answer of the node", minimum=1024)
+    upstream: Annotated[str, option("rpcgatewayupstream", "URL of the node.")] = "http://127.0.0.1:8332"
+    upstream_user: Annotated[str, option("rpcgatewayuser", "The gateway's account at the node (default: rpcuser).")] = (
+        ""
+    )
+    upstream_password: Annotated[
+        str, option("rpcgatewaypassword", "Password of that account (default: rpcpassword).", secret=True)
+    ] = ""
+    upstream_cookie: Annotated[
+        str, option("rpcgatewaycookiefile", "The node's cookie file, instead of an account.", kind="path")
+    ] = ""
+    dialect: Annotated[str, option("rpcgatewaydialect", "auto, dilithion, or core for the Bitcoin Core family.")] = (
+        "auto"
+    )
+    zmq: Annotated[tuple[str, ...], option("rpcgatewayzmq", "The node's ZeroMQ publishers, as tcp://HOST:PORT.")] = ()
+    poll_interval: Annotated[float, _limit("pollinterval", "s", "Seconds between two polls of the node.", 0.01)] = 1.0
+    poll_longest: Annotated[float, _limit("polllongest", "s", "Longest interval between two polls.", 0.01)] = 30.0
+    poll_share: Annotated[
+        float, _limit("pollshare", "", "Share of the time that polling may take, at most 1.", 0.001)
+    ] = 0.2
+    poll_timeout: Annotated[float, _limit("polltimeout", "s", "Seconds for one answer to a poll.", 0.01)] = 30.0
+    upstream_connections: Annotated[int, _limit("connections", "calls", "Calls at the node at the same time.", 1)] = 8
+    catch_up: Annotated[int, _limit("catchup", "blocks", "Blocks published one by one after an absence.", 1)] = 2000
+    mempool: Annotated[int, _limit("mempool", "transactions", "Transactions of the mempool that are tracked.", 0)] = (
+        100_000
+    )
+    answer_size: Annotated[int, _limit("answersize", "bytes", "Bytes of one answer of the node.", 1024)] = 64 * _MIB
 
     def __post_init__(self) -> None:
-        for name, item in self.__dataclass_fields__.items():
-            value, data = getattr(self, name), item.metadata
-            if data["kind"] in ("int", "float") and not data["minimum"] <= value < math.inf:
-                raise ConfigError(f"{name} ({data['key']}) is {value!r}; it takes a number, at least {data['minimum']}")
+        super().__post_init__()
         parts = urlsplit(self.upstream)
         try:
             good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             good = False
         if not good:
-            raise ConfigError(f"upstream (rpcgatewayupstream) is {self.upstream!r}; it takes http://HOST:PORT")
+            raise _error("upstream", f"upstream (rpcgatewayupstream) is {self.upstream!r}; it takes http://HOST:PORT")
         if parts.username is not None or parts.password is not None:
-            raise ConfigError("upstream (rpcgatewayupstream) has credentials in it; set rpcgatewayuser and -password")
+            raise _error(
+                "upstream", "upstream (rpcgatewayupstream) has credentials in it; set rpcgatewayuser and -password"
+            )
         if bool(self.upstream_user) != bool(self.upstream_password):
-            raise ConfigError("rpcgatewayuser and rpcgatewaypassword belong together: set both, or neither")
+            raise _error("user", "rpcgatewayuser and rpcgatewaypassword belong together: set both, or neither")
         if self.dialect not in DIALECTS:
-            raise ConfigError(f"dialect (rpcgatewaydialect) is {self.dialect!r}; it takes {', '.join(DIALECTS)}")
+            raise _error("dialect", f"dialect (rpcgatewaydialect) is {self.dialect!r}; it takes {', '.join(DIALECTS)}")
         if self.poll_longest < self.poll_interval:
-            raise ConfigError("poll_longest (rpcgatewaypolllongest) is shorter than rpcgatewaypollinterval")
+            raise _error("polllongest", "poll_longest (rpcgatewaypolllongest) is shorter than rpcgatewaypollinterval")
         if self.poll_share > 1:
-            raise ConfigError(f"poll_share (rpcgatewaypollshare) is {self.poll_share}; it takes a share, at most 1")
+            raise _error(
+                "pollshare", f"poll_share (rpcgatewaypollshare) is {self.poll_share}; it takes a share, at most 1"
+            )
         for address in self.zmq:
             if not re.fullmatch(r"tcp://.+:\d{1,5}|ipc://.+", address):
-                raise ConfigError(f"zmq (rpcgatewayzmq) has {address!r}; it takes tcp://HOST:PORT or ipc://PATH")
+                raise _error("zmq", f"zmq (rpcgatewayzmq) has {address!r}; it takes tcp://HOST:PORT or ipc://PATH")
+
+    def __repr__(self) -> str:
+        return f"GatewayConfig(upstream={self.upstream!r}, dialect={self.dialect!r})"
 
     @property
     def port(self) -> int:
         """The node's port."""
         parts = urlsplit(self.upstream)
         return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _error(key: str, message: str) -> ConfigError:
+    return ConfigError(message, _PREFIX + key)
+
+
+GATEWAY_SETTINGS: dict[str, Setting] = {setting.key: setting for setting in settings_of(GatewayConfig)}
+"""Every key of the gateway."""
+
+GATEWAY_TABLE = SettingsTable(GATEWAY_SETTINGS, _PREFIX)

@@ -18,7 +18,7 @@ import math
 import socket
 import ssl
 
-from ..config.config import limit_reached
+from ..config.limits import limit_reached
 from ..errors import CloseCode
 from ..protocol.frames import CLOSE, PING, close_payload, frame, split_close
 from ..protocol.http_connection import HttpRefusal
@@ -47,7 +47,7 @@ class CloseHandshake:
                 if connection.stream is not None and connection.stream.ended:
                     self.drain(connection)  # the peer's own close frame was in the backlog
                 else:
-                    self._wait(connection, self._hub.limits.close_timeout)
+                    self._wait(connection, self._hub.limits.connections.close_timeout)
 
     def leave(self, connection: Connection, code: int, reason: str) -> None:
         """Starts the closing handshake once the calls that run now have been answered; takes no more of them."""
@@ -67,7 +67,7 @@ class CloseHandshake:
         elif connection.in_flight:
             with connection.lock:
                 connection.become(ConnectionState.FINISHING)
-            self._wait(connection, self._hub.limits.close_timeout)
+            self._wait(connection, self._hub.limits.connections.close_timeout)
         else:
             self.finish(connection)
 
@@ -116,7 +116,7 @@ class CloseHandshake:
         except OSError:
             self.drop(connection)
         else:
-            self._wait(connection, self._hub.limits.linger_timeout)
+            self._wait(connection, self._hub.limits.connections.linger_timeout)
 
     def drop(self, connection: Connection, code: int = CloseCode.ABNORMAL, reason: str = "") -> None:
         """Closes the socket now: unregister, shutdown, close, in this order and nowhere else."""
@@ -167,7 +167,7 @@ class CloseHandshake:
         connection.timer_at = 0.0
         now, limits = self._hub.now, self._hub.limits
         outbox = connection.outbox
-        if outbox is not None and now >= outbox.progress_at + limits.write_stall:
+        if outbox is not None and now >= outbox.progress_at + limits.connections.write_stall:
             connection.end = connection.end or (CloseCode.FELL_BEHIND, limit_reached(limits, "write_stall"))
             self.drop(connection)
             return
@@ -179,7 +179,7 @@ class CloseHandshake:
             self._hub.schedule(connection, connection.deadline)
         outbox = connection.outbox  # None where the connection was dropped
         if outbox is not None:
-            self._hub.schedule(connection, outbox.progress_at + limits.write_stall)
+            self._hub.schedule(connection, outbox.progress_at + limits.connections.write_stall)
 
     def _keep_alive(self, connection: Connection) -> None:
         """Sends a ping after a silence, and gives up on a peer that stays silent after it."""
@@ -198,20 +198,20 @@ class CloseHandshake:
             connection.heard_at = hub.now
             connection.ping_at = 0.0
         if connection.ping_at:
-            if hub.now >= connection.ping_at + limits.pong_timeout:
+            if hub.now >= connection.ping_at + limits.connections.pong_timeout:
                 connection.end = (CloseCode.INTERNAL_ERROR, limit_reached(limits, "pong_timeout"))
                 self._say(connection, frame(CLOSE, close_payload(*connection.end)), None)
                 self.drop(connection)
                 return
-            hub.schedule(connection, connection.ping_at + limits.pong_timeout)
-        elif hub.now >= connection.heard_at + limits.ping_interval:
+            hub.schedule(connection, connection.ping_at + limits.connections.pong_timeout)
+        elif hub.now >= connection.heard_at + limits.connections.ping_interval:
             connection.ping_at = hub.now
             # Its pong will be there at the first look: so that pings keep their interval, be the timeout longer.
-            hub.schedule(connection, hub.now + min(limits.ping_interval, limits.pong_timeout))
+            hub.schedule(connection, hub.now + min(limits.connections.ping_interval, limits.connections.pong_timeout))
             if not hub.after_send(connection, connection.send(frame(PING, b""), hub.clock)):
                 self.drop(connection)
         else:
-            hub.schedule(connection, connection.heard_at + limits.ping_interval)
+            hub.schedule(connection, connection.heard_at + limits.connections.ping_interval)
 
     def _overdue(self, connection: Connection) -> None:
         state = connection.state

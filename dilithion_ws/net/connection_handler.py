@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, cast
 
-from ..config.config import limit_reached
+from ..config.limits import limit_reached
 from ..errors import CloseCode
 from ..protocol.frames import BINARY, CLOSE, PING, PONG, close_payload, frame
 from ..protocol.message_parser import FAILED, Event
@@ -211,7 +211,7 @@ class ConnectionHandler:
     def _serve(self, connection: Connection, events: list[Event]) -> None:
         """Answers events in order; what can't be looked at yet stays in the connection's backlog."""
         hub, session, framing = self._hub, connection.session, connection.framing
-        receive, limit = hub.service.receive, hub.limits.outbox
+        receive, limit = hub.service.receive, hub.limits.connections.outbox
         output: list[bytes] = []
         size = connection.unsent if connection.outbox is not None else 0
         for at, (kind, payload) in enumerate(events):
@@ -287,7 +287,7 @@ class ConnectionHandler:
         pending.connection.in_flight += 1
         if pending.serial:
             pending.connection.serial = True
-        self._hub.calls[pending] = self._hub.now + self._hub.limits.call_timeout
+        self._hub.calls[pending] = self._hub.now + self._hub.limits.calls.call_timeout
 
     def taken_over(self, work: Work, pending: PendingCall) -> None:
         """The lead was taken from a worker that a call keeps: its connection goes on without it."""

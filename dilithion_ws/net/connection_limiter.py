@@ -6,7 +6,7 @@ import ipaddress
 import threading
 from collections.abc import Callable, Sequence
 
-from ..config.config import Limits, limit_reached
+from ..config.limits import Limits, limit_reached
 from ..protocol.http_connection import HttpRefusal
 from ..util.ip import is_loopback, network_of, parse_address
 
@@ -64,7 +64,7 @@ class ConnectionLimiter:
         proxy, network = network_of(proxy), network_of(host)
         with self._counting:
             mine = self._by_address.get(network, 0)
-            if not is_loopback(host) and mine >= self._limits.connections_per_address:
+            if not is_loopback(host) and mine >= self._limits.connections.connections_per_address:
                 return _no_room(limit_reached(self._limits, "connections_per_address"))
             self._leave(proxy)
             self._by_address[network] = self._by_address.get(network, 0) + 1
@@ -95,12 +95,12 @@ class ConnectionLimiter:
         exempt = is_loopback(host) or self.trusts(host)
         host = network_of(host)
         with self._counting:
-            if self._total >= self._limits.connections:
+            if self._total >= self._limits.connections.connections:
                 return limit_reached(self._limits, "connections")
             if self._total >= self._files:
                 return f"limit of open files of the process ({self._files} connections)"
             mine = self._by_address.get(host, 0)
-            if not exempt and mine >= self._limits.connections_per_address:
+            if not exempt and mine >= self._limits.connections.connections_per_address:
                 return limit_reached(self._limits, "connections_per_address")
             self._total += 1
             self.accepted += 1

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..config.config import Limits, limit_reached
+from ..config.config import Config
+from ..config.limits import limit_reached
 from ..util.clock import Clock
 from ..util.ip import network_of
 from .close_handshake import CloseHandshake
@@ -42,35 +43,33 @@ class EventLoop:
     """What the leader runs.
 
     Args:
-        limits: bounds and times.
+        config: bounds and times.
         clock: seconds that never go backwards.
         service: who answers.
         admission: the count of connections.
         pool: the workers.
         tls: makes connections secure; None for plain ones.
         on_call: called when a call begins while nobody watches for stalls.
-        proxy_protocol: whether trusted proxies say first whose connection it is.
     """
 
     def __init__(
         self,
-        limits: Limits,
+        config: Config,
         clock: Clock,
         service: Service,
         admission: ConnectionLimiter,
         pool: WorkerPool,
         on_call: Callable[[], None],
         tls: TlsContext | None = None,
-        proxy_protocol: bool = False,
     ) -> None:
-        self.limits = limits
+        self.limits = config.limits
         self.clock = clock
         self._pool = pool
         self._commands: deque[Callable[[], None]] = deque()
         self._waker = Waker()
         self._polling = False
         self._ended = False
-        self.hub = Reactor(limits, clock, service, admission)
+        self.hub = Reactor(config, clock, service, admission)
         self.hub.poller.set_interest(self._waker.fd, 0, READ)
         self.closing = CloseHandshake(self.hub)
         self.current = LoopOwnership(self._make_pending, on_call)
@@ -78,7 +77,7 @@ class EventLoop:
         self.conversation = ConnectionHandler(
             self.hub,
             self.closing,
-            ProxyProtocolHandler(self.hub, self.closing, HANDSHAKE if tls is None else SECURING, proxy_protocol),
+            ProxyProtocolHandler(self.hub, self.closing, HANDSHAKE if tls is None else SECURING, config.proxy_protocol),
             self.securing,
             self.current,
             self._submit,
@@ -171,7 +170,7 @@ class EventLoop:
         """Answers a call whose time is over; its worker may have done so just now, and its report be on the way."""
         self._pool.forget(pending.run)
         self.hub.calls.move_to_end(pending)
-        self.hub.calls[pending] = self.hub.now + self.limits.call_timeout
+        self.hub.calls[pending] = self.hub.now + self.limits.calls.call_timeout
         connection, serial = pending.connection, pending.serial
         if serial:
             connection.backlog = None

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ..config.config import limit_reached
+from ..config.limits import limit_reached
 from ..protocol.deflate import DeflateAgreement, accept_offers
 from ..protocol.http import HttpRequest
 from ..protocol.http_connection import HttpConnection, HttpRefusal, UpgradeRequest, accept_response
@@ -60,8 +60,8 @@ class HandshakeHandler:
         """Bytes of a request."""
         limits, stage = self._hub.limits, connection.upgrade
         if stage is None:
-            body = limits.message_size if limits.http else -1
-            stage = HttpConnection(limits.header_size, self._header_too_big, body, self._message_too_big)
+            body = limits.messages.message_size if self._hub.http else -1
+            stage = HttpConnection(limits.connections.header_size, self._header_too_big, body, self._message_too_big)
             connection.upgrade = stage
         outcome = stage.receive(data)
         if isinstance(outcome, HttpRequest):
@@ -135,7 +135,7 @@ class HandshakeHandler:
             headers = (*headers, (b"Sec-WebSocket-Extensions", agreement.answer.encode()))
         if decision.codec is not None or deflation is not None:
             connection.framing = MessageEncoder(decision.codec, deflation)
-        connection.stream = MessageParser(limits.message_size, self._message_too_big, window)
+        connection.stream = MessageParser(limits.messages.message_size, self._message_too_big, window)
         connection.session = decision.session
         connection.metered = decision.metered
         with connection.lock:
@@ -143,7 +143,7 @@ class HandshakeHandler:
             sent = connection.write(accept_response(request, headers), hub.clock)
         connection.deadline = hub.now + decision.seconds
         connection.timer_at = 0.0  # the handshake's deadline is void
-        hub.schedule(connection, min(hub.now + limits.ping_interval, connection.deadline))
+        hub.schedule(connection, min(hub.now + limits.connections.ping_interval, connection.deadline))
         hub.arm(connection)
         hub.service.opened(connection.session)
         if not hub.after_send(connection, sent):
@@ -153,5 +153,5 @@ class HandshakeHandler:
 
     def _agree(self, request: UpgradeRequest) -> DeflateAgreement | None:
         """What is agreed on about deflating."""
-        offers = request.header(b"sec-websocket-extensions") if self._hub.limits.deflate else None
+        offers = request.header(b"sec-websocket-extensions") if self._hub.offers_deflate else None
         return None if offers is None else accept_offers(offers, self._hub.deflation.window)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ..config.config import limit_reached
+from ..config.limits import limit_reached
 from ..protocol.http import HttpRequest, HttpResponse
 from ..protocol.http_connection import HttpRefusal, UpgradeRequest
 from .close_handshake import CloseHandshake
@@ -68,7 +68,7 @@ class HttpHandler:
             self._respond(connection, result)
         else:
             connection.serial = True
-            connection.deadline = self._hub.now + self._hub.limits.call_timeout + _ANSWER_SHARE
+            connection.deadline = self._hub.now + self._hub.limits.calls.call_timeout + _ANSWER_SHARE
             connection.timer_at = 0.0
             self._hub.schedule(connection, connection.deadline)
             self._hub.arm(connection)
@@ -120,7 +120,7 @@ class HttpHandler:
         elif ends:
             self._closing.drain(connection)
         else:
-            connection.deadline = hub.now + hub.limits.handshake_timeout
+            connection.deadline = hub.now + hub.limits.connections.handshake_timeout
             connection.timer_at = 0.0
             hub.schedule(connection, connection.deadline)
             if sent is SendResult.ALL:

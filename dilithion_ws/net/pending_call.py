@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..config.config import Limits, limit_reached
+from ..config.limits import Limits, limit_reached
 from ..protocol.frames import SMALL_HEADERS, TEXT, frame
 from ..protocol.message_encoder import JSON, MessageEncoder
 from ..util.clock import Clock
@@ -132,12 +132,16 @@ class PendingCall:
     def _send(self, answer: Answer | None, told: int) -> SendResult | None:
         connection, limits = self.connection, self._owner.limits
         data = b"" if answer is None else to_frame(answer, connection.framing)
-        most = limits.outbox + limits.result_size
+        most = limits.connections.outbox + limits.messages.result_size
         while True:
             with connection.lock:
                 if self.answered:
                     return None
-                if len(data) <= _SMALL or connection.unsent <= limits.outbox or connection.unsent + len(data) <= most:
+                if (
+                    len(data) <= _SMALL
+                    or connection.unsent <= limits.connections.outbox
+                    or connection.unsent + len(data) <= most
+                ):
                     self.answered = True
                     self._told = told
                     if not data or connection.state not in (OPEN, FINISHING):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from ..config.config import Limits
+from ..config.config import Config
 from ..protocol.deflate import Deflater
 from ..protocol.http_connection import HttpRefusal
 from ..util.clock import Clock
@@ -36,8 +36,9 @@ class Reactor:
         by_fd: connections by their descriptor; compare identities, for a number is used again after a close.
     """
 
-    def __init__(self, limits: Limits, clock: Clock, service: Service, admission: ConnectionLimiter) -> None:
-        self.limits = limits
+    def __init__(self, config: Config, clock: Clock, service: Service, admission: ConnectionLimiter) -> None:
+        limits = self.limits = config.limits
+        self.http, self.offers_deflate = config.http, config.deflate
         self.clock = clock
         self.service = service
         self.admission = admission
@@ -47,7 +48,10 @@ class Reactor:
         self.by_fd: dict[int, Connection] = {}
         self._by_id: dict[int, Connection] = {}
         self.deflation = Deflater(
-            limits.deflate_window, limits.deflate_level, limits.deflate_memory, limits.deflate_minimum
+            limits.deflate.deflate_window,
+            limits.deflate.deflate_level,
+            limits.deflate.deflate_memory,
+            limits.deflate.deflate_minimum,
         )
         self.unread: deque[Connection] = deque()
         self.bytes_in = 0
@@ -66,7 +70,7 @@ class Reactor:
 
     def add(self, connection: Connection) -> None:
         """Takes a new connection in, and waits for its first bytes."""
-        connection.deadline = self.now + self.limits.handshake_timeout
+        connection.deadline = self.now + self.limits.connections.handshake_timeout
         self.schedule(connection, connection.deadline)
         self.by_fd[connection.fd] = connection
         self._by_id[connection.id] = connection
@@ -126,8 +130,8 @@ class Reactor:
             or self.stopping
             or connection.leaving is not None
             or connection.backlog is not None
-            or connection.in_flight >= self.limits.in_flight
-            or connection.unsent > self.limits.outbox
+            or connection.in_flight >= self.limits.calls.in_flight
+            or connection.unsent > self.limits.connections.outbox
         )
 
     def schedule(self, connection: Connection, at: float) -> None:
@@ -148,6 +152,6 @@ class Reactor:
     def after_send(self, connection: Connection, sent: SendResult) -> bool:
         """Does what a send leaves to be done; False where the connection has to be dropped."""
         if sent is WAITING:
-            self.schedule(connection, self.now + self.limits.write_stall)
+            self.schedule(connection, self.now + self.limits.connections.write_stall)
             self.arm(connection)
         return sent is not BROKEN

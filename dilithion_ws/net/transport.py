@@ -9,7 +9,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from ..config.config import Config, limit_reached, parse_network
+from ..config.config import Config, parse_network
+from ..config.limits import limit_reached
 from ..errors import CloseCode, ConnectionNotFoundError, OutboxFullError, StartError
 from ..protocol.http_connection import HttpRefusal
 from ..util.clock import Clock, Deadline
@@ -68,21 +69,19 @@ class Transport:
         self._parts.callback(listener.close)
         with self._undoing():
             self.pool = WorkerPool(
-                limits.workers,
-                limits.queue,
+                limits.calls.workers,
+                limits.calls.queue,
                 lambda: self.loop.worker_free(),
-                limits.login_workers,
-                limits.login_queue,
-                limits.login_queue_per_address,
-                limits.connections,
+                limits.logins.login_workers,
+                limits.logins.login_queue,
+                limits.logins.login_queue_per_address,
+                limits.connections.connections,
                 len(shards),
             )
             self._pumps = DeliveryThreads(self.pool, shards)
             trusted = [parse_network(text, "trusted_proxies") for text in config.trusted_proxies]
             self.admission = ConnectionLimiter(limits, _files_available(), refusal, trusted)
-            self.loop = EventLoop(
-                limits, clock, service, self.admission, self.pool, bell.ring, tls, config.proxy_protocol
-            )
+            self.loop = EventLoop(config, clock, service, self.admission, self.pool, bell.ring, tls)
             self._parts.callback(self.loop.close)
             self._acceptor = Acceptor(listener, self.admission, self._welcome, clock)
             self._parts.callback(self._acceptor.stop, Deadline(clock, 1.0))
@@ -127,10 +126,10 @@ class Transport:
         connection = self.loop.hub.find(connection_id)
         if connection is None:
             raise ConnectionNotFoundError(f"connection {connection_id} is not open")
-        if connection.unsent > self._limits.outbox:
+        if connection.unsent > self._limits.connections.outbox:
             raise OutboxFullError(
                 f"connection {connection_id} does not read: {connection.unsent} bytes wait, "
-                f"the limit is {self._limits.outbox} (rpcwebsocketoutbox)"
+                f"the limit is {self._limits.connections.outbox} (rpcwebsocketoutbox)"
             )
         if self._send(connection, data) is REFUSED:
             raise ConnectionNotFoundError(f"connection {connection_id} is closing")
@@ -142,7 +141,7 @@ class Transport:
         """
         reached = 0
         for connection in self.connections():
-            if connection.unsent > self._limits.outbox:
+            if connection.unsent > self._limits.connections.outbox:
                 self._begin_close(
                     connection, CloseCode.FELL_BEHIND, f"past the {limit_reached(self._limits, 'outbox')}"
                 )

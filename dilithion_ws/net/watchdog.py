@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from enum import Enum
 
-from ..config.config import Limits
+from ..config.limits import Limits
 from ..util.clock import Clock, Deadline
 from ..util.sync import Latch, WakeFlag
 from .acceptor import Acceptor
@@ -127,7 +127,7 @@ class Watchdog:
 
     def _patience(self) -> float | None:
         if self._loop.current.watched or self._phase is not ShutdownPhase.RUNNING:
-            return self._limits.stall_after / 2
+            return self._limits.calls.stall_after / 2
         return None
 
     # Watching
@@ -145,7 +145,7 @@ class Watchdog:
             current.watched = current.call is not None  # a call that began just before has seen a watcher
         if call is None or call is not self._seen:
             self._seen, self._seen_at = call, now
-        elif now - self._seen_at >= self._limits.stall_after:
+        elif now - self._seen_at >= self._limits.calls.stall_after:
             self._seen = None
             if self._loop.take_over(call):
                 self._pass_on()
@@ -153,7 +153,7 @@ class Watchdog:
     def _pass_on(self) -> None:
         """Gives the lead, which is the supervisor's at this moment, to a worker, or to a thread in reserve."""
         if not self._pool.lead(self._lead):
-            logger.warning("all %d workers are in handlers: only methods declared fast run", self._limits.workers)
+            logger.warning("all %d workers are in handlers: only methods declared fast run", self._limits.calls.workers)
             thread = threading.Thread(target=self._lead_in_reserve, name="dilithion-ws-reserve", daemon=True)
             self._reserve = [old for old in self._reserve if old.is_alive()] + [thread]
             thread.start()

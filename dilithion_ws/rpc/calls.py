@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..config.config import Limits, limit_reached
+from ..config.limits import Limits, limit_reached
 from ..errors import JsonRpcCode, RpcError
 from . import messages
 from .context import Session
@@ -62,7 +62,7 @@ class SingleCall(Request, gc=True):
     def stalled(self) -> None:
         """To be told when the call holds up its thread."""
         if self._method is not None:
-            self._method.stalled(self._dispatcher.limits.slow_after)
+            self._method.stalled(self._dispatcher.limits.calls.slow_after)
 
 
 class BatchCall:
@@ -98,7 +98,7 @@ class BatchCall:
         self._running: Method | None = None
         methods = [item[1] for item in items if isinstance(item, tuple) and item[1] is not None]
         self.pace = max((method.pace for method in methods), default=Speed.DECLARED_FAST)
-        if sum(method.mean for method in methods) > dispatcher.limits.slow_after:
+        if sum(method.mean for method in methods) > dispatcher.limits.calls.slow_after:
             self.pace = Speed.SLOW
 
     @property
@@ -126,7 +126,7 @@ class BatchCall:
                 if at not in together:
                     together = self._execute_together(item[1])
                 answer = together[at]
-                if answer is not None and self._size + len(answer) > self._dispatcher.limits.result_size:
+                if answer is not None and self._size + len(answer) > self._dispatcher.limits.messages.result_size:
                     answer = self._too_large(item[0], answer)
             else:
                 answer = self._execute(*item, hooks)
@@ -144,7 +144,7 @@ class BatchCall:
             wrong = messages.invalid_request(f"{request.method} waits, and can't be part of a batch: send it by itself")
             answer.answer(wrong)  # so that whoever was to give it knows that it is not waited for
             answer = None if request.is_notification else messages.error_answer(request.id, wrong)
-        if answer is not None and self._size + len(answer) > limits.result_size:
+        if answer is not None and self._size + len(answer) > limits.messages.result_size:
             for hook in hooks:
                 hook(False)
             hooks.clear()
@@ -184,13 +184,13 @@ class BatchCall:
     def stalled(self) -> None:
         """To be told when the batch holds up its thread: by the method that runs now, or by all of them together."""
         if self._running is not None and len(self._answers) <= 1:
-            self._running.stalled(self._dispatcher.limits.slow_after)
+            self._running.stalled(self._dispatcher.limits.calls.slow_after)
 
 
 def result_too_large(size: int, limits: Limits) -> RpcError:
     """-32011, with the size and the limit."""
     text = f"Result too large: {size} bytes, past the {limit_reached(limits, 'result_size')}"
-    return RpcError(JsonRpcCode.RESULT_TOO_LARGE, text, {"limit": limits.result_size, "size": size})
+    return RpcError(JsonRpcCode.RESULT_TOO_LARGE, text, {"limit": limits.messages.result_size, "size": size})
 
 
 def _join(answers: list[bytes]) -> bytes | None:

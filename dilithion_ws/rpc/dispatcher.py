@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from ..config.config import Limits, limit_reached
+from ..config.limits import Limits, limit_reached
 from ..errors import JsonRpcCode, RpcError
 from ..util.clock import Clock, Deadline, monotonic
 from . import messages
@@ -66,7 +66,7 @@ class Dispatcher:
         self._own = own or {}
         self.position = position
         self.limits = limits
-        self._slow_after, self._result_size = limits.slow_after, limits.result_size
+        self._slow_after, self._result_size = limits.calls.slow_after, limits.messages.result_size
         self.clock = clock
 
     def receive(
@@ -195,7 +195,7 @@ class Dispatcher:
         ]
 
     def _context(self, request: Request, session: Session, arrived: float, hooks: Hooks) -> CallContext:
-        deadline = Deadline.until(self.clock, arrived + self.limits.call_timeout)
+        deadline = Deadline.until(self.clock, arrived + self.limits.calls.call_timeout)
         return CallContext(
             session, request.method, messages.id_value(request), request.is_notification, deadline, hooks
         )
@@ -227,7 +227,7 @@ class Dispatcher:
         if request.is_notification:
             return None
         answer = messages.error_answer(request.id, error)
-        if len(answer) > self.limits.result_size:
+        if len(answer) > self.limits.messages.result_size:
             answer = messages.error_answer(request.id, result_too_large(len(answer), self.limits))
         return answer
 

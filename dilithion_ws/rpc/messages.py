@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..config.config import Limits, limit_reached
+from ..config.limits import Limits, limit_reached
 from ..errors import JsonRpcCode, RpcError
 
 __all__ = [
@@ -121,7 +121,7 @@ def parse_members(data: bytes, limits: Limits) -> tuple[str, bytes, bytes]:
     if data.count(b":") != members:
         _check_shape(data, limits)
         _check_duplicates(data)
-    elif len(params) > limits.json_depth:
+    elif len(params) > limits.messages.json_depth:
         _check_shape(data, limits)
     return wire.method, params, id
 
@@ -139,11 +139,11 @@ def parse_batch(data: bytes, limits: Limits) -> list[bytes]:
         raise parse_error(str(error)) from None
     if not elements:
         raise invalid_request("the batch is empty")
-    if len(elements) > limits.batch_size:
+    if len(elements) > limits.messages.batch_size:
         raise RpcError(
             JsonRpcCode.BATCH_TOO_LARGE,
             f"Batch of {len(elements)} calls is past the {limit_reached(limits, 'batch_size')}",
-            {"limit": limits.batch_size},
+            {"limit": limits.messages.batch_size},
             error_code="RPC-BATCH-TOO-LARGE",
             recovery_steps=("Send fewer calls in one batch", "Split the batch"),
         )
@@ -246,10 +246,10 @@ def _check_id(id: bytes) -> None:
 
 def _check_shape(data: bytes, limits: Limits) -> None:
     """Refuses nesting past the limit before anything recurses over it."""
-    if data.count(b"[") + data.count(b"{") <= limits.json_depth:
+    if data.count(b"[") + data.count(b"{") <= limits.messages.json_depth:
         return
     brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
-    for _ in range(limits.json_depth):
+    for _ in range(limits.messages.json_depth):
         inner = brackets.replace(b"[]", b"").replace(b"{}", b"")
         if len(inner) == len(brackets):
             return  # closed, or not balanced: the decoder will say so

@@ -17,7 +17,8 @@ from ..auth.origin_policy import OriginPolicy
 from ..auth.permissions import names_of
 from ..auth.rate_limiter import Rate, RateLimiter
 from ..auth.users import UserDirectory
-from ..config.config import Config, limit_reached, parse_network
+from ..config.config import Config, parse_network
+from ..config.limits import limit_reached
 from ..errors import CloseCode, JsonRpcCode, RpcError
 from ..events.topic import Topic
 from ..needs import find_need, parse_need
@@ -74,12 +75,12 @@ class AccessControl:
         self._origins = OriginPolicy(config.host, config.allow_hosts, config.allow_origins)
         self._networks = [parse_network(text, "allow_ips (rpcallowip)") for text in config.allow_ips]
         self.logins = Authenticator(config, directory, clock, audit, self.strike)
-        self._throttle = RateLimiter(clock, limits.tracked_clients)
+        self._throttle = RateLimiter(clock, limits.rates.tracked_clients)
         self._method_rates = method_rates(config.method_rates)
-        self._call_rate = Rate(limits.call_burst, limits.call_rate)
-        self._message_rate = Rate(limits.message_burst, limits.message_rate)
-        self._byte_rate = Rate(limits.byte_burst, limits.byte_rate)
-        self._connection_rate = Rate(limits.connection_burst, limits.connection_rate)
+        self._call_rate = Rate(limits.rates.call_burst, limits.rates.call_rate)
+        self._message_rate = Rate(limits.rates.message_burst, limits.rates.message_rate)
+        self._byte_rate = Rate(limits.rates.byte_burst, limits.rates.byte_rate)
+        self._connection_rate = Rate(limits.rates.connection_burst, limits.rates.connection_rate)
         self.close: Callable[[int, int, str], None] = lambda connection_id, code, reason: None
 
     # Connections
@@ -129,7 +130,7 @@ class AccessControl:
         if self.wants_users and not tried:
             session.admitted = False
             session.rights = 0
-            return _welcome(session, headers, self._limits.authentication_timeout)
+            return _welcome(session, headers, self._limits.logins.authentication_timeout)
         outcome = self.logins.begin(session, credentials) if self.wants_users else None
         if outcome is None:
             return _welcome(session, headers)
@@ -148,6 +149,11 @@ class AccessControl:
         """Gives a new session the limits of its address."""
         session.limited = self._is_limited(session.address[0])
         session.origin = network_of(session.address[0])
+
+    @property
+    def serves_page(self) -> bool:
+        """Whether `GET /` is the page for browsers."""
+        return self._config.page
 
     @property
     def wants_users(self) -> bool:
@@ -251,7 +257,7 @@ class AccessControl:
         session.strikes += 1
         if session.strikes == 1:
             self._audit.note("rate limited", address=session.address[0], user=session.user, limit=limit)
-        if session.strikes == self._limits.rate_strikes:
+        if session.strikes == self._limits.rates.rate_strikes:
             self.close(session.connection_id, CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "rate_strikes"))
         return rate_limited(f"Rate limit exceeded: {limit}. Please slow down your requests.", wait)
 

@@ -13,7 +13,8 @@ from ..auth.credentials import Credentials
 from ..auth.password_cache import PasswordCache
 from ..auth.rate_limiter import Lockout
 from ..auth.users import User, UserDirectory
-from ..config.config import Config, limit_reached
+from ..config.config import Config
+from ..config.limits import limit_reached
 from ..errors import CloseCode, JsonRpcCode, RpcError
 from ..protocol.http_connection import HttpRefusal
 from ..rpc.context import CallContext, Session
@@ -55,9 +56,13 @@ class Authenticator:
         self._directory = directory
         self._audit = audit
         self._strike = strike
-        self._remembered = PasswordCache(clock, limits.login_remembered, _REMEMBERED_MOST)
+        self._remembered = PasswordCache(clock, limits.logins.login_remembered, _REMEMBERED_MOST)
         self._lockout = Lockout(
-            clock, limits.login_failures, limits.lockout, limits.lockout_longest, limits.tracked_clients
+            clock,
+            limits.logins.login_failures,
+            limits.logins.lockout,
+            limits.logins.lockout_longest,
+            limits.rates.tracked_clients,
         )
         self.close: Callable[[int, int, str], None] = lambda connection_id, code, reason: None
         self.rights_changed: Callable[[Session], None] = lambda session: None
@@ -119,7 +124,7 @@ class Authenticator:
             self._admit(session, found)
             return {"user": found.name, "role": found.role}
         session.failures += 1
-        if session.failures >= self._limits.login_failures:
+        if session.failures >= self._limits.logins.login_failures:
             text = limit_reached(self._limits, "login_failures")
             self.close(session.connection_id, CloseCode.NOT_AUTHENTICATED, text)
         raise RpcError(JsonRpcCode.NOT_AUTHENTICATED, "Wrong user or password", recovery_steps=LOGIN_STEPS)

@@ -99,7 +99,7 @@ class HttpApp:
             return HttpResponse(204, headers=(*_allowed_origin(origin), *_ALLOWED))
         if (method, request.path) == ("GET", "/health"):
             return self._health()
-        if (method, request.path) == ("GET", "/") and self._dispatcher.limits.page:
+        if (method, request.path) == ("GET", "/") and self._keeper.serves_page:
             return page(request.header(b"host") or "")
         route = self._routes.get((method, request.path))
         if route is None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..config.config import Limits
+from ..config.limits import Limits
 from ..errors import RpcError, UnknownTopicError
 from ..events.hub import EventHub
 from ..events.subscriber import Subscriber

@@ -22,7 +22,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..config.config import Limits
+from ..config.limits import Limits
 from ..errors import ConfigError, JsonRpcCode, NotLeadingError
 from ..events.cursor import EndOfStream
 from ..events.election import Leadership
@@ -179,7 +179,7 @@ class RedisStore:
         if self._lease is not None:
             raise ConfigError("this server tries to lead already")
         names = ",".join(sorted(topic.name for topic in topics))
-        self._lease = Lease(f"{_PREFIX}leader:{names}", topics, self._writer, self._limits.leader_patience)
+        self._lease = Lease(f"{_PREFIX}leader:{names}", topics, self._writer, self._limits.history.leader_patience)
         return self._lease
 
     def _run(self, step: Any) -> None:
@@ -318,7 +318,7 @@ class RedisStore:
         now = monotonic()
         with self._adopting:
             self._away.add(who)
-            if self._told or now - self._fine_at[who] < self._limits.store_patience:
+            if self._told or now - self._fine_at[who] < self._limits.history.store_patience:
                 return
             self._told = True
             topics = list(self._topics.values())

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from ..config.config import Limits
+from ..config.limits import Limits
 from ..errors import ConfigError
 from ..events.election import Leadership, SoleLeader
 from ..events.hub import USER_PREFIX, EventHub
@@ -168,13 +168,13 @@ class SqliteStore:
     def _read(self, db: sqlite3.Connection) -> None:
         self._loaded = {name: (epoch, head, []) for name, epoch, head in db.execute("SELECT * FROM topics")}
         self._heads = {name: head for name, (_, head, _) in self._loaded.items()}
-        oldest = time.time() - self._limits.history_age
+        oldest = time.time() - self._limits.history.history_age
         db.execute("DELETE FROM entries WHERE topic GLOB ? AND at < ?", (USER_PREFIX + "*", oldest))
         for name, seq, at, data in db.execute("SELECT topic, seq, at, data FROM entries ORDER BY topic, seq"):
             if name in self._loaded:
                 self._loaded[name][2].append((int(seq), float(at), bytes(data)))
         users = [name for name, (_, _, rows) in self._loaded.items() if name.startswith(USER_PREFIX) and not rows]
-        for name in users[self._limits.user_topics :]:
+        for name in users[self._limits.events.user_topics :]:
             db.execute("DELETE FROM topics WHERE name = ?", (name,))
             del self._loaded[name], self._heads[name]
 

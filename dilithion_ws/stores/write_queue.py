@@ -8,7 +8,7 @@ from collections import deque
 from itertools import takewhile
 from typing import NamedTuple
 
-from ..config.config import Limits, limit_reached
+from ..config.limits import Limits, limit_reached
 from ..events.topic import Topic
 
 __all__ = ["WriteQueue", "WriteItem"]
@@ -54,7 +54,10 @@ class WriteQueue:
     def put(self, topic: Topic, data: bytes | None, token: str = "") -> None:
         """Adds an event, or drops it where there is no room; None adds a new epoch."""
         with self._changed:
-            full = len(self._queue) >= self._limits.event_backlog or self._size >= self._limits.event_backlog_size
+            full = (
+                len(self._queue) >= self._limits.history.event_backlog
+                or self._size >= self._limits.history.event_backlog_size
+            )
             if full or topic in self._lost:
                 first = topic not in self._lost
                 count, _ = self._lost.get(topic, (0, ""))

@@ -1,4 +1,4 @@
-"""Small text files that matter: read with a bound and a clear error, replaced in one step and for their owner alone."""
+"""Read small text files with a bound, and replace private files atomically."""
 
 from __future__ import annotations
 
@@ -6,39 +6,35 @@ import os
 
 from ..errors import ConfigError
 
-__all__ = ["read_text", "write_private"]
+__all__ = ["read_bounded_text", "replace_private_file"]
 
 
-def read_text(path: str, most: int) -> str:
-    """The text of a file.
-
-    Args:
-        path: the file.
-        most: characters that it may have.
+def read_bounded_text(path: str, max_characters: int) -> str:
+    """Return the text of a file; a byte order mark is skipped.
 
     Raises:
-        FileNotFoundError: there is none.
-        ConfigError: it can't be read, is larger, or is not UTF-8.
+        FileNotFoundError: the file does not exist.
+        ConfigError: it cannot be read, is too large, or is not UTF-8.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            text = file.read(most + 1)
+            text = file.read(max_characters + 1)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} can't be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
         ) from None
-    if len(text) > most:
-        raise ConfigError(f"{path} is larger than {most} characters")
+    if len(text) > max_characters:
+        raise ConfigError(f"{path} is larger than {max_characters} characters")
     return text
 
 
-def write_private(path: str, text: str) -> None:
-    """Replaces a file, with mode 0600 and as a whole, so that nobody ever sees half of it, or reads it in between.
+def replace_private_file(path: str, text: str) -> None:
+    """Replace a file atomically, with mode 0600: a reader sees the old text or the new, never a part of either.
 
     Raises:
-        OSError: it can't be written; the old one is as it was.
+        OSError: it cannot be written; the old file is unchanged.
     """
     target = os.path.realpath(path)
     draft = f"{target}.new"

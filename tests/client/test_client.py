@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, Limits, RpcError, RpcTable, WebSocketServer
+from dilithion_ws import Config, RpcError, RpcTable, WebSocketServer
 from dilithion_ws.client import CallTimeoutError, Client, ConnectionLostError, EventsLostError, RefusedError
 
 from ..support import free_port, sockets_of, wait_for
+from ..support.configs import make_config
 from ..test_access import write_users
 from ..test_events import block
 from ..test_tls import Authority
@@ -290,7 +291,7 @@ def test_a_server_that_falls_silent_is_given_up(make: Any) -> None:
 
 
 def test_nothing_is_left_behind(rpc: RpcTable) -> None:
-    server = WebSocketServer(rpc, Config(limits=Limits(linger_timeout=0.1))).start()
+    server = WebSocketServer(rpc, make_config(linger_timeout=0.1)).start()
     threads = threading.active_count()
     for _ in range(20):
         with Client(server.url) as client:

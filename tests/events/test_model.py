@@ -60,7 +60,7 @@ class FakeSink:
 
 
 def make(clock: Clock | None = None, **limits: Any) -> EventHub:
-    hub = EventHub(Limits(pumps=1, **limits), clock or Clock(), lambda payload, framing: payload + b"\n")
+    hub = EventHub(Limits.from_names(pumps=1, **limits), clock or Clock(), lambda payload, framing: payload + b"\n")
     hub.add("t", retention=Retention(8, 100.0, 10_000), filters={"kind": "kind", "tag": "tags"})
     return hub
 
@@ -530,7 +530,7 @@ def test_an_end_that_can_not_be_told_stops_nobody_else() -> None:
             raise ValueError("no such word")
         return payload + b"\n"
 
-    hub = EventHub(Limits(pumps=1), Clock(), frame)
+    hub = EventHub(Limits.from_names(pumps=1), Clock(), frame)
     bad, good, other = FakeSink(1), FakeSink(2), FakeSink(3)
     for name in ("t", "u"):
         hub.add(name, filters={})
@@ -552,7 +552,7 @@ def test_an_end_that_can_not_be_told_stops_nobody_else() -> None:
 def test_an_end_that_did_not_fit_leaves_the_others_of_its_place() -> None:
     """It waits, and nothing is sent before it; in mode latest the place that had expired is readable again by then."""
     clock = Clock()
-    hub = EventHub(Limits(pumps=1), clock, lambda payload, framing: payload + b"\n")
+    hub = EventHub(Limits.from_names(pumps=1), clock, lambda payload, framing: payload + b"\n")
     hub.add("t", retention=Retention(8, 100.0, 10_000), mode="latest", filters={})
     slow, quick = FakeSink(1), FakeSink(2)
     for sink in (slow, quick):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, Limits
 from dilithion_ws.gateway import Gateway, GatewayConfig
 
+from ..support.configs import take_config
 from .litecoin import Litecoin
 from .standin import StandIn
 
@@ -31,10 +31,9 @@ def gateways() -> Iterator[GatewayFactory]:
     started: list[Gateway] = []
 
     def start(url: str, **options: Any) -> Gateway:
-        limits = {name: options.pop(name) for name in list(options) if name in Limits.__dataclass_fields__}
-        server = {name: options.pop(name) for name in list(options) if name in Config.__dataclass_fields__}
+        server = take_config(options)
         options.setdefault("poll_interval", 0.05)
-        gateway = Gateway(GatewayConfig(url, **options), Config(limits=Limits(**limits), **server))
+        gateway = Gateway(GatewayConfig(upstream=url, **options), server)
         started.append(gateway.start())
         return gateway
 

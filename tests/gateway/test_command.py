@@ -19,7 +19,7 @@ import pytest
 
 from dilithion_ws import ConfigError
 from dilithion_ws.client import Client
-from dilithion_ws.config.sources import SETTINGS
+from dilithion_ws.config.config import SETTINGS
 from dilithion_ws.gateway import GatewayConfig
 
 from ..support import RedisServer, needs_redis, wait_for
@@ -77,7 +77,7 @@ def test_without_another_word_it_listens_behind_the_node_s_port() -> None:
         ("rpcgatewayupstream=http://u:hush@127.0.0.1:8332", "has credentials in it"),
         ("rpcgatewaydialect=ethereum", "it takes auto, dilithion, core"),
         ("rpcgatewayuser=x", "belong together"),
-        ("rpcgatewaypollinterval=0", "it takes a number, at least 0.01"),
+        ("rpcgatewaypollinterval=0", "it takes a number of s, at least 0.01"),
         ("rpcgatewaypollinterval=100", "is shorter than rpcgatewaypollinterval"),
         ("rpcgatewaypollshare=2", "a share, at most 1"),
         ("rpcgatewayzmq=127.0.0.1:1", "it takes tcp://HOST:PORT"),

@@ -67,7 +67,7 @@ def test_admitted_sockets_are_handed_on_without_blocking(accept: Any) -> None:
 
 
 def test_the_refused_are_told_why(accept: Any) -> None:
-    port, welcomed = accept(Limits(connections=1))
+    port, welcomed = accept(Limits.from_names(connections=1))
     with RawClient(port, upgrade=False), RawClient(port, upgrade=False) as second:
         status, headers, body = second.response()
         assert status == 503
@@ -110,7 +110,7 @@ def test_the_spare_descriptor_is_given_back_once(accept: Any, monkeypatch: pytes
 
 
 def test_many_refused_at_once_are_kept_within_bounds(accept: Any) -> None:
-    port, welcomed = accept(Limits(connections=1))
+    port, welcomed = accept(Limits.from_names(connections=1))
     clients = [RawClient(port, upgrade=False) for _ in range(100)]
     assert [client.response()[0] for client in clients[1:]] == [503] * 99
     for client in clients:

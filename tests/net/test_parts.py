@@ -209,7 +209,7 @@ def test_loopback(host: str, loopback: bool) -> None:
 
 
 def test_admission_counts_in_all_and_by_address() -> None:
-    admission = ConnectionLimiter(Limits(connections=4, connections_per_address=2), 100)
+    admission = ConnectionLimiter(Limits.from_names(connections=4, connections_per_address=2), 100)
     assert [admission.admit("10.0.0.1") for _ in range(2)] == [None, None]
     assert "rpcwebsocketconnectionsperaddress" in (admission.admit("10.0.0.1") or "")
     assert [admission.admit("127.0.0.1") for _ in range(2)] == [None, None], "loopback is exempt from the second limit"

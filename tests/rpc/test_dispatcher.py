@@ -23,7 +23,7 @@ class Bench:
     def __init__(self, **limits: Any) -> None:
         self.rpc = RpcTable()
         self.clock = Clock()
-        self.dispatcher = Dispatcher(self.rpc, Limits(**limits), self.clock)
+        self.dispatcher = Dispatcher(self.rpc, Limits.from_names(**limits), self.clock)
         self.rpc.register("one", lambda: 1)
         self.rpc.register("echo", lambda value: value)
 

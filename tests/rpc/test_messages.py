@@ -136,7 +136,7 @@ def test_the_depth_error_names_the_limit() -> None:
 )
 def test_any_params_within_the_limits_are_read(value: Any) -> None:
     data = json.dumps({"jsonrpc": "2.0", "method": "m", "params": [value], "id": 1})
-    request = messages.parse_request(data.encode(), Limits(json_depth=200))
+    request = messages.parse_request(data.encode(), Limits.from_names(json_depth=200))
     assert json.loads(bytes(request.params)) == [value]
 
 

@@ -1,0 +1,232 @@
+"""Every bound of one server, in groups, with its default.
+
+Sizes are in bytes and times in seconds. The key of a limit is `rpcwebsocket` and the field's name without underscores, so
+an error can always state which setting to change: `limit_reached` writes that phrase.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from .fields import SettingsGroup, build, limit, number_text, settings_of
+
+__all__ = [
+    "CallLimits",
+    "ConnectionLimits",
+    "DeflateLimits",
+    "EventLimits",
+    "HistoryLimits",
+    "Limits",
+    "LoginLimits",
+    "MessageLimits",
+    "RateLimits",
+    "limit_reached",
+]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class ConnectionLimits(SettingsGroup, frozen=True, kw_only=True):
+    """How many connections there may be, and how long they may take."""
+
+    connections: Annotated[int, limit("connections", "Connections open at the same time.", le=1_000_000)] = 1024
+    connections_per_address: Annotated[
+        int, limit("connections", "Connections open at the same time from one address; loopback is exempt.")
+    ] = 64
+    handshake_timeout: Annotated[
+        float, limit("s", "Seconds from accepting a connection to the end of its upgrade.", ge=0.01)
+    ] = 10.0
+    close_timeout: Annotated[
+        float, limit("s", "Seconds from sending a close frame to receiving the peer's close frame.", ge=0.01)
+    ] = 10.0
+    linger_timeout: Annotated[
+        float, limit("s", "Seconds from sending the last byte to the peer's end of stream.", ge=0.01)
+    ] = 1.0
+    header_size: Annotated[int, limit("bytes", "Bytes of request line and headers together.", ge=256)] = 16 * KIB
+    outbox: Annotated[
+        int, limit("bytes", "Unsent bytes of one connection beyond which the server stops reading from it.", ge=KIB)
+    ] = 1 * MIB
+    write_stall: Annotated[
+        float, limit("s", "Seconds without progress in sending after which a connection is dropped.", ge=0.01)
+    ] = 10.0
+    ping_interval: Annotated[float, limit("s", "Seconds of silence before the server sends a ping.", ge=0.01)] = 20.0
+    pong_timeout: Annotated[
+        float, limit("s", "Seconds of silence after a ping before the server closes the connection.", ge=0.01)
+    ] = 20.0
+    drain_timeout: Annotated[
+        float, limit("s", "Seconds that running calls and close handshakes get when the server stops.", ge=0.0)
+    ] = 10.0
+
+
+class MessageLimits(SettingsGroup, frozen=True, kw_only=True):
+    """How large messages may be."""
+
+    message_size: Annotated[
+        int, limit("bytes", "Bytes of one received message, all its fragments together and inflated.", ge=125)
+    ] = 2 * MIB
+    result_size: Annotated[int, limit("bytes", "Bytes of one result, or of all results of one batch.", ge=64)] = (
+        10 * MIB
+    )
+    batch_size: Annotated[int, limit("calls", "Calls in one batch.")] = 100
+    json_depth: Annotated[int, limit("levels", "Nesting of arrays and objects in a message.", le=200)] = 32
+
+
+class CallLimits(SettingsGroup, frozen=True, kw_only=True):
+    """How calls run."""
+
+    workers: Annotated[
+        int, limit("threads", "Threads of the pool: one leads, one is spare, the others run slow calls.", ge=3)
+    ] = 16
+    queue: Annotated[int, limit("calls", "Slow calls that may wait for a worker.", ge=0)] = 64
+    in_flight: Annotated[
+        int, limit("calls", "Slow calls of one connection beyond which the server stops reading from it.")
+    ] = 20
+    call_timeout: Annotated[float, limit("s", "Seconds from the arrival of a call to its answer.", ge=0.001)] = 30.0
+    stall_after: Annotated[
+        float, limit("s", "Seconds that a handler may take before another worker takes over the event loop.", ge=0.001)
+    ] = 0.02
+    slow_after: Annotated[
+        float, limit("s", "Mean duration in seconds beyond which the calls of a method run in the pool.", ge=0.0)
+    ] = 0.002
+    callback_backlog: Annotated[
+        int, limit("callbacks", "Connect and disconnect callbacks that may wait for the host.")
+    ] = 4096
+
+
+class LoginLimits(SettingsGroup, frozen=True, kw_only=True):
+    """How clients log in."""
+
+    authentication_timeout: Annotated[
+        float, limit("s", "Seconds from the upgrade to a successful login, if users are configured.", ge=0.01)
+    ] = 10.0
+    login_failures: Annotated[
+        int, limit("logins", "Failed logins after which a connection is closed and its address locked out.")
+    ] = 5
+    lockout: Annotated[
+        float, limit("s", "Seconds of the first lock-out of an address; each further one lasts twice as long.")
+    ] = 60.0
+    lockout_longest: Annotated[float, limit("s", "Seconds of the longest lock-out.")] = 900.0
+    login_workers: Annotated[int, limit("logins", "Passwords that are checked at the same time.")] = 2
+    login_queue: Annotated[int, limit("logins", "Logins that may wait for their check.", ge=0)] = 64
+    login_queue_per_address: Annotated[
+        int, limit("logins", "Waiting logins that one address keeps if the queue is full and others arrive.")
+    ] = 16
+    login_remembered: Annotated[
+        float, limit("s", "Seconds for which a verified password is not computed again.", ge=0.0)
+    ] = 300.0
+
+
+class RateLimits(SettingsGroup, frozen=True, kw_only=True):
+    """How often clients may do something. A burst is the capacity of a token bucket, a rate its refill per second."""
+
+    tracked_clients: Annotated[
+        int, limit("clients", "Clients whose rates and failed logins are remembered.", ge=10)
+    ] = 10_000
+    call_burst: Annotated[int, limit("calls", "Calls of one user or address at once, all methods together.")] = 1000
+    call_rate: Annotated[
+        float, limit("calls/s", "Calls per second of one user or address, all methods together.", ge=0.001)
+    ] = 200.0
+    byte_burst: Annotated[int, limit("bytes", "Bytes received from one address at once.", ge=KIB)] = 16 * MIB
+    byte_rate: Annotated[float, limit("bytes/s", "Bytes per second received from one address.", ge=1)] = 2.0 * MIB
+    message_burst: Annotated[int, limit("messages", "Messages received from one address at once.")] = 2000
+    message_rate: Annotated[float, limit("messages/s", "Messages per second received from one address.", ge=0.001)] = (
+        400.0
+    )
+    connection_burst: Annotated[int, limit("connections", "Connections accepted from one address at once.")] = 64
+    connection_rate: Annotated[
+        float, limit("connections/s", "Connections per second accepted from one address.", ge=0.001)
+    ] = 5.0
+    rate_strikes: Annotated[
+        int, limit("calls", "Calls refused in a row for their rate after which the connection is closed.")
+    ] = 100
+    audit_burst: Annotated[
+        int, limit("lines", "Lines of the audit log about one event and address at once; further ones are counted.")
+    ] = 100
+    audit_rate: Annotated[
+        float, limit("lines/s", "Lines per second of the audit log about one event and address.", ge=0.001)
+    ] = 1.0
+
+
+class EventLimits(SettingsGroup, frozen=True, kw_only=True):
+    """How much can be published and subscribed to."""
+
+    subscriptions: Annotated[int, limit("subscriptions", "Subscriptions of one connection.")] = 128
+    filter_values: Annotated[int, limit("values", "Values in the filter of one subscription.")] = 100
+    topics: Annotated[int, limit("topics", "Topics that the host may create.")] = 1000
+    user_topics: Annotated[
+        int, limit("topics", "Topics of single users; the one that was unused for longest gives way.")
+    ] = 10_000
+    event_size: Annotated[int, limit("bytes", "Bytes of one event as JSON.", ge=64)] = 1 * MIB
+    pumps: Annotated[int, limit("threads", "Threads that deliver events, in addition to the workers.", le=64)] = 1
+
+
+class HistoryLimits(SettingsGroup, frozen=True, kw_only=True):
+    """How many events are kept, and how long a store may fail."""
+
+    history_entries: Annotated[int, limit("events", "Events kept of each topic.")] = 1024
+    history_age: Annotated[float, limit("s", "Seconds for which an event is kept.", ge=0.01)] = 300.0
+    history_size: Annotated[int, limit("bytes", "Bytes of the events kept of each topic.", ge=1024)] = 16 * MIB
+    event_backlog: Annotated[int, limit("events", "Events that may wait for a durable store.")] = 10_000
+    event_backlog_size: Annotated[
+        int, limit("bytes", "Bytes of the events that may wait for a durable store.", ge=1024)
+    ] = 64 * MIB
+    store_patience: Annotated[
+        float, limit("s", "Seconds without Redis after which subscriptions end with an error.", ge=0.01)
+    ] = 2.0
+    leader_patience: Annotated[
+        float, limit("s", "Seconds of silence after which another server on the same Redis takes over.", ge=0.1)
+    ] = 3.0
+
+
+class DeflateLimits(SettingsGroup, frozen=True, kw_only=True):
+    """How messages are compressed, if permessage-deflate is offered (RFC 7692)."""
+
+    deflate_window: Annotated[int, limit("bits", "Bits of the compression window.", ge=9, le=15)] = 12
+    deflate_level: Annotated[int, limit("level", "Compression level, 1 (fast) to 9 (small).", le=9)] = 1
+    deflate_memory: Annotated[int, limit("level", "Memory level of the compressor, 1 to 9.", le=9)] = 5
+    deflate_minimum: Annotated[int, limit("bytes", "Size below which a message is not compressed.", ge=0)] = 1024
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Every bound of one server. A value out of range raises `ConfigError` when its group is made.
+
+    Example:
+        >>> limits = Limits(calls=CallLimits(workers=4))
+        >>> limits == Limits.from_names(workers=4)
+        True
+    """
+
+    connections: ConnectionLimits = ConnectionLimits()
+    messages: MessageLimits = MessageLimits()
+    calls: CallLimits = CallLimits()
+    logins: LoginLimits = LoginLimits()
+    rates: RateLimits = RateLimits()
+    events: EventLimits = EventLimits()
+    history: HistoryLimits = HistoryLimits()
+    deflate: DeflateLimits = DeflateLimits()
+
+    @classmethod
+    def from_names(cls, **values: float) -> Limits:
+        """Make limits from the names of single fields, whatever group they are in.
+
+        Raises:
+            ConfigError: a value is out of bounds.
+            KeyError: no limit has this name.
+        """
+        return build(cls, {_BY_NAME[name].path: value for name, value in values.items()})
+
+
+_BY_NAME = {setting.name: setting for setting in settings_of(Limits)}
+
+
+def limit_reached(limits: Limits, name: str) -> str:
+    """Return the phrase that tells a client which limit it reached: its name, its value and its setting.
+
+    It is short enough for a close reason (123 bytes, RFC 6455 section 5.5).
+    """
+    setting = _BY_NAME[name]
+    value: Any = setting.get(limits)
+    return f"{name.replace('_', ' ')} limit of {number_text(value)} {setting.unit} ({setting.key})"
