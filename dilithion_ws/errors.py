@@ -7,10 +7,11 @@ clients branch on them, so a number here never changes its meaning.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
     "CloseCode",
+    "CloseStatus",
     "ConfigError",
     "ConnectionNotFoundError",
     "DilithionWsError",
@@ -67,6 +68,13 @@ class CloseCode(IntEnum):
     NOT_AUTHENTICATED = 4401
     FORBIDDEN = 4403
     TIMED_OUT = 4408
+
+
+class CloseStatus(NamedTuple):
+    """Code and reason of a close frame (RFC 6455 section 5.5.1)."""
+
+    code: int
+    reason: str
 
 
 class DilithionWsError(Exception):

@@ -1,8 +1,8 @@
 """The embeddable server: what a host creates, starts, publishes through and stops.
 
-Concurrency: every public method may be called from any thread and from handlers, `stop` and `reload` from signal handlers
-too. None of them waits for a client. Handlers run in the server's own threads; a method registered with `blocking=True`,
-or measured as slow, never holds up another client.
+Concurrency: every public method may be called from any thread and from handlers, `stop` and `reload` also from signal
+handlers. None of them blocks on a client. Handlers run in the server's threads; a method that was registered with
+`blocking=True`, or measured as slow, never holds up another client.
 """
 
 from __future__ import annotations
@@ -15,30 +15,27 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
+import msgspec
 
-from .auth.credential_files import CredentialFiles
 from .auth.credentials import BEARER_PREFIX
 from .config.config import Config
-from .errors import ConfigError, ForkError, NotRunningError, StartError
-from .events.hub import USER_PREFIX, EventHub
+from .errors import CloseStatus, ConfigError, ForkError, NotRunningError, StartError
+from .events.hub import BY_KIND, USER_PREFIX, EventHub, default_retention
 from .events.log import Retention
-from .events.subscriber import Subscriber
-from .events.topic import ALL, Topic
-from .net.connection_subscriber import offer_all
+from .events.stream import Mode
+from .events.topic import Topic, TopicSpec
 from .net.tls import TlsContext
-from .net.transport import Transport
-from .outgoing import Message, encode_message, event_frame
-from .protocol.message_encoder import Codec
-from .rpc.context import Session
+from .protocol.message_encoder import Codec, Message, encode_message
 from .rpc.table import RpcTable
-from .service.access_control import SUBPROTOCOLS, AccessControl
-from .service.connection_info import ConnectionInfo
-from .service.metrics import HostGauges, PrometheusCollector
-from .service.reloader import Reloader
-from .service.rpc_service import Callbacks, MessageHandler, RpcService
+from .service.assembly import Host, RunningServer, assemble
+from .service.connection_info import ConnectionInfo, describe_connection
+from .service.metrics import HostGauges
+from .service.raw_messages import MessageHandler
+from .service.statistics import ServerStatistics
+from .service.upgrades import SUBPROTOCOLS
+from .session import Session
 from .stores import make_store
-from .util.clock import Clock, Deadline, monotonic
+from .util.clock import Clock, monotonic
 from .util.stop_at_exit import stop_at_exit
 
 if TYPE_CHECKING:
@@ -49,6 +46,8 @@ __all__ = ["WebSocketServer"]
 logger = logging.getLogger("dilithion_ws")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+_STOP_MARGIN = 1.0
+"""Seconds beyond the timeout that `stop` waits for the threads to end."""
 
 
 class WebSocketServer:
@@ -58,9 +57,9 @@ class WebSocketServer:
         rpc: the methods; None for a server of raw messages only.
         config: address, port and limits; default: 127.0.0.1 and a free port.
         on_connect: called with the session of each new client, in a thread of its own and in order.
-        on_disconnect: called with the session, the close code and the reason when a client has gone; likewise.
-        on_message: called with session and message (str or bytes) before JSON-RPC sees it. What it returns is sent back;
-            None sends nothing; NotImplemented leaves the message to JSON-RPC.
+        on_disconnect: called with the session, the close code and the reason when a client has disconnected; likewise.
+        on_message: called with session and message (str or bytes) before JSON-RPC. Its result is sent back; None sends
+            nothing; NotImplemented leaves the message to JSON-RPC.
         clock: for tests.
 
     Example:
@@ -84,152 +83,104 @@ class WebSocketServer:
     ) -> None:
         self.rpc = RpcTable() if rpc is None else rpc
         self.config = Config() if config is None else config
-        self._on_connect = on_connect
-        self._on_disconnect = on_disconnect
-        self._on_message = on_message
+        self._callbacks = (on_connect, on_disconnect, on_message)
         self._clock = clock
         self._store = make_store(self.config)
         self._subprotocols: dict[str, Codec | None] = dict(SUBPROTOCOLS)
         self._gauges = HostGauges()
-        self.events = EventHub(self.config.limits, clock, event_frame, self._may_read, self._store, offer_all)
-        self._starting = threading.Lock()  # guards against two starts at once
-        self._transport: Transport | None = None
-        self._callbacks: Callbacks | None = None
-        self._keeper: AccessControl | None = None
-        self._reloader: Reloader | None = None
+        self.events = EventHub(self.config.limits, clock, self._store)
+        self._start_lock = threading.Lock()  # so that the server is started once
+        self._running: RunningServer | None = None
         self._pid = os.getpid()
 
     def start(self) -> Self:
-        """Starts listening and answering; returns the server.
+        """Start to listen and to answer. Return the server.
 
         Raises:
-            StartError: it runs already, or the address can't be listened on. Nothing is left running.
-            ConfigError: a file can't be used, or the address is public and TLS or users are missing.
+            StartError: it is running already, or the address cannot be listened on. Nothing is left running.
+            ConfigError: a file cannot be used, or the address is public and TLS or users are missing.
         """
-        with self._starting:
+        with self._start_lock:
             if self.is_running:
                 raise StartError(f"the server runs already, on port {self.port}")
             self._pid = os.getpid()
             self.config.check_exposure()
-            files = CredentialFiles(self.config, self._clock)
-            try:
-                self._start(files)
-            except BaseException:
-                files.close()
-                raise
+            on_connect, on_disconnect, on_message = self._callbacks
+            host = Host(
+                rpc=self.rpc,
+                events=self.events,
+                store=self._store,
+                subprotocols=self._subprotocols,
+                gauges=self._gauges,
+                on_connect=on_connect,
+                on_disconnect=on_disconnect,
+                on_message=on_message,
+            )
+            self._running = assemble(self.config, self._clock, host)
         stop_at_exit(self)
         logger.info("listening on %s port %d", self.config.host, self.port)
         return self
 
-    def _start(self, files: CredentialFiles) -> None:
-        limits = self.config.limits
-        keeper = AccessControl(self.config, files.load(), self._clock, files.audit, self._subprotocols)
-        callbacks = Callbacks(self._on_connect, self._on_disconnect, limits.calls.callback_backlog)
-        metrics = PrometheusCollector(self.rpc.methods, self.events, files.audit, lambda: self._transport, self._gauges)
-        service = RpcService(
-            self.rpc,
-            limits,
-            self._clock,
-            keeper,
-            self.events,
-            self._sink,
-            callbacks,
-            self._is_draining,
-            metrics.render,
-            self._on_message,
-        )
-
-        def at_end(deadline: Deadline) -> None:
-            callbacks.stop(deadline)
-            if self._store is not None:
-                self._store.stop(deadline)
-            files.close()
-
-        config = self.config
-        tls = TlsContext(config.certificate, config.private_key, config.client_ca) if config.has_tls else None
-        callbacks.start()
-        files.watch(self.reload)
-        try:
-            transport = Transport(
-                config, service, self._clock, tls, keeper.connection_refusal, at_end, self.events.shards
-            )
-            try:
-                files.write_cookie()
-                if self._store is not None:
-                    self._store.start(self.events)
-            except BaseException:
-                transport.abandon()
-                raise
-            keeper.close = keeper.logins.close = transport.leave
-            keeper.logins.rights_changed = lambda session: self.events.recheck(session, session.connection_id)
-            self._callbacks, self._keeper = callbacks, keeper
-            self._reloader = Reloader(files, keeper.logins, tls, self._sessions)
-            self._transport = transport  # before the first client can make a handler ask for it
-            transport.start()
-        except BaseException:
-            self._transport = None
-            callbacks.stop(Deadline(self._clock, 0.1))
-            if self._store is not None:
-                self._store.stop(Deadline(self._clock, 1.0))
-            raise
-
     def reload(self) -> bool:
-        """Reads users file and certificate again, without dropping a connection. Happens by itself when a file changes.
+        """Read users file and certificate again, without dropping a connection. It also happens when a file changes.
 
-        Users with a changed role have it from their next call; connections of removed ones are closed with 4401. A new
-        certificate is for new connections. What can't be used leaves the old in use.
+        A changed role applies from its users' next call. Connections of removed users are closed with 4401. A new
+        certificate applies to new connections. What cannot be used leaves the previous one in use.
 
         Returns:
-            Whether everything could be read; the log says what could not. False also where the server does not run.
+            Whether everything could be read; the log says what could not. False if the server is not running.
         """
-        reloader = self._reloader
-        return reloader is not None and self.is_running and reloader.reload()
+        running = self._running
+        return running is not None and self.is_running and running.reloader.reload()
 
     def initialize_ssl(self, certificate: str, private_key: str, client_ca: str = "") -> bool:
-        """Makes the server speak TLS from its next start, as the reference's InitializeSSL does: it never raises.
+        """Use TLS from the next start on, as the reference's InitializeSSL does: it never raises.
 
         Args:
             certificate: PEM file with the certificate and its chain.
             private_key: PEM file with its key.
-            client_ca: authorities for client certificates; empty for none.
+            client_ca: authorities of client certificates, or "".
 
         Returns:
             Whether the files can be used; the log says what is wrong with them.
         """
         try:
             TlsContext(certificate, private_key, client_ca)
-            self.config = replace(self.config, certificate=certificate, private_key=private_key, client_ca=client_ca)
+            self.config = msgspec.structs.replace(
+                self.config, certificate=certificate, private_key=private_key, client_ca=client_ca
+            )
         except ConfigError as error:
             logger.error("TLS could not be set up: %s", error)
             return False
         return True
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Stops: accepts no more, closes idle clients with 1001, lets running calls end, then closes the rest.
+        """Stop: accept no more, close idle clients with 1001, let running calls end, then close the others.
 
-        May be called at any time, from any thread and from a signal handler, and again. From a handler or a callback
-        it returns at once, so that these can end.
+        It may be called at any time, from any thread and from a signal handler, and repeatedly. Called by a handler or a
+        callback, it returns at once, so that these can end.
 
         Args:
-            timeout: seconds until everything is closed by force; default: the drain timeout. 0 only asks, and returns.
+            timeout: seconds until everything is closed by force; default: the drain timeout. 0 only requests the stop.
 
         Returns:
             Whether the server has stopped.
         """
-        transport = self._transport
-        if transport is None or os.getpid() != self._pid:
+        running = self._running
+        if running is None or os.getpid() != self._pid:
             return True
-        seconds = self.config.limits.connections.drain_timeout if timeout is None else max(0.0, timeout)
-        transport.supervisor.request_stop(seconds if timeout != 0 else self.config.limits.connections.drain_timeout)
-        in_callback = self._callbacks is not None and self._callbacks.is_own_thread()
-        if timeout == 0 or in_callback or not transport.can_wait():
-            return transport.supervisor.ended.is_open
-        return transport.supervisor.ended.wait(seconds + 1.0)
+        drain_timeout = self.config.limits.connections.drain_timeout
+        seconds = drain_timeout if timeout is None else max(0.0, timeout)
+        transport = running.transport
+        transport.request_stop(seconds if timeout != 0 else drain_timeout)
+        if timeout == 0 or running.callbacks.is_own_thread() or not transport.can_wait():
+            return transport.ended.is_open
+        return transport.ended.wait(seconds + _STOP_MARGIN)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until the server has stopped, at most `timeout` seconds; returns whether it has."""
-        transport = self._transport
-        return True if transport is None else transport.supervisor.ended.wait(timeout)
+        """Block until the server has stopped, at most `timeout` seconds. Return whether it has."""
+        running = self._running
+        return True if running is None else running.transport.ended.wait(timeout)
 
     def __enter__(self) -> Self:
         return self if self.is_running else self.start()
@@ -245,30 +196,39 @@ class WebSocketServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server has been started and has not stopped, in this process."""
-        transport = self._transport
-        return transport is not None and os.getpid() == self._pid and not transport.supervisor.ended.is_open
+        """Whether the server was started and has not stopped, in this process."""
+        running = self._running
+        return running is not None and os.getpid() == self._pid and not running.transport.ended.is_open
 
     @property
     def port(self) -> int:
         """The port it listens on; before the start, the configured one."""
-        return self.config.port if self._transport is None else self._transport.port
+        return self.config.port if self._running is None else self._running.transport.port
 
     @property
     def url(self) -> str:
-        """Where clients connect to."""
+        """The URL that clients connect to."""
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         return f"{'wss' if self.config.has_tls else 'ws'}://{host}:{self.port}"
 
     @property
     def connection_count(self) -> int:
         """Open WebSocket connections."""
-        return len(self._running().connections()) if self.is_running else 0
+        return len(self._require_running().registry.websockets()) if self.is_running else 0
 
     def connections(self) -> list[ConnectionInfo]:
-        """The open connections at this moment."""
-        found, now = self._running().connections() if self.is_running else [], self._clock()
-        return [ConnectionInfo.of(connection, now) for connection in found]
+        """Return the open connections."""
+        found = self._require_running().registry.websockets() if self.is_running else []
+        now = self._clock()
+        return [describe_connection(connection, now) for connection in found]
+
+    def statistics(self) -> ServerStatistics:
+        """Return what the server has counted since its start: connections, jobs, methods and topics.
+
+        Raises:
+            NotRunningError: the server is not running.
+        """
+        return self._require_running().statistics.take()
 
     def topic(
         self,
@@ -276,125 +236,126 @@ class WebSocketServer:
         *,
         permission: str | None = None,
         retention: Retention | None = None,
-        mode: str = ALL,
+        mode: str = "all",
         filters: Mapping[str, str] | None = None,
         schema: Any = None,
     ) -> Topic:
-        """Makes a topic of the host's own, to which it can publish. The node's four are there without.
+        """Create a topic, which the host can publish to. The node's four topics exist already.
 
         Args:
             name: what clients subscribe to: up to 128 printable characters, not beginning with `user/`.
-            permission: what a subscriber must be allowed: names of permissions, joined by `|`. None: the role admin only.
-            retention: how much is kept for those who come back; default: as the limits `history_...` say.
-            mode: what subscribers get who don't say: `all`, or `latest` for a topic of states of which only the newest
-                matters.
-            filters: what subscribers may filter by, as `{filter member: event member}`; default: `kind`.
-            schema: a type that events must convert to (as msgspec has it); default: any.
+            permission: what a subscriber must be allowed: names of permissions, joined by `|`. None restricts it to the
+                role admin.
+            retention: how much is kept for clients that reconnect; default: as the limits `history_...` define.
+            mode: what subscribers receive who do not ask for a mode: `all`, or `latest` for a topic of states of which
+                only the newest matters.
+            filters: the members that subscribers may filter by, as `{filter member: event member}`; default: `kind`.
+            schema: a type that events must fit, as msgspec defines it; default: any.
 
         Raises:
-            ConfigError: the name is taken or malformed, or there are too many topics.
+            ConfigError: the name is in use or malformed, or there are too many topics.
         """
-        return self.events.add(name, permission, retention=retention, mode=mode, filters=filters, schema=schema)
+        try:
+            default_mode = Mode(mode)
+        except ValueError:
+            raise ConfigError(f"mode of topic {name} is {mode!r}; it takes 'all' or 'latest'") from None
+        spec = TopicSpec(
+            name=name,
+            retention=default_retention(self.config.limits) if retention is None else retention,
+            permission=permission,
+            mode=default_mode,
+            filters=BY_KIND if filters is None else filters,
+            schema=schema,
+        )
+        return self.events.add(spec)
 
     def subprotocol(self, name: str, codec: Codec) -> None:
-        """Offers a WebSocket subprotocol of the host's own, from the next start; it goes before the server's own.
+        """Offer a WebSocket subprotocol of the host, from the next start on. It takes precedence over the server's own.
 
         Args:
             name: a token, as clients ask for it (RFC 6455 section 1.9).
-            codec: how the JSON-RPC messages of its clients are encoded, both ways.
+            codec: the encoding of the JSON-RPC messages of its clients, in both directions.
 
         Raises:
-            ConfigError: the name is no token, or means something already.
+            ConfigError: the name is not a token, or is in use.
         """
         if not _TOKEN.fullmatch(name) or name in self._subprotocols or name.startswith(BEARER_PREFIX):
-            raise ConfigError(f"{name[:64]!r} can't be a subprotocol of the host: it is no token, or taken")
+            raise ConfigError(f"{name[:64]!r} can't be a subprotocol of the host: it is not a token, or is in use")
         self._subprotocols = {name: codec, **self._subprotocols}
 
     def gauge(self, name: str, text: str, read: Callable[[], float | None]) -> None:
-        """Adds a number of the host's own to `/metrics`.
+        """Add a number of the host to `/metrics`.
 
         Args:
-            name: letters, digits and `_`; not beginning with `dilithion_ws_`, as the server's own do.
-            text: what it is, in a line.
-            read: gives it whenever somebody asks, without waiting for anything; None leaves it out, as an error does.
+            name: letters, digits and `_`, without the prefix `dilithion_ws_`, which the server's own have.
+            text: one line that describes it.
+            read: returns it, whenever the metrics are requested, without blocking; None leaves it out, as an error does.
 
         Raises:
-            ConfigError: the name is malformed or taken.
+            ConfigError: the name is malformed or in use.
         """
         self._gauges.add(name, text, read)
 
     def publish(self, topic: str, event: Any) -> None:
-        """Publishes an event: from any thread, in microseconds, whatever the number of clients and whatever they do.
+        """Publish an event: from any thread, in microseconds, whatever the number of clients and their state.
 
         Args:
             topic: its name.
-            event: anything that can be encoded as JSON and fits the topic's schema (`events.schemas` for the node's).
-                Change the node's state first, and publish then.
+            event: anything that can be encoded as JSON and fits the topic's schema (`events.node_events` for the node's
+                topics). Change the node's state before you publish.
 
         Raises:
             UnknownTopicError: there is no such topic.
-            EventError: the event can't be published; nothing was.
+            EventError: the event cannot be published; nothing was.
         """
         self.events.publish(topic, event)
 
     def send_to_user(self, name: str, event: Any) -> None:
-        """Publishes an event that only one user can read, under the topic `user/<name>`. It waits in the log for a user
-        who is not connected, as long as the limits `history_...` let it.
+        """Publish an event that only one user can read, under the topic `user/<name>`.
+
+        It is kept for a user who is not connected, as long as the limits `history_...` allow.
 
         Raises:
-            EventError: the event can't be published; nothing was.
+            EventError: the event cannot be published; nothing was.
         """
         self.events.publish(USER_PREFIX + name, event)
 
-    def _sessions(self) -> list[Session]:
-        return [connection.session for connection in self._running().connections()]
-
-    def _is_draining(self) -> bool:
-        return self._transport is None or self._transport.loop.hub.stopping
-
-    def _may_read(self, session: Session, topic: Topic) -> bool:
-        return self._keeper is not None and self._keeper.may_read(session, topic)
-
-    def _sink(self, connection_id: int) -> Subscriber | None:
-        transport = self._transport
-        return None if transport is None else transport.feed(connection_id)
-
     def send(self, connection_id: int, message: Message) -> None:
-        """Sends one message to one client: text for str, binary for bytes. Never waits.
+        """Send one message to one client, without blocking: text for str, binary for bytes.
 
         Raises:
             ConnectionNotFoundError: the connection is not open.
-            OutboxFullError: the client does not read, and what waits for it has reached the outbox limit.
-            NotRunningError: the server does not run.
+            OutboxFullError: the client does not read, and its write buffer has reached the limit `outbox`.
+            NotRunningError: the server is not running.
         """
-        self._running().send(connection_id, encode_message(message))
+        self._require_running().registry.send(connection_id, encode_message(message))
 
     def broadcast(self, message: Message) -> int:
-        """Sends one message to all clients, encoded once; returns how many it reached. Never waits.
+        """Send one message to all clients, encoded once, without blocking. Return how many clients accepted it.
 
-        A client that has fallen behind by its whole outbox is closed with 4108 instead.
+        A client whose write buffer is full is closed with 4108 instead.
         """
-        return self._running().broadcast(encode_message(message))
+        return self._require_running().registry.broadcast(encode_message(message))
 
     def close_connection(self, connection_id: int, code: int = 1000, reason: str = "") -> None:
-        """Starts the closing handshake with one client.
+        """Start the close handshake with one client.
 
         Args:
-            connection_id: which.
+            connection_id: its connection.
             code: 1000 to 1014 without 1004 to 1006, or 3000 to 4999 (RFC 6455 section 7.4).
-            reason: text for a person; cut at 123 bytes.
+            reason: text for people; cut at 123 bytes.
 
         Raises:
             ConnectionNotFoundError: the connection is not open.
-            ValueError: the code can't be sent.
+            ValueError: the code cannot be sent.
         """
         if not (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) and not 3000 <= code <= 4999:
             raise ValueError(f"close code {code} can't be sent: 1000-1003, 1007-1014 and 3000-4999 can")
-        self._running().close(connection_id, code, reason)
+        self._require_running().registry.close(connection_id, CloseStatus(code, reason))
 
-    def _running(self) -> Transport:
-        if self._transport is not None and os.getpid() != self._pid:
+    def _require_running(self) -> RunningServer:
+        if self._running is not None and os.getpid() != self._pid:
             raise ForkError("the process was forked after start(); the child must make a server of its own")
-        if self._transport is None or self._transport.supervisor.ended.is_open:
+        if self._running is None or self._running.transport.ended.is_open:
             raise NotRunningError("the server is not running; call start() first")
-        return self._transport
+        return self._running

@@ -13,12 +13,16 @@ from hypothesis import settings
 from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
 
 from .support import SECRETS, RawClient, RedisServer
+from .support.accounts import write_users
 from .support.configs import take_config
+from .support.thread_contracts import check_all
 
 pytest_plugins = ["pytester"]
 
 settings.register_profile("untimed", parent=settings(), deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("untimed")
+
+check_all()
 
 ServerFactory = Callable[..., WebSocketServer]
 
@@ -93,8 +97,6 @@ def gate() -> Iterator[threading.Event]:
 @pytest.fixture
 def guarded(rpc: RpcTable, tmp_path: Path) -> Iterator[WebSocketServer]:
     """A server with users: a reader, whose password is the name doubled, and an admin named root."""
-    from .test_access import write_users
-
     path = tmp_path / "users.json"
     write_users(path, reader="readonly", root="admin")
     rpc.register("sendtoaddress", lambda address, amount: "txid")

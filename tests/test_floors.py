@@ -1,115 +1,228 @@
-"""Imports go down only, and the sans-I/O floors know no socket, thread or wall clock."""
+"""The structure of the package, as tables: who may import whom, which library is used where, and how large things are."""
 
 from __future__ import annotations
 
 import ast
+import statistics
+import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "dilithion_ws"
+import dilithion_ws
 
-MAY_IMPORT = {
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "dilithion_ws"
+
+ROOMS: dict[str, set[str]] = {
     "errors": set(),
-    "version": set(),
-    "clock": set(),
-    "addresses": set(),
-    "config": {"errors", "addresses", "settings"},
-    "settings": {"errors", "config", "files"},
-    "files": {"errors"},
-    "protocol": {"protocol", "errors", "config"},
-    "rpc": {"rpc", "errors", "config", "clock"},
-    "access": {"access", "errors", "config", "clock", "addresses"},
-    "events": {"events", "errors", "config", "clock"},
-    "stores": {"stores", "events", "errors", "config", "clock"},
-    "client": {"client", "events", "errors", "clock"},
-    "net": {"net", "protocol", "errors", "config", "clock", "addresses"},
+    "_version": set(),
+    "session": {"errors"},
+    "util": {"errors"},
+    "config": {"errors", "util"},
+    "protocol": {"errors"},
+    "auth": {"config", "errors", "session", "util"},
+    "rpc": {"auth", "config", "errors", "session", "util"},
+    "events": {"auth", "config", "errors", "session", "util"},
+    "net": {"config", "errors", "protocol", "session", "util"},
+    "stores": {"config", "errors", "events", "util"},
+    "client": {"errors", "events", "util"},
+    "service": {"_version", "auth", "config", "errors", "events", "net", "protocol", "rpc", "session", "util"},
+    "server": {"auth", "config", "errors", "events", "net", "protocol", "rpc", "service", "session", "stores", "util"},
+    "initialize": {"config", "rpc", "server"},
+    "devnode": {"public"},
+    "gateway": {"config", "public"},
 }
-"""By module or package below the top floor; `server`, `hosting`, `cli` and `devnode` may import everything."""
-
-GATEWAY_IO = {"upstream", "hints", "watcher", "waiting", "node", "gateway"}
-"""Modules of the gateway that may know sockets, threads and time; the others are without."""
+"""By room, a package or a module of the root: the rooms that it may import, besides itself. `public` stands for the names
+that `dilithion_ws` exports. `__init__`, `__main__` and `cli` may import every room."""
 
 THIRD_PARTY: dict[str, set[str]] = {
-    "protocol": {"h11", "wsproto", "websockets"},
+    "util": {"msgspec"},
+    "config": {"msgspec"},
+    "protocol": {"h11", "msgspec", "websockets", "wsproto"},
+    "auth": {"msgspec"},
     "rpc": {"msgspec"},
     "events": {"msgspec"},
-    "client": {"msgspec", "wsproto", "typing_extensions"},
+    "net": {"msgspec"},
     "stores": {"redis"},
+    "client": {"msgspec", "typing_extensions", "wsproto"},
+    "service": {"msgspec", "prometheus_client"},
+    "server": {"msgspec", "typing_extensions"},
+    "initialize": {"msgspec"},
+    "devnode": {"typing_extensions"},
+    "gateway": {"msgspec", "typing_extensions", "urllib3", "zmq"},
+    "cli": {"msgspec"},
 }
-NO_IO = {"socket", "select", "selectors", "threading", "time", "asyncio", "concurrent", "queue", "os", "ssl"}
-ALLOWED_IO = {
-    "clock": {"time"},
-    "rpc/table.py": {"threading"},
-    "rpc/later.py": {"threading"},
-    "access": {"threading"},
-    "events": {"threading"},
+
+IO = {"socket", "select", "selectors", "threading", "time", "asyncio", "concurrent", "queue", "os", "ssl"}
+SANS_IO: dict[str, set[str]] = {
+    "errors": set(),
+    "session": set(),
+    "config": {"os"},  # reads files and the environment
+    "protocol": set(),
+    "auth": {"os", "threading"},  # files of credentials; locks
+    "rpc": {"threading"},  # locks
+    "events": {"threading"},  # locks
 }
-STANDARD = sys.stdlib_module_names
+"""Rooms without I/O, each with the exceptions that it may use."""
+
+GATEWAY_IO = {
+    "block_waiters",
+    "gateway",
+    "http_upstream",
+    "long_poll",
+    "node_client",
+    "poller_thread",
+    "zmq_listener",
+}
+"""Modules of the gateway with sockets, threads and time; the others have none."""
+
+MAX_LINES = 400
+MAX_MEDIAN_PARAMETERS = 3
+MAX_PARAMETERS, MAX_LONG_CONSTRUCTORS = 5, 5
+MAX_CALLABLE_PARAMETERS = 25
 
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def imports(path: Path) -> set[str]:
-    """What a module imports, as absolute names."""
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts[:-1]
-    found = set()
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room(name: str) -> str:
+    """Return the room of a module's dotted name."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+MODULES = {dotted(path): path for path in modules()}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield everything that a module imports, also inside functions and for type checkers, with absolute names."""
+    package = dotted(path).split(".")
+    if path.name != "__init__.py":
+        package.pop()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = list(parts[: len(parts) - node.level + 1]) if node.level else []
-            name = [*base, *(node.module.split(".") if node.module else [])]
-            found |= {".".join(name)} if node.module else {".".join([*name, alias.name]) for alias in node.names}
-    return found
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{name}.{alias.name}" for alias in node.names)
 
 
-def floor(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def module_of(imported: str) -> str | None:
+    """Return the module of this package that an imported name is or belongs to."""
+    return next((name for name in (imported, imported.rpartition(".")[0]) if name in MODULES), None)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down(path: Path) -> None:
-    name = floor(path)
-    if name not in MAY_IMPORT:
-        return
-    for imported in imports(path):
-        first, *rest = imported.split(".")
-        if first == "dilithion_ws":
-            assert rest, f"{path} imports the package itself"
-            assert rest[0] in MAY_IMPORT[name], f"{path} may not import {imported}"
-        else:
-            assert first in STANDARD | THIRD_PARTY.get(name, set()), f"{path} may not import {imported}"
-
-
-@pytest.mark.parametrize("name", ["errors", "config", "clock", "addresses", "protocol", "rpc", "access", "events"])
-def test_the_lower_floors_do_no_io(name: str) -> None:
+def classes() -> Iterator[tuple[Path, ast.ClassDef]]:
     for path in modules():
-        if floor(path) != name:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                yield path, node
+
+
+def constructors() -> Iterator[tuple[str, list[ast.arg]]]:
+    for _, node in classes():
+        for member in node.body:
+            if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+                yield node.name, [*member.args.args[1:], *member.args.kwonlyargs]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_room_imports_only_what_its_line_of_the_table_allows(name: str) -> None:
+    here = room(name)
+    if here not in ROOMS:
+        assert here in ("__init__", "__main__", "cli")
+        return
+    for imported in imports(MODULES[name]):
+        if imported.split(".")[0] != "dilithion_ws":
             continue
-        allowed = ALLOWED_IO.get(name, set()) | ALLOWED_IO.get(str(path.relative_to(PACKAGE)), set())
-        used = {imported.split(".")[0] for imported in imports(path)} & NO_IO
-        assert used <= allowed, f"{path} uses {used - allowed}"
+        module = module_of(imported)
+        if module == "dilithion_ws":
+            assert "public" in ROOMS[here], f"{name} imports the package itself"
+            assert imported.rpartition(".")[2] in dilithion_ws.__all__, f"{name} imports {imported}"
+        else:
+            assert module is not None
+            assert room(module) in ROOMS[here] | {here}, f"{name} may not import {imported}"
 
 
-@pytest.mark.parametrize("host", ["devnode", "gateway"])
-def test_the_hosts_use_the_public_api_alone(host: str) -> None:
-    for path in (PACKAGE / host).glob("*.py"):
-        foreign = {name for name in imports(path) if name.startswith("dilithion_ws.") and f".{host}" not in name}
-        assert all(name.count(".") == 1 for name in foreign), f"{path} imports {foreign}"
-        assert {name.split(".")[1] for name in foreign} <= set(__import__("dilithion_ws").__all__)
+@pytest.mark.parametrize("name", MODULES)
+def test_a_room_uses_only_the_libraries_of_its_line(name: str) -> None:
+    allowed = THIRD_PARTY.get(room(name), set()) | sys.stdlib_module_names | {"dilithion_ws"}
+    assert {imported.split(".")[0] for imported in imports(MODULES[name])} <= allowed
 
 
-def test_what_the_gateway_understands_is_apart_from_what_it_does() -> None:
-    for path in (PACKAGE / "gateway").glob("*.py"):
+def test_modules_import_each_other_in_no_circle() -> None:
+    graph = {
+        name: {module_of(imported) for imported in imports(path)} - {None, name, "dilithion_ws"}
+        for name, path in MODULES.items()
+    }
+    while leaves := [name for name, found in graph.items() if not found & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    assert not graph
+
+
+@pytest.mark.parametrize("here", SANS_IO)
+def test_rooms_without_io_use_none(here: str) -> None:
+    for name, path in MODULES.items():
+        if room(name) == here:
+            assert {imported.split(".")[0] for imported in imports(path)} & IO <= SANS_IO[here], name
+
+
+def test_what_the_gateway_decides_is_apart_from_what_it_does() -> None:
+    for path in (PACKAGE / "gateway").rglob("*.py"):
         if path.stem not in GATEWAY_IO:
-            used = {imported.split(".")[0] for imported in imports(path)} & {*NO_IO, "urllib3", "zmq"}
-            assert not used, f"{path} uses {used}"
+            assert not {imported.split(".")[0] for imported in imports(path)} & {*IO, "urllib3", "zmq"}, path
 
 
-def test_files_are_short() -> None:
-    long = {path.name: lines for path in modules() if (lines := len(path.read_text().splitlines())) > 400}
-    assert not long
+def test_no_two_modules_have_the_same_name() -> None:
+    counts = Counter(path.stem for path in modules() if not path.stem.startswith("__"))
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    counts = Counter(node.name for _, node in classes() if not node.name.startswith("_"))
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_no_file_is_long() -> None:
+    assert {path.name for path in modules() if len(path.read_text().splitlines()) > MAX_LINES} == set()
+
+
+def test_constructors_take_few_parameters() -> None:
+    counts = {name: len(parameters) for name, parameters in constructors()}
+    assert statistics.median(counts.values()) <= MAX_MEDIAN_PARAMETERS
+    assert len([name for name, count in counts.items() if count > MAX_PARAMETERS]) <= MAX_LONG_CONSTRUCTORS
+
+
+def test_few_constructors_take_functions() -> None:
+    found = [
+        f"{name}({parameter.arg})"
+        for name, parameters in constructors()
+        for parameter in parameters
+        if parameter.annotation is not None and "Callable" in ast.unparse(parameter.annotation)
+    ]
+    assert len(found) <= MAX_CALLABLE_PARAMETERS, found
+
+
+@pytest.mark.parametrize(
+    ("module", "foreign"),
+    [
+        ("dilithion_ws.client", ("server", "net", "service", "rpc", "stores", "gateway", "devnode", "cli")),
+        ("dilithion_ws", ("gateway", "devnode", "cli")),
+    ],
+)
+def test_importing_a_part_does_not_import_others(module: str, foreign: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print(*(name for name in sys.modules if name.startswith('dilithion_ws.')))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    assert {room(name) for name in loaded.split()} & set(foreign) == set()

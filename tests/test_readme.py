@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_cli import ROOT, serving
+from .support.commands import ROOT, serving
 
 README = (ROOT / "README.md").read_text()
 

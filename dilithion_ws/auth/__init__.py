@@ -1,1 +1,1 @@
-"""Who may come in, and who may do what: rules without sockets, threads or files."""
+"""Who may connect, who a client is, and what it may do: rules without sockets."""

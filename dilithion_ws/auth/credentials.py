@@ -1,4 +1,4 @@
-"""Name and password as clients send them: HTTP Basic (RFC 7617), or a subprotocol where headers can't be set."""
+"""Names and passwords as clients send them: HTTP Basic (RFC 7617), or a subprotocol, for browsers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 __all__ = ["BEARER_PREFIX", "Credentials", "from_basic", "from_subprotocols"]
 
 BEARER_PREFIX = "base64url.bearer.dilithion."
-_MOST = 1024
+_MAX_LENGTH = 1024
 
 
 class Credentials(NamedTuple):
-    """What a client says it is; not checked yet."""
+    """Name and password that were not verified yet."""
 
     name: str
     password: str
@@ -23,7 +23,7 @@ class Credentials(NamedTuple):
 
 
 def from_basic(header: str) -> Credentials | None:
-    """The credentials in an Authorization header; None where it is malformed or of another scheme."""
+    """Return the credentials in an Authorization header, or None if it is malformed or of another scheme."""
     scheme, _, value = header.strip().partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -31,13 +31,13 @@ def from_basic(header: str) -> Credentials | None:
 
 
 def from_subprotocols(offered: list[str]) -> Credentials | None:
-    """The credentials that hide among offered subprotocols; None where there are none, or more than one."""
+    """Return the credentials in offered subprotocols, or None if there are none or more than one."""
     found = [item for item in offered if item.startswith(BEARER_PREFIX)]
     return _split(found[0][len(BEARER_PREFIX) :], urlsafe=True) if len(found) == 1 else None
 
 
 def _split(encoded: str, *, urlsafe: bool) -> Credentials | None:
-    if len(encoded) > _MOST:
+    if len(encoded) > _MAX_LENGTH:
         return None
     try:
         padded = encoded + "=" * (-len(encoded) % 4)

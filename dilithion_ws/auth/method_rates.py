@@ -1,4 +1,4 @@
-"""How often a method may be called: the node's table, as (calls at once, calls a second)."""
+"""How often each method may be called: the node's table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .rate_limiter import Rate
 __all__ = ["DEFAULT_METHOD", "METHOD_RATES", "method_rates"]
 
 DEFAULT_METHOD = "default"
+"""The name that stands for every method without a row of its own."""
 
 _TABLE = {
     1: "forcerebuild",
@@ -25,13 +26,12 @@ METHOD_RATES: Mapping[str, Rate] = {
     **{name: Rate(capacity, capacity / 60) for capacity, names in _TABLE.items() for name in names.split()},
     DEFAULT_METHOD: Rate(10, 1000 / 60),
 }
-"""The node's table; its last row is for every other method."""
 
 
-def method_rates(changes: Iterable[str]) -> dict[str, Rate]:
-    """The table with changes, each `name=CAPACITY/REFILL`; the name `default` stands for every other method."""
+def method_rates(overrides: Iterable[str]) -> dict[str, Rate]:
+    """Return the table with overrides, each `NAME=CAPACITY/REFILL`; the name `default` stands for all other methods."""
     rates = dict(METHOD_RATES)
-    for text in changes:
-        change = parse_method_rate(text)
-        rates[change.method] = Rate(change.capacity, change.refill)
+    for text in overrides:
+        override = parse_method_rate(text)
+        rates[override.method] = Rate(override.capacity, override.refill)
     return rates

@@ -1,13 +1,14 @@
-"""Which pages and which names may open a WebSocket.
+"""Which pages may use the server, and by which host names.
 
-A browser lets any page open a WebSocket to any server, and sends the page's origin along. So a page of a stranger could
-use a node on its visitor's machine: the Origin header is all that tells (RFC 6455 section 10.2). A stranger's host name
-can also be made to resolve to 127.0.0.1 (DNS rebinding): then the origin looks like the server's own, and the Host header
-is what tells.
+A browser lets any page open a WebSocket to any server, and sends the page's origin with it. So a foreign page could use a
+node on its visitor's machine; only the Origin header reveals it (RFC 6455 section 10.2). A foreign host name can also be
+made to resolve to 127.0.0.1 (DNS rebinding): then the origin looks like the server's own, and only the Host header
+reveals it.
 
-- Origin: absent is allowed (no browser sent it). A present one must be the server's own, or configured, or of loopback
-  while the server is bound to loopback, so that a page under development on localhost works. `null` is foreign.
-- Host: localhost, a loopback address, what the server is bound to, or configured.
+- Origin: a request without one is allowed, since no browser sent it. Otherwise the origin must be the server's own, or
+  configured, or of loopback while the server is bound to loopback, so that a page under development on localhost works.
+  `null` is foreign.
+- Host: localhost, a loopback address, the address that the server is bound to, or a configured name.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from ..util.ip import is_loopback, parse_address
 
 __all__ = ["OriginPolicy"]
 
-_LONGEST = 300
-"""Characters of a Host or Origin header; a host name has 253 at most (RFC 1035 section 2.3.4)."""
+_MAX_HEADER_LENGTH = 300
+"""Characters of a Host or Origin header; a host name has at most 253 (RFC 1035 section 2.3.4)."""
 
 
 class OriginPolicy:
@@ -29,8 +30,8 @@ class OriginPolicy:
 
     Args:
         bound: the address that the server listens on.
-        hosts: names by which it may be called beside those that it has anyway.
-        origins: origins of pages that may use it, such as `https://wallet.example`; `*` allows all.
+        hosts: further names of the server.
+        origins: further origins of pages that may use it, such as `https://wallet.example`; `*` allows all.
     """
 
     def __init__(self, bound: str, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
@@ -40,14 +41,14 @@ class OriginPolicy:
         self._hosts = {"localhost", bound.lower(), *(host.lower() for host in hosts)}
         self._origins = {origin.lower().rstrip("/") for origin in origins}
 
-    def refusal(self, host: str, origin: str | None) -> str | None:
-        """Why an upgrade may not go on; None where it may.
+    def check(self, host: str, origin: str | None) -> str | None:
+        """Return why a request may not be answered, or None if it may.
 
         Args:
             host: the Host header.
-            origin: the Origin header, None where it is absent.
+            origin: the Origin header, or None.
         """
-        name = _host_of(host) if len(host) <= _LONGEST else None  # longer ones would only fill the caches
+        name = _host_of(host) if len(host) <= _MAX_HEADER_LENGTH else None  # longer ones would only fill the cache
         if name is None or not self._is_allowed_host(name):
             return f"the Host {host[:64]!r} is not allowed (rpcwebsocketallowhost)"
         if origin is None or "*" in self._origins or origin.lower() in self._origins:
@@ -59,11 +60,11 @@ class OriginPolicy:
     def _is_allowed_host(self, name: str) -> bool:
         if name in self._hosts or is_loopback(name):
             return True
-        # Bound to all addresses, it may be called by any of them; a name can't be made to look like one.
+        # A server that is bound to all addresses has any of them as its name; a host name cannot look like an address.
         return self._any_address and parse_address(name) is not None
 
     def _is_own(self, origin: str, host: str, name: str) -> bool:
-        parts = _split(origin) if len(origin) <= _LONGEST else None
+        parts = _split(origin) if len(origin) <= _MAX_HEADER_LENGTH else None
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             return False
         if parts.netloc.lower() == host.lower():
@@ -85,7 +86,7 @@ def _split(url: str) -> SplitResult | None:
 
 @lru_cache(1024)
 def _host_of(header: str) -> str | None:
-    """The name in a Host header, without port and brackets; None where it is malformed."""
+    """Return the name in a Host header, without port and brackets, or None if it is malformed."""
     parts = _split(f"//{header}")
     if parts is None or not parts.hostname or parts.username is not None or parts.path or parts.query or parts.fragment:
         return None

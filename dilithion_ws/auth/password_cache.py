@@ -1,8 +1,8 @@
-"""Passwords that were found right a while ago, so that a reconnect need not pay for the slow function again.
+"""A cache of verified credentials, so that reconnects skip the slow hash.
 
-What is kept is a keyed hash over name, password and stored digest, under a key that lives in this process only: it says
-nothing about the password to a reader of the memory that a few guesses would not cost as much again. A changed password
-or a removed user no longer matches, since the stored digest is part of it.
+It holds a keyed hash over name, password and stored digest, under a key that exists in this process only: a reader of the
+memory would have to guess the password as for any hash. After a changed password or a removed user the entry no longer
+matches, since the stored digest is part of the hash.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ __all__ = ["PasswordCache"]
 
 
 class PasswordCache:
-    """Right credentials, for a time. Thread-safe.
+    """Verified credentials, for a time. Thread-safe.
 
     Args:
         clock: seconds that never go backwards.
-        seconds: how long they are remembered.
-        most: how many.
+        seconds: how long an entry is valid.
+        max_entries: entries that are kept.
     """
 
-    def __init__(self, clock: Clock, seconds: float, most: int) -> None:
+    def __init__(self, clock: Clock, seconds: float, max_entries: int) -> None:
         self._clock = clock
         self._seconds = seconds
-        self._most = most
+        self._max_entries = max_entries
         self._key = secrets.token_bytes(32)
-        self._keeping = threading.Lock()  # guards `_until`
-        self._until: OrderedDict[bytes, float] = OrderedDict()
+        self._lock = threading.Lock()  # guards `_valid_until`
+        self._valid_until: OrderedDict[bytes, float] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._valid_until)
 
     def find(self, credentials: Credentials, directory: UserDirectory) -> User | None:
-        """The user, where just these credentials were found right lately; quick."""
+        """Return the user if exactly these credentials were verified recently, or None. Fast."""
         user = directory.get(credentials.name)
-        # The mark is computed for unknown names too, so that these take no less time.
-        until = self._until.get(self._mark(credentials, user))
-        return user if until is not None and self._clock() < until else None
+        # The fingerprint is computed for unknown names too, so that they take no less time.
+        valid_until = self._valid_until.get(self._fingerprint(credentials, user))
+        return user if valid_until is not None and self._clock() < valid_until else None
 
     def add(self, credentials: Credentials, user: User) -> None:
-        """Notes credentials that were found right."""
-        mark = self._mark(credentials, user)
-        with self._keeping:
-            self._until[mark] = self._clock() + self._seconds
-            self._until.move_to_end(mark)
-            if len(self._until) > self._most:
-                self._until.popitem(last=False)
+        """Add credentials that were verified."""
+        fingerprint = self._fingerprint(credentials, user)
+        with self._lock:
+            self._valid_until[fingerprint] = self._clock() + self._seconds
+            self._valid_until.move_to_end(fingerprint)
+            if len(self._valid_until) > self._max_entries:
+                self._valid_until.popitem(last=False)
 
-    def _mark(self, credentials: Credentials, user: User | None) -> bytes:
+    def _fingerprint(self, credentials: Credentials, user: User | None) -> bytes:
         name = credentials.name.encode("utf-8", "surrogatepass")
         secret = credentials.password.encode("utf-8", "surrogatepass")
         stored = user.password.digest if user is not None else bytes(32)

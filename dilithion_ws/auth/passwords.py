@@ -1,4 +1,4 @@
-"""Stored passwords: new ones by a slow function, the node's older forms still understood.
+"""Stored passwords: new ones use a slow hash, and the node's older forms are still accepted.
 
     scheme                  digest                                                              cost
     scrypt:N:R:P            scrypt(password, salt), 32 bytes                                    about 50 ms
@@ -6,7 +6,7 @@
     node                    HMAC-SHA3-256(salt, password), or SHA-256(salt + password):         microseconds
                             what the node checks, and what its bundled script writes
 
-Comparisons take the same time wherever the difference is.
+Digests are compared in constant time.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ..errors import ConfigError
 __all__ = ["NODE_SCHEME", "SCHEMES", "StoredPassword", "hash_password"]
 
 SCHEMES = ("scrypt:16384:8:1", "pbkdf2-sha3-256:100000")
-"""What new passwords can be stored as; the first is the default."""
+"""Schemes of new passwords; the first is the default."""
 
 NODE_SCHEME = "node"
 _SALT_SIZE = 32
 _DIGEST_SIZE = 32
-_MOST_MEMORY = 128 << 20
-_MOST_ROUNDS = 10_000_000
+_MAX_MEMORY = 128 << 20
+_MAX_ROUNDS = 10_000_000
 
 
 @dataclass(frozen=True, repr=False)
 class StoredPassword:
-    """What is kept of a password.
+    """A salted digest of a password.
 
     Attributes:
         scheme: how the digest was made, see above.
@@ -53,7 +53,7 @@ class StoredPassword:
         return f"<StoredPassword {self.scheme}>"
 
     def matches(self, password: str) -> bool:
-        """Whether this is the password; takes as long as the scheme is slow, whatever the outcome."""
+        """Return whether this is the password. It takes the time of the scheme, whatever the result."""
         secret = password.encode("utf-8", "surrogatepass")
         if self.scheme == NODE_SCHEME:
             by_node = hmac.new(self.salt, secret, hashlib.sha3_256).digest()
@@ -63,7 +63,7 @@ class StoredPassword:
 
 
 def hash_password(password: str, scheme: str = SCHEMES[0]) -> StoredPassword:
-    """Makes what is to be kept of a password, with a fresh salt."""
+    """Return the stored form of a password, with a fresh salt."""
     salt = secrets.token_bytes(_SALT_SIZE)
     secret = password.encode("utf-8", "surrogatepass")
     if scheme == NODE_SCHEME:
@@ -75,7 +75,7 @@ def _derive(scheme: str, secret: bytes, salt: bytes) -> bytes:
     name, numbers = _parameters(scheme)
     if name == "scrypt":
         n, r, p = numbers
-        return hashlib.scrypt(secret, salt=salt, n=n, r=r, p=p, maxmem=2 * _MOST_MEMORY, dklen=_DIGEST_SIZE)
+        return hashlib.scrypt(secret, salt=salt, n=n, r=r, p=p, maxmem=2 * _MAX_MEMORY, dklen=_DIGEST_SIZE)
     return hashlib.pbkdf2_hmac("sha3_256", secret, salt, numbers[0], _DIGEST_SIZE)
 
 
@@ -93,10 +93,10 @@ def _parameters(scheme: str) -> tuple[str, list[int]]:
                 and r >= 1
                 and n < 1 << 16 * r
                 and 1 <= p <= 16
-                and 128 * r * (n + p + 2) <= _MOST_MEMORY
+                and 128 * r * (n + p + 2) <= _MAX_MEMORY
             ):
                 return name, numbers
-        if name == "pbkdf2-sha3-256" and len(numbers) == 1 and 1 <= numbers[0] <= _MOST_ROUNDS:
+        if name == "pbkdf2-sha3-256" and len(numbers) == 1 and 1 <= numbers[0] <= _MAX_ROUNDS:
             return name, numbers
     raise ConfigError(
         f"password scheme {scheme[:64]!r} is unknown or out of bounds; accepted are like {', '.join(SCHEMES)}"

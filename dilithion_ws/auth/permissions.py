@@ -1,22 +1,35 @@
-"""What a user may do: the node's ten permissions, its three roles, and the permission that each method needs.
+"""The node's ten permissions, its three roles, and the permission that each of its methods needs.
 
-The table is the node's own, with one difference. The node lets every role call a method that its table does not name,
-spenders and chain surgery among them. Here each of those has a permission, and a method that is neither in the table nor
-registered with a permission is for the role admin alone.
+The table differs from the node's in one point. The node lets every role call methods that its table does not name, and
+some of these spend money or change the chain. Here each of them has a permission, and a method that is neither in the
+table nor registered with a permission is restricted to the role admin.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from enum import IntFlag
 
 from ..errors import ConfigError
+from ..session import ALL_RIGHTS
 
-__all__ = ["ALL_RIGHTS", "METHODS", "ROLES", "UNDECLARED", "Permission", "names_of", "needed", "parse_rights"]
+__all__ = [
+    "ALL_RIGHTS",
+    "METHODS",
+    "ROLES",
+    "UNDECLARED",
+    "Permission",
+    "format_rights",
+    "parse_rights",
+    "resolve_rights",
+]
+
+logger = logging.getLogger("dilithion_ws")
 
 
 class Permission(IntFlag):
-    """One thing that a user may be allowed to do; the node's bits."""
+    """One thing that a user may be allowed to do. The bits are the node's."""
 
     READ_BLOCKCHAIN = 0x0001
     READ_WALLET = 0x0002
@@ -30,9 +43,8 @@ class Permission(IntFlag):
     ADMIN_SERVER = 0x0200
 
 
-ALL_RIGHTS = 0xFFFFFFFF
 UNDECLARED = 0x80000000
-"""What a method needs of which nobody said what it needs; only the role admin has it."""
+"""The right that a method needs if no permission was declared for it; only the role admin has it."""
 
 ROLES: Mapping[str, int] = {"readonly": 0x000F, "wallet": 0x003F, "admin": ALL_RIGHTS}
 
@@ -63,26 +75,30 @@ _TABLE = {
 }
 
 METHODS: Mapping[str, int] = {name: int(bit) for bit, names in _TABLE.items() for name in names.split()}
-"""The permission that each of the node's methods needs; plain numbers, since IntFlag's `&` takes 2 µs of every call."""
+"""The right that each of the node's methods needs: plain numbers, since `&` of IntFlag takes 2 µs before Python 3.12."""
 
 
-def needed(method: str, declared: str | None) -> int:
-    """The rights that a call needs.
+def resolve_rights(permission: str | None, what: str, default: int = UNDECLARED) -> int:
+    """Return the rights that a declared permission stands for.
+
+    A declaration that cannot be read is logged, and restricts its method or topic to the role admin.
 
     Args:
-        method: its name.
-        declared: what it was registered with: names of permissions, joined by `|`.
-
-    Raises:
-        ConfigError: a name is no permission.
+        permission: names of permissions, joined by `|`; None if nothing was declared.
+        what: what was declared, for the log.
+        default: the rights if nothing was declared.
     """
-    if declared is not None:
-        return parse_rights(declared, f"the permission of {method}")
-    return METHODS.get(method, UNDECLARED)
+    if permission is None:
+        return default
+    try:
+        return parse_rights(permission, f"the permission of {what}")
+    except ConfigError as error:
+        logger.error("%s; only the role admin may use it", error)
+        return UNDECLARED
 
 
 def parse_rights(text: str, what: str) -> int:
-    """Rights from names of permissions, joined by `|` or commas; raises ConfigError where one is unknown."""
+    """Return the rights that names of permissions stand for, joined by `|` or commas; raise ConfigError for others."""
     rights = 0
     for name in text.replace("|", ",").split(","):
         try:
@@ -93,7 +109,7 @@ def parse_rights(text: str, what: str) -> int:
     return rights
 
 
-def names_of(rights: int) -> str:
-    """The permissions in some rights, for a message."""
+def format_rights(rights: int) -> str:
+    """Return the names of the permissions in some rights, for a message."""
     names = [permission.name or "" for permission in Permission if rights & permission]
     return "|".join(names) or "the role admin"

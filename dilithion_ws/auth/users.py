@@ -1,4 +1,4 @@
-"""Who there is: users with their roles, from `rpc_permissions.json` and from the configuration.
+"""Users and their roles, from `rpc_permissions.json` and from the configuration.
 
 The file is the node's, version 1:
 
@@ -6,8 +6,8 @@ The file is the node's, version 1:
      "users": {"alice": {"password_hash": "<hex>", "salt": "<hex>", "role": "wallet", "scheme": "scrypt:16384:8:1"}},
      "roles": {"auditor": ["READ_BLOCKCHAIN", "READ_WALLET"]}}
 
-`scheme` is ours; without it a hash is one of the node's two older forms. Roles of one's own are lists of permissions, or
-a number with their bits.
+`scheme` is an addition to the node's format; without it, a hash is one of the node's two older forms. Roles of the file
+are lists of permissions, or a number with their bits.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ __all__ = ["UserDirectory", "User", "UsersFile", "check_name", "parse_users", "r
 
 _NAMEABLE = sum(Permission)
 _NAME = re.compile(r"[^\x00-\x1f\x7f:]{1,64}")
-_MOST_USERS = 10_000
+_MAX_USERS = 10_000
 
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who may come in.
+    """One user.
 
     Attributes:
-        name: up to 64 characters, none of them a colon or a control character (RFC 7617 section 2).
+        name: up to 64 characters without colons or control characters (RFC 7617 section 2).
         role: the name of the role.
         rights: bits of `Permission`.
-        password: what is kept of the password.
+        password: the stored password.
     """
 
     name: str
@@ -48,11 +48,11 @@ class User:
 
 @dataclass(frozen=True)
 class UsersFile:
-    """What a users file says.
+    """The contents of a users file.
 
     Attributes:
         users: by name.
-        roles: rights of the file's own roles, by name.
+        roles: the rights of the file's own roles, by name.
     """
 
     users: Mapping[str, User]
@@ -60,47 +60,50 @@ class UsersFile:
 
 
 class UserDirectory:
-    """All users at one moment; a change makes a new directory.
+    """All users. It never changes: after a change of the file, a new directory replaces it.
 
     Checking a password costs the same for every name, known or not: each scheme that is in use is computed once, with
-    the user's own salt where it is the user's scheme and with a salt of nobody's where it is not.
+    the user's salt if it is the user's scheme, and with the salt of a decoy otherwise.
     """
 
     def __init__(self, users: Iterable[User] = ()) -> None:
         self._users = {user.name: user for user in users}
         schemes = sorted({user.password.scheme for user in self._users.values()})
-        self._nobodies = {scheme: hash_password("", scheme) for scheme in schemes}
+        self._decoys = {scheme: hash_password("", scheme) for scheme in schemes}
 
     def __len__(self) -> int:
         return len(self._users)
 
     def get(self, name: str) -> User | None:
-        """The user of this name."""
+        """Return the user of this name, or None."""
         return self._users.get(name)
 
     def check(self, name: str, password: str) -> User | None:
-        """The user, where name and password are right. Slow on purpose: never to be called in the leading thread."""
+        """Return the user if name and password are right, or None.
+
+        It is slow on purpose, so it must not run in the leading thread.
+        """
         user = self._users.get(name)
         right = False
-        for scheme, nobody in self._nobodies.items():
+        for scheme, decoy in self._decoys.items():
             mine = user is not None and user.password.scheme == scheme
-            stored = user.password if user is not None and mine else nobody
+            stored = user.password if user is not None and mine else decoy
             right |= stored.matches(password) & mine
         return user if right else None
 
 
 def parse_users(text: str, source: str) -> UsersFile:
-    """Reads a users file.
+    """Parse a users file.
 
     Args:
         text: its contents.
         source: its name, for messages.
 
     Raises:
-        ConfigError: something in it can't be used; the text says where and what is accepted.
+        ConfigError: something in it cannot be used; the message says where, and what is accepted.
     """
     try:
-        data = json.loads(text, object_pairs_hook=_unique)
+        data = json.loads(text, object_pairs_hook=_reject_duplicates)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: not JSON: {error}") from None
     if not isinstance(data, dict) or data.get("version") != 1 or isinstance(data.get("version"), bool):
@@ -112,13 +115,13 @@ def parse_users(text: str, source: str) -> UsersFile:
     users = {}
     for name, entry in _object(data, "users", source).items():
         users[name] = _user(name, entry, {**ROLES, **roles}, source)
-    if len(users) > _MOST_USERS:
-        raise ConfigError(f"{source}: {len(users)} users are more than {_MOST_USERS}")
+    if len(users) > _MAX_USERS:
+        raise ConfigError(f"{source}: {len(users)} users are more than {_MAX_USERS}")
     return UsersFile(users, roles)
 
 
 def render_users(file: UsersFile) -> str:
-    """The text of a users file."""
+    """Return the text of a users file."""
     users = {}
     for name, user in file.users.items():
         entry = {"password_hash": user.password.digest.hex(), "salt": user.password.salt.hex(), "role": user.role}
@@ -133,12 +136,12 @@ def render_users(file: UsersFile) -> str:
 
 
 def check_name(name: str, source: str) -> None:
-    """Raises ConfigError for a name that can't be a user's."""
+    """Raise ConfigError if a name is not valid for a user."""
     if not _NAME.fullmatch(name) or not name.isprintable():
         raise ConfigError(f"{source}: user name {name[:64]!r}: 1 to 64 characters, no colon, printable")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:

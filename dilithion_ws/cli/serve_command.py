@@ -11,9 +11,9 @@ from ..config.config import Config
 from ..devnode import DevNode
 from ..devnode.methods import register_methods
 from ..errors import ConfigError, StartError
-from ..rpc.context import Session
 from ..rpc.table import RpcTable
 from ..server import WebSocketServer
+from ..session import Session
 from .config_options import add_settings, load_settings
 
 __all__ = ["add_serve"]

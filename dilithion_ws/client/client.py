@@ -72,7 +72,7 @@ class Client:
         self._settings = ConnectionOptions(url, credentials, ssl_context, connect_timeout, idle_timeout, most_message)
         self._timeout = timeout
         self._most_events = most_events
-        self._link = ReconnectingConnection(self._settings, backoff, self._opened, self._notified, self._ended)
+        self._link = ReconnectingConnection(self._settings, backoff, _Listener(self))
         self._keeping = threading.Lock()  # guards all below
         self._subscriptions: dict[int, Subscription] = {}
         self._by_id: dict[str, Subscription] = {}
@@ -290,7 +290,7 @@ class Client:
         except ClientError:
             then()  # without a connection there is nothing to end
 
-    # In the reading thread
+    # In the reading thread; see `_Listener`
 
     def _opened(self) -> None:
         """There is a connection: makes all subscriptions again."""
@@ -319,6 +319,22 @@ class Client:
                 self._subscribe_again(subscription)
         elif not subscription.notify(params):
             self._stop_events(subscription, subscription.fall_behind)
+
+
+class _Listener:
+    """Passes on to a client what its connection reports."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def on_open(self) -> None:
+        self._client._opened()
+
+    def on_event(self, params: dict[str, Any]) -> None:
+        self._client._notified(params)
+
+    def on_end(self, failure: ClientError | None) -> None:
+        self._client._ended(failure)
 
 
 class _Refused:

@@ -9,8 +9,7 @@ import itertools
 import logging
 import random
 import threading
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,7 +19,7 @@ from .awaited_reply import Reply
 from .client_connection import ClientConnection, ConnectionOptions
 from .exceptions import ClientError, ConnectionLostError, RefusedError
 
-__all__ = ["ReconnectingConnection", "encode"]
+__all__ = ["ConnectionListener", "ReconnectingConnection", "encode"]
 
 logger = logging.getLogger("dilithion_ws.client")
 
@@ -32,15 +31,26 @@ _STEADY_SECONDS = 5.0
 """How long a connection must have held for the next pause to be the first one again."""
 
 
+class ConnectionListener(Protocol):
+    """What a connection reports, in the reading thread."""
+
+    def on_open(self) -> None:
+        """Called when there is a connection."""
+
+    def on_event(self, params: dict[str, Any]) -> None:
+        """Called with the params of each event."""
+
+    def on_end(self, failure: ClientError | None) -> None:
+        """Called when there will be no connection any more: with the reason, or None if the client was closed."""
+
+
 class ReconnectingConnection:
-    """Thread-safe.
+    """Connects again whenever the connection is lost. Thread-safe.
 
     Args:
         settings: how to connect.
         backoff: seconds between two attempts to connect: at first and at most.
-        opened: called in the reading thread when there is a connection.
-        notified: called there with the params of each event.
-        ended: called when there will be no connection any more, with the reason; None where the client was closed.
+        listener: told what happens.
 
     Attributes:
         ids: numbers for calls.
@@ -53,15 +63,11 @@ class ReconnectingConnection:
         self,
         settings: ConnectionOptions,
         backoff: tuple[float, float],
-        opened: Callable[[], None],
-        notified: Callable[[dict[str, Any]], None],
-        ended: Callable[[ClientError | None], None],
+        listener: ConnectionListener,
     ) -> None:
         self._settings = settings
         self._backoff = backoff
-        self._opened = opened
-        self._notified = notified
-        self._ended = ended
+        self._listener = listener
         self.ids = itertools.count(1)
         self.replies: dict[int, Reply] = {}
         self.batches: list[Reply] = []
@@ -161,7 +167,7 @@ class ReconnectingConnection:
         if self._closing:
             wire.shut()
         try:
-            self._opened()
+            self._listener.on_open()
             for message in wire.messages():
                 self._receive(message)
         except ClientError as error:
@@ -191,7 +197,7 @@ class ReconnectingConnection:
             if not isinstance(item, dict):
                 continue
             if item.get("method") == "subscription":
-                self._notified(item["params"])
+                self._listener.on_event(item["params"])
                 continue
             id, error = item.get("id"), item.get("error")
             reply = self.replies.pop(id, None) if isinstance(id, int) else None
@@ -209,4 +215,4 @@ class ReconnectingConnection:
             if not self._closing:
                 self._failure = failure
             self._changed.notify_all()
-        self._ended(None if self._closing else failure)
+        self._listener.on_end(None if self._closing else failure)

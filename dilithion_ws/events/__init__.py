@@ -1,1 +1,1 @@
-"""Events: one log per topic, a cursor per subscriber. No sockets, threads or wall clock."""
+"""Events: one log per topic, a cursor per subscription, and shards that move the cursors. No sockets."""

@@ -1,13 +1,16 @@
-"""One subscriber's place in a stream.
+"""A cursor: the position of one subscription in a stream.
 
-    state     meaning                                            next
-    HELD      the reply to `subscribe` is not on its way yet     LIVE, ENDED
-    LIVE      gets what comes                                    BLOCKED, ENDED
-    BLOCKED   the client does not keep up; the place waits       LIVE, ENDED
-    ENDED     terminal, see below
+    state     meaning                                             next
+    PENDING   the reply to `subscribe` is not queued yet          LIVE
+    LIVE      receives new entries                                BLOCKED
+    BLOCKED   the client does not keep up; the position waits     LIVE
 
-Only the shard that the subscription belongs to moves `position` and changes the state. ENDED is a flag of its own, which
-anybody may raise and nobody lowers: whoever sees it does nothing more.
+Invariants
+1. Only the shard of the cursor changes `state` and `position`, and only in a step.
+2. `ended` is set once, by any thread, under the lock of the connection, and never cleared. Nothing is sent for an ended
+   cursor, whatever its state.
+3. Cursors that got the same bytes share one `Position` object. A cursor that needs another position gets an object of
+   its own, which takes it out of the group (see `Shard._serve`).
 """
 
 from __future__ import annotations
@@ -16,25 +19,25 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from .log import Position
+from .stream import Stream
 from .subscriber import Subscriber
-from .topic import Stream
+from .topic import Topic
 
-__all__ = ["BLOCKED", "HELD", "LIVE", "TRANSITIONS", "EndOfStream", "CursorState", "Cursor"]
+__all__ = ["BLOCKED", "LIVE", "PENDING", "TRANSITIONS", "Cursor", "CursorState", "EndOfStream"]
 
 
 class CursorState(Enum):
-    """Where a subscription is in its life; see the table above."""
+    """See the table above."""
 
-    HELD = "held"
+    PENDING = "pending"
     LIVE = "live"
     BLOCKED = "blocked"
 
 
-HELD, LIVE, BLOCKED = CursorState
-"""Short names, which are quicker to look up before Python 3.12."""
+PENDING, LIVE, BLOCKED = CursorState
 
 TRANSITIONS: dict[CursorState, frozenset[CursorState]] = {
-    CursorState.HELD: frozenset({CursorState.LIVE}),
+    CursorState.PENDING: frozenset({CursorState.LIVE}),
     CursorState.LIVE: frozenset({CursorState.BLOCKED}),
     CursorState.BLOCKED: frozenset({CursorState.LIVE}),
 }
@@ -49,34 +52,36 @@ class EndOfStream(NamedTuple):
 
 
 class Cursor:
-    """A cursor.
+    """One subscription.
 
     Attributes:
+        topic: what is subscribed to.
         stream: what is read.
-        sink: who reads it.
-        position: behind the last entry that was sent.
+        subscriber: the client that reads it.
+        position: after the last entry that was sent.
         state: see above.
         ended: whether it is over.
-        ending: set where the server is about to end it.
-        telling: whether that is being offered to the client.
+        end: why the server is about to end it, or None.
+        is_ending: whether the error for that is being sent.
     """
 
-    __slots__ = ("ended", "ending", "position", "sink", "state", "stream", "telling")
+    __slots__ = ("end", "ended", "is_ending", "position", "state", "stream", "subscriber", "topic")
 
-    def __init__(self, stream: Stream, sink: Subscriber, position: Position) -> None:
+    def __init__(self, topic: Topic, stream: Stream, subscriber: Subscriber, position: Position) -> None:
+        self.topic = topic
         self.stream = stream
-        self.sink = sink
+        self.subscriber = subscriber
         self.position = position
-        self.state = HELD
+        self.state = PENDING
         self.ended = False
-        self.ending: EndOfStream | None = None
-        self.telling = False
+        self.end: EndOfStream | None = None
+        self.is_ending = False
 
     def __repr__(self) -> str:
-        return f"<Subscription {self.stream.id} of {self.sink.id}, {self.state.value} at {self.position.seq}>"
+        return f"<Cursor {self.stream.id} of {self.subscriber.id}, {self.state.value} at {self.position.seq}>"
 
-    def become(self, state: CursorState) -> bool:
-        """Changes the state; False where it has ended meanwhile."""
+    def transition(self, state: CursorState) -> bool:
+        """Change the state. Return False if the cursor has ended in the meantime."""
         if self.ended:
             return False
         assert state in TRANSITIONS[self.state], f"{self!r} can't become {state.value}"

@@ -1,21 +1,21 @@
-"""Which of several servers publishes, where they share their logs."""
+"""Leader election: which of several servers with shared logs publishes to a topic."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["SoleLeader", "Leadership"]
+__all__ = ["Leadership", "SoleLeader"]
 
 
 class Leadership(Protocol):
-    """What `EventHub.lead` gives a host. Thread-safe."""
+    """What `EventHub.lead` returns to a host. Thread-safe."""
 
     @property
     def term(self) -> int:
-        """0 while this server does not lead; else a number that is another each time it has come to lead."""
+        """A number that is different each time this server becomes the leader; 0 while it is not."""
 
 
 class SoleLeader:
-    """Of a server that shares its logs with nobody."""
+    """The leadership of a server that shares its logs with no other."""
 
     term = 1

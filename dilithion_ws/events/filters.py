@@ -1,34 +1,42 @@
-"""Which of a topic's events a subscriber wants, such as `{"kind": "added", "address": ["D...", "D..."]}`.
+"""Which events of a topic a subscriber wants, such as `{"kind": "added", "address": ["D...", "D..."]}`.
 
-All members must hold; of a list, one value. What may be filtered by, and which member of an event that looks at, is the
-topic's to say. A member of an event that is a list holds each of its values.
+An event matches if it matches all members of the filter, and of a list at least one value. The topic defines the members
+of a filter, and which member of an event each of them is compared with. If that member is a list, any of its values may
+match.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ..errors import JsonRpcCode, RpcError
 
-__all__ = ["Filter", "Key", "keys_of"]
+__all__ = ["Filter", "FilterKey"]
 
-Key = tuple[str, str]
-"""A filter's member and one value of it, as Python writes it: so 1, "1" and true are three."""
+_MAX_INTEGER_BITS = 256
+"""Integers beyond this are not compared: converting one of thousands of digits takes milliseconds."""
 
 _decode = msgspec.json.Decoder().decode
 
 
+class FilterKey(NamedTuple):
+    """A member of a filter and one value of it, in Python's notation: so 1, "1" and true differ."""
+
+    member: str
+    value: str
+
+
 class Filter:
-    """A filter that has been checked.
+    """A valid filter.
 
     Args:
         wanted: what the client sent.
-        accepted: members that the topic can be filtered by.
-        most: values in all.
+        accepted: the members that the topic can be filtered by, each with the member of an event it is compared with.
+        max_values: how many values it may have in all.
 
     Attributes:
         wanted: what the client sent.
@@ -37,39 +45,44 @@ class Filter:
         RpcError: -32602, with what is accepted.
     """
 
-    def __init__(self, wanted: Mapping[str, Any], accepted: Mapping[str, str], most: int) -> None:
+    def __init__(self, wanted: Mapping[str, Any], accepted: Mapping[str, str], max_values: int) -> None:
         self.wanted = dict(wanted)
-        self._values: dict[str, frozenset[Key]] = {}
+        self._accepted = accepted
+        self._values: dict[str, frozenset[FilterKey]] = {}
         for name, value in sorted(wanted.items()):
             if name not in accepted:
                 known = ", ".join(accepted) or "nothing"
                 raise _invalid(f"filter has {name[:64]!r}; this topic is filtered by {known}")
             values = value if isinstance(value, list) else [value]
-            if not values or not all(_is_plain(item) for item in values):
+            if not values or not all(_is_comparable(item) for item in values):
                 raise _invalid(f"filter member {name} takes a string, a whole number, a boolean, or a list of these")
-            self._values[name] = frozenset((name, repr(item)) for item in values)
-        if sum(map(len, self._values.values())) > most:
-            raise _invalid(f"filter has more values than the limit of {most} (rpcwebsocketfiltervalues)")
+            self._values[name] = frozenset(FilterKey(name, repr(item)) for item in values)
+        if sum(map(len, self._values.values())) > max_values:
+            raise _invalid(f"filter has more values than the limit of {max_values} (rpcwebsocketfiltervalues)")
 
     @property
-    def text(self) -> str:
-        """The same for filters that mean the same."""
-        plain = {name: sorted(item for _, item in keys) for name, keys in self._values.items()}
+    def canonical_text(self) -> str:
+        """A text that is equal for filters with the same meaning."""
+        plain = {name: sorted(key.value for key in keys) for name, keys in self._values.items()}
         return json.dumps(plain, sort_keys=True)
 
     @property
-    def index(self) -> frozenset[Key]:
-        """Keys of which a matching event has one: those of the most telling member."""
+    def index_keys(self) -> frozenset[FilterKey]:
+        """Keys of which each matching event has at least one: those of the most selective member."""
         name = max(self._values, key=lambda name: name != "kind")
         return self._values[name]
 
-    def matches(self, keys: frozenset[Key]) -> bool:
-        """Whether an event with these keys is wanted."""
+    def matches(self, keys: frozenset[FilterKey]) -> bool:
+        """Return whether an event with these keys matches."""
         return all(not wanted.isdisjoint(keys) for wanted in self._values.values())
 
+    def matches_event(self, data: bytes) -> bool:
+        """Return whether an event, given as JSON, matches."""
+        return self.matches(keys_of(data, self._accepted))
 
-def keys_of(data: bytes, accepted: Mapping[str, str]) -> frozenset[Key]:
-    """The keys of an event.
+
+def keys_of(data: bytes, accepted: Mapping[str, str]) -> frozenset[FilterKey]:
+    """Return the keys of an event.
 
     Args:
         data: the event as JSON.
@@ -78,20 +91,19 @@ def keys_of(data: bytes, accepted: Mapping[str, str]) -> frozenset[Key]:
     try:
         event = _decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return frozenset()  # from a store that others write to as well
+        return frozenset()  # from a store that another program has written to
     if not isinstance(event, dict):
         return frozenset()
-    found: set[Key] = set()
+    found: set[FilterKey] = set()
     for name, member in accepted.items():
         value = event.get(member)
         values = value if isinstance(value, list) else [value]
-        found.update((name, repr(item)) for item in values if _is_plain(item))
+        found.update(FilterKey(name, repr(item)) for item in values if _is_comparable(item))
     return frozenset(found)
 
 
-def _is_plain(item: Any) -> bool:
-    """Whether it is something to compare; numbers of thousands of digits are not."""
-    return isinstance(item, str) or (isinstance(item, int) and item.bit_length() <= 256)
+def _is_comparable(item: Any) -> bool:
+    return isinstance(item, str) or (isinstance(item, int) and item.bit_length() <= _MAX_INTEGER_BITS)
 
 
 def _invalid(text: str) -> RpcError:

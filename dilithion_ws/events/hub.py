@@ -1,45 +1,66 @@
-"""Topics, and who is subscribed to what: the floor's front door.
+"""All topics of a server and the subscriptions to them: the entry point of this package.
 
-Publishers come in by `publish`, clients by `subscribe` and `unsubscribe`, the transport by `ready` and `closed`. None of
-them waits for a client. What is sent, and when, is the shards' affair.
+Hosts publish by `publish`; clients come in by `subscribe` and `unsubscribe`, the transport by `on_writable` and
+`on_closed`. None of these blocks on a client: delivery is done by the shards.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config.limits import Limits, limit_reached
 from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopicError
+from ..session import Session
 from ..util.clock import Clock
-from . import node_events as schemas
+from ..util.json import encode_json
+from ..util.thread_contracts import any_thread
+from . import node_events
 from .cursor import Cursor, EndOfStream
+from .cursor_registry import CursorRegistry, server_busy
 from .election import Leadership, SoleLeader
-from .encoding import encode_event
 from .filters import Filter
 from .log import EventsGoneError, Position, Retention
 from .shard import Shard
 from .store import EventStore
-from .subscriber import SendMany, Subscriber, offer_each
-from .topic import ALL, LATEST, Stream, Topic
+from .stream import Mode, Stream
+from .subscriber import Subscriber
+from .topic import Availability, Topic, TopicSpec
 
-__all__ = ["USER_PREFIX", "EventHub"]
+__all__ = ["USER_PREFIX", "EventHub", "default_retention"]
+
+logger = logging.getLogger("dilithion_ws.events")
 
 USER_PREFIX = "user/"
-"""How the private topic of a user begins; the user's name follows."""
+"""Prefix of the private topic of a user; the user's name follows."""
 
-_BY_KIND = {"kind": "kind"}
-_NODE_TOPICS: tuple[tuple[str, str, Mapping[str, str], Any], ...] = (
-    ("blocks", "READ_BLOCKCHAIN", _BY_KIND, schemas.Blocks),
-    ("mempool", "READ_MEMPOOL", {**_BY_KIND, "txid": "txid", "address": "addresses"}, schemas.Mempool),
-    ("peers", "READ_BLOCKCHAIN", _BY_KIND, schemas.Peers),
-    ("mining", "READ_MINING", _BY_KIND, schemas.Mining),
-)
-_NAME_MOST = 128
+BY_KIND = {"kind": "kind"}
+_MAX_NAME_LENGTH = 128
 _RETRY_MS = 1000
+
+
+def default_retention(limits: Limits, least: int = 0) -> Retention:
+    """Return the retention that the limits `history_...` define; `least` entries are kept whatever their age."""
+    history = limits.history
+    return Retention(history.history_entries, history.history_age, history.history_size, least)
+
+
+def _node_topics(limits: Limits) -> list[TopicSpec]:
+    retention = default_retention(limits, least=1)
+    mempool_filters = {**BY_KIND, "txid": "txid", "address": "addresses"}
+    return [
+        TopicSpec(name=name, retention=retention, permission=permission, filters=filters, schema=schema)
+        for name, permission, filters, schema in (
+            ("blocks", "READ_BLOCKCHAIN", BY_KIND, node_events.Blocks),
+            ("mempool", "READ_MEMPOOL", mempool_filters, node_events.Mempool),
+            ("peers", "READ_BLOCKCHAIN", BY_KIND, node_events.Peers),
+            ("mining", "READ_MINING", BY_KIND, node_events.Mining),
+        )
+    ]
 
 
 def _denied(name: str) -> RpcError:
@@ -52,55 +73,38 @@ class EventHub:
     Args:
         limits: bounds.
         clock: seconds that never go backwards.
-        frame: makes a frame of a payload, in the framing of a sink.
-        allowed: whether a session may read a topic.
-        store: keeps the logs; None for memory.
+        store: keeps the logs, or None to keep them in memory.
+
+    Attributes:
+        cursors: all subscriptions.
+        shards: what delivers events; each is stepped by a thread of its own.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        clock: Clock,
-        frame: Callable[[bytes, Any], bytes],
-        allowed: Callable[[Any, Topic], bool] = lambda session, topic: True,
-        store: EventStore | None = None,
-        offer: SendMany = offer_each,
-    ) -> None:
+    def __init__(self, limits: Limits, clock: Clock, store: EventStore | None = None) -> None:
         self._limits = limits
         self._clock = clock
-        self._frame = frame
-        self.allowed = allowed
         self._store = store
-        self._registry = threading.Lock()  # guards `_topics`, `_users` and `_subscriptions`
+        self._lock = threading.Lock()  # guards `_topics` and `_user_topics`
         self._topics: dict[str, Topic] = {}
-        self._users: OrderedDict[str, Topic] = OrderedDict()
-        self._subscriptions: dict[int, dict[str, Cursor]] = {}  # by the sink's id, then by their own
-        self.shards = [Shard(index, self._forget, offer) for index in range(limits.events.pumps)]
-        for name, permission, filters, schema in _NODE_TOPICS:
-            self.add(name, permission, retention=self._retention(least=1), filters=filters, schema=schema)
+        self._user_topics: OrderedDict[str, Topic] = OrderedDict()
+        self.cursors = CursorRegistry(limits)
+        self.shards = [Shard(index, self.cursors) for index in range(limits.events.pumps)]
+        for spec in _node_topics(limits):
+            self.add(spec)
 
     # Topics
 
-    def add(
-        self,
-        name: str,
-        permission: str | None = None,
-        *,
-        retention: Retention | None = None,
-        mode: str = ALL,
-        filters: Mapping[str, str] | None = None,
-        schema: Any = None,
-    ) -> Topic:
-        """Makes a topic, or makes one that is there anew where nobody has used it yet; see `WebSocketServer.topic`."""
-        if not name or len(name) > _NAME_MOST or not name.isprintable() or name.startswith(USER_PREFIX):
+    @any_thread
+    def add(self, spec: TopicSpec) -> Topic:
+        """Create a topic, or replace one that was never used; see `WebSocketServer.topic`."""
+        name = spec.name
+        if not name or len(name) > _MAX_NAME_LENGTH or not name.isprintable() or name.startswith(USER_PREFIX):
             raise ConfigError(
-                f"{name[:64]!r} is no name for a topic: 1 to {_NAME_MOST} printable characters, not beginning with "
-                f"{USER_PREFIX}"
+                f"{name[:64]!r} is not a name for a topic: 1 to {_MAX_NAME_LENGTH} printable characters, not beginning "
+                f"with {USER_PREFIX}"
             )
-        if mode not in (ALL, LATEST):
-            raise ConfigError(f"mode of topic {name} is {mode!r}; it takes {ALL!r} or {LATEST!r}")
-        topic = self._make(name, permission, retention, mode, _BY_KIND if filters is None else filters, schema)
-        with self._registry:
+        topic = self._create(spec)
+        with self._lock:
             old = self._topics.get(name)
             if old is not None and (old.in_use or old.log.position.seq):
                 raise ConfigError(f"topic {name} is in use already")
@@ -108,34 +112,20 @@ class EventHub:
                 raise ConfigError(f"topic {name} is past the {limit_reached(self._limits, 'topics')}")
             self._topics[name] = topic
             if self._store is not None:
-                self._store.adopt(topic)
+                self._store.attach(topic)
         return topic
 
-    def _make(
-        self,
-        name: str,
-        permission: str | None,
-        retention: Retention | None,
-        mode: str,
-        filters: Mapping[str, str],
-        schema: Any,
-    ) -> Topic:
-        retention = self._retention() if retention is None else retention
-        epoch = secrets.token_hex(8)
-        return Topic(
-            name, permission, retention, mode, filters, schema, self._clock, epoch, self._frame, len(self.shards)
-        )
+    def _create(self, spec: TopicSpec) -> Topic:
+        return Topic(spec, self._clock, secrets.token_hex(8), len(self.shards))
 
-    def _retention(self, least: int = 0) -> Retention:
-        limits = self._limits
-        return Retention(limits.history.history_entries, limits.history.history_age, limits.history.history_size, least)
-
+    @any_thread
     def topics(self) -> list[Topic]:
-        """The host's topics and the node's, not those of users."""
+        """Return the topics of the node and the host, without those of users."""
         return list(self._topics.values())
 
+    @any_thread
     def topic(self, name: str) -> Topic:
-        """The topic of this name; raises UnknownTopicError."""
+        """Return the topic of this name; raise UnknownTopicError if there is none."""
         if name.startswith(USER_PREFIX):
             return self._user_topic(name)
         topic = self._topics.get(name)
@@ -145,56 +135,72 @@ class EventHub:
         return topic
 
     def _user_topic(self, name: str) -> Topic:
-        """A user's own topic, made when it is first asked for."""
-        with self._registry:
-            topic = self._users.get(name)
+        """Return the private topic of a user, which is created at its first use."""
+        with self._lock:
+            topic = self._user_topics.get(name)
             is_new = topic is None
             if topic is None:
-                if not name.isprintable() or len(name) > _NAME_MOST:
-                    raise EventError(f"{name[:64]!r} is no topic of a user: 1 to {_NAME_MOST} printable characters")
-                if len(self._users) >= self._limits.events.user_topics:
-                    self._forget_user_topic()
-                topic = self._users[name] = self._make(name, None, None, ALL, _BY_KIND, None)
-            self._users.move_to_end(name)
+                if not name.isprintable() or len(name) > _MAX_NAME_LENGTH:
+                    raise EventError(
+                        f"{name[:64]!r} is not a topic of a user: 1 to {_MAX_NAME_LENGTH} printable characters"
+                    )
+                if len(self._user_topics) >= self._limits.events.user_topics:
+                    self._drop_user_topic()
+                spec = TopicSpec(name=name, retention=default_retention(self._limits), filters=BY_KIND)
+                topic = self._user_topics[name] = self._create(spec)
+            self._user_topics.move_to_end(name)
             if is_new and self._store is not None:
-                self._store.adopt(topic)  # before anybody else can see it
+                self._store.attach(topic)  # before another thread can see the topic
             return topic
 
-    def _forget_user_topic(self) -> None:
-        """Makes room: the topic that was not used for longest and has no subscriber goes. Who comes for it later is told
-        by its epoch."""
-        for name, topic in self._users.items():
+    def _drop_user_topic(self) -> None:
+        """Drop the topic that was unused for longest and has no subscriber. Later readers recognise that by the epoch."""
+        for name, topic in self._user_topics.items():
             if not topic.in_use:
-                del self._users[name]
+                del self._user_topics[name]
                 if self._store is not None:
-                    self._store.forget(topic)
+                    self._store.detach(topic)
                 return
+
+    @any_thread
+    def position_of(self, name: str) -> dict[str, Any] | None:
+        """Return the position of a topic's log as answers carry it; None, and a log line, if there is no such topic."""
+        try:
+            epoch, seq = self.topic(name).log.position
+        except UnknownTopicError as error:
+            logger.error("an answer can't carry a position: %s", error)
+            return None
+        return {"topic": name, "epoch": epoch, "seq": seq}
 
     # Publishing
 
+    @any_thread
     def publish(self, name: str, event: Any, term: int = 0) -> None:
-        """Appends an event to a topic; see `WebSocketServer.publish`.
+        """Append an event to a topic; see `WebSocketServer.publish`.
 
-        With a term of a `Leadership` it counts in that term only; raises NotLeadingError where that is known to be over.
+        With a term of a `Leadership` it is published only in that term.
+
+        Raises:
+            NotLeadingError: the term is known to be over.
         """
         while True:
             topic = self.topic(name)
-            data = self.encode(topic, event)
+            data = self._encode(topic, event)
             if self._store is None:
                 self.append(topic, data)
             else:
                 self._store.publish(topic, data, term)
             if self._is_current(topic):
-                return  # else another user's topic took its place meanwhile
+                return  # otherwise the topic of a user was dropped in the meantime, and the event with it
 
     def _is_current(self, topic: Topic) -> bool:
-        return topic.name in self._topics or self._users.get(topic.name) is topic
+        return topic.name in self._topics or self._user_topics.get(topic.name) is topic
 
-    def encode(self, topic: Topic, event: Any) -> bytes:
-        """An event as JSON; raises EventError where it is not fit for its topic."""
+    def _encode(self, topic: Topic, event: Any) -> bytes:
+        """Return an event as JSON; raise EventError if it does not fit its topic."""
         try:
-            data = encode_event(event)
-            topic.check(data)  # also without a schema: not everything that can be written is JSON that others can read
+            data = encode_json(event)
+            topic.check(data)  # also without a schema: a Decimal may be NaN, which is not JSON
         except Exception as error:
             raise EventError(f"event for topic {topic.name} can't be published: {error}") from None
         if len(data) > self._limits.events.event_size:
@@ -204,194 +210,168 @@ class EventHub:
             )
         return data
 
+    @any_thread
     def append(self, topic: Topic, data: bytes, seq: int | None = None) -> None:
-        """Makes an encoded event visible, and has it delivered."""
+        """Append an encoded event to the log, and deliver it."""
         topic.log.append(data, seq)
         self.announce(topic)
 
-    def begin_anew(self, name: str, term: int = 0) -> None:
-        """Gives a topic a new epoch behind what has been published: whoever was reading it is told of a loss.
+    @any_thread
+    def start_new_epoch(self, name: str, term: int = 0) -> None:
+        """Start a new epoch of a topic, after the events that were published so far: its readers learn of a loss.
 
-        For a host that does not know what became of events that it should have published. `term` is as for `publish`.
+        For a host that does not know which events it should have published. `term` is as for `publish`.
         """
         topic = self.topic(name)
         if self._store is not None:
-            self._store.begin_anew(topic, term)
+            self._store.start_new_epoch(topic, term)
         else:
-            topic.log.restart(secrets.token_hex(8))
+            topic.log.start_new_epoch(secrets.token_hex(8))
             self.announce(topic)
 
+    @any_thread
     def lead(self, names: Sequence[str]) -> Leadership:
-        """Has one of several servers that share a store publish to some topics, and the others wait.
+        """Elect one of several servers that share a store as the publisher of some topics.
 
-        From now on what this server publishes to them counts only while it leads. Once it does, their logs have all that
-        was published before. Without a store that others can share, it always leads.
+        From now on, what this server publishes to them counts only while it leads. When it becomes the leader, their logs
+        contain everything that was published before. Without a shared store, it always leads.
         """
         return SoleLeader() if self._store is None else self._store.lead([self.topic(name) for name in names])
 
+    @any_thread
     def announce(self, topic: Topic) -> None:
-        """Has the shards look at a topic."""
+        """Wake the shards after the log of a topic was changed."""
         for shard in self.shards:
             shard.mark(topic)
 
     # Subscribers
 
+    @any_thread
     def subscribe(
         self,
-        sink: Subscriber,
+        subscriber: Subscriber,
         name: str,
         filter: Mapping[str, Any] | None = None,
         since: Position | None = None,
-        mode: str | None = None,
+        mode: Mode | None = None,
     ) -> tuple[Cursor, dict[str, Any]]:
-        """Makes a subscription, and the reply to its client. It is held until `activate`.
+        """Create a subscription, and return it with the reply to its client. It is pending until `activate`.
 
         Args:
-            sink: who subscribes.
+            subscriber: the client.
             name: the topic.
             filter: which events.
-            since: behind which place; None for the present head.
-            mode: `all` or `latest`; None for the topic's own.
+            since: the position to begin at; None for the head.
+            mode: what the client receives; None for the topic's own mode.
 
         Raises:
-            RpcError: -32602 (no such topic, a bad filter, subscribed already), -32003, -32006, -32009 (no store).
+            RpcError: -32602 (no such topic, a bad filter, already subscribed), -32003, -32006, -32009 (no store).
         """
-        topic = self._readable(sink, name)
-        if topic.unavailable:
-            text = f"Server busy: {topic.unavailable}"
-            raise RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": _RETRY_MS})
+        topic = self._readable_topic(subscriber.session, name)
+        if topic.availability is not Availability.AVAILABLE:
+            raise server_busy(topic.availability.value, _RETRY_MS)
         wanted = Filter(filter, topic.filters, self._limits.events.filter_values) if filter else None
-        stream = topic.stream(wanted, mode or topic.mode)
+        stream = topic.acquire_stream(wanted, topic.mode if mode is None else mode)
         try:
             head = topic.log.position
-            position, recovered = self._recover(stream, since, head)
-            subscription = Cursor(stream, sink, position)
-            self._register(subscription)
+            position, recovered = self._recover(topic, stream, since, head)
+            cursor = Cursor(topic, stream, subscriber, position)
+            self.cursors.add(cursor)
         except BaseException:
-            topic.release(stream)
+            topic.release_stream(stream)
             raise
-        # What may have changed before it was on the books, and would have been told to it since.
-        if not self.may_read(sink.session, topic):
-            self.cancel(subscription)
+        # Changes before the cursor was registered did not reach it, so both conditions are checked again.
+        if not self.may_read(subscriber.session, topic):
+            self.cancel(cursor)
             raise _denied(name)
-        if not (sink.is_open and self._is_current(topic)):
-            self.cancel(subscription)
-            raise RpcError(JsonRpcCode.SERVER_BUSY, "Server busy: try again", {"retry_after_ms": _RETRY_MS})
+        if not (subscriber.is_open and self._is_current(topic)):
+            self.cancel(cursor)
+            raise server_busy("try again", _RETRY_MS)
         reply = {"subscription": stream.id, "topic": name, "epoch": head.epoch, "seq": head.seq, **recovered}
-        if stream.mode == LATEST:
-            reply["mode"] = LATEST
-        return subscription, reply
+        if stream.mode is Mode.LATEST:
+            reply["mode"] = stream.mode.value
+        return cursor, reply
 
-    def _recover(self, stream: Stream, since: Position | None, head: Position) -> tuple[Position, dict[str, Any]]:
-        """Where a subscription begins, and what its client is told about that."""
+    def _recover(
+        self, topic: Topic, stream: Stream, since: Position | None, head: Position
+    ) -> tuple[Position, dict[str, Any]]:
+        """Return where a subscription begins, and the members of the reply that say so."""
         if since is None:
             return head, {}
         try:
-            stream.topic.log.check(since)
+            topic.log.check_position(since)
             if stream.filter is not None:
-                stream.topic.look_back(stream, since)
+                stream.backfill(since)
         except EventsGoneError as gone:
             return head, {"recovered": False, "reason": gone.reason}
         return since, {"recovered": True}
 
-    def _readable(self, sink: Subscriber, name: str) -> Topic:
-        if name.startswith(USER_PREFIX) and name[len(USER_PREFIX) :] != sink.session.user:
-            raise _denied(name)  # before a topic is made for it
+    def _readable_topic(self, session: Session, name: str) -> Topic:
+        if name.startswith(USER_PREFIX) and name[len(USER_PREFIX) :] != session.user:
+            raise _denied(name)  # before a topic is created for it
         try:
             topic = self.topic(name)
         except UnknownTopicError as error:
             raise RpcError(JsonRpcCode.INVALID_PARAMS, f"Invalid params: {error}") from None
-        if not self.may_read(sink.session, topic):
+        if not self.may_read(session, topic):
             raise _denied(name)
         return topic
 
-    def may_read(self, session: Any, topic: Topic) -> bool:
-        """Whether a client may have a topic's events."""
+    @any_thread
+    def may_read(self, session: Session, topic: Topic) -> bool:
+        """Return whether a client may read the events of a topic."""
         if topic.name.startswith(USER_PREFIX):
-            return session.user is not None and topic.name == USER_PREFIX + session.user and session.admitted
-        return self.allowed(session, topic)
+            return session.user is not None and topic.name == USER_PREFIX + session.user and session.is_authorized
+        return session.has_rights(topic.required_rights)
 
-    def _register(self, subscription: Cursor) -> None:
-        limits, id = self._limits, subscription.stream.id
-        with self._registry:
-            mine = self._subscriptions.setdefault(subscription.sink.id, {})
-            before = mine.get(id)
-            if before is not None and before.telling:  # its end is on its way, and it will be off the books in a moment
-                text = f"Server busy: the subscription {id} is ending; subscribe again"
-                raise RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": 1})
-            if before is not None:
-                raise RpcError(JsonRpcCode.INVALID_PARAMS, f"Invalid params: subscribed already as {id}")
-            if len(mine) >= limits.events.subscriptions:
-                text = f"Too many subscriptions: past the {limit_reached(limits, 'subscriptions')}"
-                raise RpcError(JsonRpcCode.TOO_MANY_SUBSCRIPTIONS, text, {"limit": limits.events.subscriptions})
-            mine[id] = subscription
+    @any_thread
+    def activate(self, cursor: Cursor) -> None:
+        """Start delivery. Call it after the reply to `subscribe` was queued."""
+        self._shard_of(cursor).activate(cursor)
 
-    def activate(self, subscription: Cursor) -> None:
-        """The reply is on its way: what follows it may be sent."""
-        self._shard(subscription).activate(subscription)
-
-    def unsubscribe(self, sink_id: int, id: str) -> bool:
-        """Ends a subscription as its client wishes; False where there is none."""
-        subscription = self._subscriptions.get(sink_id, {}).get(id)
-        if subscription is None:
+    @any_thread
+    def unsubscribe(self, subscriber_id: int, id: str) -> bool:
+        """End a subscription at its client's request. Return False if there is no such subscription."""
+        cursor = self.cursors.find(subscriber_id, id)
+        if cursor is None:
             return False
-        self.cancel(subscription)
+        self.cancel(cursor)
         return True
 
-    def cancel(self, subscription: Cursor) -> None:
-        """Ends a subscription without a word."""
-        subscription.sink.cancel(subscription)
-        self._forget(subscription)
-        self._shard(subscription).drop([subscription])
+    @any_thread
+    def cancel(self, cursor: Cursor) -> None:
+        """End a subscription without an error to its client."""
+        cursor.subscriber.cancel(cursor)
+        self.cursors.remove(cursor)
+        self._shard_of(cursor).discard([cursor])
 
-    def of(self, sink_id: int) -> list[Cursor]:
-        """The subscriptions of one client."""
-        return list(self._subscriptions.get(sink_id, {}).values())
+    @any_thread
+    def on_writable(self, subscriber_id: int) -> None:
+        """Resume delivery to a client that accepts data again."""
+        if self.cursors.of(subscriber_id):
+            self.shards[subscriber_id % len(self.shards)].on_writable(subscriber_id)
 
-    def all(self) -> list[Cursor]:
-        """All subscriptions at this moment."""
-        return [one for mine in list(self._subscriptions.values()) for one in list(mine.values())]
+    @any_thread
+    def on_closed(self, subscriber_id: int) -> None:
+        """Remove the subscriptions of a client that has disconnected."""
+        removed = self.cursors.remove_all_of(subscriber_id)
+        if removed:
+            self._shard_of(removed[0]).discard(removed)
 
-    def ready(self, sink_id: int) -> None:
-        """A client that was behind takes more."""
-        if sink_id in self._subscriptions:
-            self.shards[sink_id % len(self.shards)].ready(sink_id)
+    @any_thread
+    def recheck_rights(self, session: Session) -> None:
+        """End the subscriptions that a client may not have any more, after its rights have changed."""
+        for cursor in self.cursors.of(session.connection_id):
+            if not self.may_read(session, cursor.topic):
+                text = "Permission denied: you may not read this any more"
+                self._shard_of(cursor).end(cursor, EndOfStream(JsonRpcCode.PERMISSION_DENIED, text, {}))
 
-    def closed(self, sink_id: int) -> None:
-        """A client has gone."""
-        with self._registry:
-            gone = list(self._subscriptions.pop(sink_id, {}).values())
-        for subscription in gone:
-            subscription.ended = True
-            subscription.stream.topic.release(subscription.stream)
-        if gone:
-            self._shard(gone[0]).drop(gone)
+    @any_thread
+    def end_all(self, topic: Topic, end: EndOfStream) -> None:
+        """End all subscriptions to a topic by an error."""
+        for cursor in self.cursors.all():
+            if cursor.topic is topic:
+                self._shard_of(cursor).end(cursor, end)
 
-    def recheck(self, session: Any, sink_id: int) -> None:
-        """A client's rights have changed: ends the subscriptions that it may not have any more."""
-        for subscription in self.of(sink_id):
-            if not self.may_read(session, subscription.stream.topic):
-                ending = EndOfStream(
-                    JsonRpcCode.PERMISSION_DENIED, "Permission denied: you may not read this any more", {}
-                )
-                self._shard(subscription).end(subscription, ending)
-
-    def end_all(self, topic: Topic, ending: EndOfStream) -> None:
-        """Ends all subscriptions to a topic with an error."""
-        for subscription in self.all():
-            if subscription.stream.topic is topic:
-                self._shard(subscription).end(subscription, ending)
-
-    def _shard(self, subscription: Cursor) -> Shard:
-        return self.shards[subscription.sink.id % len(self.shards)]
-
-    def _forget(self, subscription: Cursor) -> None:
-        """Takes a subscription that has ended off the books, once."""
-        with self._registry:
-            mine = self._subscriptions.get(subscription.sink.id, {})
-            if mine.get(subscription.stream.id) is not subscription:
-                return
-            del mine[subscription.stream.id]
-            if not mine:
-                del self._subscriptions[subscription.sink.id]
-        subscription.stream.topic.release(subscription.stream)
+    def _shard_of(self, cursor: Cursor) -> Shard:
+        return self.shards[cursor.subscriber.id % len(self.shards)]

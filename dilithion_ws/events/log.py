@@ -1,7 +1,7 @@
-"""The log of one topic: its last entries, numbered without a hole, under an epoch.
+"""The log of one topic: its latest entries, numbered without gaps, under an epoch.
 
-An epoch names one numbering. Whoever knows an epoch and a seq knows a place that means the same for ever, or is
-recognisably of a log that is no more.
+An epoch names one numbering. A position, that is an epoch and a seq, always means the same entry, or is recognised as
+belonging to a log that no longer exists.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..util.clock import Clock
+from ..util.thread_contracts import any_thread, requires
 
-__all__ = ["LogEntry", "EventsGoneError", "EventLog", "Position", "Retention"]
+__all__ = ["EventLog", "EventsGoneError", "LogEntry", "Position", "Retention", "StoredEntry"]
 
 
 class Retention(NamedTuple):
-    """How much of a topic is kept; what goes past any of the three bounds is dropped, oldest first.
+    """How much of a topic is kept. Entries beyond any of the three bounds are dropped, oldest first.
 
     Attributes:
-        entries: events.
+        entries: number of events.
         seconds: age.
         size: bytes of the events as JSON.
         least: events that are kept whatever their age.
@@ -33,7 +34,7 @@ class Retention(NamedTuple):
 
 
 class Position(NamedTuple):
-    """A place in a log: behind the entry `seq`."""
+    """A position in a log: after the entry `seq`, before the next one."""
 
     epoch: str
     seq: int
@@ -45,7 +46,7 @@ class LogEntry:
     Attributes:
         seq: its number, from 1.
         data: the event as JSON.
-        at: when it came, in seconds of the log's clock.
+        at: when it was appended, in seconds of the log's clock.
     """
 
     __slots__ = ("at", "data", "seq")
@@ -56,14 +57,22 @@ class LogEntry:
         self.at = at
 
     def __repr__(self) -> str:
-        return f"<Entry {self.seq}, {len(self.data)} bytes>"
+        return f"<LogEntry {self.seq}, {len(self.data)} bytes>"
+
+
+class StoredEntry(NamedTuple):
+    """An event that a store has kept: its number, its JSON, and its age in seconds."""
+
+    seq: int
+    data: bytes
+    age: float
 
 
 class EventsGoneError(Exception):
-    """A place can't be read on from.
+    """The log cannot be read from a position.
 
     Attributes:
-        reason: `epoch` (of another log), `expired` (what follows has been dropped) or `ahead` (it is not there yet).
+        reason: `epoch` (of another log), `expired` (the next entry was dropped) or `ahead` (beyond the head).
     """
 
     def __init__(self, reason: str) -> None:
@@ -72,18 +81,18 @@ class EventsGoneError(Exception):
 
 
 class EventLog:
-    """Thread-safe. Entries are appended at the head and dropped at the tail, never changed.
+    """Entries are appended at the head and dropped at the tail, and never changed. Thread-safe.
 
     Args:
         retention: how much is kept.
         clock: seconds that never go backwards.
-        epoch: the name of this numbering.
+        epoch: the name of its numbering.
     """
 
     def __init__(self, retention: Retention, clock: Clock, epoch: str) -> None:
         self.retention = retention
         self._clock = clock
-        self._growing = threading.Lock()  # guards all below
+        self._lock = threading.Lock()  # guards all below
         self._epoch = epoch
         self._entries: deque[LogEntry] = deque()
         self._head = 0
@@ -93,36 +102,35 @@ class EventLog:
         return len(self._entries)
 
     @property
-    def size(self) -> int:
-        """Bytes in the log."""
-        return self._size
-
-    @property
     def position(self) -> Position:
-        """Behind the newest entry."""
-        with self._growing:
+        """The position after the newest entry."""
+        with self._lock:
             return Position(self._epoch, self._head)
 
     @property
     def first(self) -> int:
-        """The number of the oldest entry kept; one past the head where there is none."""
-        with self._growing:
+        """The number of the oldest entry that is kept; the head plus one if there is none."""
+        with self._lock:
             self._trim()
             return self._first
 
+    @any_thread
     def append(self, data: bytes, seq: int | None = None) -> int:
-        """Adds an entry and drops what is past the bounds; returns its number.
+        """Append an entry, and drop entries beyond the bounds. Return its number.
 
         Args:
             data: the event as JSON.
-            seq: its number, where a store has numbered it already; must be past the head. A hole before it makes all
-                that came earlier unreadable, since nobody may read across it without being told.
+            seq: its number, if a store has numbered it already; must be greater than the head. If it leaves a gap, all
+                earlier entries are dropped, so that no reader crosses the gap unnoticed.
+
+        Raises:
+            ValueError: the number is not greater than the head.
         """
-        with self._growing:
+        with self._lock:
             if seq is None:
                 seq = self._head + 1
             elif seq <= self._head:
-                raise ValueError(f"entry {seq} comes behind {self._head}")
+                raise ValueError(f"entry {seq} is not after the head {self._head}")
             elif seq != self._head + 1:
                 self._entries.clear()
                 self._size = 0
@@ -132,62 +140,64 @@ class EventLog:
             self._trim()
             return seq
 
-    def read(self, position: Position, most: int) -> tuple[list[LogEntry], bool]:
-        """Entries behind a place, in order.
+    @any_thread
+    def read(self, position: Position, max_bytes: int) -> tuple[list[LogEntry], bool]:
+        """Return entries after a position, in order, and whether there are more.
 
         Args:
-            position: the place.
-            most: bytes at most; one entry comes in any case.
-
-        Returns:
-            The entries, and whether there are more.
+            position: where to begin.
+            max_bytes: bytes of events to return; a first entry is returned whatever its size.
 
         Raises:
-            EventsGoneError: reading can't go on from there.
+            EventsGoneError: the log cannot be read from there.
         """
         epoch, after = position
-        with self._growing:
+        with self._lock:
             self._check(epoch, after)
             first, entries = self._first, self._entries
             found: list[LogEntry] = []
             size = 0
-            for at in range(after + 1 - first, len(entries)):
-                entry = entries[at]
+            for index in range(after + 1 - first, len(entries)):
+                entry = entries[index]
                 size += len(entry.data)
-                if found and size > most:
+                if found and size > max_bytes:
                     return found, True
                 found.append(entry)
             return found, False
 
-    def check(self, position: Position) -> None:
-        """Raises EventsGoneError where reading can't go on from a place."""
-        with self._growing:
+    @any_thread
+    def check_position(self, position: Position) -> None:
+        """Raise EventsGoneError if the log cannot be read from a position."""
+        with self._lock:
             self._trim()
             self._check(*position)
 
+    @any_thread
     def newest(self) -> LogEntry | None:
-        """The entry at the head, None where there is none."""
-        with self._growing:
+        """Return the newest entry, or None if no entry is kept."""
+        with self._lock:
             return self._entries[-1] if self._entries else None
 
-    def restart(self, epoch: str, head: int = 0) -> None:
-        """Begins another numbering: whoever reads on in the old one is told."""
-        with self._growing:
+    @any_thread
+    def start_new_epoch(self, epoch: str, head: int = 0) -> None:
+        """Drop all entries and start another numbering. Readers of the old one get `EventsGoneError("epoch")`."""
+        with self._lock:
             self._entries.clear()
             self._epoch = epoch
             self._head = head
             self._size = 0
 
-    def load(self, epoch: str, head: int, entries: Iterable[tuple[int, bytes, float]]) -> None:
-        """Takes over what a store has kept.
+    @any_thread
+    def load(self, epoch: str, head: int, entries: Iterable[StoredEntry]) -> None:
+        """Replace the contents by what a store has kept.
 
         Args:
-            epoch, head: of the log that was kept.
-            entries: number, event as JSON and age in seconds of each, in order and up to the head.
+            epoch, head: of the stored log.
+            entries: in order and up to the head.
         """
-        with self._growing:
+        with self._lock:
             now = self._clock()
-            self._entries = deque(LogEntry(seq, data, now - age) for seq, data, age in entries)
+            self._entries = deque(LogEntry(entry.seq, entry.data, now - entry.age) for entry in entries)
             if self._entries and self._entries[-1].seq != head:
                 self._entries.clear()
             self._epoch = epoch
@@ -199,8 +209,8 @@ class EventLog:
     def _first(self) -> int:
         return self._head + 1 - len(self._entries)
 
+    @requires("_lock")
     def _check(self, epoch: str, after: int) -> None:
-        assert self._growing.locked()
         if epoch != self._epoch:
             raise EventsGoneError("epoch")
         if after > self._head:
@@ -208,9 +218,9 @@ class EventLog:
         if after < self._first - 1:
             raise EventsGoneError("expired")
 
+    @requires("_lock")
     def _trim(self) -> None:
-        """Drops what is past the bounds; requires holding the lock."""
-        assert self._growing.locked()
+        """Drop entries beyond the bounds."""
         entries, retention = self._entries, self.retention
         oldest = self._clock() - retention.seconds
         while entries and (

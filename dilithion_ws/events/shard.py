@@ -1,8 +1,13 @@
-"""A shard: some of the subscriptions, and the one place where their cursors move.
+"""A shard: some of the subscriptions, and the only code that moves their cursors.
 
-A shard is stepped by one thread at a time, its pump. All that changes it comes as a command, carried out in a step. So a
-subscription needs no lock: live delivery, replay and a slow client are one loop over cursors. Publishers mark a topic
-and ring, no more.
+One thread at a time steps a shard. Other threads change it only by commands, which the next step executes. So a cursor
+needs no lock, and live delivery, replay and slow clients are one loop over cursors. A publisher only marks a topic and
+wakes the shard.
+
+The life of an event: `EventHub.publish` appends it to the log of its topic and calls `Shard.mark`. The next `step` asks
+the topic for its dirty streams and, for each stream, takes the live cursors in groups of the same position and encoder.
+Each group gets one batch of frames, made once, by `Subscriber.send_many`. A cursor whose client accepted the batch
+moves behind it; one whose client did not becomes BLOCKED until `on_writable`.
 """
 
 from __future__ import annotations
@@ -14,14 +19,21 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import JsonRpcCode
+from ..util.enums import OfferResult
+from ..util.sync import WakeFlag
+from ..util.thread_contracts import any_thread, requires
 from .cursor import BLOCKED, LIVE, Cursor, EndOfStream
+from .cursor_registry import CursorRegistry
 from .log import EventsGoneError, Position
-from .subscriber import BUSY, FULL, GONE, SendMany, offer_each
-from .topic import Batch, Stream, Topic
+from .stream import Batch, Stream
+from .subscriber import Encoder
+from .topic import Topic
 
 __all__ = ["Shard"]
 
 logger = logging.getLogger("dilithion_ws.events")
+
+SENT, BUFFERED, REJECTED, CLOSED = OfferResult
 
 
 class Shard:
@@ -29,203 +41,217 @@ class Shard:
 
     Args:
         index: its number among the shards.
-        forget: called when a subscription has ended here.
-        offer: offers the same bytes to many, see `sink.offer_each`.
+        registry: where subscriptions that have ended are removed.
 
     Attributes:
-        ring: wakes whoever calls `step`; to be set by him.
-        stepping: held by him meanwhile.
+        wake: set when there is something to do.
+        step_lock: held by the thread that steps the shard.
     """
 
-    def __init__(self, index: int, forget: Callable[[Cursor], None], offer: SendMany = offer_each) -> None:
+    def __init__(self, index: int, registry: CursorRegistry) -> None:
         self.index = index
-        self.ring: Callable[[], None] = lambda: None
-        self.stepping = threading.Lock()
-        self._forget = forget
-        self._offer = offer
+        self.wake = WakeFlag()
+        self.step_lock = threading.Lock()  # guards all but the two queues
+        self._registry = registry
         self._commands: deque[Callable[[], None]] = deque()
         self._marked: deque[Topic] = deque()
         self._is_marked: set[Topic] = set()
         self._live: dict[Stream, dict[Cursor, None]] = {}
-        self._blocked: dict[int, dict[Cursor, bool]] = {}  # by the sink's id; whether it was the one that filled it
-        self._again: dict[Cursor, None] = {}
+        self._blocked: dict[int, dict[Cursor, OfferResult]] = {}  # by the subscriber's id
+        self._again: dict[Cursor, None] = {}  # have more to read than one batch
 
     # From any thread
 
+    @any_thread
     def mark(self, topic: Topic) -> None:
-        """Says that a topic has something new: to be called after it has."""
+        """Record that a topic has new entries. Call it after they were appended."""
         if topic not in self._is_marked:
             self._is_marked.add(topic)
             self._marked.append(topic)
-            self.ring()
+            self.wake.set()
 
-    def post(self, command: Callable[[], None]) -> None:
-        """Has a command carried out, soon and in order."""
+    @any_thread
+    def activate(self, cursor: Cursor) -> None:
+        """Start delivery to a pending cursor: what is after its position, and then new entries."""
+        self._post(lambda: self._activate(cursor))
+
+    @any_thread
+    def on_writable(self, subscriber_id: int) -> None:
+        """Resume the blocked cursors of a client that accepts data again."""
+        self._post(lambda: self._resume(subscriber_id))
+
+    @any_thread
+    def end(self, cursor: Cursor, end: EndOfStream) -> None:
+        """End a subscription by an error that the client gets."""
+        self._post(lambda: self._end(cursor, end))
+
+    @any_thread
+    def discard(self, cursors: list[Cursor]) -> None:
+        """Forget cursors that have ended."""
+        self._post(lambda: self._discard(cursors))
+
+    @any_thread
+    def _post(self, command: Callable[[], None]) -> None:
         self._commands.append(command)
-        self.ring()
+        self.wake.set()
 
-    def activate(self, subscription: Cursor) -> None:
-        """Lets a subscription that was held have what there is behind its place, and what comes."""
-        self.post(lambda: self._activate(subscription))
+    # The delivery thread
 
-    def ready(self, sink_id: int) -> None:
-        """A client that was behind takes more."""
-        self.post(lambda: self._ready(sink_id))
-
-    def end(self, subscription: Cursor, ending: EndOfStream) -> None:
-        """Ends a subscription with an error that the client gets."""
-        self.post(lambda: self._end(subscription, ending))
-
-    def drop(self, subscriptions: list[Cursor]) -> None:
-        """Forgets subscriptions that have ended."""
-        self.post(lambda: self._drop(subscriptions))
-
-    # The pump
-
+    @requires("step_lock")
     def step(self) -> bool:
-        """Carries out the commands and sends what is new, a piece for each subscriber; whether there is more to do."""
+        """Execute the commands and send what is new, one batch for each cursor. Return whether there is more to do."""
         for _ in range(len(self._commands)):
             _guarded(self._commands.popleft())
         again, self._again = self._again, {}
         due: dict[Stream, list[Cursor]] = {}
-        for subscription in again:
-            due.setdefault(subscription.stream, []).append(subscription)
+        for cursor in again:
+            due.setdefault(cursor.stream, []).append(cursor)
         for _ in range(len(self._marked)):
             topic = self._marked.popleft()
-            self._is_marked.discard(topic)  # before the log is read: a mark from now on is for what comes later
-            _guarded(lambda topic=topic: self._look_at(topic, due))  # type: ignore[misc]
-        for stream, subscriptions in due.items():
-            _guarded(lambda stream=stream, subscriptions=subscriptions: self._serve(stream, subscriptions))  # type: ignore[misc]
+            self._is_marked.discard(topic)  # before the log is read: a later mark is for entries that are not read now
+            _guarded(lambda topic=topic: self._collect(topic, due))  # type: ignore[misc]
+        for stream, cursors in due.items():
+            _guarded(lambda stream=stream, cursors=cursors: self._serve(stream, cursors))  # type: ignore[misc]
         return bool(self._commands or self._marked or self._again)
 
-    def _look_at(self, topic: Topic, due: dict[Stream, list[Cursor]]) -> None:
-        for stream in topic.advance(self.index):
+    def _collect(self, topic: Topic, due: dict[Stream, list[Cursor]]) -> None:
+        for stream in topic.take_dirty_streams(self.index):
             due[stream] = list(self._live.get(stream, ()))
 
-    def _serve(self, stream: Stream, subscriptions: list[Cursor]) -> None:
-        """Sends the next piece to each; those at the same place get the same bytes."""
-        made: dict[tuple[Position, Any], tuple[Batch | None, Position]] = {}
+    def _serve(self, stream: Stream, cursors: list[Cursor]) -> None:
+        """Send the next batch to each cursor of a stream.
+
+        Cursors that got the last batch together share one Position object (invariant 3 in `cursor.py`), and are adjacent
+        in the list. So comparing positions by identity is enough to put nearly all of them into one group, for which the
+        batch is made once and sent in one loop.
+        """
+        batches: dict[tuple[Position, Any], _NextBatch] = {}
         group: list[Cursor] = []
-        position = batch = after = None
-        for subscription in subscriptions:
-            # Who got the last piece together has one and the same position, and one framing: see `_batch`.
-            if subscription.position is position:
-                group.append(subscription)
+        position: Position | None = None
+        following: _NextBatch | None = None
+        for cursor in cursors:
+            if cursor.position is position:
+                group.append(cursor)
                 continue
-            if subscription.ended or subscription.state is not LIVE:
+            if cursor.ended or cursor.state is not LIVE:
                 continue
-            if subscription.ending is not None:
-                self._send_end(subscription, subscription.ending)
+            if cursor.end is not None:
+                self._send_end(cursor, cursor.end)
                 continue
-            self._deliver(batch, after, group)
-            position, group = subscription.position, [subscription]
+            self._deliver(following, group)
+            position, group, following = cursor.position, [cursor], None
             try:
-                batch, after = self._batch(stream, position, subscription.sink.framing, made)
+                following = self._next_batch(stream, position, cursor.subscriber.encoder, batches)
             except EventsGoneError as gone:
                 text = "the events behind your position are gone; subscribe again"
-                self._send_end(subscription, EndOfStream(JsonRpcCode.EVENTS_LOST, text, {"reason": gone.reason}))
-                position, batch = None, None
+                self._send_end(cursor, EndOfStream(JsonRpcCode.EVENTS_LOST, text, {"reason": gone.reason}))
+                position = None
             except Exception:
-                logger.exception("nothing can be delivered to %r", subscription)
-                self._remove(subscription)
-                position, batch = None, None
-        self._deliver(batch, after, group)
+                logger.exception("nothing can be delivered to %r", cursor)
+                self._remove(cursor)
+                position = None
+        self._deliver(following, group)
 
-    def _deliver(self, batch: Batch | None, after: Position | None, group: list[Cursor]) -> None:
-        if batch is None or after is None:
-            return
-        before = group[0].position
-        rest = self._offer(batch.data, group)
-        for subscription in group:
-            subscription.position = after
-        if batch.more:
-            self._again.update(dict.fromkeys(group))
-        for subscription, offer in rest:
-            self._again.pop(subscription, None)
-            if offer != FULL:
-                subscription.position = before
-            self._not_taken(subscription, offer)
-
-    def _batch(
-        self,
-        stream: Stream,
-        position: Position,
-        framing: Any,
-        made: dict[tuple[Position, Any], tuple[Batch | None, Position]],
-    ) -> tuple[Batch | None, Position]:
-        """What comes behind a place, and the place behind that: an object that only those with this framing get.
-
-        Raises EventsGoneError.
-        """
-        found = made.get((position, framing))
+    def _next_batch(
+        self, stream: Stream, position: Position, encoder: Encoder, batches: dict[tuple[Position, Any], _NextBatch]
+    ) -> _NextBatch:
+        """Return the batch after a position, made once for each position and encoder."""
+        found = batches.get((position, encoder))
         if found is None:
-            batch = stream.next(position, framing)
+            batch = stream.next_batch(position, encoder)
             after = position if batch is None else Position(position.epoch, batch.seq)
-            found = made[position, framing] = batch, after
+            found = batches[position, encoder] = _NextBatch(batch, after)
         return found
 
-    def _send_end(self, subscription: Cursor, ending: EndOfStream) -> None:
-        subscription.ending = ending
-        subscription.position = Position(*subscription.position)  # an object of its own: it leaves its group
-        sink = subscription.sink
+    def _deliver(self, following: _NextBatch | None, group: list[Cursor]) -> None:
+        if following is None or following.batch is None:
+            return
+        batch, before = following.batch, group[0].position
+        undelivered = group[0].subscriber.send_many(batch.data, group)
+        for cursor in group:
+            cursor.position = following.after
+        if batch.more:
+            self._again.update(dict.fromkeys(group))
+        for cursor, result in undelivered:
+            self._again.pop(cursor, None)
+            if result is not BUFFERED:
+                cursor.position = before
+            self._stop_sending(cursor, result)
+
+    def _stop_sending(self, cursor: Cursor, result: OfferResult) -> None:
+        """Handle a client that did not simply accept a batch."""
+        if result is CLOSED:
+            if not cursor.ended:  # otherwise the thread that ended it also discards it
+                self._remove(cursor)
+        elif cursor.transition(BLOCKED):
+            self._live[cursor.stream].pop(cursor, None)
+            self._blocked.setdefault(cursor.subscriber.id, {})[cursor] = result
+
+    def _send_end(self, cursor: Cursor, end: EndOfStream) -> None:
+        cursor.end = end
+        cursor.position = Position(*cursor.position)  # an object of its own: see invariant 3 in `cursor.py`
+        subscriber = cursor.subscriber
         try:
-            frame = subscription.stream.end_frame(subscription.position, sink.framing, *ending)
-            subscription.telling = True  # a quick client subscribes again as soon as it has read it
-            offer = sink.offer(frame, subscription)
+            frame = cursor.stream.encode_end(cursor.position, subscriber.encoder, *end)
+            cursor.is_ending = True  # before it is sent: a fast client subscribes again as soon as it has read it
+            result = subscriber.try_send(frame, cursor)
         except Exception:
-            logger.exception("the end can't be told to %r", subscription)
-            offer = GONE
-        if offer == BUSY:
-            subscription.telling = False
-            self._not_taken(subscription, offer)  # it gets the error when it takes something again
+            logger.exception("the end can't be sent to %r", cursor)
+            result = CLOSED
+        if result is REJECTED:
+            cursor.is_ending = False
+            self._stop_sending(cursor, result)  # the error is sent when the client accepts data again
         else:
-            self._remove(subscription)
+            self._remove(cursor)
 
-    def _not_taken(self, subscription: Cursor, offer: int) -> None:
-        if offer == GONE:
-            if not subscription.ended:  # else somebody else has ended it, and has it dropped
-                self._remove(subscription)
-        elif subscription.become(BLOCKED):
-            self._live[subscription.stream].pop(subscription, None)
-            self._blocked.setdefault(subscription.sink.id, {})[subscription] = offer == FULL
+    def _activate(self, cursor: Cursor) -> None:
+        if cursor.transition(LIVE):
+            self._live.setdefault(cursor.stream, {})[cursor] = None
+            self._again[cursor] = None
 
-    def _activate(self, subscription: Cursor) -> None:
-        if subscription.become(LIVE):
-            self._live.setdefault(subscription.stream, {})[subscription] = None
-            self._again[subscription] = None
+    def _resume(self, subscriber_id: int) -> None:
+        blocked = self._blocked.pop(subscriber_id, {})
+        # The cursor that filled the write buffer comes last, so that the others get their turn.
+        for cursor in sorted(blocked, key=lambda cursor: blocked[cursor] is BUFFERED):
+            self._activate(cursor)
 
-    def _ready(self, sink_id: int) -> None:
-        waiting = self._blocked.pop(sink_id, {})
-        for subscription in sorted(waiting, key=waiting.__getitem__):  # who had the last place waits behind the others
-            self._activate(subscription)
+    def _end(self, cursor: Cursor, end: EndOfStream) -> None:
+        cursor.end = end
+        cursor.position = Position(*cursor.position)  # an object of its own: see invariant 3 in `cursor.py`
+        if cursor.state is LIVE:
+            self._again[cursor] = None
 
-    def _end(self, subscription: Cursor, ending: EndOfStream) -> None:
-        subscription.ending = ending
-        subscription.position = Position(*subscription.position)  # an object of its own: it leaves its group
-        if subscription.state is LIVE:
-            self._again[subscription] = None
+    def _remove(self, cursor: Cursor) -> None:
+        cursor.ended = True
+        self._discard([cursor])
+        self._registry.remove(cursor)
 
-    def _remove(self, subscription: Cursor) -> None:
-        subscription.ended = True
-        self._drop([subscription])
-        self._forget(subscription)
-
-    def _drop(self, subscriptions: list[Cursor]) -> None:
-        for subscription in subscriptions:
-            live = self._live.get(subscription.stream)
+    def _discard(self, cursors: list[Cursor]) -> None:
+        for cursor in cursors:
+            live = self._live.get(cursor.stream)
             if live is not None:
-                live.pop(subscription, None)
+                live.pop(cursor, None)
                 if not live:
-                    del self._live[subscription.stream]
-            blocked = self._blocked.get(subscription.sink.id)
+                    del self._live[cursor.stream]
+            blocked = self._blocked.get(cursor.subscriber.id)
             if blocked is not None:
-                blocked.pop(subscription, None)
+                blocked.pop(cursor, None)
                 if not blocked:
-                    del self._blocked[subscription.sink.id]
+                    del self._blocked[cursor.subscriber.id]
+
+
+class _NextBatch:
+    """A batch, or None if there is nothing new, and the Position object that its receivers share afterwards."""
+
+    __slots__ = ("after", "batch")
+
+    def __init__(self, batch: Batch | None, after: Position) -> None:
+        self.batch = batch
+        self.after = after
 
 
 def _guarded(step: Callable[[], None]) -> None:
-    """Does one thing; a fault of it must not keep the others from being done."""
+    """Execute one part of a step; a fault in it must not prevent the others."""
     try:
         step()
     except Exception:

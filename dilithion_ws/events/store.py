@@ -1,40 +1,58 @@
-"""What the hub needs of a store: somewhere that numbers events and keeps them."""
+"""What the hub requires of a durable store, and what a store requires of the hub."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from ..util.clock import Deadline
+from .cursor import EndOfStream
+from .election import Leadership
+from .topic import Topic
 
-if TYPE_CHECKING:
-    from .election import Leadership
-    from .hub import EventHub
-    from .topic import Topic
+__all__ = ["EventStore", "LogWriter"]
 
-__all__ = ["EventStore"]
+
+class LogWriter(Protocol):
+    """Makes stored events visible. Implemented by `EventHub`."""
+
+    def append(self, topic: Topic, data: bytes, seq: int | None = None) -> None:
+        """Append an event that was stored, and deliver it."""
+
+    def announce(self, topic: Topic) -> None:
+        """Wake the shards after the log of a topic was changed."""
+
+    def end_all(self, topic: Topic, end: EndOfStream) -> None:
+        """End all subscriptions to a topic by an error."""
+
+    def topics(self) -> Sequence[Topic]:
+        """Return the topics of the node and the host."""
 
 
 class EventStore(Protocol):
-    """Events go in by `publish`, and come back by the hub's `append` once they are kept: only then clients see them, so
-    that what a client has seen is there after a restart."""
+    """Keeps events.
 
-    def start(self, hub: EventHub) -> None:
-        """Opens it, and fills the logs of the hub's topics. Raises ConfigError where it can't be used at all."""
+    `publish` stores an event. Once it is stored, the store appends it to the log by `LogWriter.append`, and only then
+    clients see it. So every event that a client has seen exists after a restart.
+    """
+
+    def start(self, writer: LogWriter) -> None:
+        """Open the store and load the logs of all topics. Raises ConfigError if it cannot be used at all."""
 
     def stop(self, deadline: Deadline) -> None:
-        """Keeps what has been published, and closes it."""
+        """Store what was published, and close the store."""
 
-    def adopt(self, topic: Topic) -> None:
-        """Takes a new topic in; sets its `unavailable` while what it kept of it is not there yet."""
+    def attach(self, topic: Topic) -> None:
+        """Take over a new topic. Its `availability` is LOADING until its history was read."""
 
-    def forget(self, topic: Topic) -> None:
-        """Drops a topic and all that was kept of it."""
+    def detach(self, topic: Topic) -> None:
+        """Drop a topic and its stored events."""
 
     def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
-        """Takes an event, from any thread and without waiting; raises NotLeadingError where its term is over."""
+        """Store an event. Any thread, without blocking. Raises NotLeadingError if the term is over."""
 
-    def begin_anew(self, topic: Topic, term: int = 0) -> None:
-        """Gives a topic a new epoch, behind what has been published; likewise."""
+    def start_new_epoch(self, topic: Topic, term: int = 0) -> None:
+        """Start a new epoch after the events that were published so far; likewise."""
 
-    def lead(self, topics: list[Topic]) -> Leadership:
+    def lead(self, topics: Sequence[Topic]) -> Leadership:
         """See `EventHub.lead`."""

@@ -1,57 +1,52 @@
-"""What events know of a client: somebody who takes bytes, or not now, or no more."""
+"""What events require of a connected client: a non-blocking way to send bytes that reports what became of them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-__all__ = ["BUSY", "FULL", "GONE", "TAKEN", "SendMany", "Subscriber", "Recipient", "offer_each"]
+from ..session import Session
+from ..util.enums import OfferResult
 
+__all__ = ["Encoder", "Recipient", "Subscriber", "Undelivered", "send_each"]
 
 logger = logging.getLogger("dilithion_ws.events")
 
-TAKEN, FULL, BUSY, GONE = range(4)
-"""What became of bytes that were offered:
+SENT, BUFFERED, REJECTED, CLOSED = OfferResult
 
-- TAKEN: sent; the next may follow at once.
-- FULL: taken, but the client does not keep up: `Reactor.ready` will be called when it may be offered more.
-- BUSY: not taken, for the same reason.
-- GONE: not taken, and never will be.
 
-Numbers, and no Enum, since each event is offered to each subscriber.
-"""
+class Encoder(Protocol):
+    """Turns JSON into a frame. Clients with equal encoders get the same bytes, which are then encoded only once."""
+
+    def encode(self, payload: bytes) -> bytes:
+        """Return the frame of a JSON payload."""
 
 
 class Recipient(Protocol):
-    """Under what bytes are offered.
+    """One subscription of one client, as the transport sees it.
 
     Attributes:
-        ended: whether they are not wanted any more.
+        ended: whether nothing more may be sent for it.
     """
 
     ended: bool
 
     @property
-    def sink(self) -> Any: ...
+    def subscriber(self) -> Any: ...
 
 
-T = TypeVar("T", bound=Recipient)
-
-
-class SendMany(Protocol):
-    """Offers the same bytes to the sinks of many tickets; returns those that did not simply take them, and why."""
-
-    def __call__(self, data: bytes, tickets: Sequence[T]) -> list[tuple[T, int]]: ...
+Undelivered = tuple[Any, OfferResult]
+"""A recipient for which bytes were not simply sent, and what became of them."""
 
 
 class Subscriber(Protocol):
     """One connected client.
 
     Attributes:
-        id: its number.
-        session: who it is.
-        framing: how its frames are made; those of sinks with equal framings are the same.
+        id: the number of its connection.
+        session: its session.
+        encoder: how its frames are made.
         is_open: whether it is still connected.
     """
 
@@ -59,30 +54,37 @@ class Subscriber(Protocol):
     def id(self) -> int: ...
 
     @property
-    def session(self) -> Any: ...
+    def session(self) -> Session: ...
 
     @property
-    def framing(self) -> Any: ...
+    def encoder(self) -> Encoder: ...
 
     @property
     def is_open(self) -> bool: ...
 
-    def offer(self, data: bytes, ticket: Recipient) -> int:
-        """Sends whole frames without waiting; TAKEN, FULL, BUSY or GONE, as where the ticket has been cancelled."""
+    def try_send(self, data: bytes, recipient: Recipient) -> OfferResult:
+        """Send whole frames without blocking. CLOSED if the recipient has ended."""
 
-    def cancel(self, ticket: Recipient) -> None:
-        """Sets `ended` of a ticket: nothing that is offered under it is sent after this."""
+    def send_many(self, data: bytes, recipients: Sequence[Recipient]) -> list[Undelivered]:
+        """Send the same frames for many recipients, whose subscribers are of the same kind as this one.
+
+        Returns:
+            The recipients with another result than SENT.
+        """
+
+    def cancel(self, recipient: Recipient) -> None:
+        """Set `ended` of a recipient. When this returns, nothing more is sent for it."""
 
 
-def offer_each(data: bytes, tickets: Sequence[T]) -> list[tuple[T, int]]:
-    """See `SendMany`: one after the other."""
-    rest: list[tuple[T, int]] = []
-    for ticket in tickets:
+def send_each(data: bytes, recipients: Sequence[Recipient]) -> list[Undelivered]:
+    """Implement `Subscriber.send_many` by `try_send`."""
+    undelivered: list[Undelivered] = []
+    for recipient in recipients:
         try:
-            offer = ticket.sink.offer(data, ticket)
+            result = recipient.subscriber.try_send(data, recipient)
         except Exception:
-            logger.exception("delivering to %r failed", ticket)
-            offer = GONE
-        if offer != TAKEN:
-            rest.append((ticket, offer))
-    return rest
+            logger.exception("delivering to %r failed", recipient)
+            result = CLOSED
+        if result is not SENT:
+            undelivered.append((recipient, result))
+    return undelivered

@@ -7,10 +7,10 @@ that no block is missed and none is told twice.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["ChainBlock", "ChainTracker", "GapError", "ChainStep"]
+__all__ = ["ChainBlock", "ChainTracker", "ChainStep", "GapError", "tip_after"]
 
 _RANGE = 100
 """Blocks that are asked for at a time."""
@@ -41,6 +41,14 @@ class ChainBlock(NamedTuple):
             "time": self.time,
             "tx_count": self.tx_count,
         }
+
+
+def tip_after(event: Mapping[str, Any]) -> ChainBlock:
+    """Return the tip of the chain after an event of the topic `blocks`."""
+    block = ChainBlock(event["height"], event["hash"], event["previousblockhash"], event["time"], event["tx_count"])
+    if event["kind"] == "connected":
+        return block
+    return ChainBlock(block.height - 1, block.previous, "", 0, 0)
 
 
 class ChainStep(NamedTuple):
@@ -133,7 +141,7 @@ class ChainTracker:
         assert self.tip.hash == block.hash
         self._told.pop()
         if not self._told:  # no more is known than that it is there
-            self._told.append(ChainBlock(block.height - 1, block.previous, "", 0, 0))
+            self._told.append(tip_after(block.event("disconnected")))
 
 
 def _follow(tip: ChainBlock, blocks: list[ChainBlock]) -> bool:

@@ -14,16 +14,18 @@ import msgspec
 
 from .. import Config, Retention, RpcTable, WebSocketServer
 from .block_waiters import BlockWaiters, Tip
+from .chain_tracker import tip_after
 from .dialects.base import Dialect
 from .dialects.detection import dialect_named
 from .forwarder import Forwarder
 from .gateway_config import GatewayConfig
-from .hints import LongPoll, ZmqListener
 from .http_upstream import HttpUpstream, NodeAccount
+from .long_poll import LongPoll
 from .node_client import CircuitBreaker, NodeClient
 from .node_status import NodeState
 from .poller_thread import NODE_TOPIC, PollerThread
 from .snapshots import VIEWS_TOPIC
+from .zmq_listener import ZmqListener
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -91,7 +93,7 @@ class Gateway:
         self.watcher = PollerThread(watched, self.server, config, self._found, clock)
         self._hints: ZmqListener | LongPoll
         if config.zmq:
-            self._hints = ZmqListener(config.zmq, self.watcher.hint, self.watcher.pace)
+            self._hints = ZmqListener(config.zmq, self.watcher.hint, self.watcher.schedule)
         else:
             self._hints = LongPoll(watched, self.watcher.is_leading, self.watcher.hint)
         self._waits.register(self.rpc)
@@ -135,6 +137,11 @@ class Gateway:
         name = "unknown" if self.node.dialect is None else self.node.dialect.name
         return f"<Gateway of a {name} node, {self.server!r}>"
 
+    @property
+    def waiting_calls(self) -> int:
+        """Calls that wait for a block."""
+        return len(self._waits)
+
     def _found(self, dialect: Dialect) -> None:
         self.node.dialect = dialect
         self._forwarder.register(self.rpc, dialect)
@@ -144,16 +151,14 @@ class Gateway:
         entry = self.server.events.topic("blocks").log.newest()
         if entry is None:
             return None
-        event = json.loads(entry.data)
-        if event["kind"] == "connected":
-            return Tip(event["height"], event["hash"])
-        return Tip(event["height"] - 1, event["previousblockhash"])
+        block = tip_after(json.loads(entry.data))
+        return Tip(block.height, block.hash)
 
     def _state(self) -> dict[str, Any]:
         """How the node is doing: up, down with a reason, or syncing with its progress"""
         entry = self.server.events.topic(NODE_TOPIC).log.newest()
         state: dict[str, Any] = (
-            msgspec.to_builtins(self.watcher.states.last) if entry is None else json.loads(entry.data)
+            msgspec.to_builtins(self.watcher.status.last) if entry is None else json.loads(entry.data)
         )
         return state
 

@@ -90,7 +90,11 @@ class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
         if self.dialect not in DIALECTS:
             raise _error("dialect", f"dialect (rpcgatewaydialect) is {self.dialect!r}; it takes {', '.join(DIALECTS)}")
         if self.poll_longest < self.poll_interval:
-            raise _error("polllongest", "poll_longest (rpcgatewaypolllongest) is shorter than rpcgatewaypollinterval")
+            raise ConfigError(
+                "poll_longest (rpcgatewaypolllongest) is shorter than rpcgatewaypollinterval",
+                "rpcgatewaypolllongest",
+                "rpcgatewaypollinterval",
+            )
         if self.poll_share > 1:
             raise _error(
                 "pollshare", f"poll_share (rpcgatewaypollshare) is {self.poll_share}; it takes a share, at most 1"

@@ -144,7 +144,7 @@ class NodeClient:
             except RpcError as error:
                 outcomes[at] = error
                 continue
-            if group and (len(group) >= dialect.most_batch or size + len(request) + 1 > dialect.most_body):
+            if group and (len(group) >= dialect.max_batch or size + len(request) + 1 > dialect.max_body):
                 outcomes.update(self._send(group, dialect, deadline))
                 group, size = [], 2 + _HEADERS_SIZE
             group.append((at, id, request, method))
@@ -182,11 +182,11 @@ class NodeClient:
         return outcome
 
     def _check_size(self, body: bytes, dialect: Dialect) -> None:
-        if len(body) + _HEADERS_SIZE > dialect.most_body:
+        if len(body) + _HEADERS_SIZE > dialect.max_body:
             raise RpcError(
                 JsonRpcCode.INVALID_PARAMS,
-                f"Invalid params: the request has {len(body)} bytes, and the node takes {dialect.most_body} with headers",
-                {"limit": dialect.most_body},
+                f"Invalid params: the request has {len(body)} bytes, and the node takes {dialect.max_body} with headers",
+                {"limit": dialect.max_body},
             )
 
 

@@ -47,7 +47,7 @@ class MempoolView:
         known = {txid: _transaction(*one) for txid, one in state["known"].items()}
         return cls(known, state["sequence"])
 
-    def fold(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Takes in an event that was told."""
         self._sequence = event["sequence"]
         if event["kind"] == "added":
@@ -103,7 +103,7 @@ class PeersView:
         peers._known = None if state is None else {(id, addr): inbound for id, addr, inbound in state}
         return peers
 
-    def fold(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Takes in an event that was told."""
         if self._known is None:
             self._known = {}
@@ -112,7 +112,7 @@ class PeersView:
         elif event["kind"] == "disconnected":
             self._known.pop((event["id"], event["addr"]), None)
 
-    def look(self, peers: Iterable[Mapping[str, Any]]) -> list[Event]:
+    def update(self, peers: Iterable[Mapping[str, Any]]) -> list[Event]:
         """The events of what has changed; none the first time."""
         now = {(int(peer["id"]), str(peer["addr"]).partition(" ")[0]): bool(peer.get("inbound")) for peer in peers}
         before, self._known = self._known, now
@@ -145,7 +145,7 @@ class MiningView:
         mining._known = None if state is None else (bool(state[0]), float(state[1]), int(state[2]))
         return mining
 
-    def fold(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Takes in an event that was told."""
         _, hashrate, threads = self._known or (False, 0.0, 0)
         if event["kind"] == "stopped":
@@ -153,7 +153,7 @@ class MiningView:
         else:
             self._known = (True, float(event.get("hashrate", hashrate)), int(event.get("threads", threads)))
 
-    def look(self, info: Mapping[str, Any]) -> list[Event]:
+    def update(self, info: Mapping[str, Any]) -> list[Event]:
         """The events of what has changed; none the first time, or where the node does not say whether it mines."""
         if "mining" not in info:
             return []

@@ -23,16 +23,16 @@ class PollSchedule:
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
         self._failures = 0
-        self._slower = 1.0  # by how much, since the node has said that it is asked too often
-        self.told = False  # whether the node tells by itself when something happens
+        self.slowdown = 1.0  # by how much, since the node has said that it is asked too often
+        self.has_hints = False  # whether the node tells by itself when something happens
 
-    def looked(self, took: float) -> tuple[float, float]:
+    def succeeded(self, took: float) -> tuple[float, float]:
         """After a look that took so many seconds: those until the next, and those until one that is called for."""
         self._failures = 0
         config = self._config
         rest = self._rest(took)
-        self._slower = max(1.0, self._slower * _RECOVERS)
-        interval = min(config.poll_interval * self._slower * (_CALM if self.told else 1), config.poll_longest)
+        self.slowdown = max(1.0, self.slowdown * _RECOVERS)
+        interval = min(config.poll_interval * self.slowdown * (_CALM if self.has_hints else 1), config.poll_longest)
         return max(interval, rest), rest
 
     def failed(self, took: float, wanted: float = 0.0) -> tuple[float, float]:
@@ -41,7 +41,7 @@ class PollSchedule:
         A node with a rate limit has said so by that, and is looked at less often for a while: what is left is for calls.
         """
         if wanted:
-            self._slower = min(self._slower * 2, _SLOWEST)
+            self.slowdown = min(self.slowdown * 2, _SLOWEST)
         config = self._config
         interval = min(config.poll_interval, _FIRST) * 2 ** min(self._failures, 10)
         self._failures += 1

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import NotLeadingError, RpcError, WebSocketServer
+from .chain_tracker import tip_after
 from .dialects.base import Dialect
 from .gateway_config import GatewayConfig
 from .node_client import NodeClient
+from .node_poller import NodePoller, Published
 from .node_queries import NodeQueries
 from .node_status import StatusTracker
 from .poll_schedule import PollSchedule
-from .poller import NodePoller
 from .snapshots import VIEWS_TOPIC, SnapshotStore
 from .upstream_errors import UpstreamError, UpstreamErrorKind, trouble
 
@@ -59,15 +60,15 @@ class PollerThread:
         self._config = config
         self._found = found
         self._clock = clock
-        self.pace = PollSchedule(config)
-        self.states = StatusTracker()
-        self.looks = 0
+        self.schedule = PollSchedule(config)
+        self.status = StatusTracker()
+        self.polls = 0
         self._leadership = server.events.lead(TOPICS)
         self._term = 0
-        self._watch: NodePoller | None = None
-        self._keeping = SnapshotStore(server, self._publish, self._begin_anew, clock)
-        self._calling = threading.Condition()  # guards the two below
-        self._called = False
+        self._poller: NodePoller | None = None
+        self._snapshots = SnapshotStore(server, 0, clock)
+        self._changed = threading.Condition()  # guards the two below
+        self._is_hinted = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-gateway-watcher", daemon=True)
 
@@ -77,9 +78,9 @@ class PollerThread:
 
     def stop(self) -> None:
         """Ends watching; a look that is under way is waited for a moment, and then left."""
-        with self._calling:
+        with self._changed:
             self._stopping = True
-            self._calling.notify_all()
+            self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(_STOP_SECONDS)
 
@@ -89,9 +90,9 @@ class PollerThread:
 
     def hint(self) -> None:
         """Has the node looked at soon, from any thread."""
-        with self._calling:
-            self._called = True
-            self._calling.notify_all()
+        with self._changed:
+            self._is_hinted = True
+            self._changed.notify_all()
 
     def _run(self) -> None:
         called = False
@@ -101,18 +102,18 @@ class PollerThread:
             except Exception:
                 logger.exception("a look at the node failed; going on")
                 interval = rest = self._config.poll_longest
-            with self._calling:
+            with self._changed:
                 if called:  # what happened just behind the hint may have none of its own
                     interval = min(interval, _AFTER_HINT)
-                self._calling.wait_for(lambda: self._stopping, rest)
-                self._calling.wait_for(lambda: self._stopping or self._called, max(0.0, interval - rest))
-                called, self._called = self._called, False
+                self._changed.wait_for(lambda: self._stopping, rest)
+                self._changed.wait_for(lambda: self._stopping or self._is_hinted, max(0.0, interval - rest))
+                called, self._is_hinted = self._is_hinted, False
 
     def _step(self) -> tuple[float, float]:
         """Looks once where that is this gateway's part; returns the pauses until the next look, see `PollSchedule`."""
         term = self._leadership.term
         if term != self._term:
-            self._term, self._watch, self.states = term, None, StatusTracker()
+            self._term, self._poller, self.status = term, None, StatusTracker()
         known = self._node.dialect is not None
         started = self._clock()
         try:
@@ -121,57 +122,38 @@ class PollerThread:
                 self._found(dialect)
             if not term:
                 return _STANDBY_SECONDS, _STANDBY_SECONDS
-            if self._watch is None:
-                self._watch = self._take_over(dialect)
-            self.looks += 1
-            info = self._watch.look()
-            self._publish_state(self.states.answered(info))
-            self._keeping.keep(self._watch.views)
+            if self._poller is None:
+                self._poller = self._take_over(dialect)
+            self.polls += 1
+            info = self._poller.poll()
+            self._publish_state(self.status.answered(info))
+            self._snapshots.save(self._poller.views)
         except NotLeadingError as error:
             logger.info("another gateway watches the node now: %s", error)
-            self._watch = None
+            self._poller = None
             return _STANDBY_SECONDS, _STANDBY_SECONDS
         except RpcError as error:
             return self._failed(error, self._clock() - started)
-        return self.pace.looked(self._clock() - started)
+        return self.schedule.succeeded(self._clock() - started)
 
     def _failed(self, error: RpcError, took: float) -> tuple[float, float]:
         limited = trouble(error) is UpstreamErrorKind.LIMITED
         if self._term and not limited:  # a node that has had enough is not down
             try:
-                self._publish_state(self.states.failed(error))
+                self._publish_state(self.status.failed(error))
             except NotLeadingError:
-                self._watch = None
-        return self.pace.failed(took, error.pause if isinstance(error, UpstreamError) else 0.0)
+                self._poller = None
+        return self.schedule.failed(took, error.pause if isinstance(error, UpstreamError) else 0.0)
 
     def _take_over(self, dialect: Dialect) -> NodePoller:
         """Goes on where another gateway, or an earlier run, has left off."""
-        told = self._last_block()
-        self._keeping = keeping = SnapshotStore(self._server, self._publish, self._begin_anew, self._clock)
-        views = keeping.recall()
-        logger.info("watching the node from %s", "its tip" if told is None else f"block {told['height']}")
-        return NodePoller(
-            self._node.batch,
-            NodeQueries(dialect),
-            keeping.publish,
-            keeping.begin_anew,
-            keeping.begin,
-            self._config,
-            told,
-            views,
-        )
-
-    def _last_block(self) -> dict[str, Any] | None:
         entry = self._server.events.topic("blocks").log.newest()
-        return None if entry is None else dict(json.loads(entry.data))
-
-    def _publish(self, topic: str, event: Any) -> None:
-        """In the term in which the look has begun, and in no other."""
-        self._server.events.publish(topic, event, self._term)
-
-    def _begin_anew(self, topic: str) -> None:
-        self._server.events.begin_anew(topic, self._term)
+        tip = None if entry is None else tip_after(json.loads(entry.data))
+        self._snapshots = SnapshotStore(self._server, self._term, self._clock)
+        published = Published(tip, self._snapshots.restore())
+        logger.info("polling the node from %s", "its tip" if tip is None else f"block {tip.height}")
+        return NodePoller(self._node, NodeQueries(dialect), self._snapshots, self._config, published)
 
     def _publish_state(self, state: Any) -> None:
         if state is not None:
-            self._publish(NODE_TOPIC, state)
+            self._server.events.publish(NODE_TOPIC, state, self._term)

@@ -33,28 +33,20 @@ class SnapshotStore:
 
     Args:
         server: where the logs are.
-        publish: publishes to a topic.
-        begin_anew: gives a topic a new epoch.
+        term: the term in which events are published; see `EventHub.publish`.
         clock: seconds that never go backwards.
     """
 
-    def __init__(
-        self,
-        server: WebSocketServer,
-        publish: Callable[[str, Any], None],
-        begin_anew: Callable[[str], None],
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, server: WebSocketServer, term: int, clock: Callable[[], float]) -> None:
         self._server = server
-        self._publish = publish
-        self._begin_anew = begin_anew
+        self._term = term
         self._clock = clock
         self._heads: dict[str, int] = {}  # where the logs will be, once all that was published has come back
         self._left: dict[str, str] = {}  # epochs that are over
         self._kept: dict[str, int] | None = None
         self._kept_at = 0.0
 
-    def recall(self) -> NodeView:
+    def restore(self) -> NodeView:
         """The views as they were told last; those that nobody knows any more begin with what the node says next."""
         newest = None if self._is_idle else self._server.events.topic(VIEWS_TOPIC).log.newest()
         kept: dict[str, Any] = {} if newest is None else json.loads(newest.data)
@@ -68,33 +60,33 @@ class SnapshotStore:
                 continue
             view = found[name] = _KINDS[name].of(state)
             for event in events:
-                view.fold(event)
+                view.apply(event)
         return NodeView(**found)
 
     def begin(self, name: str) -> None:
         """A topic begins with what the node says now: whoever was reading it is told."""
         # A log in memory that is still empty has no reader who could have missed anything.
         if not self._is_idle or self._server.events.topic(name).log.position.seq:
-            self.begin_anew(name)
+            self.start_new_epoch(name)
 
     def publish(self, topic: str, event: Any) -> None:
         """Publishes, and counts; for an event that can't be published its topic begins anew."""
         try:
-            self._publish(topic, event)
+            self._server.events.publish(topic, event, self._term)
         except EventError as error:
             logger.error("an event is lost: %s", error)
-            self.begin_anew(topic)
+            self.start_new_epoch(topic)
             return
         if topic in self._heads:
             self._heads[topic] += 1
 
-    def begin_anew(self, topic: str) -> None:
+    def start_new_epoch(self, topic: str) -> None:
         """Begins a topic anew."""
         self._left[topic] = self._server.events.topic(topic).log.position.epoch
-        self._begin_anew(topic)
+        self._server.events.start_new_epoch(topic, self._term)
         self._heads[topic] = 0
 
-    def keep(self, views: NodeView) -> None:
+    def save(self, views: NodeView) -> None:
         """Keeps the views, where they have changed and it is time."""
         if self._is_idle or not self._is_due():
             return
@@ -111,10 +103,10 @@ class SnapshotStore:
             "mining": views.mining.state(),
         }
         try:
-            self._publish(VIEWS_TOPIC, states)
+            self._server.events.publish(VIEWS_TOPIC, states, self._term)
         except EventError as error:  # too large, as a rule
             logger.info("the mempool is not kept for whoever watches next: %s", error)
-            self._publish(VIEWS_TOPIC, {**states, "mempool": None})
+            self._server.events.publish(VIEWS_TOPIC, {**states, "mempool": None}, self._term)
         self._kept, self._kept_at = dict(self._heads), self._clock()
 
     @property

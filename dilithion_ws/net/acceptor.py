@@ -1,7 +1,8 @@
-"""The thread that accepts: it admits or refuses, and hands admitted sockets to the leader. It parses nothing.
+"""The thread that accepts connections: it admits or refuses them, and hands admitted sockets to the leader.
 
-A refused client gets an HTTP 503 with the reason. Its socket is kept for a second behind that, since closing a socket
-with unread input resets the connection, and the client might never see the answer.
+It parses nothing, so a client cannot hold it up. A refused client gets a 503 or 429 with the reason. Its socket is kept
+open for a second afterwards: closing a socket with unread input resets the connection, and the client might never see
+the response.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import selectors
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from typing import NamedTuple
 
 from ..config.config import Config
 from ..errors import StartError
-from ..protocol.http_connection import HttpRefusal
+from ..protocol.http import HttpRefusal
 from ..util.clock import Clock, Deadline
 from .connection_limiter import ConnectionLimiter
+from .interfaces import Address
+from .mailbox import Mailbox
 from .poller import Waker
 
 __all__ = ["Acceptor", "listen"]
@@ -27,17 +30,17 @@ __all__ = ["Acceptor", "listen"]
 logger = logging.getLogger("dilithion_ws.net")
 
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_BACK_OFF = 0.1
+_BACK_OFF_SECONDS = 0.1
 _JOIN_SECONDS = 1.0
-_REFUSED_KEPT = 64
+_MAX_REFUSED = 64
 _REFUSED_SECONDS = 1.0
 
 
 def listen(config: Config) -> socket.socket:
-    """A listening socket as configured.
+    """Return a listening socket as configured.
 
     Raises:
-        StartError: the address can't be resolved or is in use, or the port is not ours to take.
+        StartError: the address cannot be resolved or is in use, or the process may not listen on the port.
     """
     where = f"{config.host}:{config.port}"
     try:
@@ -58,47 +61,48 @@ def listen(config: Config) -> socket.socket:
     return listener
 
 
+class _RefusedSocket(NamedTuple):
+    """A socket on which a refusal was sent."""
+
+    refused_at: float
+    sock: socket.socket
+
+
 class Acceptor:
     """Accepts connections until it is stopped.
 
     Args:
         listener: a listening, non-blocking socket; the acceptor closes it.
-        admission: decides who comes in.
-        welcome: gets each admitted socket and its address.
+        limiter: decides which connections are admitted.
+        mailbox: gets the admitted sockets.
         clock: seconds that never go backwards.
     """
 
-    def __init__(
-        self,
-        listener: socket.socket,
-        admission: ConnectionLimiter,
-        welcome: Callable[[socket.socket, tuple[str, int]], None],
-        clock: Clock,
-    ) -> None:
+    def __init__(self, listener: socket.socket, limiter: ConnectionLimiter, mailbox: Mailbox, clock: Clock) -> None:
         self._listener = listener
-        self._admission = admission
-        self._welcome = welcome
+        self._limiter = limiter
+        self._mailbox = mailbox
         self._clock = clock
         self._waker = Waker()
         self._stopping = False
         self._spare_file = os.open(os.devnull, os.O_RDONLY)
-        self._refused: deque[tuple[float, socket.socket]] = deque()
+        self._refused: deque[_RefusedSocket] = deque()
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-acceptor", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, deadline: Deadline) -> None:
-        """Stops accepting and gives all descriptors back."""
+        """Stop accepting, and close all descriptors."""
         self._stopping = True
         self._waker.wake()
         if self._thread.ident is not None:
             self._thread.join(max(_JOIN_SECONDS, deadline.remaining()))
         self._listener.close()
-        for _, sock in self._refused:
-            sock.close()
-        self._give_up_spare_file()
+        for refused in self._refused:
+            refused.sock.close()
+        self._close_spare_file()
         self._waker.close()
 
     def _run(self) -> None:
@@ -111,8 +115,8 @@ class Acceptor:
                     self._accept_all()
                 except Exception:
                     logger.exception("accepting failed; going on")
-                    self._pause()
-                self._let_go()
+                    self._back_off()
+                self._close_refused()
 
     def _accept_all(self) -> None:
         while not self._stopping:
@@ -123,20 +127,23 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in _OUT_OF_FILES:
                     raise
-                self._out_of_files()
+                self._on_out_of_files()
                 return
             sock.setblocking(False)
-            refusal = self._admission.enter(address[0])
+            refusal = self._limiter.acquire(address[0])
             if refusal is not None:
                 self._refuse(sock, address, refusal)
                 continue
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
-                pass  # the client has gone already; reading will tell
-            self._welcome(sock, (address[0], address[1]))
+                pass  # the client has disconnected, which the first read reports
+            self._hand_over(sock, (address[0], address[1]))
 
-    def _refuse(self, sock: socket.socket, address: tuple[str, int], refusal: HttpRefusal) -> None:
+    def _hand_over(self, sock: socket.socket, address: Address) -> None:
+        self._mailbox.post(lambda leader: leader.on_accepted(sock, address))
+
+    def _refuse(self, sock: socket.socket, address: Address, refusal: HttpRefusal) -> None:
         logger.warning("refused %s:%d: %s", address[0], address[1], refusal.message)
         try:
             sock.send(refusal.to_bytes())
@@ -144,38 +151,41 @@ class Acceptor:
         except OSError:
             sock.close()
             return
-        self._refused.append((self._clock(), sock))
-        if len(self._refused) > _REFUSED_KEPT:
-            self._refused.popleft()[1].close()
+        self._refused.append(_RefusedSocket(self._clock(), sock))
+        if len(self._refused) > _MAX_REFUSED:
+            self._refused.popleft().sock.close()
 
-    def _let_go(self) -> None:
-        while self._refused and self._clock() - self._refused[0][0] >= _REFUSED_SECONDS:
-            self._refused.popleft()[1].close()
+    def _close_refused(self) -> None:
+        while self._refused and self._clock() - self._refused[0].refused_at >= _REFUSED_SECONDS:
+            self._refused.popleft().sock.close()
 
-    def _out_of_files(self) -> None:
-        """No descriptor is left: the spare one is given up to tell the client, and accepting pauses."""
+    def _on_out_of_files(self) -> None:
+        """Refuse a client although no descriptor is left: the spare one is closed for it. Then pause accepting.
+
+        Without that, `accept` would fail over and over again while the client waits.
+        """
         logger.error("out of file descriptors: refusing connections; raise the limit of open files")
-        self._give_up_spare_file()
+        self._close_spare_file()
         try:
             sock, address = self._listener.accept()
             sock.setblocking(False)
             self._refuse(sock, address, HttpRefusal(503, "the server is out of file descriptors"))
             while self._refused:
-                self._refused.popleft()[1].close()
+                self._refused.popleft().sock.close()
         except OSError:
-            pass  # somebody else took the descriptor: then this client waits
+            pass  # another thread took the descriptor, so this client waits
         try:
             self._spare_file = os.open(os.devnull, os.O_RDONLY)
         except OSError:
-            pass  # the next time round
-        self._pause()
+            pass  # it is opened the next time
+        self._back_off()
 
-    def _give_up_spare_file(self) -> None:
+    def _close_spare_file(self) -> None:
         if self._spare_file >= 0:
             os.close(self._spare_file)
-            self._spare_file = -1  # the number may be anybody's from now on
+            self._spare_file = -1  # the number may belong to another file from now on
 
-    def _pause(self) -> None:
+    def _back_off(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._waker.fd, selectors.EVENT_READ)
-            selector.select(_BACK_OFF)
+            selector.select(_BACK_OFF_SECONDS)

@@ -1,20 +1,23 @@
 """One client's socket: its state, and the only code that writes to it.
 
-    state       meaning                                          next
-    PROXIED     accepted, the proxy's header is not whole yet    SECURING, HANDSHAKE, CLOSED
-    SECURING    accepted, TLS is being negotiated                HANDSHAKE, DRAINING, CLOSED
-    HANDSHAKE   accepted, the HTTP request is not whole yet      OPEN, DRAINING, CLOSED
-    OPEN        messages flow both ways                          CLOSING, FINISHING, DRAINING, CLOSED
-    CLOSING     our close frame is sent, the peer's awaited      DRAINING, CLOSED
-    FINISHING   the peer's close came, answers are outstanding   DRAINING, CLOSED
-    DRAINING    we have said all; the peer's end is awaited      CLOSED
-    CLOSED      terminal
+    state             meaning                                              next
+    PROXY_HEADER      accepted; the proxy's header is not complete yet     TLS_HANDSHAKE, HTTP, CLOSED
+    TLS_HANDSHAKE     accepted; TLS is being negotiated                    HTTP, DRAINING, CLOSED
+    HTTP              an HTTP request is being received or answered        OPEN, DRAINING, CLOSED
+    OPEN              messages are sent and received                       CLOSING, ANSWERING_CLOSE, DRAINING, CLOSED
+    CLOSING           our close frame is queued, the peer's is awaited     DRAINING, CLOSED
+    ANSWERING_CLOSE   the peer's close frame came before all answers       DRAINING, CLOSED
+    DRAINING          everything is queued; the peer's end is awaited      CLOSED
+    CLOSED            terminal
 
 Invariants
-1. Only the leader changes `state`, and does so holding `lock`, so that a writer who holds it sees the truth.
-2. Nothing is written behind a close frame: `send` refuses unless the state is OPEN or FINISHING.
-3. Bytes leave in the order in which they were given; one thread at a time is in `socket.send`, for it holds `lock`.
-4. OpenSSL's objects are not made for two threads at once: with TLS, reading too holds `lock`.
+1. Only the leader changes `state`, and holds `lock` while it does. So a writer that holds `lock` sees the true state.
+2. Nothing is written after a close frame: `send` refuses unless the state is OPEN or ANSWERING_CLOSE.
+3. Bytes are sent in the order in which they were given, and one thread at a time is in `socket.send`: it holds `lock`.
+   Once there is a write buffer, everything goes through it, and the leader drains it when the socket is writable.
+4. OpenSSL's objects do not tolerate two threads at once (cpython issue 151508): over TLS, reading holds `lock` too.
+5. CLOSED is never left, and its descriptor is never armed again. The order is always unregister, shutdown, close: a
+   closed descriptor's number may be in use by a stranger at once, and the poller must not report on it.
 """
 
 from __future__ import annotations
@@ -22,261 +25,282 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import Any
 
+from ..errors import CloseStatus
 from ..protocol.http_connection import HttpConnection
 from ..protocol.message_encoder import JSON
-from ..protocol.message_parser import Event, MessageParser
+from ..protocol.message_parser import MessageEvent, MessageParser
 from ..protocol.proxy_protocol import ProxyHeader
+from ..session import Session
 from ..util.clock import Clock
+from ..util.futures import Future
+from ..util.thread_contracts import any_thread, leader_only, requires
+from .interfaces import Address
 from .poller import READ
 from .tls import WANTS
 from .write_buffer import WriteBuffer
 
 __all__ = [
-    "ALL",
+    "ANSWERING_CLOSE",
     "BROKEN",
+    "BUFFERED",
     "CLOSED",
     "CLOSING",
     "DRAINING",
-    "FINISHING",
-    "HANDSHAKE",
+    "HTTP",
     "OPEN",
-    "PROXIED",
+    "PROXY_HEADER",
     "REFUSED",
-    "SECURING",
+    "SENT",
+    "TLS_HANDSHAKE",
     "TRANSITIONS",
-    "WAITING",
     "Connection",
-    "SendResult",
     "ConnectionState",
+    "SendResult",
 ]
-
 
 _TLS_RECORD = 16384
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, *WANTS)
 
 
 class ConnectionState(Enum):
-    """Where a connection is in its life; see the table above."""
+    """See the table above."""
 
-    PROXIED = "proxied"
-    SECURING = "securing"
-    HANDSHAKE = "handshake"
+    PROXY_HEADER = "proxy_header"
+    TLS_HANDSHAKE = "tls_handshake"
+    HTTP = "http"
     OPEN = "open"
     CLOSING = "closing"
-    FINISHING = "finishing"
+    ANSWERING_CLOSE = "answering_close"
     DRAINING = "draining"
     CLOSED = "closed"
 
 
+PROXY_HEADER, TLS_HANDSHAKE, HTTP, OPEN, CLOSING, ANSWERING_CLOSE, DRAINING, CLOSED = ConnectionState
+
 TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
-    ConnectionState.PROXIED: frozenset({ConnectionState.SECURING, ConnectionState.HANDSHAKE, ConnectionState.CLOSED}),
-    ConnectionState.SECURING: frozenset({ConnectionState.HANDSHAKE, ConnectionState.DRAINING, ConnectionState.CLOSED}),
-    ConnectionState.HANDSHAKE: frozenset({ConnectionState.OPEN, ConnectionState.DRAINING, ConnectionState.CLOSED}),
-    ConnectionState.OPEN: frozenset(
-        {ConnectionState.CLOSING, ConnectionState.FINISHING, ConnectionState.DRAINING, ConnectionState.CLOSED}
-    ),
-    ConnectionState.CLOSING: frozenset({ConnectionState.DRAINING, ConnectionState.CLOSED}),
-    ConnectionState.FINISHING: frozenset({ConnectionState.DRAINING, ConnectionState.CLOSED}),
-    ConnectionState.DRAINING: frozenset({ConnectionState.CLOSED}),
-    ConnectionState.CLOSED: frozenset(),
+    PROXY_HEADER: frozenset({TLS_HANDSHAKE, HTTP, CLOSED}),
+    TLS_HANDSHAKE: frozenset({HTTP, DRAINING, CLOSED}),
+    HTTP: frozenset({OPEN, DRAINING, CLOSED}),
+    OPEN: frozenset({CLOSING, ANSWERING_CLOSE, DRAINING, CLOSED}),
+    CLOSING: frozenset({DRAINING, CLOSED}),
+    ANSWERING_CLOSE: frozenset({DRAINING, CLOSED}),
+    DRAINING: frozenset({CLOSED}),
+    CLOSED: frozenset(),
 }
 
 
-class SendResult(IntEnum):
+class SendResult(Enum):
     """What became of bytes that were given to a connection."""
 
-    ALL = 0
-    """They are with the system."""
-    WAITING = 1
-    """Some are in the outbox; the leader must wait for the socket to take more."""
-    BROKEN = 2
-    """The socket failed; the leader must close it."""
-    REFUSED = 3
-    """The connection takes no more messages."""
+    SENT = "sent"
+    """The operating system has all of them."""
+    BUFFERED = "buffered"
+    """Some are in the write buffer; the leader must wait until the socket is writable."""
+    BROKEN = "broken"
+    """The socket failed; the leader must drop the connection."""
+    REFUSED = "refused"
+    """The connection accepts no more messages; nothing was sent."""
 
 
-PROXIED, SECURING, HANDSHAKE, OPEN, CLOSING, FINISHING, DRAINING, CLOSED = ConnectionState
-ALL, WAITING, BROKEN, REFUSED = SendResult
-"""Short names, for what is done with every message: before Python 3.12, `ConnectionState.OPEN` takes a microsecond."""
+SENT, BUFFERED, BROKEN, REFUSED = SendResult
 
 
 class Connection:
-    """One client. Attributes without a note are the leader's alone.
+    """One client. Attributes without a note belong to the leader.
+
+    Args:
+        id: its number; a server never uses a number twice.
+        sock: a non-blocking socket.
+        address: the client's IP address and port.
+        clock: seconds that never go backwards.
 
     Attributes:
-        id: its number, never used twice by one server.
         fd: the descriptor of its socket.
-        address: the client's IP address and port; where a trusted proxy has told them, those.
-        proxy_header: what has come of the PROXY protocol's header; None where none is awaited.
-        lock: guards `outbox`, writing to the socket, and changes of `state`.
-        outbox: what the socket would not take yet; None where there is nothing. Guarded by `lock`.
-        upgrade: the HTTP stage, from its first byte to its end.
-        stream: the message stage, once open.
-        session: what the service made of this client, once open.
-        framing: how its messages leave; set before it is open.
-        metered: whether the service is told of the bytes that come.
+        address: the client's; if a trusted proxy has named the client, that one.
+        lock: guards `write_buffer`, `bytes_sent`, writing to the socket, and changes of `state`.
+        write_buffer: what the socket has not accepted yet, or None. Guarded by `lock`.
+        bytes_sent: bytes that the socket has accepted. Guarded by `lock`.
+        proxy_header: the received part of the PROXY protocol header, or None.
+        http: the HTTP stage, until the upgrade.
+        parser: the WebSocket stage, from the upgrade on.
+        session: the client's session, from the upgrade on.
+        encoder: how its messages are encoded; set before it is open.
         interest: what the poller waits for.
-        in_flight: calls in the pool that are not answered yet.
-        serial: whether something must end before the next bytes are looked at: a raw message, or a login.
-        backlog: received events that must wait because too much is in flight or unsent.
-        opened_at, heard_at: when the connection was accepted, and when bytes last came.
-        ping_at: when a ping was sent that nothing has answered yet, else 0.
-        secure: whether the socket speaks TLS.
-        sent: bytes that the socket has taken. Guarded by `lock`.
-        stepping: whether a worker is in a step of the TLS handshake, so that it closes the socket. Guarded by `lock`.
-        wants: what the TLS handshake waits for, READ or WRITE.
+        in_flight: calls that are not answered yet.
+        is_paused: whether a task must end before more bytes are read: a login, a raw message, an HTTP request, or a step
+            of the TLS handshake.
+        deferred_events: received events that must wait because too much is in flight or unsent.
+        opened_at, last_received_at: when the connection was accepted, and when bytes last arrived.
+        ping_at: when a ping was sent that was not answered yet, or 0.
+        is_tls: whether the socket is a TLS socket.
+        in_tls_step: whether a worker is in a step of the TLS handshake; then the worker closes the socket. Guarded by
+            `lock`.
+        tls_interest: what the TLS handshake waits for, READ or WRITE.
         deadline: when the present state must have ended; while OPEN, when the client must have authenticated.
-        timer_at: the moment for which the leader has a timer; one at an earlier moment is the only other that counts.
-        leaving: close code and reason, where the connection shall close once its calls are answered.
-        end: close code and reason, once they are known.
+        timer_at: the earliest time for which there is a timer, or 0.
+        close_when_idle: how to close it once its calls are answered, or None.
+        close_status: how it ends, once that is known.
+        pending_future: what the answer to the present HTTP request waits for; cancelled if the connection ends first.
     """
 
     __slots__ = (
+        "_clock",
         "address",
-        "backlog",
+        "bytes_sent",
+        "close_status",
+        "close_when_idle",
         "deadline",
-        "end",
+        "deferred_events",
+        "encoder",
         "fd",
-        "framing",
-        "heard_at",
+        "http",
         "id",
         "in_flight",
+        "in_tls_step",
         "interest",
-        "leaving",
+        "is_paused",
+        "is_tls",
+        "last_received_at",
         "lock",
-        "metered",
         "opened_at",
-        "outbox",
+        "parser",
+        "pending_future",
         "ping_at",
         "proxy_header",
-        "secure",
-        "sent",
-        "serial",
         "session",
         "sock",
         "state",
-        "stepping",
-        "stream",
         "timer_at",
-        "upgrade",
-        "wants",
+        "tls_interest",
+        "write_buffer",
     )
 
-    def __init__(self, id: int, sock: socket.socket, address: tuple[str, int], now: float) -> None:
+    def __init__(self, id: int, sock: socket.socket, address: Address, clock: Clock) -> None:
         self.id = id
         self.sock = sock
         self.fd = sock.fileno()
         self.address = address
+        self._clock = clock
         self.lock = threading.Lock()
-        self.state = HANDSHAKE
-        self.outbox: WriteBuffer | None = None
-        self.upgrade: HttpConnection | None = None
-        self.stream: MessageParser | None = None
-        self.session: Any = None
-        self.framing = JSON
+        self.state = HTTP
+        self.write_buffer: WriteBuffer | None = None
+        self.http: HttpConnection | None = None
+        self.parser: MessageParser | None = None
+        self.session: Session | None = None
+        self.encoder = JSON
         self.interest = 0
         self.in_flight = 0
-        self.serial = False
-        self.metered = False
-        self.secure = False
-        self.sent = 0
-        self.stepping = False
-        self.wants = READ
+        self.is_paused = False
+        self.is_tls = False
+        self.bytes_sent = 0
+        self.in_tls_step = False
+        self.tls_interest = READ
         self.proxy_header: ProxyHeader | None = None
-        self.backlog: list[Event] | None = None
-        self.opened_at = now
-        self.heard_at = now
+        self.deferred_events: list[MessageEvent] | None = None
+        self.opened_at = clock()
+        self.last_received_at = self.opened_at
         self.ping_at = 0.0
         self.deadline = 0.0
         self.timer_at = 0.0
-        self.leaving: tuple[int, str] | None = None
-        self.end: tuple[int, str] | None = None
+        self.close_when_idle: CloseStatus | None = None
+        self.close_status: CloseStatus | None = None
+        self.pending_future: Future[Any] | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} {self.state.value} {self.address[0]}:{self.address[1]}>"
 
     @property
     def is_closed(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether the state is CLOSED."""
         return self.state is CLOSED
 
-    def become(self, state: ConnectionState) -> None:
-        """Changes the state; requires holding `lock`, for invariant 1."""
-        assert self.lock.locked()
+    @requires("lock")
+    def transition(self, state: ConnectionState) -> None:
+        """Change the state (invariant 1)."""
         assert state in TRANSITIONS[self.state], f"{self!r} can't become {state.value}"
         self.state = state
 
-    def send(self, data: bytes, clock: Clock) -> SendResult:
-        """Sends whole frames, from any thread and without waiting; what the socket won't take goes to the outbox."""
-        with self.lock:
-            if self.state is not OPEN and self.state is not FINISHING:
-                return REFUSED
-            return self.write(data, clock)
+    # Sending
 
-    def write(self, data: bytes | memoryview, clock: Clock) -> SendResult:
-        """What `send` does once the state allows it; requires holding `lock`."""
-        if self.outbox is not None:
-            self.outbox.append(data)
-            return WAITING
+    @any_thread
+    def send(self, data: bytes) -> SendResult:
+        """Send whole frames without blocking. What the socket does not accept goes to the write buffer."""
+        with self.lock:
+            if self.state is not OPEN and self.state is not ANSWERING_CLOSE:
+                return REFUSED
+            return self.write(data)
+
+    @requires("lock")
+    def write(self, data: bytes | memoryview) -> SendResult:
+        """Do what `send` does once the state allows it."""
+        if self.write_buffer is not None:
+            self.write_buffer.append(data)
+            return BUFFERED
         try:
-            sent = self.sock.send(data)
+            accepted = self.sock.send(data)
         except _WOULD_BLOCK:
-            sent = 0
+            accepted = 0
         except OSError:
             return BROKEN
-        self.sent += sent
-        if sent == len(data):
-            return ALL
-        self.outbox = WriteBuffer(clock())
-        self.outbox.append(memoryview(data)[sent:])
-        return WAITING
+        self.bytes_sent += accepted
+        if accepted == len(data):
+            return SENT
+        self.write_buffer = WriteBuffer(self._clock())
+        self.write_buffer.append(memoryview(data)[accepted:])
+        return BUFFERED
 
+    @leader_only
     def flush(self, now: float) -> SendResult:
-        """Sends what the outbox has; returns ALL, WAITING or BROKEN."""
+        """Send what is in the write buffer. Return SENT, BUFFERED or BROKEN."""
         with self.lock:
-            if self.outbox is None:
-                return ALL
+            if self.write_buffer is None:
+                return SENT
             try:
-                drained = self.outbox.drain(self._send_some, now)
+                is_empty = self.write_buffer.drain(self._send_some, now)
             except OSError:
                 return BROKEN
-            if drained:
-                self.outbox = None
-            return ALL if drained else WAITING
+            if is_empty:
+                self.write_buffer = None
+            return SENT if is_empty else BUFFERED
 
+    @requires("lock")
     def _send_some(self, data: bytes | memoryview) -> int:
-        """How many bytes the socket took: 0 where it would block. Raises OSError where it is of no more use."""
+        """Return how many bytes the socket accepted; 0 if it would block."""
         try:
-            sent = self.sock.send(data)
+            accepted = self.sock.send(data)
         except _WOULD_BLOCK:
             return 0
-        self.sent += sent
-        return sent
+        self.bytes_sent += accepted
+        return accepted
 
     @property
     def unsent(self) -> int:
-        """Bytes in the outbox."""
-        outbox = self.outbox
-        return 0 if outbox is None else outbox.size
+        """Bytes in the write buffer."""
+        write_buffer = self.write_buffer
+        return 0 if write_buffer is None else write_buffer.size
 
+    # Receiving
+
+    @leader_only
     def receive(self, size: int) -> bytes:
-        """Reads what there is, about `size` bytes at most.
-
-        Returns:
-            The bytes; none at the end of the stream.
+        """Read what is available, about `size` bytes at most. Return b"" at the end of the stream.
 
         Raises:
-            BlockingIOError: there is nothing to read now.
-            OSError: the socket is of no more use.
+            BlockingIOError: nothing is available.
+            OSError: the socket cannot be used any more.
         """
-        if not self.secure:
-            return self.sock.recv(size)
+        return self._receive_tls(size) if self.is_tls else self.sock.recv(size)
+
+    def _receive_tls(self, size: int) -> bytes:
+        """Read until OpenSSL has no more: the poller does not report bytes that have left the kernel.
+
+        If `size` ends the loop before that, `has_pending_bytes` is true and the leader reads again without a poll.
+        """
         pieces: list[bytes] = []
         with self.lock:  # invariant 4
-            # To the end of what OpenSSL holds: the poller is silent about bytes that have left the kernel.
             while size > 0:
                 try:
                     piece = self.sock.recv(min(size, _TLS_RECORD))
@@ -285,7 +309,7 @@ class Connection:
                 except OSError:
                     if not pieces:
                         raise
-                    break  # what came before counts; the next read meets the fault again
+                    break  # what arrived earlier counts; the next read meets the error again
                 if not piece:
                     return b"".join(pieces)
                 pieces.append(piece)
@@ -295,8 +319,17 @@ class Connection:
         return b"".join(pieces)
 
     @property
-    def peer_has_gone(self) -> bool:
-        """Whether the peer's end of the stream is all that is there to read; from any thread."""
+    def has_pending_bytes(self) -> bool:
+        """Whether OpenSSL holds bytes that the poller does not report."""
+        if not self.is_tls or self.state is CLOSED:
+            return False
+        assert isinstance(self.sock, ssl.SSLSocket)
+        with self.lock:  # invariant 4
+            return self.sock.pending() > 0
+
+    @any_thread
+    def has_disconnected(self) -> bool:
+        """Return whether the peer's end of stream is the only thing left to read."""
         with self.lock:  # so that the socket is not closed meanwhile
             if self.state is CLOSED:
                 return True
@@ -306,12 +339,3 @@ class Connection:
                 return False
             except OSError:
                 return True
-
-    @property
-    def has_more(self) -> bool:
-        """Whether OpenSSL holds bytes that the poller can't know of."""
-        if not self.secure or self.state is CLOSED:
-            return False
-        assert isinstance(self.sock, ssl.SSLSocket)
-        with self.lock:  # invariant 4
-            return self.sock.pending() > 0

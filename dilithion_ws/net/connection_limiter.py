@@ -1,80 +1,118 @@
-"""Who may connect: which addresses, how many connections in all and from one address, and who is behind a proxy."""
+"""How many connections there may be, in all and from one address, and which client is behind a proxy."""
 
 from __future__ import annotations
 
-import ipaddress
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
+from ..config.config import IPNetwork
 from ..config.limits import Limits, limit_reached
-from ..protocol.http_connection import HttpRefusal
+from ..protocol.http import HttpRefusal
 from ..util.ip import is_loopback, network_of, parse_address
+from ..util.thread_contracts import any_thread, requires
 
-__all__ = ["ConnectionLimiter"]
+__all__ = ["ConnectionLimiter", "ConnectionPolicy"]
+
+_RETRY_AFTER = ((b"Retry-After", b"5"),)
+
+
+class ConnectionPolicy(Protocol):
+    """Decides which addresses may connect."""
+
+    def check_connection(self, host: str) -> HttpRefusal | None:
+        """Return why an address may not connect now, or None if it may."""
 
 
 class ConnectionLimiter:
-    """Counts connections from accept to close. Thread-safe: the acceptor admits, the leader releases.
+    """Counts connections from accept to close. Thread-safe: the acceptor acquires, the leader releases.
 
     Args:
-        limits: the two limits.
-        files: connections that the process has descriptors for.
-        refusal: why an address may not connect; None where it may.
-        trusted: networks of proxies, of which the limits are those of the clients behind them.
+        limits: the limits.
+        max_files: connections for which the process has descriptors.
+        policy: decides which addresses may connect.
+        trusted_proxies: networks of proxies; their connections count towards the limits of the clients behind them.
+
+    Attributes:
+        accepted: connections that were acquired.
     """
 
     def __init__(
-        self,
-        limits: Limits,
-        files: int,
-        refusal: Callable[[str], HttpRefusal | None] = lambda host: None,
-        trusted: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = (),
+        self, limits: Limits, max_files: int, policy: ConnectionPolicy, trusted_proxies: Sequence[IPNetwork] = ()
     ) -> None:
-        self._counting = threading.Lock()  # guards the two counts
-        self._limits = limits
-        self._files = files
-        self._refusal = refusal
-        self._trusted = trusted
-        self._total = 0
+        self._limits = limits.connections
+        self._all_limits = limits
+        self._max_files = max_files
+        self._policy = policy
+        self._trusted_proxies = trusted_proxies
         self.accepted = 0
-        self._by_address: dict[str, int] = {}
+        self._lock = threading.Lock()  # guards the two counts
+        self._total = 0
+        self._by_network: dict[str, int] = {}
 
     @property
     def total(self) -> int:
-        """Connections admitted and not released."""
+        """Connections that were acquired and not released."""
         return self._total
 
-    def trusts(self, host: str) -> bool:
-        """Whether an address is that of a proxy whose word is taken."""
-        if not self._trusted:
+    @any_thread
+    def is_trusted_proxy(self, host: str) -> bool:
+        """Return whether an address belongs to a proxy that may name its clients."""
+        if not self._trusted_proxies:
             return False
         address = parse_address(host)
-        return address is not None and any(address in network for network in self._trusted)
+        return address is not None and any(address in network for network in self._trusted_proxies)
 
-    def enter(self, host: str) -> HttpRefusal | None:
-        """Lets a new connection in, or says why not."""
-        refusal = None if self.trusts(host) else self._refusal(host)
-        return refusal or _no_room(self.admit(host))
-
-    def reenter(self, proxy: str, host: str) -> HttpRefusal | None:
-        """Counts a connection that came from a proxy as one of the client behind it; or says why that may not be."""
-        refusal = self._refusal(host)
+    @any_thread
+    def acquire(self, host: str) -> HttpRefusal | None:
+        """Count a new connection. Return why it must be refused, or None."""
+        is_proxy = self.is_trusted_proxy(host)
+        refusal = None if is_proxy else self._policy.check_connection(host)
         if refusal is not None:
             return refusal
-        proxy, network = network_of(proxy), network_of(host)
-        with self._counting:
-            mine = self._by_address.get(network, 0)
-            if not is_loopback(host) and mine >= self._limits.connections.connections_per_address:
-                return _no_room(limit_reached(self._limits, "connections_per_address"))
-            self._leave(proxy)
-            self._by_address[network] = self._by_address.get(network, 0) + 1
+        exempt = is_proxy or is_loopback(host)
+        network = network_of(host)
+        with self._lock:
+            if self._total >= self._limits.connections:
+                return self._no_room(limit_reached(self._all_limits, "connections"))
+            if self._total >= self._max_files:
+                return self._no_room(f"limit of open files of the process ({self._max_files} connections)")
+            count = self._by_network.get(network, 0)
+            if not exempt and count >= self._limits.connections_per_address:
+                return self._no_room(limit_reached(self._all_limits, "connections_per_address"))
+            self._total += 1
+            self.accepted += 1
+            self._by_network[network] = count + 1
         return None
 
-    def client_of(self, proxy: str, forwarded: str) -> str | None:
-        """The client that a proxy names in X-Forwarded-For: the last address that is not a proxy's itself.
+    @any_thread
+    def reassign(self, proxy: str, host: str) -> HttpRefusal | None:
+        """Count a connection of a proxy as one of the client behind it. Return why that must be refused, or None."""
+        refusal = self._policy.check_connection(host)
+        if refusal is not None:
+            return refusal
+        network = network_of(host)
+        with self._lock:
+            count = self._by_network.get(network, 0)
+            if not is_loopback(host) and count >= self._limits.connections_per_address:
+                return self._no_room(limit_reached(self._all_limits, "connections_per_address"))
+            self._uncount(network_of(proxy))
+            self._by_network[network] = self._by_network.get(network, 0) + 1
+        return None
+
+    @any_thread
+    def release(self, host: str) -> None:
+        """Stop counting a connection of this address."""
+        with self._lock:
+            self._total -= 1
+            self._uncount(network_of(host))
+
+    @any_thread
+    def forwarded_client(self, proxy: str, forwarded: str) -> str | None:
+        """Return the client that a proxy names in X-Forwarded-For: the last address that is not a trusted proxy.
 
         Returns:
-            Its address; None where that can't be read.
+            Its address, or None if the header contains something else.
         """
         host = proxy
         for item in reversed(forwarded.split(",")):
@@ -86,42 +124,17 @@ class ConnectionLimiter:
             if parse_address(text) is None:
                 return None
             host = text
-            if not self.trusts(host):
+            if not self.is_trusted_proxy(host):
                 break
         return host
 
-    def admit(self, host: str) -> str | None:
-        """Counts one more connection of this address; returns why it can't be, None where it is counted."""
-        exempt = is_loopback(host) or self.trusts(host)
-        host = network_of(host)
-        with self._counting:
-            if self._total >= self._limits.connections.connections:
-                return limit_reached(self._limits, "connections")
-            if self._total >= self._files:
-                return f"limit of open files of the process ({self._files} connections)"
-            mine = self._by_address.get(host, 0)
-            if not exempt and mine >= self._limits.connections.connections_per_address:
-                return limit_reached(self._limits, "connections_per_address")
-            self._total += 1
-            self.accepted += 1
-            self._by_address[host] = mine + 1
-        return None
-
-    def release(self, host: str) -> None:
-        """Counts one connection of this address less."""
-        host = network_of(host)
-        with self._counting:
-            self._total -= 1
-            self._leave(host)
-
-    def _leave(self, host: str) -> None:
-        assert self._counting.locked()
-        left = self._by_address[host] - 1
+    @requires("_lock")
+    def _uncount(self, network: str) -> None:
+        left = self._by_network[network] - 1
         if left:
-            self._by_address[host] = left
+            self._by_network[network] = left
         else:
-            del self._by_address[host]
+            del self._by_network[network]
 
-
-def _no_room(reason: str | None) -> HttpRefusal | None:
-    return None if reason is None else HttpRefusal(503, f"no room: {reason}", ((b"Retry-After", b"5"),))
+    def _no_room(self, reason: str) -> HttpRefusal:
+        return HttpRefusal(503, f"no room: {reason}", _RETRY_AFTER)

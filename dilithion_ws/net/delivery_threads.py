@@ -1,69 +1,67 @@
-"""Threads of the pool that deliver: each steps one shard of the events whenever that has something to do."""
+"""Threads that deliver events: each steps one shard whenever that has something to do."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..util.sync import WakeFlag
 from .worker_pool import WorkerPool
 
-__all__ = ["Steppable", "DeliveryThreads"]
+__all__ = ["DeliveryShard", "DeliveryThreads"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
 
-class Steppable(Protocol):
-    """What is stepped.
+class DeliveryShard(Protocol):
+    """What is stepped; see `events.shard.Shard`.
 
     Attributes:
-        ring: to be called when there is something to do.
-        stepping: held while it is stepped.
+        wake: set when there is something to do.
+        step_lock: held while it is stepped.
     """
 
-    ring: Callable[[], None]
-    stepping: threading.Lock
+    wake: WakeFlag
+    step_lock: threading.Lock
 
     def step(self) -> bool:
-        """Does a piece of it; whether there is more."""
+        """Do a part of the work. Return whether there is more."""
 
 
 class DeliveryThreads:
-    """Keeps one thread of the pool for each shard.
+    """One dedicated thread of the pool for each shard.
 
     Args:
-        pool: has threads for them beside its workers.
+        pool: has the threads.
         shards: what they step.
     """
 
-    def __init__(self, pool: WorkerPool, shards: Sequence[Steppable]) -> None:
+    def __init__(self, pool: WorkerPool, shards: Sequence[DeliveryShard]) -> None:
         self._pool = pool
         self._shards = shards
-        self._bells = [WakeFlag() for _ in shards]
         self._stopping = False
 
     def start(self) -> None:
-        """Starts delivering, what came before included."""
-        for shard, bell in zip(self._shards, self._bells, strict=True):
-            shard.ring = bell.ring
-            bell.ring()
-            self._pool.keep(lambda shard=shard, bell=bell: self._run(shard, bell))  # type: ignore[misc]
+        """Start to deliver events, also those that were published earlier."""
+        for shard in self._shards:
+            shard.wake.set()
+            self._pool.run_dedicated(lambda shard=shard: self._run(shard))  # type: ignore[misc]
 
     def stop(self) -> None:
-        """Has the threads end after the step that they are in."""
+        """End the threads after their present step."""
         self._stopping = True
-        for bell in self._bells:
-            bell.ring()
+        for shard in self._shards:
+            shard.wake.set()
 
-    def _run(self, shard: Steppable, bell: WakeFlag) -> None:
+    def _run(self, shard: DeliveryShard) -> None:
         while not self._stopping:
-            bell.wait(None)
+            shard.wake.wait(None)
             try:
                 more = True
                 while more and not self._stopping:
-                    with shard.stepping:  # a pump of an earlier run may still be in its last step
+                    with shard.step_lock:  # a thread of an earlier run of the server may still be in its last step
                         more = shard.step()
             except Exception:
                 logger.exception("a step of delivering events failed; going on")

@@ -1,138 +1,104 @@
-"""Ordinary HTTP on the port: one request of a connection after the other, each answered by the pool or at once.
+"""Answer ordinary HTTP requests: one after the other on each connection. For the leading thread.
 
-Leader only, but for the work itself. A connection that speaks HTTP stays in the state HANDSHAKE: it has no messages, and
-its deadline is that of the next request, or of the answer to this one.
+Such a connection stays in the state HTTP. Its deadline is that of the next request, or of the answer to the present one.
+A request that asks for a WebSocket is not handled here but returned to the caller.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any
-
-from ..config.limits import limit_reached
-from ..protocol.http import HttpRequest, HttpResponse
-from ..protocol.http_connection import HttpRefusal, UpgradeRequest
+from ..protocol.http import HttpRefusal, HttpRequest, HttpResponse
+from ..protocol.http_connection import HttpOutcome
+from ..util.futures import Future
+from ..util.thread_contracts import leader_only
+from .call_scheduler import CallScheduler
 from .close_handshake import CloseHandshake
-from .connection import Connection, ConnectionState, SendResult
-from .interfaces import HttpFuture, HttpTask
+from .connection import HTTP, SENT, Connection
+from .interfaces import Task
+from .pending_request import PendingRequest
 from .reactor import Reactor
-from .worker_pool import Job
 
 __all__ = ["HttpHandler"]
 
-logger = logging.getLogger("dilithion_ws.net")
-
-_RETRY = ((b"Retry-After", b"1"),)
-_ANSWER_SHARE = 2.0
-"""Seconds beyond the call timeout after which a connection that waits for its answer is given up."""
+_ANSWER_MARGIN = 2.0
+"""Seconds beyond the call timeout after which a connection whose answer is missing is closed."""
 
 
 class HttpHandler:
-    """Answers HTTP requests.
+    """Answers requests.
 
     Args:
-        hub: the connections.
-        closing: how they end.
-        submit: gives work to the pool; False where its queue is full.
-        submit_login: the same for work that checks a password; also takes whose it is, and what to do where another takes
-            its place.
-        post: has the leader run something later.
-        arrived: what to do with a request that asks for a WebSocket after all.
+        reactor: the connections.
+        closer: ends them.
+        scheduler: hands tasks to the pool.
     """
 
-    def __init__(
-        self,
-        hub: Reactor,
-        closing: CloseHandshake,
-        submit: Callable[[Job], bool],
-        submit_login: Callable[[Connection, Any, Job, Job], bool],
-        post: Callable[[Job], None],
-        arrived: Callable[[Connection, UpgradeRequest | HttpRefusal], None],
-    ) -> None:
-        self._hub = hub
-        self._closing = closing
-        self._submit = submit
-        self._submit_login = submit_login
-        self._post = post
-        self._arrived = arrived
+    def __init__(self, reactor: Reactor, closer: CloseHandshake, scheduler: CallScheduler) -> None:
+        self._reactor = reactor
+        self._closer = closer
+        self._scheduler = scheduler
 
-    def serve(self, connection: Connection, request: HttpRequest) -> None:
-        """Answers a request, now or when the pool has."""
-        client = self._hub.client_of(connection, request.header(b"x-forwarded-for"))
+    @leader_only
+    def on_request(self, connection: Connection, request: HttpRequest) -> None:
+        """Answer a request now, or start the task that does."""
+        reactor = self._reactor
+        client = reactor.client_of(connection, request.header(b"x-forwarded-for"))
         if isinstance(client, HttpRefusal):
-            self._closing.refuse(connection, client)
+            self._closer.refuse(connection, client)
             return
-        result = self._hub.service.http(connection.id, client, request)
+        result = reactor.service.http(connection.id, client, request)
         if isinstance(result, HttpResponse):
             self._respond(connection, result)
-        else:
-            connection.serial = True
-            connection.deadline = self._hub.now + self._hub.limits.calls.call_timeout + _ANSWER_SHARE
-            connection.timer_at = 0.0
-            self._hub.schedule(connection, connection.deadline)
-            self._hub.arm(connection)
-            self._give(connection, result)
+            return
+        connection.is_paused = True
+        reactor.set_deadline(connection, reactor.limits.calls.call_timeout + _ANSWER_MARGIN)
+        reactor.update_interest(connection)
+        self._submit(connection, result)
 
-    def _give(self, connection: Connection, work: HttpTask) -> None:
-        def run() -> None:
-            try:
-                result = HttpResponse(503) if connection.peer_has_gone else work.run()
-            except Exception:  # a fault of ours; the client must have an answer
-                logger.exception("answering %r failed", connection)
-                result = HttpResponse(500)
-            self._post(lambda: self._worked(connection, result))
+    def _submit(self, connection: Connection, task: Task[HttpResponse]) -> None:
+        request = PendingRequest(connection, task, self._reactor.mailbox)
+        full = self._scheduler.submit(request)
+        if full is not None:
+            self._respond(connection, request.refusal(full))
 
-        limits, full = self._hub.limits, HttpResponse(503, headers=_RETRY)
-        if work.session is None:
-            taken = self._submit(run)
-            name = "queue"
+    @leader_only
+    def on_done(
+        self, request: PendingRequest, outcome: HttpResponse | Task[HttpResponse] | Future[HttpResponse]
+    ) -> None:
+        """Send the answer that a task has resulted in, or continue with what leads to it."""
+        connection = request.connection
+        if connection.state is not HTTP:
+            return  # its deadline has passed
+        if isinstance(outcome, HttpResponse):
+            self._respond(connection, outcome)
+        elif isinstance(outcome, Future):
+            connection.pending_future = outcome
+            request.wait_for(outcome)
         else:
-            taken = self._submit_login(
-                connection, work.session, run, lambda: self._post(lambda: self._respond(connection, full))
-            )
-            name = "login_queue"
-        if not taken:
-            text = f"the queue is full; {limit_reached(limits, name)}\n".encode()
-            self._respond(connection, HttpResponse(503, text, "text/plain; charset=utf-8", _RETRY))
-
-    def _worked(self, connection: Connection, result: HttpResponse | HttpTask | HttpFuture) -> None:
-        """The pool has an answer, or the next step towards one."""
-        if connection.state is not ConnectionState.HANDSHAKE:
-            return  # its time was over
-        if isinstance(result, HttpResponse):
-            self._respond(connection, result)
-        elif hasattr(result, "deliver_to"):
-            result.deliver_to(lambda response: self._post(lambda: self._worked(connection, response)))
-        else:
-            self._give(connection, result)
+            self._submit(connection, outcome)
 
     def _respond(self, connection: Connection, response: HttpResponse) -> None:
-        if connection.state is not ConnectionState.HANDSHAKE or connection.upgrade is None:
+        if connection.state is not HTTP or connection.http is None:
             return
-        hub, stage = self._hub, connection.upgrade
-        data, ends = stage.respond(response, close=hub.stopping)
-        connection.serial = False
+        reactor = self._reactor
+        data, ends = connection.http.encode_response(response, close=reactor.registry.is_stopping)
+        connection.is_paused = False
+        connection.pending_future = None
         with connection.lock:
-            sent = connection.write(data, hub.clock)
-        if not hub.after_send(connection, sent):
-            self._closing.drop(connection)
+            result = connection.write(data)
+        if not reactor.after_send(connection, result):
+            self._closer.abort(connection)
         elif ends:
-            self._closing.drain(connection)
+            self._closer.drain(connection)
         else:
-            connection.deadline = hub.now + hub.limits.connections.handshake_timeout
-            connection.timer_at = 0.0
-            hub.schedule(connection, connection.deadline)
-            if sent is SendResult.ALL:
-                self._post(lambda: self.again(connection))  # a pipelined one may be there; others first
-            hub.arm(connection)
+            reactor.set_deadline(connection, reactor.limits.connections.handshake_timeout)
+            if result is SENT:
+                # A pipelined request may have arrived already. Other connections go first, so not before the next turn.
+                reactor.mailbox.post(lambda leader: leader.handshake.on_written(connection))
+            reactor.update_interest(connection)
 
-    def again(self, connection: Connection) -> None:
-        """Goes on to the next request, once the last answer has gone out."""
-        if connection.state is not ConnectionState.HANDSHAKE or connection.upgrade is None or connection.serial:
-            return
-        outcome = connection.upgrade.again()
-        if isinstance(outcome, HttpRequest):
-            self.serve(connection, outcome)
-        elif outcome is not None:
-            self._arrived(connection, outcome)
+    @leader_only
+    def next_request(self, connection: Connection) -> HttpOutcome | None:
+        """Return the next request on a connection whose response was sent, if it has arrived already."""
+        if connection.state is not HTTP or connection.http is None or connection.is_paused:
+            return None
+        return connection.http.next_request()

@@ -1,145 +1,140 @@
-"""What the transport needs from above: who answers, and how a call behaves. The transport knows no JSON."""
+"""What the transport requires of the application. The transport itself knows no JSON and no users."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, TypeVar
 
-from ..protocol.http import Headers, HttpRequest, HttpResponse
-from ..protocol.http_connection import HttpRefusal, UpgradeRequest
+import msgspec
+
+from ..errors import CloseStatus
+from ..protocol.handshake import UpgradeRequest
+from ..protocol.http import Headers, HttpRefusal, HttpRequest, HttpResponse
 from ..protocol.message_encoder import Codec
+from ..session import Session
+from ..util.enums import Speed
+from ..util.futures import Future
 
-__all__ = ["Answer", "Call", "HttpFuture", "HttpTask", "Service", "PendingAuthentication", "Waiting", "Accepted"]
+__all__ = ["Accepted", "Address", "RawReply", "Reply", "Service", "Task"]
 
-Answer = bytes | tuple[int, bytes]
-"""A payload for a text message, or an opcode and a payload."""
+Address = tuple[str, int]
+"""IP address and port of a client."""
+
+R = TypeVar("R", covariant=True)
 
 
-class Call(Protocol):
-    """Work for a handler. No method raises. `run` may end in another call, which is then treated like a fresh one.
+class RawReply(msgspec.Struct, gc=False):
+    """A message to send as it is: an opcode and a payload."""
+
+    opcode: int
+    payload: bytes
+
+
+Reply = bytes | RawReply
+"""The answer to a WebSocket message: JSON, or a message to send as it is."""
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The decision to let a client in.
 
     Attributes:
-        pace: how long it may take, 0 (said to be fast) to 3 (slow: to be run in the pool); 4 for a `QueuedJob`.
-        serial: whether the next message of the same client must wait for its end.
-        is_login: whether it checks a password, so that it waits among logins.
-        hooks: to be called once the answer is on its way (True) or is known never to be (False); None or empty for none.
+        session: its session; each of its messages is passed on with it.
+        headers: for the 101 response.
+        check_after: seconds until `Service.on_deadline` decides whether the client may stay; infinity for never.
+        codec: the encoding of its messages, or None for JSON.
     """
 
-    pace: int
+    session: Session
+    headers: Headers
+    check_after: float
+    codec: Codec | None = None
+
+
+class Task(Protocol[R]):
+    """Work whose duration is not known: a call, a batch, an HTTP request, the verification of a password.
+
+    The transport decides which thread runs it, and ends it at its deadline. The type R is what the task results in: a
+    `Reply` for a WebSocket message, an `HttpResponse` for an HTTP request, `Accepted` or `HttpRefusal` for an upgrade.
+    No method raises.
+
+    Attributes:
+        speed: how long it may take.
+        is_serial: whether the client's next message must wait for its end.
+        is_login: whether it verifies a password, so that it waits in the queue of logins.
+        session: the client, or None for an HTTP request that verifies no password.
+        hooks: functions to call once the result was queued (True) or is known never to be (False), or None.
+    """
 
     @property
-    def hooks(self) -> Sequence[Callable[[bool], None]] | None: ...
+    def speed(self) -> Speed: ...
 
     @property
-    def serial(self) -> bool: ...
+    def is_serial(self) -> bool: ...
 
     @property
     def is_login(self) -> bool: ...
 
-    def run(self) -> Answer | Call | None:
-        """Does the work; may take for ever."""
+    @property
+    def session(self) -> Session | None: ...
 
-    def refuse(self, reason: str) -> Answer | None:
-        """The answer where the work can't be taken."""
+    @property
+    def hooks(self) -> Sequence[Callable[[bool], None]] | None: ...
 
-    def expire(self) -> Answer | None:
-        """The answer where the work took too long; `run` may still be going on."""
+    def run(self) -> R | Task[R] | Future[Any] | None:
+        """Do the work. It may take forever.
 
-    def stalled(self) -> None:
-        """Told when the work is holding up its thread."""
+        Returns:
+            The result; None for no answer; a future of either, if it is not there yet; or another task, which is
+            treated like a new one.
+        """
 
+    def refuse(self, reason: str) -> R | None:
+        """Return the result to use if no worker can run the task."""
 
-class Waiting(Call, Protocol):
-    """An answer that is waited for without a thread: its pace is 4, and it is never run."""
+    def expire(self) -> R | None:
+        """Return the result to use when the deadline has passed; `run` may still be in progress."""
 
-    def deliver_to(self, deliver: Callable[[Answer | None], None]) -> None:
-        """Says where the answer goes, from any thread; at once where it is there."""
-
-
-class HttpFuture(Protocol):
-    """The same over HTTP."""
-
-    session: Any
-
-    def deliver_to(self, deliver: Callable[[HttpResponse], None]) -> None:
-        """Says where the response goes."""
-
-
-class Accepted(NamedTuple):
-    """The decision to let a client in.
-
-    Attributes:
-        session: what `receive` gets with each of the client's messages.
-        headers: for the 101 response.
-        seconds: when `overdue` is to be asked whether the client may stay; infinity for never.
-        codec: the encoding of its messages; None for JSON.
-        metered: whether `heard` is to be told of its bytes.
-    """
-
-    session: Any
-    headers: Headers
-    seconds: float
-    codec: Codec | None = None
-    metered: bool = True
-
-
-class PendingAuthentication(Protocol):
-    """A decision that takes a while, such as one about a password: to be run in the pool.
-
-    Attributes:
-        session: whom it is about.
-    """
-
-    session: Any
-
-    def run(self) -> HttpRefusal | Accepted:
-        """Decides. Does not raise."""
-
-
-class HttpTask(Protocol):
-    """An answer to an HTTP request that takes a while: to be worked out in the pool.
-
-    Attributes:
-        session: whose password this checks; None where it checks none.
-    """
-
-    session: Any
-
-    def run(self) -> HttpResponse | HttpTask | HttpFuture:
-        """Works it out, or does a part of it. Does not raise."""
+    def on_stall(self) -> None:
+        """Record that the task has held up the leading thread."""
 
 
 class Service(Protocol):
-    """Answers clients. `receive` must be quick: handlers run in `Call.run` only. No method raises."""
+    """The application. Its methods run in the leading thread, so they must be fast: slow work goes into a `Task`.
+
+    No method raises.
+    """
+
+    def check_connection(self, host: str) -> HttpRefusal | None:
+        """Return why an address may not connect now, or None if it may. Runs in the acceptor thread too."""
 
     def upgrade(
-        self, connection_id: int, address: tuple[str, int], request: UpgradeRequest
-    ) -> HttpRefusal | Accepted | PendingAuthentication:
-        """Decides on an upgrade, or says that this takes a while."""
+        self, connection_id: int, address: Address, request: UpgradeRequest
+    ) -> HttpRefusal | Accepted | Task[HttpRefusal | Accepted]:
+        """Decide on an upgrade, or return the task that decides."""
 
-    def http(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpTask:
-        """Answers a request that asks for no WebSocket, or says that this takes a while."""
+    def http(self, connection_id: int, address: Address, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
+        """Answer an ordinary request, or return the task that does."""
 
-    def overdue(self, session: Any) -> tuple[int, str] | None:
-        """Close code and reason for a client that has not done in time what it had to; None where it may stay."""
+    def login_priority(self, session: Session) -> int:
+        """Return the priority of a client's logins, 0 to 2; higher ones go first."""
 
-    def opened(self, session: Any) -> None:
-        """Told that a connection is open: it can be sent to."""
+    def on_open(self, session: Session) -> None:
+        """Called when a connection is open: from now on messages can be sent to it."""
 
-    def heard(self, session: Any, size: int) -> None:
-        """Told of bytes that came from an open connection that is metered, before what is in them."""
+    def on_bytes(self, session: Session, size: int) -> None:
+        """Called with the number of bytes received, before they are parsed. Rate-limited connections only."""
 
-    def receive(self, session: Any, opcode: int, payload: bytes) -> Answer | Call | None:
-        """What to do with a message."""
+    def receive(self, session: Session, opcode: int, payload: bytes) -> Reply | Task[Reply] | None:
+        """Return the answer to a message, the task that leads to it, or None for no answer."""
 
-    def may_ping(self, session: Any) -> bool:
-        """Whether a ping is answered."""
+    def may_ping(self, session: Session) -> bool:
+        """Return whether a ping is answered."""
 
-    def standing(self, session: Any) -> int:
-        """Whose logins go first: the higher ones."""
+    def on_deadline(self, session: Session) -> CloseStatus | None:
+        """Called when `Accepted.check_after` has passed: return how to close the connection, or None to keep it."""
 
-    def drained(self, session: Any) -> None:
-        """Told that a client has taken all that waited for it."""
+    def on_writable(self, session: Session) -> None:
+        """Called when a client has accepted everything that was buffered for it."""
 
-    def closed(self, session: Any, code: int, reason: str) -> None:
-        """Told of the end of a connection that was opened."""
+    def on_closed(self, session: Session, status: CloseStatus) -> None:
+        """Called at the end of each connection that was open."""

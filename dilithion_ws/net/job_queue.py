@@ -1,4 +1,4 @@
-"""Jobs that wait for a worker: a bounded queue in which the better ranks go first, and no group keeps others out."""
+"""A bounded queue of jobs in which higher priorities go first, and in which no tenant keeps the others out."""
 
 from __future__ import annotations
 
@@ -6,100 +6,103 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-__all__ = ["JobQueue", "QueuedJob"]
+__all__ = ["PRIORITIES", "JobQueue", "QueuedJob"]
 
-RANKS = 3
+PRIORITIES = 3
+
+
+def _do_nothing() -> None: ...
 
 
 class QueuedJob(NamedTuple):
-    """A job in a line.
+    """A job in a queue.
 
     Attributes:
-        job: what to run.
-        rank: 0 to 2; higher ones go first, and push lower ones out of a full line.
-        group: whom it is for; None counts with nobody.
-        displaced: called where a better one takes its place.
+        run: does the work.
+        priority: 0 to 2. Higher ones go first, and evict lower ones from a full queue.
+        tenant: whose share of the queue it counts towards, or None.
+        on_evicted: called if another job takes its place.
     """
 
-    job: Callable[[], None]
-    rank: int = 0
-    group: Hashable = None
-    displaced: Callable[[], None] = lambda: None
+    run: Callable[[], None]
+    priority: int = 0
+    tenant: Hashable = None
+    on_evicted: Callable[[], None] = _do_nothing
 
 
 class JobQueue:
-    """Not thread-safe: its owner locks.
+    """Not thread-safe: its owner holds a lock.
 
     Args:
-        most: jobs that may wait.
-        most_of_group: how many a group keeps when the line is full and others come.
+        capacity: jobs that it holds.
+        max_per_tenant: jobs that one tenant keeps in a full queue if others arrive; default: all.
     """
 
-    __slots__ = ("_by_rank", "_groups", "_most", "_most_of_group")
+    __slots__ = ("_by_priority", "_capacity", "_max_per_tenant", "_tenants")
 
-    def __init__(self, most: int, most_of_group: int | None = None) -> None:
-        self._most = most
-        self._most_of_group = most if most_of_group is None else most_of_group
-        self._by_rank: tuple[deque[QueuedJob], ...] = tuple(deque() for _ in range(RANKS))
-        self._groups: Counter[Hashable] = Counter()
+    def __init__(self, capacity: int, max_per_tenant: int | None = None) -> None:
+        self._capacity = capacity
+        self._max_per_tenant = capacity if max_per_tenant is None else max_per_tenant
+        self._by_priority: tuple[deque[QueuedJob], ...] = tuple(deque() for _ in range(PRIORITIES))
+        self._tenants: Counter[Hashable] = Counter()
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_rank))
+        return sum(map(len, self._by_priority))
 
-    def put(self, waiting: QueuedJob) -> QueuedJob | None:
-        """Lets a job wait; returns the one that can't: this one, or one that it displaced. None where all can."""
-        out = None
-        if len(self) >= self._most:
-            out = self._worse_than(waiting) or self._excess(waiting.group)
-            if out is None:
-                return waiting
-            self._by_rank[out.rank].remove(out)
-            self._left(out)
-        self._by_rank[waiting.rank].append(waiting)
-        if waiting.group is not None:
-            self._groups[waiting.group] += 1
-        return out
+    def put(self, job: QueuedJob) -> QueuedJob | None:
+        """Add a job. Return the job that has no place: this one, one that it evicts, or None if all have one."""
+        evicted = None
+        if len(self) >= self._capacity:
+            evicted = self._lower_priority_victim(job) or self._over_quota_victim(job)
+            if evicted is None:
+                return job
+            self._by_priority[evicted.priority].remove(evicted)
+            self._uncount(evicted)
+        self._by_priority[job.priority].append(job)
+        if job.tenant is not None:
+            self._tenants[job.tenant] += 1
+        return evicted
 
-    def _worse_than(self, waiting: QueuedJob) -> QueuedJob | None:
-        """Who came last of the worst rank below this one: he has waited least."""
-        worse = next((line for line in self._by_rank[: waiting.rank] if line), None)
-        return worse[-1] if worse else None
+    def _lower_priority_victim(self, job: QueuedJob) -> QueuedJob | None:
+        """Return the newest job of the lowest priority below `job.priority`, or None."""
+        jobs = next((jobs for jobs in self._by_priority[: job.priority] if jobs), None)
+        return jobs[-1] if jobs else None
 
-    def _excess(self, group: Hashable) -> QueuedJob | None:
-        """Who came last of the largest group, where that has more than its share and this one less."""
-        if group is None or not self._groups or self._groups[group] >= self._most_of_group:
+    def _over_quota_victim(self, job: QueuedJob) -> QueuedJob | None:
+        """Return the newest job of the tenant with the most jobs, if it is over quota and `job.tenant` is not."""
+        if job.tenant is None or not self._tenants or self._tenants[job.tenant] >= self._max_per_tenant:
             return None
-        largest, count = self._groups.most_common(1)[0]
-        if count <= self._most_of_group:
+        largest, count = self._tenants.most_common(1)[0]
+        if count <= self._max_per_tenant:
             return None
-        return next(one for line in self._by_rank for one in reversed(line) if one.group == largest)
+        return next(one for jobs in self._by_priority for one in reversed(jobs) if one.tenant == largest)
 
-    def pop(self) -> Callable[[], None] | None:
-        """Takes the job that is next; None where none waits."""
-        for line in reversed(self._by_rank):
-            if line:
-                waiting = line.popleft()
-                self._left(waiting)
-                return waiting.job
+    def pop(self) -> QueuedJob | None:
+        """Remove and return the next job, or None if there is none."""
+        for jobs in reversed(self._by_priority):
+            if jobs:
+                job = jobs.popleft()
+                self._uncount(job)
+                return job
         return None
 
-    def remove(self, job: Callable[[], None]) -> None:
-        """Takes a job out, if it is still there."""
-        for line in self._by_rank:
-            for waiting in line:
-                if waiting.job == job:
-                    line.remove(waiting)
-                    self._left(waiting)
+    def remove(self, run: Callable[[], None]) -> None:
+        """Remove the job with this function, if it is still in the queue."""
+        for jobs in self._by_priority:
+            for job in jobs:
+                if job.run == run:
+                    jobs.remove(job)
+                    self._uncount(job)
                     return
 
     def clear(self) -> None:
-        """Takes all out."""
-        for line in self._by_rank:
-            line.clear()
-        self._groups.clear()
+        """Remove all jobs."""
+        for jobs in self._by_priority:
+            jobs.clear()
+        self._tenants.clear()
 
-    def _left(self, waiting: QueuedJob) -> None:
-        if waiting.group is not None:
-            self._groups[waiting.group] -= 1
-            if not self._groups[waiting.group]:
-                del self._groups[waiting.group]
+    def _uncount(self, job: QueuedJob) -> None:
+        if job.tenant is not None:
+            self._tenants[job.tenant] -= 1
+            if not self._tenants[job.tenant]:
+                del self._tenants[job.tenant]

@@ -1,91 +1,132 @@
-"""The lead: the right to touch the loop's state, which a worker can lose in one place only, inside a handler.
+"""Ownership of the event loop: the right of one thread, the leader, to touch the loop's state.
 
-The leader announces each call before it runs it. When the handler returns, the leader takes the announcement back under
-`claim`; as long as it is still there, it leads. The supervisor, seeing the same call for too long, takes the
-announcement away under the same lock: from then on the supervisor has the lead, and passes it to a free worker. The call
-becomes an ordinary call of the pool, in the thread where it is. Its thread learns of that when the handler returns, at
-last or never.
+This is the Leader/Followers pattern (POSA2): the thread that polls is also the one that runs fast handlers, so a fast
+call needs no hand-over between threads. Its danger is a handler that blocks the leader. So ownership can be taken away
+from a thread, but only at one point: while it is in a handler.
+
+Protocol. Before it runs a task, the leader stores the task and everything its successor needs (`LeaderWork`). When the
+task returns, the leader clears `task` under `_lock`. If it was still there, the thread is still the leader. The watchdog,
+which sees the same task for too long, clears it under the same lock (`revoke`). From then on the watchdog owns the loop,
+until it passes it to an idle worker; the task becomes an ordinary pending call in the thread in which it runs. That
+thread learns of it when the task returns, at the latest, or never: `run` then raises `OwnershipLost`, which unwinds the
+thread out of the loop without touching the loop's state.
+
+Why this is safe:
+1. A thread inside `task.run()` touches no state of the loop. Everything it held is in `work`, and `on_ownership_revoked`
+   hands that over before another thread leads.
+2. `task` is compared and cleared under `_lock` on both sides, so exactly one of the two threads gets it.
+3. A stalled thread is identified by the task object, not by time: if the task has just ended, `revoke` returns None.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 
-from ..protocol.message_parser import Event
+import msgspec
+
+from ..protocol.message_parser import MessageEvent
+from ..util.sync import WakeFlag
+from ..util.thread_contracts import any_thread, leader_only
 from .connection import Connection
-from .interfaces import Answer, Call
+from .interfaces import Reply, Task
 from .pending_call import PendingCall
+from .reactor import Reactor
 
-__all__ = ["LoopOwnership", "OwnershipLost", "Work"]
+__all__ = ["LeaderWork", "LoopOwnership", "OwnershipLost", "RevokedWork"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
 
 class OwnershipLost(BaseException):
-    """Unwinds a worker that leads no more; not an Exception, so that no handler of those swallows it."""
+    """Unwinds a thread that is no longer the leader. Not an Exception, so that no handler of those catches it."""
 
 
-Work = tuple[Connection, list[Event], int, list[bytes]]
-"""What the leader has under way while a handler runs, all that the next leader needs to go on with it: whose message it
-is, what was received together with it, which of that the handler is working on, and frames that answer what came before
-and are not sent yet. (A plain tuple: one is made for every call.)"""
+class LeaderWork(msgspec.Struct, gc=False):
+    """What the leader has under way while a handler runs: all that the next leader needs to continue.
+
+    Attributes:
+        connection: the client whose message it is.
+        events: what was received together with the message.
+        index: which of the events the handler is working on.
+        output: frames that answer earlier events and were not sent yet.
+    """
+
+    connection: Connection
+    events: list[MessageEvent]
+    index: int
+    output: list[bytes]
+
+
+class RevokedWork(msgspec.Struct):
+    """What was taken from a stalled leader: its work, and the pending call that its task has become."""
+
+    work: LeaderWork
+    pending: PendingCall
 
 
 class LoopOwnership:
-    """The announcement of the call that the leader is running.
+    """The task that the leader is running, and the way to take the loop away from it.
 
     Args:
-        make_pending: makes the pool's view of a call that was taken over.
-        on_call: called when a call begins while `watched` is false.
+        reactor: what the leader owns.
+        watch: set when a task begins while nobody watches.
+
+    Attributes:
+        task: the running task, or None.
+        is_watched: whether the watchdog looks for stalls. It stops after a while without tasks.
     """
 
-    __slots__ = ("_claim", "_make_pending", "_on_call", "_taken", "call", "watched", "work")
+    __slots__ = ("_lock", "_reactor", "_revoked", "_watch", "_work", "is_watched", "task")
 
-    def __init__(self, make_pending: Callable[[Connection, Call], PendingCall], on_call: Callable[[], None]) -> None:
-        self._claim = threading.Lock()  # guards `call` being taken back or away, and `_taken`
-        self._make_pending = make_pending
-        self._on_call = on_call
-        self._taken: dict[int, PendingCall] = {}  # by identity of the call
-        self.call: Call | None = None
-        self.work: Work | None = None
-        self.watched = False
+    def __init__(self, reactor: Reactor, watch: WakeFlag) -> None:
+        self._reactor = reactor
+        self._watch = watch
+        self._lock = threading.Lock()  # guards `task` being cleared, and `_revoked`
+        self._revoked: dict[int, PendingCall] = {}  # by identity of the task
+        self.task: Task[Reply] | None = None
+        self._work: LeaderWork | None = None
+        self.is_watched = False
 
-    def run(self, call: Call, work: Work) -> Answer | Call | None:
-        """Runs a call in the leading thread.
+    @leader_only
+    def run(self, task: Task[Reply], work: LeaderWork) -> object:
+        """Run a task in the leading thread. Return what `Task.run` returns.
 
         Raises:
-            LeadLostError: the call took so long that another worker leads now. The answer has been sent.
+            OwnershipLost: the task took so long that another thread leads now. Its answer was sent.
         """
-        self.work = work
-        self.call = call
-        if not self.watched:
-            self.watched = True
-            self._on_call()
+        self._work = work
+        self.task = task
+        if not self.is_watched:
+            self.is_watched = True
+            self._watch.set()
         try:
-            answer = call.run()
-        except BaseException:  # a fault of ours, for `run` must not raise; the lead must not be lost to it
+            outcome: object = task.run()
+        except BaseException:  # a fault of this package, since `run` must not raise; the loop must not be lost to it
             logger.exception("a call raised")
-            answer = call.refuse("internal error")
-        with self._claim:
-            if self.call is call:
-                self.call = None
-                return answer
-            pending = self._taken.pop(id(call))
-        pending.finish(answer)
+            outcome = task.refuse("internal error")
+        with self._lock:
+            if self.task is task:
+                self.task = None
+                return outcome
+            pending = self._revoked.pop(id(task))
+        pending.finish(outcome)  # type: ignore[arg-type]
         raise OwnershipLost
 
-    def take(self, call: Call) -> tuple[Work, PendingCall] | None:
-        """Takes the lead from the worker that is running this call; None where it has just ended.
+    @any_thread
+    def revoke(self, task: Task[Reply]) -> RevokedWork | None:
+        """Take the loop away from the thread that runs this task; return None if the task has just ended.
 
-        The caller leads from now on, until it gives the lead to somebody.
+        The caller owns the loop from now on, until it passes it to another thread.
         """
-        with self._claim:
-            if self.call is not call:
+        with self._lock:
+            if self.task is not task:
                 return None
-            work = self.work
+            work = self._work
             assert work is not None
-            self.call = None
-            pending = self._taken[id(call)] = self._make_pending(work[0], call)
-        return work, pending
+            self.task = None
+            reactor = self._reactor
+            reactor.leader = threading.get_ident()
+            pending = PendingCall(work.connection, task, reactor.mailbox, reactor.limits)
+            self._revoked[id(task)] = pending
+        return RevokedWork(work, pending)

@@ -1,152 +1,168 @@
-"""A call that runs in the pool: answered exactly once, by its worker or by its deadline, whichever comes first."""
+"""A call in the pool, or whose answer is a future. It is answered exactly once, by its worker or by its deadline."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..config.limits import Limits, limit_reached
-from ..protocol.frames import SMALL_HEADERS, TEXT, frame
-from ..protocol.message_encoder import JSON, MessageEncoder
-from ..util.clock import Clock
-from .connection import ALL, FINISHING, OPEN, Connection, SendResult
-from .interfaces import Answer, Call
+from ..protocol.message_encoder import MessageEncoder
+from ..session import Session
+from ..util.futures import Future
+from ..util.thread_contracts import any_thread, leader_only
+from .connection import ANSWERING_CLOSE, OPEN, SENT, Connection, SendResult
+from .interfaces import RawReply, Reply, Task
+from .mailbox import Mailbox
 
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class Owner(Protocol):
-        """What the call reports to: the leader."""
-
-        limits: Limits
-        clock: Clock
-
-        def post(self, command: Callable[[], None]) -> None: ...
-
-        def settle(self, pending: PendingCall, sent: SendResult) -> None: ...
-
-        def pass_on(self, pending: PendingCall, call: Call) -> None: ...
-
-
-__all__ = ["PendingCall", "to_frame"]
+__all__ = ["PendingCall", "encode_reply"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
-_TEXT_HEADERS = SMALL_HEADERS[TEXT]
-_SMALL = 65536
-"""An answer of this size goes to the outbox however full it is: a refusal that took its place would not be smaller."""
+_ALWAYS_BUFFERED = 65536
+"""Bytes up to which an answer is buffered however full the write buffer is: a refusal would not be smaller."""
 
 
-def to_frame(answer: Answer, framing: MessageEncoder) -> bytes:
-    """The frame of an answer, as its connection has it."""
-    if framing is JSON and isinstance(answer, bytes):
-        size = len(answer)
-        return _TEXT_HEADERS[size] + answer if size < 126 else frame(TEXT, answer)
-    return framing.frame(answer) if isinstance(answer, bytes) else framing.raw(*answer)
+def encode_reply(reply: Reply, encoder: MessageEncoder) -> bytes:
+    """Return the frame of an answer."""
+    if reply.__class__ is RawReply:
+        return encoder.encode_raw(reply.opcode, reply.payload)
+    return encoder.encode(reply)  # type: ignore[arg-type]
 
 
 class PendingCall:
-    """One call in the pool or in its queue.
+    """One call in the pool, in its queue, or waiting for a future.
+
+    A worker sends the answer itself, under the connection's lock, and reports to the leader afterwards. So an answer
+    never waits for the leader, and the leader learns when the connection may be read again.
+
+    Args:
+        connection: the client that called.
+        task: the work.
+        mailbox: where the end of the call is reported.
+        limits: bounds of what may be buffered.
 
     Attributes:
-        connection: who asked.
-        answered: whether the client has been told, or nothing is left to tell. Guarded by the connection's lock.
+        is_answered: whether an answer was sent, or is not needed any more. Guarded by the connection's lock.
     """
 
-    __slots__ = ("_call", "_owner", "_told", "answered", "connection")
+    __slots__ = ("_future", "_hooks_answered", "_limits", "_mailbox", "_task", "connection", "is_answered")
 
-    def __init__(self, owner: Owner, connection: Connection, call: Call) -> None:
-        self._owner = owner
+    def __init__(self, connection: Connection, task: Task[Reply], mailbox: Mailbox, limits: Limits) -> None:
         self.connection = connection
-        self._call = call
-        self.answered = False
-        self._told = 0  # how many hooks belong to what was sent; guarded by the connection's lock
-
-    def run(self) -> None:
-        """Does the work in a worker, unless its deadline passed while it was waiting."""
-        if self.answered:
-            return
-        if self.is_login and self.connection.peer_has_gone:
-            self.finish(None)  # no password is computed for nobody
-            return
-        try:
-            answer = self._call.run()
-        except BaseException:  # a fault of ours, for `run` must not raise; the client must have an answer
-            logger.exception("a call raised")
-            answer = self._call.refuse("internal error")
-        self.finish(answer)
-
-    def finish(self, answer: Answer | Call | None) -> None:
-        """Sends the answer, from the worker; an answer too late is dropped, for the client was told of the time-out."""
-        if answer is not None and not isinstance(answer, (bytes, tuple)):
-            call = answer
-            self._owner.post(lambda: self._owner.pass_on(self, call))
-            return
-        sent = self._tell(answer)
-        for hook in (self._call.hooks or ())[self._told :]:
-            hook(False)  # their answers never went out
-        if sent is not None:
-            self._owner.post(lambda: self._owner.settle(self, sent))
-
-    def refusal(self, reason: str) -> Answer | None:
-        """The answer where no worker can run it."""
-        return self._call.refuse(reason)
-
-    def give_up(self) -> bool:
-        """Ends without an answer, since another call takes its place; False where the client has had one."""
-        with self.connection.lock:
-            answered, self.answered = self.answered, True
-            return not answered
+        self._task = task
+        self._mailbox = mailbox
+        self._limits = limits
+        self._future: Future[Reply | None] | None = None
+        self.is_answered = False
+        self._hooks_answered = 0  # hooks that belong to what was sent; guarded by the connection's lock
 
     @property
-    def serial(self) -> bool:
-        """See `Call`."""
-        return self._call.serial
+    def is_serial(self) -> bool:
+        """See `Task`."""
+        return self._task.is_serial
 
     @property
     def is_login(self) -> bool:
-        """See `Call`."""
-        return self._call.is_login
+        """See `Task`."""
+        return self._task.is_login
 
-    def stalled(self) -> None:
-        """Tells the work that it holds up its thread."""
-        self._call.stalled()
+    @property
+    def session(self) -> Session:
+        """The client's session."""
+        assert self.connection.session is not None
+        return self.connection.session
 
-    def expire(self) -> None:
-        """Tells the client that its call timed out; run by the leader."""
-        if not self.answered:
-            told = len(self._call.hooks or ())  # before the answers are put together
-            sent = self._tell(self._call.expire(), told)
-            if sent is not None:
-                self._owner.settle(self, sent)
+    @any_thread
+    def run(self) -> None:
+        """Do the work, in a worker, unless the deadline has passed while it was queued."""
+        if self.is_answered:
+            return
+        if self.is_login and self.connection.has_disconnected():
+            self.finish(None)  # skip the hash
+            return
+        try:
+            outcome = self._task.run()
+        except BaseException:  # a fault of this package, since `run` must not raise; the client needs an answer anyway
+            logger.exception("a call raised")
+            outcome = self._task.refuse("internal error")
+        self.finish(outcome)
 
-    def _tell(self, answer: Answer | None, told: int | None = None) -> SendResult | None:
-        """Sends the one answer, and calls the hooks of what is in it; None where there was one before."""
-        hooks = self._call.hooks or ()
-        sent = self._send(answer, len(hooks) if told is None else told)
-        for hook in hooks[: self._told] if sent is not None else ():
+    @any_thread
+    def finish(self, outcome: Reply | Task[Reply] | Future[Any] | None) -> None:
+        """Send the answer, or continue with what the task resulted in. An answer after the deadline is dropped."""
+        kind = outcome.__class__
+        if outcome is None or kind is bytes or kind is RawReply:
+            result = self._answer(outcome)  # type: ignore[arg-type]
+            for hook in (self._task.hooks or ())[self._hooks_answered :]:
+                hook(False)  # the answers that these belong to were never sent
+            if result is not None:
+                self._mailbox.post(lambda leader: leader.messages.on_call_done(self, result))
+        elif isinstance(outcome, Future):
+            self.wait_for(outcome)
+        else:
+            self._mailbox.post(lambda leader: leader.messages.on_follow_up(self, outcome))
+
+    @any_thread
+    def wait_for(self, future: Future[Reply | None]) -> None:
+        """Send the result of a future once there is one. No thread waits for it."""
+        self._future = future
+        if self.is_answered:
+            future.cancel()
+        future.add_done_callback(lambda done: None if done.cancelled() else self.finish(done.result()))
+
+    @any_thread
+    def evict(self, reason: str) -> None:
+        """Answer that another login has taken the place in the queue."""
+        self.finish(self._task.refuse(reason))
+
+    @any_thread
+    def abandon(self) -> bool:
+        """Mark the call as answered without sending an answer. Return False if it was answered before."""
+        with self.connection.lock:
+            was_answered, self.is_answered = self.is_answered, True
+            return not was_answered
+
+    @leader_only
+    def on_stall(self) -> None:
+        """Record that the task has held up the leading thread."""
+        self._task.on_stall()
+
+    @leader_only
+    def expire(self) -> SendResult | None:
+        """Answer that the deadline has passed. Return what became of that; None if it was answered before."""
+        if self.is_answered:
+            return None
+        hook_count = len(self._task.hooks or ())  # before the answers so far are collected
+        result = self._answer(self._task.expire(), hook_count)
+        if self._future is not None:
+            self._future.cancel()
+        return result
+
+    def _answer(self, reply: Reply | None, hook_count: int | None = None) -> SendResult | None:
+        """Send the answer and call the hooks that belong to it; return None if it was answered before."""
+        hooks = self._task.hooks or ()
+        result = self._send(reply, len(hooks) if hook_count is None else hook_count)
+        for hook in hooks[: self._hooks_answered] if result is not None else ():
             hook(True)
-        return sent
+        return result
 
-    def _send(self, answer: Answer | None, told: int) -> SendResult | None:
-        connection, limits = self.connection, self._owner.limits
-        data = b"" if answer is None else to_frame(answer, connection.framing)
-        most = limits.connections.outbox + limits.messages.result_size
+    def _send(self, reply: Reply | None, hook_count: int) -> SendResult | None:
+        """Send the answer, or a refusal if too much is buffered for the client already."""
+        connection, limits = self.connection, self._limits
+        data = b"" if reply is None else encode_reply(reply, connection.encoder)
+        outbox = limits.connections.outbox
+        max_buffered = outbox + limits.messages.result_size
         while True:
             with connection.lock:
-                if self.answered:
+                if self.is_answered:
                     return None
-                if (
-                    len(data) <= _SMALL
-                    or connection.unsent <= limits.connections.outbox
-                    or connection.unsent + len(data) <= most
-                ):
-                    self.answered = True
-                    self._told = told
-                    if not data or connection.state not in (OPEN, FINISHING):
-                        return ALL
-                    return connection.write(data, self._owner.clock)
-            told = 0
-            refusal = self._call.refuse(f"answers wait unread past the {limit_reached(limits, 'outbox')}")
-            data = b"" if refusal is None else to_frame(refusal, connection.framing)
+                unsent = connection.unsent
+                if len(data) <= _ALWAYS_BUFFERED or unsent <= outbox or unsent + len(data) <= max_buffered:
+                    self.is_answered = True
+                    self._hooks_answered = hook_count
+                    if not data or connection.state not in (OPEN, ANSWERING_CLOSE):
+                        return SENT
+                    return connection.write(data)
+            hook_count = 0
+            refusal = self._task.refuse(f"answers wait unread past the {limit_reached(limits, 'outbox')}")
+            data = b"" if refusal is None else encode_reply(refusal, connection.encoder)

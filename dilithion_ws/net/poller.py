@@ -1,7 +1,7 @@
-"""Waiting for sockets: epoll where the system has it, `selectors` elsewhere, and a waker to end the wait from outside.
+"""Wait for sockets: epoll if the system has it, `selectors` otherwise; and a waker, which ends a wait from outside.
 
-Readiness is level-triggered. Interest is a mask of READ and WRITE; a descriptor without interest is not registered at
-all, because the system reports a hang-up even to those who asked for nothing, again and again.
+Readiness is level-triggered. Interest is a mask of READ and WRITE. A descriptor without interest is not registered at
+all, since the system reports a hang-up even to those who asked for nothing, over and over again.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ __all__ = ["ENDED", "READ", "WRITE", "Poller", "SelectorPoller", "Waker", "make_
 
 READ, WRITE = 0x001, 0x004
 ENDED = 0x008 | 0x010
-"""Error or hang-up: the socket will never be of use again (epoll's EPOLLERR and EPOLLHUP)."""
+"""Error or hang-up: the socket cannot be used any more (epoll's EPOLLERR and EPOLLHUP)."""
 
 
 class Poller:
-    """epoll, with interest set by one call."""
+    """epoll, with one call to change the interest."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
 
     def set_interest(self, fd: int, before: int, interest: int) -> None:
-        """Waits for READ, WRITE, both or, with 0, for nothing any more; `before` is what was waited for so far."""
+        """Change what a descriptor is polled for: READ, WRITE, both, or nothing (0). `before` is its present interest."""
         if not before:
             self._epoll.register(fd, interest)
         elif not interest:
@@ -33,16 +33,16 @@ class Poller:
             self._epoll.modify(fd, interest)
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Descriptors that are ready and for what; an empty list after `timeout` seconds (None: no end)."""
+        """Return ready descriptors, each with its mask; an empty list after `timeout` seconds (None: never)."""
         return self._epoll.poll(timeout)
 
     def close(self) -> None:
-        """Gives the descriptor back."""
+        """Close the descriptor."""
         self._epoll.close()
 
 
 class SelectorPoller:
-    """The same for systems without epoll, on the standard library's best selector."""
+    """The same on the standard library's best selector, for systems without epoll."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -65,17 +65,17 @@ class SelectorPoller:
         ]
 
     def close(self) -> None:
-        """Gives the descriptors back."""
+        """Close the descriptors."""
         self._selector.close()
 
 
 def make_poller() -> Poller | SelectorPoller:
-    """The best poller of this system."""
+    """Return the best poller of this system."""
     return Poller() if hasattr(select, "epoll") else SelectorPoller()
 
 
 class Waker:
-    """Ends a wait from any thread and from a signal handler: a byte through a socket pair, never blocking."""
+    """Ends a wait, from any thread or signal handler, by a byte through a non-blocking socket pair."""
 
     def __init__(self) -> None:
         self._receiver, self._sender = socket.socketpair()
@@ -84,16 +84,16 @@ class Waker:
         self.fd = self._receiver.fileno()
 
     def wake(self) -> None:
-        """Makes the receiving side ready; harmless when it is ready already, or closed."""
+        """Make `fd` readable; do nothing if it is already, or if the waker is closed."""
         try:
             self._sender.send(b"\0")
         except (BlockingIOError, InterruptedError):
-            pass  # full of wake-ups that nobody has read yet: one is enough
+            pass  # full of bytes that were not read yet: one is enough
         except OSError:
-            pass  # closed: there is nobody to wake
+            pass  # closed
 
     def drain(self) -> None:
-        """Forgets all wake-ups so far."""
+        """Read all bytes."""
         try:
             while len(self._receiver.recv(4096)) == 4096:
                 pass
@@ -101,6 +101,6 @@ class Waker:
             pass
 
     def close(self) -> None:
-        """Gives the descriptors back; to be called last."""
+        """Close both descriptors. Call it last."""
         self._sender.close()
         self._receiver.close()

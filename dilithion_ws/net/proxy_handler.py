@@ -1,4 +1,4 @@
-"""Connections that come through a proxy: who is behind it. Leader only."""
+"""Parse the PROXY protocol header, which comes before everything else, TLS included. For the leading thread."""
 
 from __future__ import annotations
 
@@ -6,69 +6,70 @@ import logging
 import socket
 
 from ..protocol.proxy_protocol import ProxyHeader, ProxyHeaderError
+from ..util.thread_contracts import leader_only
 from .close_handshake import CloseHandshake
-from .connection import Connection, ConnectionState
+from .connection import HTTP, PROXY_HEADER, TLS_HANDSHAKE, Connection
 from .reactor import Reactor
 
 __all__ = ["ProxyProtocolHandler"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
-_PEEK = 4096
+_PEEK_SIZE = 4096
 
 
 class ProxyProtocolHandler:
-    """Reads the header of the PROXY protocol, which comes before everything else, TLS included.
+    """Finds the client behind connections of trusted proxies.
 
     Args:
-        hub: the connections.
-        closing: how they end.
-        then: the state that follows: TLS or HTTP.
-        expected: whether trusted proxies send such a header.
+        reactor: the connections.
+        closer: ends them.
     """
 
-    def __init__(self, hub: Reactor, closing: CloseHandshake, then: ConnectionState, expected: bool) -> None:
-        self._hub = hub
-        self._closing = closing
-        self._then = then
-        self._expected = expected
+    def __init__(self, reactor: Reactor, closer: CloseHandshake) -> None:
+        self._reactor = reactor
+        self._closer = closer
+        self._is_expected = reactor.config.proxy_protocol
+        self._next_state = TLS_HANDSHAKE if reactor.config.has_tls else HTTP
 
-    def begin(self, connection: Connection) -> None:
-        """Makes a new connection wait for the header, where one will come."""
-        if self._expected and self._hub.admission.trusts(connection.address[0]):
-            connection.state = ConnectionState.PROXIED
+    @leader_only
+    def on_accepted(self, connection: Connection) -> None:
+        """Wait for the header on a new connection, if its peer sends one."""
+        if self._is_expected and self._reactor.limiter.is_trusted_proxy(connection.address[0]):
+            connection.state = PROXY_HEADER
 
-    def receive(self, connection: Connection) -> None:
-        """The socket of a connection that waits for its header can be read."""
+    @leader_only
+    def on_readable(self, connection: Connection) -> None:
+        """Read the next part of the header, and no byte after it."""
         header = connection.proxy_header
         if header is None:
             header = connection.proxy_header = ProxyHeader()
         try:
-            data = connection.sock.recv(_PEEK, socket.MSG_PEEK)
-            if not data:  # a check of the proxy, or a client that has gone
-                self._closing.drop(connection)
+            data = connection.sock.recv(_PEEK_SIZE, socket.MSG_PEEK)
+            if not data:  # a health check of the proxy, or a client that has disconnected
+                self._closer.abort(connection)
                 return
-            header.take(connection.sock.recv(header.wants(data)))
+            header.feed(connection.sock.recv(header.missing_bytes(data)))
         except (BlockingIOError, InterruptedError):
             return
         except (OSError, ProxyHeaderError) as error:
             if isinstance(error, ProxyHeaderError):
-                logger.warning("%s:%d: no header of the PROXY protocol: %s", *connection.address, error)
-            self._closing.drop(connection)
+                logger.warning("%s:%d: not a PROXY protocol header: %s", *connection.address, error)
+            self._closer.abort(connection)
             return
-        if header.is_whole:
-            self._known(connection, header)
+        if header.is_complete:
+            self._on_header(connection, header)
 
-    def _known(self, connection: Connection, header: ProxyHeader) -> None:
+    def _on_header(self, connection: Connection, header: ProxyHeader) -> None:
         connection.proxy_header = None
         refusal = None
         if header.client is not None:
-            refusal = self._hub.readmit(connection, header.client)
+            refusal = self._reactor.reassign_address(connection, header.client)
         with connection.lock:
-            connection.become(self._then if refusal is None else ConnectionState.HANDSHAKE)
+            connection.transition(self._next_state if refusal is None else HTTP)
         if refusal is None:
-            self._hub.arm(connection)
-        elif self._then is ConnectionState.SECURING:  # it would not understand us
-            self._closing.drop(connection)
+            self._reactor.update_interest(connection)
+        elif self._next_state is TLS_HANDSHAKE:  # the client expects TLS and would not understand plain HTTP
+            self._closer.abort(connection)
         else:
-            self._closing.refuse(connection, refusal)
+            self._closer.refuse(connection, refusal)

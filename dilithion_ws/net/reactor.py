@@ -1,7 +1,4 @@
-"""What the leading worker owns: the connections, the poller and the timers. Nobody else changes them.
-
-Other threads may look a connection up (`find`, `all`): reading a dictionary is safe while the leader changes it.
-"""
+"""What the leading thread owns: the poller, the timers, and the deadlines of calls. No other thread changes them."""
 
 from __future__ import annotations
 
@@ -9,11 +6,23 @@ from collections import OrderedDict, deque
 
 from ..config.config import Config
 from ..protocol.deflate import Deflater
-from ..protocol.http_connection import HttpRefusal
+from ..protocol.http import HttpRefusal
 from ..util.clock import Clock
-from .connection import BROKEN, CLOSED, FINISHING, HANDSHAKE, OPEN, SECURING, WAITING, Connection, SendResult
+from ..util.thread_contracts import any_thread, leader_only
+from .connection import (
+    ANSWERING_CLOSE,
+    BROKEN,
+    BUFFERED,
+    CLOSED,
+    HTTP,
+    OPEN,
+    TLS_HANDSHAKE,
+    Connection,
+    SendResult,
+)
 from .connection_limiter import ConnectionLimiter
-from .interfaces import Service
+from .connection_registry import ConnectionRegistry
+from .interfaces import Address, Service
 from .pending_call import PendingCall
 from .poller import READ, WRITE, make_poller
 from .timer_queue import TimerQueue
@@ -22,126 +31,156 @@ __all__ = ["Reactor"]
 
 
 class Reactor:
-    """State of one running server, shared by the steps that the leader takes.
+    """State of one running server that is shared by the steps of the leader.
+
+    Args:
+        config: limits, and what is offered to clients.
+        clock: seconds that never go backwards.
+        service: the application.
+        registry: the connections by number.
+        limiter: the count of connections.
 
     Attributes:
-        stopping: no new work is taken.
-        now: the clock as of the leader's last look.
+        mailbox: commands of other threads.
+        now: the clock at the beginning of the present turn of the loop.
+        leader: the identifier of the leading thread, or None.
+        fast_calls_only: whether only methods declared fast may run, since no worker could take over from this leader.
         timers: when to look at a connection.
-        calls: calls in the pool, by their deadline: all have the same time, so the oldest is the first.
-        deflation: how messages are deflated where that was agreed on.
-        unread: connections of which OpenSSL may hold bytes that the poller is silent about.
-        bytes_in: bytes received so far.
-        bytes_out: bytes sent so far over connections that have gone.
-        by_fd: connections by their descriptor; compare identities, for a number is used again after a close.
+        calls: pending calls by their deadline. All have the same timeout, so the oldest is the first.
+        tls_pending: connections for which OpenSSL may hold bytes that the poller does not report.
+        by_fd: connections by descriptor. Compare identities: after a close, a number is used again.
     """
 
-    def __init__(self, config: Config, clock: Clock, service: Service, admission: ConnectionLimiter) -> None:
-        limits = self.limits = config.limits
-        self.http, self.offers_deflate = config.http, config.deflate
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        service: Service,
+        registry: ConnectionRegistry,
+        limiter: ConnectionLimiter,
+    ) -> None:
+        self.config = config
+        self.limits = config.limits
         self.clock = clock
         self.service = service
-        self.admission = admission
-        self.poller = make_poller()
+        self.registry = registry
+        self.limiter = limiter
+        self.mailbox = registry.mailbox
+        self.now = clock()
+        self.leader: int | None = None
+        self.fast_calls_only = False
         self.timers: TimerQueue[Connection] = TimerQueue()
         self.calls: OrderedDict[PendingCall, float] = OrderedDict()
+        self.tls_pending: deque[Connection] = deque()
         self.by_fd: dict[int, Connection] = {}
-        self._by_id: dict[int, Connection] = {}
-        self.deflation = Deflater(
-            limits.deflate.deflate_window,
-            limits.deflate.deflate_level,
-            limits.deflate.deflate_memory,
-            limits.deflate.deflate_minimum,
+        deflate = config.limits.deflate
+        self.deflater = Deflater(
+            deflate.deflate_window, deflate.deflate_level, deflate.deflate_memory, deflate.deflate_minimum
         )
-        self.unread: deque[Connection] = deque()
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.stopping = False
-        self.now = clock()
+        self._max_in_flight = config.limits.calls.in_flight
+        self._max_unsent = config.limits.connections.outbox
+        self.poller = make_poller()
+        self.poller.set_interest(self.mailbox.waker.fd, 0, READ)
 
-    def find(self, connection_id: int) -> Connection | None:
-        """The connection of this number, from any thread; None where it has gone, or is no WebSocket yet."""
-        connection = self._by_id.get(connection_id)
-        return connection if connection is not None and connection.session is not None else None
+    # Connections
 
-    def all(self) -> list[Connection]:
-        """All connections, from any thread."""
-        return list(self._by_id.values())
-
+    @leader_only
     def add(self, connection: Connection) -> None:
-        """Takes a new connection in, and waits for its first bytes."""
-        connection.deadline = self.now + self.limits.connections.handshake_timeout
-        self.schedule(connection, connection.deadline)
+        """Start to watch a new connection."""
+        self.set_deadline(connection, self.limits.connections.handshake_timeout)
         self.by_fd[connection.fd] = connection
-        self._by_id[connection.id] = connection
-        self.arm(connection)
+        self.registry.add(connection)
+        self.update_interest(connection)
 
+    @leader_only
     def remove(self, connection: Connection) -> None:
-        """Forgets a connection: not waited for, not found, not counted. Its socket is still open then."""
-        fd = connection.fd
+        """Forget a connection: it is not polled, found or counted any more. Its socket is still open (invariant 5)."""
         if connection.interest:
-            self.poller.set_interest(fd, connection.interest, 0)
+            self.poller.set_interest(connection.fd, connection.interest, 0)
             connection.interest = 0
-        del self.by_fd[fd]
-        del self._by_id[connection.id]
-        self.bytes_out += connection.sent
-        self.admission.release(connection.address[0])
+        del self.by_fd[connection.fd]
+        self.registry.remove(connection)
+        self.limiter.release(connection.address[0])
 
-    def readmit(self, connection: Connection, client: tuple[str, int]) -> HttpRefusal | None:
-        """Takes a proxy's word for whose connection it is; returns why that client may not connect."""
-        refusal = self.admission.reenter(connection.address[0], client[0])
+    @leader_only
+    def client_of(self, connection: Connection, forwarded: str | None) -> Address | HttpRefusal:
+        """Return the client of a request: the connection's, or the one that a trusted proxy names.
+
+        Args:
+            connection: where the request arrived.
+            forwarded: its X-Forwarded-For header, or None.
+        """
+        host, port = connection.address
+        if forwarded is None or not self.limiter.is_trusted_proxy(host):
+            return host, port
+        client = self.limiter.forwarded_client(host, forwarded)
+        if client is None:
+            return HttpRefusal(400, "X-Forwarded-For contains something that is not an address")
+        return client, port
+
+    @leader_only
+    def reassign_address(self, connection: Connection, client: Address) -> HttpRefusal | None:
+        """Count a proxy's connection as one of its client. Return why that client may not connect, or None."""
+        refusal = self.limiter.reassign(connection.address[0], client[0])
         if refusal is None:
             connection.address = client
         return refusal
 
-    def client_of(self, connection: Connection, forwarded: str | None) -> tuple[str, int] | HttpRefusal:
-        """Whose request it is: that of a trusted proxy may be of the client that the proxy names."""
-        host, port = connection.address
-        if forwarded is None or not self.admission.trusts(host):
-            return host, port
-        client = self.admission.client_of(host, forwarded)
-        return (
-            HttpRefusal(400, "X-Forwarded-For has something that is no address") if client is None else (client, port)
-        )
+    # Polling
 
-    def arm(self, connection: Connection) -> None:
-        """Makes the poller wait for what the connection can use now: the one place where interest is decided."""
+    @leader_only
+    def update_interest(self, connection: Connection) -> None:
+        """Recompute what a connection is polled for. Nothing else may change it.
+
+        READ and WRITE are decided together and from the state alone. So a connection that is paused is not registered at
+        all: with a level-triggered poller it would wake the leader over and over again.
+        """
         if connection.state is CLOSED:
             return
-        if connection.state is SECURING and not connection.serial:
-            interest = connection.wants
+        if connection.state is TLS_HANDSHAKE and not connection.is_paused:
+            interest = connection.tls_interest
         else:
-            interest = WRITE if connection.outbox is not None else 0
-            if connection.state is not FINISHING and not self.must_wait(connection):
+            interest = WRITE if connection.write_buffer is not None else 0
+            if connection.state is not ANSWERING_CLOSE and not self.is_paused(connection):
                 interest |= READ
         if interest != connection.interest:
             self.poller.set_interest(connection.fd, connection.interest, interest)
-            again = interest & ~connection.interest & READ
+            resumed = interest & ~connection.interest & READ
             connection.interest = interest
-            if again and connection.secure:
-                self.unread.append(connection)
+            if resumed and connection.is_tls:
+                self.tls_pending.append(connection)  # bytes may have been decrypted before the pause
 
-    def must_wait(self, connection: Connection) -> bool:
-        """Whether what a client sends has to wait: too much of it is in flight, unsent or not looked at."""
-        if connection.state in (SECURING, HANDSHAKE):
-            return connection.serial
+    @leader_only
+    def is_paused(self, connection: Connection) -> bool:
+        """Return whether a client must wait: too much of it is in flight, unsent or not looked at."""
+        if connection.state in (TLS_HANDSHAKE, HTTP):
+            return connection.is_paused
         return connection.state is OPEN and (
-            connection.serial
-            or self.stopping
-            or connection.leaving is not None
-            or connection.backlog is not None
-            or connection.in_flight >= self.limits.calls.in_flight
-            or connection.unsent > self.limits.connections.outbox
+            connection.is_paused
+            or self.registry.is_stopping
+            or connection.close_when_idle is not None
+            or connection.deferred_events is not None
+            or connection.in_flight >= self._max_in_flight
+            or connection.unsent > self._max_unsent
         )
 
+    @leader_only
+    def set_deadline(self, connection: Connection, seconds: float) -> None:
+        """Give the present state of a connection a deadline, which replaces that of the state before."""
+        connection.deadline = self.now + seconds
+        connection.timer_at = 0.0
+        self.schedule(connection, connection.deadline)
+
+    @leader_only
     def schedule(self, connection: Connection, at: float) -> None:
-        """Makes sure that the connection is looked at no later than `at`."""
+        """Look at a connection no later than `at`."""
         if not connection.timer_at or at < connection.timer_at:
             connection.timer_at = at
             self.timers.add(at, connection)
 
+    @leader_only
     def timeout(self) -> float | None:
-        """Seconds until something is due, None where nothing ever is."""
+        """Return the seconds until something is due, or None if nothing ever is."""
         now = self.clock()
         timeout = self.timers.timeout(now)
         if self.calls:
@@ -149,9 +188,16 @@ class Reactor:
             return first if timeout is None else min(first, timeout)
         return timeout
 
-    def after_send(self, connection: Connection, sent: SendResult) -> bool:
-        """Does what a send leaves to be done; False where the connection has to be dropped."""
-        if sent is WAITING:
+    @leader_only
+    def after_send(self, connection: Connection, result: SendResult) -> bool:
+        """Wait until the socket is writable, if bytes are buffered. Return False if the connection must be dropped."""
+        if result is BUFFERED:
             self.schedule(connection, self.now + self.limits.connections.write_stall)
-            self.arm(connection)
-        return sent is not BROKEN
+            self.update_interest(connection)
+        return result is not BROKEN
+
+    @any_thread
+    def close(self) -> None:
+        """Close the descriptors, after the loop has ended."""
+        self.poller.close()
+        self.mailbox.close()

@@ -1,4 +1,4 @@
-"""Moments at which something is due: a heap, used by the leading worker alone."""
+"""A priority queue of times."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class TimerQueue(Generic[T]):
-    """Items in the order of their moments. Not thread-safe: the leader owns it.
+    """Items in the order of their times. For the leading thread only.
 
-    There is no cancelling: whoever takes out an item that has become pointless finds out by itself. That keeps an entry
-    to one tuple, which counts with one entry a connection.
+    Timers are not cancelled: the receiver of an item must recognise that it is obsolete. This keeps an entry to one
+    tuple, which matters with one entry for each connection.
     """
 
     def __init__(self) -> None:
@@ -26,16 +26,16 @@ class TimerQueue(Generic[T]):
         return len(self._heap)
 
     def add(self, at: float, item: T) -> None:
-        """Makes an item due once the clock has reached `at`."""
+        """Make an item due when the clock has reached `at`."""
         self._count += 1
         heapq.heappush(self._heap, (at, self._count, item))
 
     def timeout(self, now: float) -> float | None:
-        """Seconds until the next moment, None where there is none."""
+        """Return the seconds until the next item is due, or None if there is none."""
         return max(0.0, self._heap[0][0] - now) if self._heap else None
 
-    def due(self, now: float) -> Iterator[tuple[float, T]]:
-        """Takes out what is due, each with its moment. Items may be added meanwhile."""
+    def pop_due(self, now: float) -> Iterator[tuple[float, T]]:
+        """Remove and yield the items that are due, each with its time. Items may be added meanwhile."""
         heap = self._heap
         while heap and heap[0][0] <= now:
             at, _, item = heapq.heappop(heap)

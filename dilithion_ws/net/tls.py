@@ -1,8 +1,4 @@
-"""TLS for the listening port: the context that new connections get, and its replacement while the server runs.
-
-A handshake costs milliseconds of arithmetic, so neither the acceptor nor the leader does it: the leader only looks at the
-first byte, and the steps of the handshake run in the pool, without blocking, under the connection's deadline.
-"""
+"""The TLS context of the listening port, and its replacement while the server runs."""
 
 from __future__ import annotations
 
@@ -15,10 +11,10 @@ from ..errors import ConfigError
 __all__ = ["HANDSHAKE_BYTE", "WANTS", "TlsContext"]
 
 HANDSHAKE_BYTE = b"\x16"
-"""How every TLS connection begins (RFC 8446 section 5.1: a record of type handshake)."""
+"""The first byte of every TLS connection (RFC 8446 section 5.1: a record of type handshake)."""
 
 WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
-"""What a socket raises instead of blocking."""
+"""Exceptions that a non-blocking TLS socket raises instead of blocking."""
 
 _TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL"
 
@@ -28,14 +24,14 @@ class TlsContext:
 
     Args:
         certificate: PEM file with the certificate and its chain.
-        private_key: PEM file with its key; nobody but owner and group may read it.
-        client_ca: PEM file or directory of authorities: clients may then show a certificate of one of these.
+        private_key: PEM file with its key; only its owner and group may read it.
+        client_ca: PEM file or directory of authorities, or "". Clients may then present a certificate of one of them.
 
     Attributes:
-        context: what new connections use; replaced whole by `reload`.
+        context: the context of new connections; `reload` replaces it.
 
     Raises:
-        ConfigError: a file can't be used; the text says which and why.
+        ConfigError: a file cannot be used; the message says which and why.
     """
 
     def __init__(self, certificate: str, private_key: str, client_ca: str = "") -> None:
@@ -45,7 +41,7 @@ class TlsContext:
         self.context = self._load()
 
     def reload(self) -> None:
-        """Reads the files again, for new connections; on ConfigError the old context stays in use."""
+        """Read the files again, for new connections. If that raises ConfigError, the old context stays in use."""
         self.context = self._load()
 
     def _load(self) -> ssl.SSLContext:
@@ -74,7 +70,7 @@ class TlsContext:
         except (ssl.SSLError, ValueError) as error:
             raise ConfigError(
                 f"rpcsslcertificatechainfile and rpcsslprivatekeyfile: {self._certificate} and {self._private_key} "
-                f"can't be used together: {_reason(error)}"
+                f"can't be used together: {_reason_of(error)}"
             ) from None
         if self._client_ca:
             folder = os.path.isdir(self._client_ca)
@@ -83,7 +79,7 @@ class TlsContext:
                     cafile=None if folder else self._client_ca, capath=self._client_ca if folder else None
                 )
             except (OSError, ssl.SSLError) as error:
-                raise ConfigError(f"rpcsslcapath: {self._client_ca} can't be used: {_reason(error)}") from None
+                raise ConfigError(f"rpcsslcapath: {self._client_ca} can't be used: {_reason_of(error)}") from None
             context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
@@ -92,5 +88,5 @@ def _no_password() -> str:
     raise ValueError("the private key is encrypted; a server needs one without a passphrase")
 
 
-def _reason(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)

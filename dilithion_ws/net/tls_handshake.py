@@ -1,19 +1,29 @@
-"""From an accepted socket to one that speaks TLS. Leader only, but for the arithmetic, which the pool does."""
+"""Negotiate TLS. The leader decides when a step is due; the steps, which cost milliseconds, run in the pool.
+
+A step never blocks: it ends with "done", or with what it waits for. Meanwhile the connection is paused, so the poller
+does not report it. Its deadline still runs.
+
+The race with `CloseHandshake.abort`. While a worker is inside OpenSSL, the leader may have to drop the connection (its
+deadline has passed, or the server stops). If the leader closed the socket then, the descriptor's number could belong to
+another connection before the worker's next system call, which would read and write there. So `in_tls_step`, guarded by
+the connection's lock, says who closes the socket: the leader if it is false, otherwise the worker, which checks the
+state after its step. The leader always shuts the socket down, so that the worker's step ends at once.
+"""
 
 from __future__ import annotations
 
 import logging
 import socket
 import ssl
-from collections.abc import Callable
 
-from ..protocol.http_connection import HttpRefusal
+from ..protocol.http import HttpRefusal
+from ..util.thread_contracts import leader_only
+from .call_scheduler import CallScheduler
 from .close_handshake import CloseHandshake
-from .connection import Connection, ConnectionState
+from .connection import HTTP, PROXY_HEADER, TLS_HANDSHAKE, Connection
 from .poller import READ, WRITE
 from .reactor import Reactor
 from .tls import HANDSHAKE_BYTE, TlsContext
-from .worker_pool import Job
 
 __all__ = ["TlsHandshakeHandler"]
 
@@ -23,52 +33,49 @@ _DONE = 0
 
 
 class TlsHandshakeHandler:
-    """Negotiates TLS.
+    """Turns accepted sockets into TLS sockets.
 
     Args:
-        hub: the connections.
-        closing: how they end.
-        tls: the server's side; None where connections are plain.
-        submit: gives a step of a handshake to the pool.
-        post: has the leader run something later.
+        reactor: the connections.
+        closer: ends them.
+        scheduler: hands steps to the pool.
+        tls: the server's context, or None if connections are not encrypted.
     """
 
     def __init__(
-        self,
-        hub: Reactor,
-        closing: CloseHandshake,
-        tls: TlsContext | None,
-        submit: Callable[[Job], bool],
-        post: Callable[[Job], None],
+        self, reactor: Reactor, closer: CloseHandshake, scheduler: CallScheduler, tls: TlsContext | None
     ) -> None:
-        self._hub = hub
-        self._closing = closing
+        self._reactor = reactor
+        self._closer = closer
+        self._scheduler = scheduler
         self._tls = tls
-        self._submit = submit
-        self._post = post
 
-    def begin(self, connection: Connection) -> None:
-        """Makes a new connection wait for TLS, where the server speaks it."""
-        if self._tls is not None:
-            connection.state = ConnectionState.SECURING
+    @leader_only
+    def on_accepted(self, connection: Connection) -> None:
+        """Wait for TLS on a new connection, if the server uses it."""
+        if self._tls is not None and connection.state is not PROXY_HEADER:
+            connection.state = TLS_HANDSHAKE
 
-    def step(self, connection: Connection) -> None:
-        """The socket is ready for the next step of the handshake, or for the first."""
-        if not connection.secure and not self._wrap(connection):
+    @leader_only
+    def on_ready(self, connection: Connection) -> None:
+        """Take the next step of the handshake, or the first one."""
+        if not connection.is_tls and not self._wrap(connection):
             return
 
-        def work() -> None:
+        def step() -> None:
             outcome = _take_step(connection)
             if outcome is not None:
-                self._post(lambda: self._stepped(connection, outcome))
+                self._reactor.mailbox.post(lambda leader: self._on_step_done(connection, outcome))
 
-        connection.serial = True
-        self._hub.arm(connection)
-        if not self._submit(work):  # pragma: no cover - the queue holds as many as there are connections
-            self._closing.drop(connection)
+        connection.is_paused = True
+        self._reactor.update_interest(connection)
+        if not self._scheduler.submit_handshake_step(
+            step
+        ):  # pragma: no cover - the queue has room for every connection
+            self._closer.abort(connection)
 
     def _wrap(self, connection: Connection) -> bool:
-        """Looks how the client begins; whether it speaks TLS."""
+        """Look at the first byte. Return whether the client speaks TLS, and its socket is wrapped now."""
         try:
             first = connection.sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -76,70 +83,67 @@ class TlsHandshakeHandler:
         except OSError:
             first = b""
         if not first:
-            self._closing.drop(connection)
+            self._closer.abort(connection)
         elif first != HANDSHAKE_BYTE:
             with connection.lock:
-                connection.become(ConnectionState.HANDSHAKE)
+                connection.transition(HTTP)
             text = "this port speaks TLS: connect with wss:// (or https://)"
-            self._closing.refuse(connection, HttpRefusal(400, text))
+            self._closer.refuse(connection, HttpRefusal(400, text))
         else:
             return self._replace_socket(connection)
         return False
 
     def _replace_socket(self, connection: Connection) -> bool:
         assert self._tls is not None
-        plain = connection.sock  # its descriptor goes over to the new socket, and so stays with the poller
+        plain = connection.sock  # its descriptor moves to the new socket, and so stays registered with the poller
         try:
             connection.sock = self._tls.context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
         except (OSError, ValueError) as error:
-            logger.debug("%r has gone: %s", connection, error)
+            logger.debug("%r has disconnected: %s", connection, error)
             if plain.fileno() < 0:
-                connection.interest = 0  # closed together with the new socket, and so forgotten by the poller
-            self._closing.drop(connection)
+                connection.interest = 0  # it was closed together with the new socket, which the poller notices itself
+            self._closer.abort(connection)
             return False
-        connection.secure = True
+        connection.is_tls = True
         return True
 
-    def _stepped(self, connection: Connection, outcome: int | str) -> None:
-        """A step has been taken: waits for the next, goes on to HTTP, or gives up."""
-        if connection.state is not ConnectionState.SECURING:
-            return  # its time was over, or the server stops
-        connection.serial = False
+    @leader_only
+    def _on_step_done(self, connection: Connection, outcome: int | str) -> None:
+        """Wait for the next step, go on to HTTP, or give up."""
+        if connection.state is not TLS_HANDSHAKE:
+            return  # it was dropped meanwhile
+        connection.is_paused = False
         if isinstance(outcome, str):
             logger.info("%s:%d: TLS failed: %s", *connection.address, outcome)
-            self._closing.drop(connection)
-        elif outcome == _DONE:
+            self._closer.abort(connection)
+            return
+        if outcome == _DONE:
             with connection.lock:
-                connection.become(ConnectionState.HANDSHAKE)
-            self._hub.arm(connection)  # the request may have come together with the end of the handshake
+                connection.transition(HTTP)
         else:
-            connection.wants = outcome
-            self._hub.arm(connection)
+            connection.tls_interest = outcome
+        self._reactor.update_interest(connection)  # after the handshake, the request may have been decrypted already
 
 
 def _take_step(connection: Connection) -> int | str | None:
-    """One step, in the pool; None where the leader has dropped the connection, before it or meanwhile.
-
-    While a worker is in OpenSSL, `drop` leaves the socket open, and closing it is the worker's part: its number could
-    otherwise be another connection's already.
-    """
+    """Take one step, in the pool; return None if the leader has dropped the connection before or during it."""
     sock = connection.sock
     assert isinstance(sock, ssl.SSLSocket)
     with connection.lock:
         if connection.is_closed:
             return None
-        connection.stepping = True
-    outcome = _shake_hands(sock)
+        connection.in_tls_step = True
+    outcome = _do_handshake(sock)
     with connection.lock:
-        connection.stepping = False
+        connection.in_tls_step = False
         dropped = connection.is_closed
     if dropped:
         sock.close()
     return None if dropped else outcome
 
 
-def _shake_hands(sock: ssl.SSLSocket) -> int | str:
-    """One step, in the pool: READ or WRITE for what it waits for, or that it is done, or why it failed."""
+def _do_handshake(sock: ssl.SSLSocket) -> int | str:
+    """Return READ or WRITE for what the handshake waits for, _DONE, or the reason of its failure."""
     try:
         sock.do_handshake()
     except ssl.SSLWantReadError:

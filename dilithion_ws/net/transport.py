@@ -1,4 +1,4 @@
-"""A running server without its meaning: acceptor, pool, loop and supervisor, put together and taken apart."""
+"""A running transport: acceptor, pool, event loop and watchdog, started together and stopped together."""
 
 from __future__ import annotations
 
@@ -6,202 +6,178 @@ import contextlib
 import os
 import resource
 import socket
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from ..config.config import Config, parse_network
-from ..config.limits import limit_reached
-from ..errors import CloseCode, ConnectionNotFoundError, OutboxFullError, StartError
-from ..protocol.http_connection import HttpRefusal
-from ..util.clock import Clock, Deadline
-from ..util.sync import WakeFlag
+from ..config.config import Config
+from ..errors import StartError
+from ..util.clock import Deadline
+from ..util.sync import Latch, WakeFlag
+from ..util.thread_contracts import any_thread, owner_only
 from .acceptor import Acceptor, listen
-from .connection import ALL, BROKEN, REFUSED, WAITING, Connection, SendResult
-from .connection_limiter import ConnectionLimiter
-from .connection_subscriber import ConnectionSubscriber
-from .delivery_threads import DeliveryThreads, Steppable
+from .call_scheduler import CallScheduler
+from .close_handshake import CloseHandshake
+from .connection_handler import ConnectionHandler, Stages
+from .delivery_threads import DeliveryShard, DeliveryThreads
 from .event_loop import EventLoop
-from .interfaces import Service
+from .handshake_handler import HandshakeHandler
+from .http_handler import HttpHandler
+from .job_queue import JobQueue
+from .keepalive import Keepalive
+from .loop_ownership import LoopOwnership
+from .message_server import MessageServer
+from .poller import Waker
+from .proxy_handler import ProxyProtocolHandler
+from .reactor import Reactor
+from .shutdown import Resource, ShutdownSequence
 from .tls import TlsContext
+from .tls_handshake import TlsHandshakeHandler
 from .watchdog import Watchdog
-from .worker_pool import WorkerPool
+from .worker_pool import JobClass, JobClasses, WorkerPool
 
-__all__ = ["Transport"]
+__all__ = ["Transport", "available_files", "make_event_loop", "make_pool"]
 
-_FILES_KEPT = 64
-"""Descriptors left for the host: files, databases, its own sockets."""
+_RESERVED_FILES = 64
+"""Descriptors that are left to the host, for files, databases and its own sockets."""
+
+
+def make_pool(config: Config, dedicated: int, waker: Waker) -> WorkerPool:
+    """Return the pool of a server, with `dedicated` threads in addition to the workers."""
+    calls, logins = config.limits.calls, config.limits.logins
+    classes = JobClasses(
+        calls=JobClass("calls", calls.workers, JobQueue(calls.queue)),
+        logins=JobClass(
+            "logins",
+            min(logins.login_workers, calls.workers - 2),
+            JobQueue(logins.login_queue, logins.login_queue_per_address),
+        ),
+        handshakes=JobClass("handshakes", max(1, calls.workers // 4), JobQueue(config.limits.connections.connections)),
+    )
+    return WorkerPool(calls.workers, classes, dedicated, waker)
+
+
+def make_event_loop(
+    reactor: Reactor, pool: WorkerPool, tls: TlsContext | None = None, watch: WakeFlag | None = None
+) -> EventLoop:
+    """Return the event loop of a server: this function joins the classes of the leading thread.
+
+    Args:
+        reactor: the connections.
+        pool: the workers.
+        tls: the server's TLS context, or None if connections are not encrypted.
+        watch: set when a task begins while nobody watches the leader.
+    """
+    ownership = LoopOwnership(reactor, WakeFlag() if watch is None else watch)
+    closer = CloseHandshake(reactor)
+    scheduler = CallScheduler(pool, reactor.service, reactor.limits)
+    http = HttpHandler(reactor, closer, scheduler)
+    stages = Stages(
+        proxy=ProxyProtocolHandler(reactor, closer),
+        tls=TlsHandshakeHandler(reactor, closer, scheduler, tls),
+        handshake=HandshakeHandler(reactor, closer, scheduler, http),
+        messages=MessageServer(reactor, closer, scheduler, ownership),
+        closer=closer,
+        keepalive=Keepalive(reactor, closer),
+    )
+    return EventLoop(reactor, ConnectionHandler(reactor, stages), ownership)
 
 
 class Transport:
-    """Everything between `start()` and `stop()` of one server. It listens when it is made, and can be started once.
+    """Everything between `start` and `stop` of one server. It listens when it is made, and can be started once.
 
     Args:
-        config: address and limits.
-        service: who answers.
-        clock: seconds that never go backwards.
-        tls: makes connections secure; None for plain ones.
-        refusal: why an address may not connect; None where it may.
-        at_end: called last at a stop, with what is left of its deadline.
-        shards: what delivers events; each is stepped by a thread of its own.
+        reactor: the connections.
+        pool: the workers.
+        tls: the server's TLS context, or None.
+        shards: deliver events; each is stepped by a thread of its own.
+        resources: are stopped after the server.
+
+    Attributes:
+        port: the port it listens on.
+        ended: open once everything has stopped.
 
     Raises:
-        StartError: the address can't be listened on; nothing is left running.
+        StartError: the address cannot be listened on. Nothing is left running.
     """
 
     def __init__(
         self,
-        config: Config,
-        service: Service,
-        clock: Clock,
+        reactor: Reactor,
+        pool: WorkerPool,
         tls: TlsContext | None,
-        refusal: Callable[[str], HttpRefusal | None],
-        at_end: Callable[[Deadline], None] = lambda deadline: None,
-        shards: Sequence[Steppable] = (),
+        shards: Sequence[DeliveryShard],
+        resources: Sequence[Resource],
     ) -> None:
-        limits = config.limits
-        self.clock = clock
-        self._limits = limits
-        self._senders: set[int] = set()
-        listener = listen(config)
+        self._reactor = reactor
+        self._pool = pool
+        self._undo = contextlib.ExitStack()  # how to release what was acquired, if a later step fails
+        self._undo.callback(reactor.close)
+        with self._releasing_on_failure():
+            listener = self._listen()
+            watch = WakeFlag()
+            self._delivery = DeliveryThreads(pool, shards)
+            loop = make_event_loop(reactor, pool, tls, watch)
+            self._acceptor = Acceptor(listener, reactor.limiter, reactor.mailbox, reactor.clock)
+            self._undo.callback(self._acceptor.stop, Deadline(reactor.clock, 1.0))
+            shutdown = ShutdownSequence(loop, pool, self._acceptor, self._delivery, resources)
+            self.ended: Latch = shutdown.ended
+            self._watchdog = Watchdog(loop, pool, shutdown, watch)
+
+    def _listen(self) -> socket.socket:
+        listener = listen(self._reactor.config)
+        self._undo.callback(listener.close)
         self.port: int = listener.getsockname()[1]
-        bell = WakeFlag()
-        self._parts = contextlib.ExitStack()  # what to undo where a later step fails
-        self._parts.callback(listener.close)
-        with self._undoing():
-            self.pool = WorkerPool(
-                limits.calls.workers,
-                limits.calls.queue,
-                lambda: self.loop.worker_free(),
-                limits.logins.login_workers,
-                limits.logins.login_queue,
-                limits.logins.login_queue_per_address,
-                limits.connections.connections,
-                len(shards),
-            )
-            self._pumps = DeliveryThreads(self.pool, shards)
-            trusted = [parse_network(text, "trusted_proxies") for text in config.trusted_proxies]
-            self.admission = ConnectionLimiter(limits, _files_available(), refusal, trusted)
-            self.loop = EventLoop(config, clock, service, self.admission, self.pool, bell.ring, tls)
-            self._parts.callback(self.loop.close)
-            self._acceptor = Acceptor(listener, self.admission, self._welcome, clock)
-            self._parts.callback(self._acceptor.stop, Deadline(clock, 1.0))
-            self.supervisor = Watchdog(limits, clock, self.loop, self.pool, self._acceptor, self._pumps, bell, at_end)
+        return listener
 
+    @owner_only
     def start(self) -> None:
-        """Starts all threads. Raises StartError where there is no room for them; nothing is left running then."""
-        with self._undoing():
-            self._parts.callback(lambda: self.pool.shutdown(Deadline(self.clock, 1.0)))
-            self.pool.start()
-            self._parts.callback(self._pumps.stop)
-            self._pumps.start()
+        """Start all threads. Raises StartError if that is impossible; then nothing is left running."""
+        with self._releasing_on_failure():
+            clock = self._reactor.clock
+            self._undo.callback(lambda: self._pool.shutdown(Deadline(clock, 1.0)))
+            self._pool.start()
+            self._undo.callback(self._delivery.stop)
+            self._delivery.start()
             self._acceptor.start()
-            self.supervisor.start()
+            self._watchdog.start()
 
+    @owner_only
     def abandon(self) -> None:
-        """Gives back what the constructor took, where `start` is not to be called after all."""
-        self._parts.close()
+        """Release what the constructor acquired, if `start` will not be called."""
+        self._undo.close()
 
     @contextlib.contextmanager
-    def _undoing(self) -> Iterator[None]:
+    def _releasing_on_failure(self) -> Iterator[None]:
         try:
             yield
+        except StartError:
+            self._undo.close()
+            raise
         except (OSError, RuntimeError) as error:
-            self._parts.close()
+            self._undo.close()
             raise StartError(f"the server could not start: {error}") from error
 
-    def _welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
-        self.loop.post(lambda: self.loop.conversation.welcome(sock, address))
+    @any_thread
+    def request_stop(self, timeout: float) -> None:
+        """Stop within `timeout` seconds. Safe in a signal handler."""
+        self._watchdog.request_stop(timeout)
 
-    def connections(self) -> list[Connection]:
-        """Open WebSocket connections at this moment."""
-        return [connection for connection in self.loop.hub.all() if connection.session is not None]
-
-    def send(self, connection_id: int, data: bytes) -> None:
-        """Sends whole frames to one client; never waits.
-
-        Raises:
-            ConnectionNotFoundError: it has gone.
-            OutboxFullError: it does not read, and its outbox is full.
-        """
-        connection = self.loop.hub.find(connection_id)
-        if connection is None:
-            raise ConnectionNotFoundError(f"connection {connection_id} is not open")
-        if connection.unsent > self._limits.connections.outbox:
-            raise OutboxFullError(
-                f"connection {connection_id} does not read: {connection.unsent} bytes wait, "
-                f"the limit is {self._limits.connections.outbox} (rpcwebsocketoutbox)"
-            )
-        if self._send(connection, data) is REFUSED:
-            raise ConnectionNotFoundError(f"connection {connection_id} is closing")
-
-    def broadcast(self, data: bytes) -> int:
-        """Sends the same frames to all clients; returns how many it reached.
-
-        A client whose outbox is full is closed with 4108 instead, so that it knows that it missed something.
-        """
-        reached = 0
-        for connection in self.connections():
-            if connection.unsent > self._limits.connections.outbox:
-                self._begin_close(
-                    connection, CloseCode.FELL_BEHIND, f"past the {limit_reached(self._limits, 'outbox')}"
-                )
-                continue
-            if self._send(connection, data) in (ALL, WAITING):
-                reached += 1
-        return reached
-
-    def feed(self, connection_id: int) -> ConnectionSubscriber | None:
-        """The way of events to one client; None where it has gone."""
-        connection = self.loop.hub.find(connection_id)
-        return None if connection is None else ConnectionSubscriber(connection, self.clock, self._after_send)
-
-    def close(self, connection_id: int, code: int, reason: str) -> None:
-        """Starts the closing handshake with one client. Raises ConnectionNotFoundError where it has gone."""
-        connection = self.loop.hub.find(connection_id)
-        if connection is None:
-            raise ConnectionNotFoundError(f"connection {connection_id} is not open")
-        self._begin_close(connection, code, reason)
-
-    def _begin_close(self, connection: Connection, code: int, reason: str) -> None:
-        self.loop.post(lambda: self.loop.closing.begin(connection, code, reason))
-
-    def leave(self, connection_id: int, code: int, reason: str) -> None:
-        """Closes one client once its running calls are answered; nothing where it has gone."""
-        connection = self.loop.hub.find(connection_id)
-        if connection is not None:
-            self.loop.post(lambda: self.loop.closing.leave(connection, code, reason))
-
+    @any_thread
     def can_wait(self) -> bool:
-        """Whether the calling thread may wait for the server to stop.
+        """Return whether the calling thread may wait for the server to stop.
 
-        Not one of the server's own, which it would wait for; and not one that a signal has interrupted while it was
-        sending, since the leader may be waiting for what that thread holds.
+        A thread of the server would wait for itself. And a thread that a signal has interrupted while it was sending may
+        hold a lock that the leader needs.
         """
-        thread = threading.get_ident()
-        return not (self.pool.is_worker() or self.supervisor.is_reserve() or thread in self._senders)
-
-    def _send(self, connection: Connection, data: bytes) -> SendResult:
-        thread = threading.get_ident()
-        self._senders.add(thread)
-        try:
-            sent = connection.send(data, self.clock)
-        finally:
-            self._senders.discard(thread)
-        if sent in (WAITING, BROKEN):
-            self._after_send(connection, sent)
-        return sent
-
-    def _after_send(self, connection: Connection, sent: SendResult) -> None:
-        self.loop.post(lambda: self.loop.conversation.after_send(connection, sent))
+        return not (self._pool.is_worker() or self._watchdog.is_reserve() or self._reactor.registry.is_sending())
 
 
-def _files_available() -> int:
-    """Connections that the process can have open beside the descriptors it has now."""
+def available_files() -> int:
+    """Return for how many connections the process has descriptors, in addition to those that it uses now."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return 1 << 30
     try:
         used = len(os.listdir("/proc/self/fd"))
     except OSError:  # not Linux
-        used = _FILES_KEPT
-    return max(1, soft - used - _FILES_KEPT)
+        used = _RESERVED_FILES
+    return max(1, soft - used - _RESERVED_FILES)

@@ -1,4 +1,4 @@
-"""Bytes that a client has not taken yet; it exists only while there are some."""
+"""Bytes that a client has not accepted yet. The buffer exists only while there are some."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from collections.abc import Callable
 __all__ = ["WriteBuffer"]
 
 _JOIN_BELOW = 65536
-"""Small pieces are sent together up to this size: fewer system calls, and no large copies."""
+"""Small pieces are sent together up to this size, which saves system calls without copying large pieces."""
 
 
 class WriteBuffer:
-    """A queue of bytes in the order in which they must leave.
+    """A queue of bytes in the order in which they must be sent.
+
+    A first piece stays as it is; from the second on, small pieces are joined just before they are sent. So a large answer
+    is never copied, and thousands of small events take few system calls.
+
+    Args:
+        now: the present time.
 
     Attributes:
-        size: bytes in it.
-        progress_at: when the client last took any; seconds of the server's clock.
+        size: bytes in the queue.
+        progress_at: when the client last accepted any, in seconds of the server's clock.
     """
 
     __slots__ = ("_pieces", "progress_at", "size")
@@ -27,37 +33,34 @@ class WriteBuffer:
         self.progress_at = now
 
     def append(self, data: bytes | memoryview) -> None:
-        """Puts bytes behind the others."""
+        """Add bytes at the end."""
         self._pieces.append(data)
         self.size += len(data)
 
     def drain(self, send: Callable[[bytes | memoryview], int], now: float) -> bool:
-        """Sends until all is gone or `send` takes no more.
+        """Send bytes until the queue is empty or `send` accepts no more. Return whether it is empty.
 
         Args:
-            send: returns how many bytes it took, fewer than it was given when it would block.
-            now: noted as progress where any byte was taken.
-
-        Returns:
-            Whether all is gone.
+            send: returns how many bytes it accepted; fewer than it was given if it would block.
+            now: the present time.
         """
         pieces = self._pieces
         while pieces:
             piece = pieces[0]
             if len(pieces) > 1 and len(piece) < _JOIN_BELOW:
                 piece = self._join()
-            taken = send(piece)
-            if taken:
-                self.size -= taken
+            accepted = send(piece)
+            if accepted:
+                self.size -= accepted
                 self.progress_at = now
-            if taken < len(piece):
-                pieces[0] = memoryview(piece)[taken:]
+            if accepted < len(piece):
+                pieces[0] = memoryview(piece)[accepted:]
                 return False
             pieces.popleft()
         return True
 
     def _join(self) -> bytes:
-        """Puts the first small pieces together as one, and returns it."""
+        """Replace the first small pieces by one, and return it."""
         parts, size = [], 0
         while self._pieces and size + len(self._pieces[0]) <= _JOIN_BELOW:
             parts.append(self._pieces.popleft())

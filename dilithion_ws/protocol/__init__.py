@@ -1,1 +1,1 @@
-"""HTTP upgrade and WebSocket framing without sockets, threads or clocks: bytes go in, bytes and events come out."""
+"""HTTP and WebSocket protocols without sockets, threads or clocks: bytes go in, bytes and events come out."""

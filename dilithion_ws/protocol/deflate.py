@@ -1,13 +1,13 @@
-"""permessage-deflate (RFC 7692), as an extension of our own on wsproto's `Extension`.
+"""permessage-deflate (RFC 7692), as an extension of wsproto's base class.
 
-wsproto's own inflates without a bound, raises on parameters that are no numbers, accepts unknown and repeated ones, and
-is confused by a ping between fragments and by a final block. Here:
+wsproto's own extension inflates without a bound, raises on malformed numbers, accepts unknown and repeated parameters,
+and fails on a ping between fragments and on a final block. In this one:
 
-- an offer with a parameter that is unknown, repeated, malformed or out of range is declined, and the next one is tried;
-- inflating stops where a message is larger than its limit;
-- neither side keeps a context between messages: `server_no_context_takeover` and `client_no_context_takeover` are always
-  part of the answer, which section 7.1.1 allows. One deflated frame serves every subscriber, and a connection at rest has
-  neither a compressor nor a decompressor.
+- an offer with an unknown, repeated, malformed or out-of-range parameter is declined, and the next one is tried;
+- inflating stops as soon as a message exceeds its limit;
+- neither side keeps a context between messages: the answer always contains `server_no_context_takeover` and
+  `client_no_context_takeover`, which section 7.1.1 allows. So one compressed frame serves every subscriber, and an idle
+  connection has neither a compressor nor a decompressor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
-from .frames import frame
+from .frames import encode_frame
 
 __all__ = ["DeflateAgreement", "Deflater", "InflateExtension", "accept_offers"]
 
@@ -28,7 +28,7 @@ _TAIL = b"\x00\x00\xff\xff"
 _RSV1 = 0x40
 _LARGEST_WINDOW = 15
 _SMALLEST_WINDOW = 9
-"""zlib can't write raw streams for a window of 256 bytes (8), so an offer that demands it is declined."""
+"""zlib cannot write raw streams with a window of 256 bytes (8 bits), so an offer that requires it is declined."""
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf';[ \t]*({_TOKEN})[ \t]*(?:=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?[ \t]*')
@@ -36,12 +36,12 @@ _OFFER = re.compile(rf"[ \t]*({_TOKEN})[ \t]*(.*)", re.DOTALL)
 
 
 class DeflateAgreement(NamedTuple):
-    """What both sides have agreed on.
+    """The negotiated parameters.
 
     Attributes:
-        server_window: bits of the window that our messages are deflated with.
-        client_window: bits of the window that is needed for the client's.
-        answer: the value of the Sec-WebSocket-Extensions header that says so.
+        server_window: bits of the window that the server compresses with.
+        client_window: bits of the window that the client may use.
+        answer: the value of the Sec-WebSocket-Extensions response header.
     """
 
     server_window: int
@@ -50,11 +50,11 @@ class DeflateAgreement(NamedTuple):
 
 
 def accept_offers(header: str, window: int) -> DeflateAgreement | None:
-    """The first offer in a Sec-WebSocket-Extensions header that can be accepted (RFC 7692 section 5.1), None for none.
+    """Return the first acceptable offer in a Sec-WebSocket-Extensions header (RFC 7692 section 5.1), or None.
 
     Args:
-        header: its value; a malformed one is as good as none.
-        window: bits of the window that we should like both sides to use, 9 to 15.
+        header: its value; a malformed one contains no offer.
+        window: bits of the window that both sides should use, 9 to 15.
     """
     for offer in _split(header):
         found = _OFFER.fullmatch(offer)
@@ -66,7 +66,7 @@ def accept_offers(header: str, window: int) -> DeflateAgreement | None:
 
 
 def _split(header: str) -> list[str]:
-    """The items of a list whose commas count outside of quotes only."""
+    """Split a list at the commas outside of quotes."""
     items, begin, quoted, escaped = [], 0, False, False
     for at, sign in enumerate(header):
         if escaped:
@@ -84,7 +84,7 @@ def _split(header: str) -> list[str]:
 def _accept(parameters: str, window: int) -> DeflateAgreement | None:
     seen: dict[str, str | None] = {}
     if _PARAMETER.sub("", parameters):
-        return None  # something in it is no parameter
+        return None  # something in it is not a parameter
     for name, token, quoted in _PARAMETER.findall(parameters):
         value = token or (re.sub(r"\\(.)", r"\1", quoted) if quoted else None)
         if name.lower() in seen:
@@ -118,13 +118,13 @@ def _accept(parameters: str, window: int) -> DeflateAgreement | None:
 
 
 class Deflater(NamedTuple):
-    """How our messages are deflated.
+    """Compresses messages of the server.
 
     Attributes:
         window: bits of the window, 9 to 15.
-        level: zlib's, 1 (quick) to 9 (small).
+        level: zlib's compression level, 1 (fast) to 9 (small).
         memory: zlib's memory level, 1 to 9.
-        minimum: bytes below which a message stays as it is.
+        minimum: size in bytes below which a message is not compressed.
     """
 
     window: int
@@ -132,25 +132,25 @@ class Deflater(NamedTuple):
     memory: int
     minimum: int
 
-    def frame(self, opcode: int, payload: bytes) -> bytes:
-        """The frame of a message: deflated where that makes it smaller (section 7.2.1)."""
+    def encode_frame(self, opcode: int, payload: bytes) -> bytes:
+        """Return the frame of a message, compressed if that makes it smaller (section 7.2.1)."""
         if len(payload) < self.minimum:
-            return frame(opcode, payload)
+            return encode_frame(opcode, payload)
         compressor = zlib.compressobj(self.level, zlib.DEFLATED, -self.window, self.memory)
         small = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
         small = small.removesuffix(_TAIL)
         if len(small) >= len(payload):
-            return frame(opcode, payload)
-        whole = frame(opcode, small)
+            return encode_frame(opcode, payload)
+        whole = encode_frame(opcode, small)
         return bytes((whole[0] | _RSV1,)) + whole[1:]
 
 
 class InflateExtension(Extension):
-    """The receiving half for one message, as wsproto wants it.
+    """Inflates one received message, as an extension of wsproto.
 
     Args:
         window: bits of the window that the client may use.
-        limit: bytes that the message may have, inflated.
+        limit: bytes that the inflated message may have.
     """
 
     name = _NAME
@@ -163,36 +163,36 @@ class InflateExtension(Extension):
         self._in_message = False
         self._is_control = False
         self._inflater: zlib._Decompress | None = None
-        self._recent = b""  # the end of what was inflated, which a block behind a final one may refer to
+        self._recent = b""  # the latest inflated bytes, which a block after a final one may refer to
 
     def enabled(self) -> bool:
-        """It was negotiated before there was a wsproto connection."""
+        """Return True: it was negotiated before the wsproto connection was made."""
         return True
 
     def offer(self) -> bool | str:
-        """Servers offer nothing."""
+        """Return False: servers make no offers."""
         return False
 
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:
-        """A frame begins: RSV1 may be set in the first one of a message (section 6)."""
+        """Accept RSV1 in the first frame of a message (section 6)."""
         self._is_control = opcode.iscontrol()
         if self._is_control or opcode is Opcode.CONTINUATION:
-            return RsvBits(False, False, False)  # wsproto refuses the bit then
+            return RsvBits(False, False, False)  # wsproto then refuses the bit
         if not self._in_message:
             self._in_message = True
             self._deflated = rsv.rsv1
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
-        """Bytes of a frame: inflated where they are of a deflated message."""
+        """Inflate bytes of a frame, if its message is compressed."""
         if self._is_control or not self._deflated:
             return data
         return self._inflate(bytes(data))
 
     def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
-        """The end of a frame: the last one of a deflated message gets back what the sender took off (section 7.2.2)."""
+        """Append the tail that the sender has removed, at the end of a compressed message (section 7.2.2)."""
         if self._is_control or not fin:
             return None
         self._in_message = False
@@ -215,7 +215,7 @@ class InflateExtension(Extension):
                 pieces.append(piece)
                 data = self._inflater.unconsumed_tail
                 if self._inflater.eof:
-                    # A final block is no end of the message (section 7.2.3.4): what follows begins another.
+                    # A final block does not end the message (section 7.2.3.4): another stream begins.
                     data = self._inflater.unused_data
                     self._inflater = None
                     self._recent = (self._recent + b"".join(pieces))[-(1 << self._window) :]

@@ -1,11 +1,13 @@
-"""How frames look on the wire (RFC 6455 section 5.2): writing them, and reading a header.
+"""Single frames on the wire (RFC 6455 section 5.2): encode them, and parse their headers.
 
-This module knows single frames only; what a sequence of them means is `stream.py`.
+What a sequence of frames means is decided in `message_parser.py`.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from ..errors import CloseStatus
 
 __all__ = [
     "BINARY",
@@ -16,11 +18,10 @@ __all__ = [
     "SMALL_HEADERS",
     "TEXT",
     "FrameHeader",
-    "close_frame",
     "close_payload",
-    "frame",
+    "encode_frame",
+    "parse_close_payload",
     "parse_header",
-    "split_close",
 ]
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -29,11 +30,11 @@ _REASON_SIZE = 123
 """A control frame carries 125 bytes at most (section 5.5), two of which are the close code."""
 
 SMALL_HEADERS = [[bytes((0x80 | opcode, size)) for size in range(126)] for opcode in range(16)]
-"""By opcode and size, the headers of frames of up to 125 bytes."""
+"""Headers of frames of up to 125 bytes, by opcode and size."""
 
 
-def frame(opcode: int, payload: bytes) -> bytes:
-    """One unmasked, unfragmented frame, as a server sends it.
+def encode_frame(opcode: int, payload: bytes) -> bytes:
+    """Return an unmasked, unfragmented frame, as a server sends it.
 
     Args:
         opcode: the frame's opcode.
@@ -48,11 +49,11 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def close_payload(code: int | None, reason: str = "") -> bytes:
-    """The payload of a close frame (section 5.5.1); the reason is cut at a character boundary to fit 123 bytes.
+    """Return the payload of a close frame (section 5.5.1). The reason is cut at a character boundary to fit 123 bytes.
 
     Args:
-        code: the status code; None makes an empty payload, which has no reason either.
-        reason: text for a person.
+        code: the status code, or None for an empty payload.
+        reason: text for people.
     """
     if code is None:
         return b""
@@ -60,16 +61,11 @@ def close_payload(code: int | None, reason: str = "") -> bytes:
     return code.to_bytes(2, "big") + text.encode()
 
 
-def close_frame(code: int | None, reason: str = "") -> bytes:
-    """A close frame as a server sends it; see `close_payload`."""
-    return frame(CLOSE, close_payload(code, reason))
-
-
-def split_close(payload: bytes) -> tuple[int, str]:
-    """Code and reason of a close payload that was already checked; 1005 where it is empty (section 7.1.5)."""
+def parse_close_payload(payload: bytes) -> CloseStatus:
+    """Return code and reason of a valid close payload; 1005 if it is empty (section 7.1.5)."""
     if not payload:
-        return 1005, ""
-    return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+        return CloseStatus(1005, "")
+    return CloseStatus(int.from_bytes(payload[:2], "big"), payload[2:].decode())
 
 
 class FrameHeader(NamedTuple):
@@ -80,7 +76,7 @@ class FrameHeader(NamedTuple):
         masked: whether a masking key precedes the payload.
         length: payload bytes.
         size: bytes of the header itself, the masking key included.
-        minimal: whether the length was written in the shortest form, as section 5.2 demands.
+        minimal: whether the length has its shortest form, as section 5.2 requires.
     """
 
     first: int
@@ -91,7 +87,7 @@ class FrameHeader(NamedTuple):
 
 
 def parse_header(data: bytes, at: int) -> FrameHeader | None:
-    """Reads the header that begins at `data[at]`; None where bytes of it are still missing."""
+    """Parse the header that begins at `data[at]`; return None if bytes of it are missing."""
     available = len(data) - at
     if available < 2:
         return None

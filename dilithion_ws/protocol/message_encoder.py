@@ -1,53 +1,70 @@
-"""How the messages of one connection leave: text or an encoding of its own, deflated or not. Shared by all alike."""
+"""Encode the messages of one connection: as text or by a codec, compressed or not."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
 from .deflate import Deflater
-from .frames import BINARY, TEXT, frame
+from .frames import BINARY, SMALL_HEADERS, TEXT, encode_frame
 
-__all__ = ["JSON", "Codec", "MessageEncoder"]
+__all__ = ["JSON", "Codec", "Message", "MessageEncoder", "encode_message"]
+
+Message = str | bytes
+"""A text or a binary message, as `WebSocketServer.send` takes it."""
+
+_TEXT_HEADERS = SMALL_HEADERS[TEXT]
 
 
 class Codec(Protocol):
-    """Another encoding of what JSON says.
+    """Another encoding of JSON values.
 
     Attributes:
-        binary: whether its messages are binary ones.
+        binary: whether its messages are binary.
     """
 
     binary: bool
 
     def encode(self, data: bytes) -> bytes:
-        """From JSON to the encoding."""
+        """Convert JSON to the encoding."""
 
     def decode(self, data: bytes) -> bytes:
-        """From the encoding to JSON; raises ValueError where it is malformed."""
+        """Convert the encoding to JSON; raise ValueError if it is malformed."""
 
 
 class MessageEncoder(NamedTuple):
-    """What was negotiated for messages of a server.
+    """What was negotiated for the messages of the server. Connections with equal encoders get the same frames.
 
     Attributes:
-        codec: their encoding; None for JSON.
-        deflation: how they are deflated; None where they are not.
+        codec: their encoding, or None for JSON.
+        deflater: how they are compressed, or None.
     """
 
     codec: Codec | None = None
-    deflation: Deflater | None = None
+    deflater: Deflater | None = None
 
-    def frame(self, payload: bytes) -> bytes:
-        """The frame of a JSON payload."""
+    def encode(self, payload: bytes) -> bytes:
+        """Return the frame of a JSON payload."""
         codec = self.codec
         if codec is None:
-            return self.raw(TEXT, payload)
-        return self.raw(BINARY if codec.binary else TEXT, codec.encode(payload))
+            if self.deflater is None:
+                size = len(payload)
+                return _TEXT_HEADERS[size] + payload if size < 126 else encode_frame(TEXT, payload)
+            return self.deflater.encode_frame(TEXT, payload)
+        return self.encode_raw(BINARY if codec.binary else TEXT, codec.encode(payload))
 
-    def raw(self, opcode: int, payload: bytes) -> bytes:
-        """The frame of a message that is sent as it is."""
-        return frame(opcode, payload) if self.deflation is None else self.deflation.frame(opcode, payload)
+    def encode_raw(self, opcode: int, payload: bytes) -> bytes:
+        """Return the frame of a message whose payload is sent as it is."""
+        return encode_frame(opcode, payload) if self.deflater is None else self.deflater.encode_frame(opcode, payload)
 
 
 JSON = MessageEncoder()
-"""Plain JSON in text messages."""
+"""JSON in text messages, not compressed."""
+
+
+def encode_message(message: Message) -> bytes:
+    """Return the frame of a message; raise TypeError if it is neither text nor bytes."""
+    if isinstance(message, str):
+        return encode_frame(TEXT, message.encode())
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        return encode_frame(BINARY, bytes(message))
+    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")

@@ -1,17 +1,17 @@
-"""From received bytes to messages: a short path for the common frame, wsproto for every other.
+"""Parse received bytes into messages: a fast path for the common frame, wsproto for every other.
 
 Theory of operation. A frame that is masked, final, without reserved bits, with a length in its shortest form, and either
-a control frame other than close or a data frame at a message boundary, can mean one thing only. Such a frame is read
-here: length check, unmask, UTF-8 check. It may also arrive in pieces; its text is then checked piece by piece, so that
-bad UTF-8 is refused as it comes (RFC 6455 section 8.1). Every other frame is handed to wsproto, frame by frame, and
-wsproto's word is final: fragments, deflated messages, close frames and everything that is invalid.
+a control frame other than close or a data frame at a message boundary, can mean one thing only. Such a frame is parsed
+here: length check, unmask, UTF-8 check. It may arrive in pieces; its text is then checked piece by piece, so that
+invalid UTF-8 is refused as soon as it arrives (RFC 6455 section 8.1). Every other frame is passed to wsproto, frame by
+frame, and wsproto's decision is final: fragments, compressed messages, most close frames, and everything invalid.
 
-    boundary ──whole plain frame──▶ boundary            (short path, no state kept)
+    boundary ──whole plain frame──▶ boundary            (frame_fast_path.py)
     boundary ──part of a plain data frame──▶ partial ──rest──▶ boundary
-    boundary ──first fragment──▶ fragmented ──last fragment──▶ boundary   (wsproto lives for this long only)
+    boundary ──first fragment──▶ fragmented ──last fragment──▶ boundary   (wsproto exists only in between)
     any      ──close frame, or anything invalid──▶ ended                  (terminal: later bytes are ignored)
 
-The one difference to wsproto on purpose: a received close code 1014 is accepted, since IANA has registered it.
+There is one deliberate difference to wsproto: a received close code 1014 is accepted, since IANA has registered it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from __future__ import annotations
 import codecs
 
 from .deflate import InflateExtension
+from .frame_fast_path import is_utf8, parse_single_text, parse_small_frames
 from .frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, FrameHeader, close_payload, parse_header
 from .masking import unmask
-from .wsproto_adapter import FAILED, Event, WsprotoAdapter
+from .wsproto_adapter import PROTOCOL_ERROR, MessageEvent, WsprotoAdapter
 
-__all__ = ["FAILED", "Event", "MessageParser"]
+__all__ = ["PROTOCOL_ERROR", "MessageEvent", "MessageParser"]
 
 _FIN, _DEFLATED = 0x80, 0x40
 _PLAIN = _FIN | _DEFLATED
@@ -31,12 +32,12 @@ _TOO_BIG = (1009).to_bytes(2, "big")
 _OPCODES = (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG)
 _BAD_UTF8 = "text is not valid UTF-8"
 _BAD_GATEWAY = (1014).to_bytes(2, "big")
-_USUAL_CLOSES = (b"", (1000).to_bytes(2, "big"), (1001).to_bytes(2, "big"))
-"""What nearly all close frames say; to have wsproto say it again takes 30 µs."""
+_COMMON_CLOSES = (b"", (1000).to_bytes(2, "big"), (1001).to_bytes(2, "big"))
+"""Payloads of nearly all close frames. They are valid; asking wsproto for that takes 30 µs."""
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
 
-class _Partial:
+class _PartialFrame:
     """A plain data frame of which only the beginning has arrived."""
 
     __slots__ = ("decoder", "key", "missing", "opcode", "payload")
@@ -49,16 +50,16 @@ class _Partial:
         self.decoder: codecs.IncrementalDecoder | None = None
 
     def feed(self, masked: bytes) -> bytes | None:
-        """Takes the next masked bytes, returns the payload when it is whole.
+        """Add the next masked bytes. Return the payload once it is complete.
 
         Raises:
-            UnicodeDecodeError: at the first bytes that can't be part of a text.
+            UnicodeDecodeError: at the first bytes that cannot be part of a text.
         """
-        turn = len(self.payload) & 3
-        piece = unmask(masked, self.key[turn:] + self.key[:turn])
+        rotation = len(self.payload) & 3
+        piece = unmask(masked, self.key[rotation:] + self.key[:rotation])
         self.missing -= len(piece)
         if self.opcode == TEXT and (self.decoder is not None or not piece.isascii()):
-            # Pure ASCII needs no decoder; the first piece that is not makes one, for the rest of the frame.
+            # ASCII needs no decoder; the first piece with other characters creates one for the rest of the frame.
             self.decoder = self.decoder or _utf8_decoder()
             self.decoder.decode(piece, not self.missing)
         if not self.missing and not self.payload:
@@ -68,25 +69,28 @@ class _Partial:
 
 
 class MessageParser:
-    """The receiving half of a server's WebSocket connection, fed with bytes and answering with events.
+    """The receiving half of a server's WebSocket connection.
 
     Args:
         limit: bytes that one message may have; at least 125.
-        too_big: the reason that a close frame gives when a message has more.
-        window: bits of the window that deflated messages are inflated with; 0 where they were not negotiated.
+        too_big: the reason that a close frame carries if a message has more.
+        window: bits of the window of compressed messages; 0 if compression was not negotiated.
+
+    Attributes:
+        ended: whether a close frame or an error was returned; later bytes are ignored.
     """
 
     __slots__ = (
-        "_at_rest",
-        "_doomed",
-        "_fallback",
-        "_left",
+        "_forward_all",
+        "_fragments_size",
+        "_is_idle",
         "_limit",
+        "_missing",
         "_partial",
-        "_size",
         "_tail",
         "_too_big",
         "_window",
+        "_wsproto",
         "ended",
     )
 
@@ -95,101 +99,76 @@ class MessageParser:
         self._limit = limit
         self._too_big = too_big
         self._tail = b""  # an incomplete header or control frame
-        self._partial: _Partial | None = None
-        self._fallback: WsprotoAdapter | None = None  # exists while a message is fragmented
-        self._left = 0  # payload bytes that wsproto still misses of the frame whose header it has
-        self._size = 0  # bytes announced so far for the fragmented message
-        self._at_rest = True  # at a message boundary, with nothing kept
-        self._doomed = False  # wsproto is about to refuse this frame: it gets all that follows
+        self._partial: _PartialFrame | None = None
+        self._wsproto: WsprotoAdapter | None = None  # exists while a message is fragmented
+        self._missing = 0  # payload bytes that wsproto still needs of the frame whose header it has
+        self._fragments_size = 0  # bytes announced so far for the fragmented message
+        self._is_idle = True  # at a message boundary, with nothing kept
+        self._forward_all = False  # wsproto is about to refuse this frame, and gets all that follows
         self.ended = False
 
-    def receive(self, data: bytes) -> list[Event]:
-        """Takes received bytes, returns what they complete, in order; nothing any more once `ended` is true."""
-        events: list[Event] = []
-        if self._at_rest:
-            # Small text messages, each whole: nearly all that a server gets. (122: less 6 bytes of header, plus the bit
-            # of the mask.) The first frame that is anything else ends this, and `_receive` looks at it.
-            at, end = 0, len(data)
-            if 6 < end < 132 and data[0] == 0x81 and data[1] == end + 122:  # one alone; half the steps of the loop
-                payload = unmask(data[6:], data[2:6])
-                if payload.isascii():
-                    return [(TEXT, payload)]
-            while end - at > 6 and data[at] == 0x81:
-                stop = at + data[at + 1] - 122
-                if not at + 6 < stop <= end or stop > at + 131:
-                    break
-                payload = unmask(data[at + 6 : stop], data[at + 2 : at + 6])
-                if not payload.isascii():
-                    break
-                events.append((TEXT, payload))
-                at = stop
-            if at == end:
-                return events
-            data = data[at:]
+    def receive(self, data: bytes) -> list[MessageEvent]:
+        """Parse received bytes. Return the events that they complete, in order; none once `ended` is true."""
+        if self._is_idle:
+            event = parse_single_text(data)
+            if event is not None:
+                return [event]
+        events: list[MessageEvent] = []
         self._receive(data, events)
-        self._at_rest = not (self._tail or self._partial or self._fallback or self._left or self._doomed or self.ended)
+        self._is_idle = not (
+            self._tail or self._partial or self._wsproto or self._missing or self._forward_all or self.ended
+        )
         return events
 
-    def _receive(self, data: bytes, events: list[Event]) -> None:
+    def _receive(self, data: bytes, events: list[MessageEvent]) -> None:
         if self._tail:
             data = self._tail + data
             self._tail = b""
         at, end = 0, len(data)
         while at < end and not self.ended:
             if self._partial is not None:
-                at += self._take_partial(data, at, events)
-            elif self._left or self._doomed:
-                used = end - at if self._doomed else min(self._left, end - at)
-                self._left = max(0, self._left - used)
+                at += self._continue_partial(data, at, events)
+            elif self._missing or self._forward_all:
+                used = end - at if self._forward_all else min(self._missing, end - at)
+                self._missing = max(0, self._missing - used)
                 self._ask_wsproto(data[at : at + used], events)
                 at += used
             else:
-                # The whole small frame that is nearly all of the traffic, without building a Header for it.
-                if end - at >= 6 and 0x80 <= data[at + 1] < 0xFE:
-                    first = data[at]
-                    stop = at + data[at + 1] - 122  # 6 bytes of header, and the length without its mask bit
-                    if stop <= end and (
-                        first == 0x89 or first == 0x8A or (self._fallback is None and (first == 0x81 or first == 0x82))
-                    ):
-                        payload = unmask(data[at + 6 : stop], data[at + 2 : at + 6])
-                        if first == 0x81 and not payload.isascii() and not _is_utf8(payload):
-                            self._fail(1007, _BAD_UTF8, events)
-                        else:
-                            events.append((first & 0x0F, payload))
-                        at = stop
-                        continue
-                used = self._begin(data, at, events)
+                at = parse_small_frames(data, at, events, self._wsproto is not None)
+                if at == end:
+                    return
+                used = self._begin_frame(data, at, events)
                 if not used:
                     self._tail = data[at:]
-                    break
+                    return
                 at += used
 
-    def _begin(self, data: bytes, at: int, events: list[Event]) -> int:
-        """Takes what there is of the frame that begins at `at`; returns the bytes used, 0 where more must come first."""
+    def _begin_frame(self, data: bytes, at: int, events: list[MessageEvent]) -> int:
+        """Parse the beginning of the frame at `at`. Return the number of bytes used; 0 if more must arrive first."""
         header = parse_header(data, at)
         if _is_invalid(data, at, header, self._window):
-            self._doomed = True
+            self._forward_all = True
             return self._ask_wsproto(data[at:], events)
         if header is None:
             return 0
         opcode, start = header.first & 0x0F, at + header.size
         stop = start + header.length
         if opcode >= CLOSE:
-            return self._take_control(data, at, start, stop, events)
-        if not opcode and self._fallback is None:  # continues nothing
-            self._doomed = True
+            return self._parse_control(data, at, start, stop, events)
+        if not opcode and self._wsproto is None:  # a continuation of nothing
+            self._forward_all = True
             return self._ask_wsproto(data[at:], events)
-        if header.length > self._limit - self._size:
+        if header.length > self._limit - self._fragments_size:
             self._fail(1009, self._too_big, events)
             return len(data) - at
-        if self._fallback is None and opcode and header.first & _PLAIN == _FIN:
-            self._partial = _Partial(opcode, data[start - 4 : start], header.length)
-            return header.size + self._take_partial(data, start, events)
-        self._size += header.length
-        self._left = max(0, stop - len(data))
+        if self._wsproto is None and opcode and header.first & _PLAIN == _FIN:
+            self._partial = _PartialFrame(opcode, data[start - 4 : start], header.length)
+            return header.size + self._continue_partial(data, start, events)
+        self._fragments_size += header.length
+        self._missing = max(0, stop - len(data))
         return self._ask_wsproto(data[at:stop], events)
 
-    def _take_partial(self, data: bytes, at: int, events: list[Event]) -> int:
+    def _continue_partial(self, data: bytes, at: int, events: list[MessageEvent]) -> int:
         partial = self._partial
         assert partial is not None
         piece = data[at : at + partial.missing]
@@ -200,49 +179,41 @@ class MessageParser:
         else:
             if payload is not None:
                 self._partial = None
-                events.append((partial.opcode, payload))
+                events.append(MessageEvent(partial.opcode, payload))
         return len(piece)
 
-    def _take_control(self, data: bytes, at: int, start: int, stop: int, events: list[Event]) -> int:
-        """A control frame with a valid header: waited for whole, since it is short and may not be fragmented."""
+    def _parse_control(self, data: bytes, at: int, start: int, stop: int, events: list[MessageEvent]) -> int:
+        """Parse a control frame with a valid header. It is kept until it is whole, since it is short."""
         if stop > len(data):
             return 0
         if data[at] & 0x0F == CLOSE:
             payload = unmask(data[start:stop], data[start - 4 : start])
-            if payload in _USUAL_CLOSES or (payload[:2] == _BAD_GATEWAY and _is_utf8(payload[2:])):
+            if payload in _COMMON_CLOSES or (payload[:2] == _BAD_GATEWAY and is_utf8(payload[2:])):
                 self.ended = True
-                events.append((CLOSE, payload))
+                events.append(MessageEvent(CLOSE, payload))
                 return stop - at
         return self._ask_wsproto(data[at:stop], events)
 
-    def _ask_wsproto(self, data: bytes, events: list[Event]) -> int:
-        if self._fallback is None:
-            self._fallback = WsprotoAdapter(InflateExtension(self._window, self._limit) if self._window else None)
-        for event in self._fallback.feed(data):
-            if event[0] == FAILED and event[1][:2] == _TOO_BIG:
-                event = FAILED, close_payload(1009, self._too_big)
+    def _ask_wsproto(self, data: bytes, events: list[MessageEvent]) -> int:
+        if self._wsproto is None:
+            self._wsproto = WsprotoAdapter(InflateExtension(self._window, self._limit) if self._window else None)
+        for event in self._wsproto.feed(data):
+            if event.kind == PROTOCOL_ERROR and event.payload[:2] == _TOO_BIG:
+                event = MessageEvent(PROTOCOL_ERROR, close_payload(1009, self._too_big))
             events.append(event)
-            if event[0] in (TEXT, BINARY):  # the last fragment: back at a message boundary
-                self._fallback, self._size = None, 0
-            elif event[0] in (CLOSE, FAILED):
+            if event.kind in (TEXT, BINARY):  # the last fragment: back at a message boundary
+                self._wsproto, self._fragments_size = None, 0
+            elif event.kind in (CLOSE, PROTOCOL_ERROR):
                 self.ended = True
         return len(data)
 
-    def _fail(self, code: int, reason: str, events: list[Event]) -> None:
+    def _fail(self, code: int, reason: str, events: list[MessageEvent]) -> None:
         self.ended = True
-        events.append((FAILED, close_payload(code, reason)))
-
-
-def _is_utf8(payload: bytes) -> bool:
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+        events.append(MessageEvent(PROTOCOL_ERROR, close_payload(code, reason)))
 
 
 def _is_invalid(data: bytes, at: int, header: FrameHeader | None, window: int) -> bool:
-    """Whether what is there of a header can't begin a valid frame, so that wsproto will refuse it."""
+    """Return whether the received part of a header cannot begin a valid frame, so that wsproto will refuse it."""
     if len(data) - at < 2:
         return False
     first, second = data[at], data[at + 1]

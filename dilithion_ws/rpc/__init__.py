@@ -1,1 +1,1 @@
-"""JSON-RPC 2.0 without sockets or threads: a table of methods, and a dispatcher from message to answer."""
+"""JSON-RPC 2.0 without sockets or threads: a table of methods, a dispatcher from messages to calls, and an executor."""

@@ -1,267 +1,124 @@
-"""From a received message to its answer: finds the method, runs it, and turns whatever happens into an answer.
+"""Turn a received message into an answer, or into a call to run: parse it, find its method, ask whether it is allowed.
 
-The dispatcher runs no threads. `receive` answers at once what needs no handler, and returns a call otherwise; who runs
-the call, where and when, is the transport's decision, for which `pace` tells how long it may take. A call's `run` never
-raises, whatever the handler does.
+The dispatcher runs no handler and no thread. Which thread runs a call, and when, is decided by the transport, which knows
+from the call's `speed` how long it may take.
 """
 
 from __future__ import annotations
 
-import logging
-import secrets
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
-from ..config.limits import Limits, limit_reached
+from ..auth.denial import Denial
 from ..errors import JsonRpcCode, RpcError
-from ..util.clock import Clock, Deadline, monotonic
+from ..session import Session
+from ..util.enums import Speed
 from . import messages
-from .calls import BatchCall, Hooks, SingleCall, result_too_large
-from .context import CallContext, Session
-from .later import Later
-from .messages import Request
-from .method import Method, Speed
+from .call_fast_path import is_plainly_allowed
+from .calls import BatchCall, SingleCall
+from .executor import Executor
+from .method import Method
 from .table import RpcTable
 
-__all__ = ["BatchCall", "Dispatcher", "Guard", "SingleCall"]
+__all__ = ["Dispatcher", "Guard"]
 
-logger = logging.getLogger("dilithion_ws.rpc")
-
-_RETRY_MS = 1000
+DECLARED_FAST = Speed.DECLARED_FAST
 
 
 class Guard(Protocol):
     """Decides what a client may call."""
 
-    def refusal(self, session: Session, name: str, method: Method | None) -> RpcError | None:
-        """Why a client may not call a method (None where the table has none of this name); None where it may."""
+    def check_call(self, session: Session, name: str, method: Method | None) -> Denial | None:
+        """Return why a client may not call a method (None if there is none of this name), or None if it may."""
 
-    def malformed(self, session: Session) -> RpcError | None:
-        """Asked about what is no request, so that it is counted too; see `refusal`."""
+    def check_malformed(self, session: Session) -> Denial | None:
+        """Count a message that is not a request; return why the client does not even get an error for it, or None."""
 
 
 class Dispatcher:
-    """Answers JSON-RPC messages from a table of methods.
+    """Understands JSON-RPC messages.
 
     Args:
-        table: the methods.
-        guard: asked about every call, each of a batch by itself; None allows all.
-        own: methods of the server itself; a host's method of the same name comes second.
-        position: where a topic's log is, for methods that were registered with `position_of`.
-        limits: batch, result, depth and time limits.
-        clock: seconds that never go backwards.
+        table: the host's methods.
+        executor: runs the calls.
+        guard: decides on every call, also on each of a batch; None allows everything.
+        builtin: the server's own methods; they take precedence over the host's.
     """
 
     def __init__(
         self,
         table: RpcTable,
-        limits: Limits,
-        clock: Clock = monotonic,
+        executor: Executor,
         guard: Guard | None = None,
-        own: Mapping[str, Method] | None = None,
-        position: Callable[[str], Any] = lambda topic: None,
+        builtin: Mapping[str, Method] | None = None,
     ) -> None:
-        self.table = table
+        self.executor = executor
+        self._table = table
         self._guard = guard
-        self._own = own or {}
-        self.position = position
-        self.limits = limits
-        self._slow_after, self._result_size = limits.calls.slow_after, limits.messages.result_size
-        self.clock = clock
+        self._builtin = builtin or {}
+        self._limits = executor.limits
+        self._clock = executor.clock
 
     def receive(
-        self, message: bytes, session: Session, refusal: RpcError | None = None
+        self, message: bytes, session: Session, denial: Denial | None = None
     ) -> bytes | SingleCall | BatchCall | None:
-        """What a message asks for.
+        """Understand one whole message.
 
         Args:
-            message: one whole message.
-            session: who sent it.
-            refusal: why nothing in it may be called; None leaves that to the guard.
+            message: its bytes.
+            session: the client that sent it.
+            denial: why nothing in it may be called; None leaves that decision to the guard.
 
         Returns:
-            The answer where no handler is needed, None where there is nothing to answer, else a call to be run.
+            The answer if no handler is needed, None if nothing is to be answered, otherwise a call to run.
         """
         if message[:1] != b"{" and message.lstrip(b" \t\r\n")[:1] == b"[":
-            return self._receive_batch(message, session, refusal)
-        found = self._find(message, session, refusal)
-        if found.__class__ is not tuple:
-            return found  # type: ignore[no-any-return]
-        name, params, id, method = found
-        pace = Speed.DECLARED_FAST if method is None else method.pace
-        return SingleCall(name, params, id, self, method, session, self.clock(), pace)
+            return self._receive_batch(message, session, denial)
+        return self._find(message, session, denial, in_batch=False)
 
-    def _receive_batch(self, message: bytes, session: Session, refusal: RpcError | None) -> bytes | BatchCall | None:
+    def _receive_batch(self, message: bytes, session: Session, denial: Denial | None) -> bytes | BatchCall | None:
         try:
-            elements = messages.parse_batch(message, self.limits)
+            elements = messages.parse_batch(message, self._limits)
         except RpcError as error:
-            return messages.error_answer(messages.NULL_ID, self._count(session, refusal) or error)
-        items: list[bytes | tuple[Request, Method | None]] = []
-        for element in elements:
-            found = self._find(element, session, refusal, in_batch=len(elements) > 1)
-            if isinstance(found, bytes):
-                items.append(found)
-            elif found is not None:
-                items.append((Request(*found[:3]), found[3]))
-        return BatchCall(self, items, session)
+            return messages.error_answer(messages.NULL_ID, self._malformed(session, denial) or error)
+        found = [self._find(element, session, denial, in_batch=len(elements) > 1) for element in elements]
+        return BatchCall(self.executor, [item for item in found if item is not None])
 
-    def _find(self, message: bytes, session: Session, refusal: RpcError | None, *, in_batch: bool = False) -> Any:
-        """Name, params and id of a call, and its method; or the answer to what is none, or not allowed; or None.
-
-        (One tuple, and no type for it: this is on the way of every call.)
-        """
+    def _find(
+        self, message: bytes, session: Session, denial: Denial | None, *, in_batch: bool
+    ) -> SingleCall | bytes | None:
+        """Return the call that a request asks for; or the answer if it is malformed or denied; or None."""
         try:
-            name, params, id = messages.parse_members(message, self.limits)
+            name, params, id = messages.parse_members(message, self._limits)
         except RpcError as error:
             is_json = error.code != JsonRpcCode.PARSE_ERROR
-            id = messages.identify(message) if is_json else messages.NULL_ID
-            return messages.error_answer(id, self._count(session, refusal) or error)
-        method = self._own.get(name) or self.table.get(name)
-        if refusal is None and method is not None and session.admitted and not session.limited:
-            need = method.need
-            if need > 0 and session.rights & need == need and not method.is_login:
-                return name, params, id, method  # it has all rights, and nothing counts it: the guard need not be asked
-        if refusal is None and self._guard is not None:
-            refusal = self._guard.refusal(session, name, method)
-        if refusal is None and in_batch and method is not None and method.is_login:
-            # It would keep the few workers that check passwords, for as long as the calls behind it take.
-            wrong = messages.invalid_request(f"{method.name} can't be part of a batch: send it by itself")
-            refusal = self._count(session, None) or wrong
-        if refusal is not None:
+            id = messages.extract_id(message) if is_json else messages.NULL_ID
+            return messages.error_answer(id, self._malformed(session, denial) or error)
+        method = self._builtin.get(name) or self._table.get(name)
+        if denial is None and method is not None and is_plainly_allowed(session, method):
+            return SingleCall(name, params, id, method, session, self._clock(), None, self.executor, method.speed)
+        if denial is None and self._guard is not None:
+            denial = self._guard.check_call(session, name, method)
+        if denial is not None:
+            refusal = self._denied(session, denial)
             return messages.error_answer(id, refusal) if id else None
-        return name, params, id, method
+        if in_batch and method is not None and method.is_login:
+            # It would occupy one of the few workers that verify passwords for as long as the calls after it take.
+            text = f"{method.name} can't be part of a batch: send it by itself"
+            refusal = self._malformed(session, None) or messages.invalid_request(text)
+            return messages.error_answer(id, refusal) if id else None
+        speed = DECLARED_FAST if method is None else method.speed
+        return SingleCall(name, params, id, method, session, self._clock(), None, self.executor, speed)
 
-    def _count(self, session: Session, refusal: RpcError | None) -> RpcError | None:
-        """Has the guard count what is no request; returns why it may not even be told what is wrong with it."""
-        return refusal if refusal is not None or self._guard is None else self._guard.malformed(session)
+    def _malformed(self, session: Session, denial: Denial | None) -> RpcError | None:
+        """Count a message that is not a request; return the error if the client is denied even that one."""
+        if denial is None and self._guard is not None:
+            denial = self._guard.check_malformed(session)
+        return None if denial is None else self._denied(session, denial)
 
-    def execute(
-        self, request: Request, method: Method | None, session: Session, arrived: float, hooks: Hooks
-    ) -> bytes | Later | None:
-        """Runs one request to its end; returns the answer, None for a notification. Never raises.
-
-        Args:
-            request, method, session: what is called, and by whom.
-            arrived: when it came.
-            hooks: an empty list, which gets what the handler wants called after the answer.
-        """
-        position = None
-        try:
-            if method is None:
-                raise _unknown_method(request.method)
-            if method.position_of is not None:
-                position = self.position(method.position_of)  # before the handler looks: so that nothing falls between
-            binder, context = method.binder, None
-            if binder.wants_context:
-                context = self._context(request, session, arrived, hooks)
-            arguments, keywords = binder.bind(request.params, context)
-            started = self.clock()
-            try:
-                value = method.function(*arguments, **keywords) if keywords else method.function(*arguments)
-                if value.__class__ is Later:
-                    value.encode_by(lambda outcome: self._settled(request, method, session, outcome, hooks, position))
-                    return value
-                result = messages.encode_result(value)
-            finally:
-                method.took(self.clock() - started, self._slow_after)
-            if len(result) > self._result_size:
-                raise result_too_large(len(result), self.limits)
-        except BaseException as fault:  # a worker must outlive every handler, SystemExit included
-            return self._failed(request, method, session, fault, hooks)
-        method.succeeded += 1
-        id = request.id
-        return messages.success_answer(id, result, position) if id else None
-
-    def execute_all(
-        self, calls: Sequence[tuple[Request, Method]], session: Session, arrived: float
-    ) -> list[bytes | None]:
-        """Runs requests whose methods have the same `batch`, all at once; the answer of each. Never raises."""
-        method = calls[0][1]
-        hooks: Hooks = []
-        contexts = [(self._context(request, session, arrived, hooks), request.params) for request, _ in calls]
-        started = self.clock()
-        try:
-            outcomes = list(method.batch(contexts))
-            if len(outcomes) != len(calls):
-                raise RuntimeError(f"{len(calls)} calls of a batch have {len(outcomes)} outcomes")
-        except BaseException as fault:
-            error = fault if isinstance(fault, RpcError) else _incident(method.name, session, fault)
-            outcomes = [error] * len(calls)
-        for _, one in calls:
-            one.took((self.clock() - started) / len(calls), self._slow_after)
-        return [
-            self._settled(request, one, session, outcome, [])
-            for (request, one), outcome in zip(calls, outcomes, strict=True)
-        ]
-
-    def _context(self, request: Request, session: Session, arrived: float, hooks: Hooks) -> CallContext:
-        deadline = Deadline.until(self.clock, arrived + self.limits.calls.call_timeout)
-        return CallContext(
-            session, request.method, messages.id_value(request), request.is_notification, deadline, hooks
-        )
-
-    def _settled(
-        self, request: Request, method: Method, session: Session, outcome: Any, hooks: Hooks, position: Any = None
-    ) -> bytes | None:
-        """The answer to a request whose outcome is a result or an exception."""
-        try:
-            if isinstance(outcome, BaseException):
-                raise outcome
-            result = messages.encode_result(outcome)
-            if len(result) > self._result_size:
-                raise result_too_large(len(result), self.limits)
-        except BaseException as fault:
-            return self._failed(request, method, session, fault, hooks)
-        method.succeeded += 1
-        return messages.success_answer(request.id, result, position) if request.id else None
-
-    def _failed(
-        self, request: Request, method: Method | None, session: Session, fault: BaseException, hooks: Hooks
-    ) -> bytes | None:
-        for hook in hooks:
-            hook(False)
-        hooks.clear()
-        error = fault if isinstance(fault, RpcError) else _incident(request.method, session, fault)
-        if method is not None:
-            method.failed(error.code)
-        if request.is_notification:
-            return None
-        answer = messages.error_answer(request.id, error)
-        if len(answer) > self.limits.messages.result_size:
-            answer = messages.error_answer(request.id, result_too_large(len(answer), self.limits))
-        return answer
-
-    def timed_out(self, request: Request) -> bytes | None:
-        """The answer to a call whose deadline has passed."""
-        if request.is_notification:
-            return None
-        text = f"Call timed out: past the {limit_reached(self.limits, 'call_timeout')}"
-        return messages.error_answer(request.id, RpcError(JsonRpcCode.CALL_TIMED_OUT, text))
-
-    def busy(self, request: Request, reason: str) -> bytes | None:
-        """The answer to a call that can't be taken now."""
-        if request.is_notification:
-            return None
-        error = RpcError(JsonRpcCode.SERVER_BUSY, f"Server busy: {reason}", {"retry_after_ms": _RETRY_MS})
-        return messages.error_answer(request.id, error)
-
-
-def _unknown_method(name: str) -> RpcError:
-    return RpcError(
-        JsonRpcCode.METHOD_NOT_FOUND,
-        f"Method not found: {name[:64]}",
-        error_code="RPC-METHOD-NOT-FOUND",
-        recovery_steps=(
-            "Check the spelling of the method",
-            "Verify that this version of the node has it",
-            "Call help for a list of methods",
-        ),
-    )
-
-
-def _incident(method: str, session: Session, error: BaseException) -> RpcError:
-    """Logs what a handler raised under a random id; only the id goes to the client."""
-    incident = secrets.token_hex(4)
-    logger.error("incident %s: %s, called by %r, failed", incident, method, session, exc_info=error)
-    text = f"Internal error; the server's log has it as incident {incident}"
-    return RpcError(JsonRpcCode.INTERNAL_ERROR, text, {"incident": incident})
+    def _denied(self, session: Session, denial: Denial) -> RpcError:
+        """Return the error for a denial, and record it in the session, also whether the connection must be closed."""
+        session.denial = denial
+        if denial.close_after is not None:
+            session.close_after = denial.close_after
+        return denial.to_rpc_error()

@@ -1,20 +1,20 @@
-"""JSON-RPC 2.0 messages as bytes: reading requests strictly, writing answers exactly.
+"""JSON-RPC 2.0 messages as bytes: requests are parsed strictly, answers are written exactly.
 
-An id is never decoded on its way through: the bytes that came are the bytes that go back, so that `12`, `"12"`,
-`18446744073709551615` and `1.50` all return as they were.
+An id is never decoded: the bytes that were received are the bytes that are sent back, so `12`, `"12"`,
+`18446744073709551615` and `1.50` all return unchanged.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from ..config.limits import Limits, limit_reached
 from ..errors import JsonRpcCode, RpcError
+from ..util.json import encode_json
 
 __all__ = [
     "NULL_ID",
@@ -22,7 +22,7 @@ __all__ = [
     "encode_result",
     "error_answer",
     "id_value",
-    "identify",
+    "extract_id",
     "invalid_request",
     "parse_batch",
     "parse_members",
@@ -33,11 +33,13 @@ __all__ = [
 
 NULL_ID = b"null"
 _ABSENT = msgspec.Raw(b"")
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)  # an unclosed one too: no way to backtrack
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+"""A JSON string. It matches unclosed ones too, so that the pattern never backtracks."""
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ID_STARTS = frozenset(b'"-0123456789n')
 _PARAMS_STARTS = frozenset(b"[{n")
-_BACKSLASH, _LETTER_N, _LETTER_I = b"\\NI"  # numbers: to look for bytes in bytes takes an exception inside of CPython
+_BACKSLASH, _LETTER_N, _LETTER_I = b"\\NI"
+"""As numbers: CPython searches bytes for a number directly, and for bytes only after an exception inside of it."""
 _PARSE_STEPS = (
     "Check JSON syntax",
     "Send UTF-8 text without a byte order mark",
@@ -47,7 +49,7 @@ _REQUEST_STEPS = ("Send an object with a method, and an id if an answer is wante
 
 
 class Request(msgspec.Struct, gc=False):
-    """One request object; `params` and `id` are left as the bytes that came, empty where they were absent."""
+    """One request object. `params` and `id` are the bytes that were received, empty if they were absent."""
 
     method: str
     params: bytes
@@ -55,7 +57,7 @@ class Request(msgspec.Struct, gc=False):
 
     @property
     def is_notification(self) -> bool:
-        """Whether there was no id, so that no answer may be sent (JSON-RPC 2.0 section 4.1)."""
+        """Whether the request has no id, so that no answer may be sent (JSON-RPC 2.0 section 4.1)."""
         return not self.id
 
 
@@ -76,27 +78,17 @@ _decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
-def _encode_other(value: Any) -> Any:
-    """What msgspec leaves to us: subclasses of Decimal, written without an exponent, as amounts are expected."""
-    if isinstance(value, Decimal) and value.is_finite():
-        return msgspec.Raw(format(value, "f").encode())
-    raise TypeError(f"a value of type {type(value).__name__} can't be encoded as JSON")
-
-
-_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_encode_other).encode
-
-
 def parse_request(data: bytes, limits: Limits) -> Request:
-    """Reads one request object.
+    """Parse one request object.
 
     Raises:
-        RpcError: -32700 where it is no JSON, -32600 where it is no request; `identify` tells the id to answer with.
+        RpcError: -32700 if it is not JSON, -32600 if it is not a request; `extract_id` returns the id to answer with.
     """
     return Request(*parse_members(data, limits))
 
 
 def parse_members(data: bytes, limits: Limits) -> tuple[str, bytes, bytes]:
-    """The members of a request: method, params and id; see `Request` and `parse_request`."""
+    """Parse one request object into method, params and id; see `Request` and `parse_request`."""
     try:
         wire = _decode_request(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -116,8 +108,8 @@ def parse_members(data: bytes, limits: Limits) -> tuple[str, bytes, bytes]:
         members += 1
         if id[0] not in _ID_STARTS or _BACKSLASH in id:
             _check_id(id)
-    # Each member has a colon: where there are no more colons than members that were found, none occurs twice, all are
-    # known, and only params can nest: no deeper than they are long.
+    # Each member has a colon. If there are as many colons as known members were found, then no member occurs twice, none
+    # is unknown, and only params can be nested, no deeper than they are long: the two slow checks can be skipped.
     if data.count(b":") != members:
         _check_shape(data, limits)
         _check_duplicates(data)
@@ -127,7 +119,7 @@ def parse_members(data: bytes, limits: Limits) -> tuple[str, bytes, bytes]:
 
 
 def parse_batch(data: bytes, limits: Limits) -> list[bytes]:
-    """Splits a batch into its elements, each of which is still to be read by `parse_request`.
+    """Split a batch into its elements, which are not parsed yet.
 
     Raises:
         RpcError: -32700, -32600 for an empty batch, -32010 for one with too many elements.
@@ -150,8 +142,8 @@ def parse_batch(data: bytes, limits: Limits) -> list[bytes]:
     return [bytes(element) for element in elements]
 
 
-def identify(data: bytes) -> bytes:
-    """The id of something that is no valid request: its bytes where it has a usable one, else null (section 5)."""
+def extract_id(data: bytes) -> bytes:
+    """Return the id of an invalid request as bytes: its own if it has a valid one, otherwise null (section 5)."""
     try:
         found = bytes(_decode_id(data).id)
         _check_id(found)
@@ -161,47 +153,52 @@ def identify(data: bytes) -> bytes:
 
 
 def id_value(request: Request) -> Any:
-    """The id as Python has it, None for a notification."""
+    """Return the id as a Python value, or None for a notification."""
     if request.is_notification:
         return None
     try:
         return _decode_any(request.id)
-    except msgspec.MsgspecError:  # a number beyond Python's own bounds, which is no fault
+    except msgspec.MsgspecError:  # a number beyond the bounds of a float is valid JSON
         return request.id.decode()
 
 
 def encode_result(value: Any) -> bytes:
-    """A result as JSON: Decimal as a number without rounding, integers with every digit.
+    """Return a result as JSON: Decimal as a number without rounding, integers with every digit.
 
     Raises:
-        Exception: whatever msgspec raises for a value that JSON can't hold.
+        Exception: whatever msgspec raises for a value that JSON cannot represent.
     """
-    text = _encode(value)
+    text = encode_json(value)
     if (_LETTER_N in text or _LETTER_I in text) and (b"NaN" in text or b"Infinity" in text):
-        _decode_any(text)  # only a Decimal gets that far, and as it is it would be no JSON
+        _decode_any(text)  # a Decimal may be NaN or infinite, which is not JSON: this raises
     return text
 
 
 def success_answer(id: bytes, result: bytes, position: Any = None) -> bytes:
-    """An answer with a result, both given as JSON, and where there is one with the place in a log that it belongs to."""
+    """Return an answer with a result.
+
+    Args:
+        id, result: as JSON.
+        position: the position in a topic's log that the result belongs to, or None.
+    """
     if position is not None:
-        return b'{"jsonrpc":"2.0","result":%b,"id":%b,"position":%b}' % (result, id, _encode(position))
+        return b'{"jsonrpc":"2.0","result":%b,"id":%b,"position":%b}' % (result, id, encode_json(position))
     return b"".join((b'{"jsonrpc":"2.0","result":', result, b',"id":', id, b"}"))
 
 
 def error_answer(id: bytes, error: RpcError) -> bytes:
-    """An answer with an error; data that can't be encoded is replaced by its type's name."""
+    """Return an answer with an error; data that cannot be encoded is replaced by the name of its type."""
     try:
-        text = _encode(error.to_object())
+        text = encode_json(error.to_object())
     except Exception:
         message = str(error.message).encode("utf-8", "replace").decode()
         plain = RpcError(error.code, message, {"unencodable": type(error.data).__name__})
-        text = _encode(plain.to_object())
+        text = encode_json(plain.to_object())
     return b'{"jsonrpc":"2.0","error":%b,"id":%b}' % (text, id)
 
 
 def parse_error(text: str) -> RpcError:
-    """-32700, with what is wrong."""
+    """Return the error -32700."""
     return RpcError(
         JsonRpcCode.PARSE_ERROR,
         f"Parse error: {text}",
@@ -211,7 +208,7 @@ def parse_error(text: str) -> RpcError:
 
 
 def invalid_request(text: str) -> RpcError:
-    """-32600, with what is wrong."""
+    """Return the error -32600."""
     return RpcError(
         JsonRpcCode.INVALID_REQUEST,
         f"Invalid request: {text}",
@@ -221,7 +218,10 @@ def invalid_request(text: str) -> RpcError:
 
 
 def _not_a_request(data: bytes, limits: Limits, error: Exception) -> RpcError:
-    """msgspec stops at the first wrong type; whether the rest is JSON at all decides between the two codes."""
+    """Return the error for a message that msgspec could not decode.
+
+    msgspec stops at the first wrong type; whether the rest is JSON at all decides between -32600 and -32700.
+    """
     _check_shape(data, limits)
     if not isinstance(error, msgspec.ValidationError):
         return parse_error(str(error))
@@ -245,21 +245,21 @@ def _check_id(id: bytes) -> None:
 
 
 def _check_shape(data: bytes, limits: Limits) -> None:
-    """Refuses nesting past the limit before anything recurses over it."""
+    """Raise RpcError if the nesting exceeds the limit, before any parser recurses into it."""
     if data.count(b"[") + data.count(b"{") <= limits.messages.json_depth:
         return
     brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
     for _ in range(limits.messages.json_depth):
         inner = brackets.replace(b"[]", b"").replace(b"{}", b"")
         if len(inner) == len(brackets):
-            return  # closed, or not balanced: the decoder will say so
+            return  # no deeper than the limit, or not balanced, which the decoder reports
         brackets = inner
     if brackets:
         raise parse_error(f"nested deeper than the {limit_reached(limits, 'json_depth')}")
 
 
 def _check_duplicates(data: bytes) -> None:
-    """Refuses an object with the same member twice, since two readers may take different ones of them."""
+    """Raise RpcError if an object has the same member twice, since two parsers may use different ones of them."""
     try:
         json.loads(data, object_pairs_hook=_unique, parse_int=len, parse_float=len)
     except (ValueError, RecursionError) as error:

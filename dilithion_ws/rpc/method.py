@@ -1,120 +1,160 @@
-"""One method, and what is known of its calls."""
+"""One registered method, and what was measured of its calls."""
 
 from __future__ import annotations
 
 import inspect
 from bisect import bisect_left
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-from .duration_histogram import BOUNDS, DurationHistogram
+import msgspec
+
+from ..auth.permissions import METHODS, UNDECLARED, resolve_rights
+from ..util.enums import Speed
+from .context import CallContext
+from .duration_histogram import BUCKET_BOUNDS, DurationHistogram
 from .params import ParamsBinder
 
-__all__ = ["Method", "Speed"]
+__all__ = ["Method", "MethodOptions", "RawBatchHandler", "RawHandler"]
 
-_MOST_CODES = 64
+RawHandler = Callable[[CallContext, bytes], Any]
+"""Gets a call and its params as JSON (empty if it had none); returns the result or raises."""
+
+RawBatchHandler = Callable[[Sequence[tuple[CallContext, bytes]]], Sequence[Any]]
+"""Gets the calls of one batch; returns for each its result, or the exception that it fails with."""
+
+_MAX_ERROR_CODES = 64
+"""Error codes that are counted separately for each method; a host may invent any number of them."""
+
+_MEAN_WEIGHT = 0.125
+"""Weight of the latest call in the running mean, which so covers about eight calls."""
+
+DECLARED_FAST, MEASURED_FAST, UNKNOWN, SLOW = Speed
 
 
-class Speed:
-    """How a method is run; the server compares these, lower is safer to run in the leading thread."""
+class Binder(Protocol):
+    """Turns the params of a call into arguments; see `ParamsBinder`."""
 
-    DECLARED_FAST = 0
-    SEEN_FAST = 1
-    UNKNOWN = 2
-    SLOW = 3
+    @property
+    def parameters(self) -> list[inspect.Parameter]: ...
+
+    @property
+    def return_type(self) -> Any: ...
+
+    @property
+    def needs_context(self) -> bool: ...
+
+    @property
+    def signature(self) -> str: ...
+
+    def bind(self, params: bytes, context: CallContext | None) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+
+
+class MethodOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a method was registered.
+
+    Attributes:
+        permission: what a caller must be allowed, or None if nothing was declared.
+        blocking: True to always run it in the pool, False to always run it in the leading thread, None to measure.
+        summary: one line for people.
+        description: longer text; default: the docstring.
+        position_of: the topic whose position its answers carry, or None.
+        is_login: whether its calls verify passwords; these wait in a queue of their own.
+        is_public: whether every client may call it, whatever its rights.
+        batch_handler: runs all calls of a batch whose methods have the same one, or None.
+    """
+
+    permission: str | None = None
+    blocking: bool | None = None
+    summary: str = ""
+    description: str | None = None
+    position_of: str | None = None
+    is_login: bool = False
+    is_public: bool = False
+    batch_handler: RawBatchHandler | None = None
 
 
 class Method:
     """One registered method.
 
-    Attributes:
+    Args:
         name: as clients call it.
         function: the handler.
-        permission: what a caller must be allowed; None where nothing was declared.
-        blocking: True: always run in the pool; False: always in the leading thread; None: as its running mean says.
-        summary: one line for people; the first line of the docstring where none was given.
-        description: the whole docstring, where nothing else was given.
-        binder: from params to arguments.
-        mean: seconds that its recent calls took, an exponential mean over about eight of them.
-        pace: what follows from `blocking` and `mean`, see `Speed`.
-        need: the rights that a call needs, once somebody has worked them out from name and permission; -1 before.
-        is_login: whether its calls check passwords, and so wait in a queue of their own.
-        batch: what runs all calls of a batch that have the same one, see `rpc.fallback.RawBatchHandler`; None for none.
-        times: how long its calls took.
-        succeeded: how many of them had a result.
-        errors: how many of them failed, by code.
-        position_of: the topic whose position its answers are stamped with, None for none.
+        options: how it was registered.
+        binder: turns params into arguments; default: by the type hints of the function.
+
+    Attributes:
+        required_rights: the rights that a caller needs; 0 for a public method.
+        mean: running mean of the duration of its calls, in seconds.
+        speed: what follows from `blocking` and `mean`.
+        durations: how long its calls took.
+        succeeded: calls that had a result.
+        errors: calls that failed, by error code.
     """
 
     __slots__ = (
-        "batch",
+        "batch_handler",
         "binder",
         "blocking",
         "description",
+        "durations",
         "errors",
         "function",
         "is_login",
         "mean",
         "name",
-        "need",
-        "pace",
         "permission",
         "position_of",
+        "required_rights",
+        "speed",
         "succeeded",
         "summary",
-        "times",
     )
 
     def __init__(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        permission: str | None,
-        blocking: bool | None,
-        summary: str,
-        position_of: str | None = None,
-        binder: Any = None,
-        description: str | None = None,
+        self, name: str, function: Callable[..., Any], options: MethodOptions, binder: Binder | None = None
     ) -> None:
         self.name = name
         self.function = function
-        self.permission = permission
-        self.blocking = blocking
-        self.summary = summary
-        self.description = (inspect.getdoc(function) or "") if description is None else description
-        self.binder = ParamsBinder(name, function) if binder is None else binder
+        self.permission = options.permission
+        self.blocking = options.blocking
+        self.summary = options.summary
+        self.description = (inspect.getdoc(function) or "") if options.description is None else options.description
+        self.position_of = options.position_of
+        self.is_login = options.is_login
+        self.batch_handler = options.batch_handler
+        self.binder: Binder = ParamsBinder(name, function) if binder is None else binder
+        self.required_rights = (
+            0 if options.is_public else resolve_rights(options.permission, name, METHODS.get(name, UNDECLARED))
+        )
         self.mean = 0.0
-        self.need = -1
-        self.is_login = False
-        self.batch: Any = None
-        self.position_of = position_of
-        self.times = DurationHistogram()
+        self.durations = DurationHistogram()
         self.succeeded = 0
         self.errors: dict[int, int] = {}
-        self.pace = {None: Speed.UNKNOWN, True: Speed.SLOW, False: Speed.DECLARED_FAST}[blocking]
+        self.speed = {None: UNKNOWN, True: SLOW, False: DECLARED_FAST}[options.blocking]
 
-    def took(self, seconds: float, slow_after: float) -> None:
-        """Notes the duration of one call. Threads may race here: a mean may lose a sample, which does no harm."""
-        times = self.times
-        times.total += seconds
-        times.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.mean = mean = self.mean + (seconds - self.mean) * 0.125
+    def record_duration(self, seconds: float, slow_after: float) -> None:
+        """Record the duration of one call. Threads may race: a mean may lose a sample, which is acceptable."""
+        durations = self.durations
+        durations.total += seconds
+        durations.counts[bisect_left(BUCKET_BOUNDS, seconds)] += 1
+        self.mean = mean = self.mean + (seconds - self.mean) * _MEAN_WEIGHT
         if mean > slow_after:
             if self.blocking is None:
-                self.pace = Speed.SLOW
-        elif self.pace > Speed.SEEN_FAST and mean <= slow_after / 2 and self.blocking is None:
-            self.pace = Speed.SEEN_FAST
+                self.speed = SLOW
+        elif self.speed > MEASURED_FAST and mean <= slow_after / 2 and self.blocking is None:
+            self.speed = MEASURED_FAST
 
-    def stalled(self, slow_after: float) -> None:
-        """Notes that a call is taking so long that it is known to be slow before it has ended."""
-        self.mean = max(self.mean, 8 * slow_after)
-        self.pace = Speed.SLOW
+    def record_stall(self, slow_after: float) -> None:
+        """Record that a running call takes so long that it is known to be slow before it has ended."""
+        self.mean = max(self.mean, slow_after / _MEAN_WEIGHT)
+        self.speed = SLOW
         if self.blocking is False:
-            self.blocking = None  # the host was mistaken: it is measured from now on
+            self.blocking = None  # the host's declaration was wrong: the method is measured from now on
 
-    def failed(self, code: int) -> None:
-        """Counts a call that ended with an error; codes beyond the first few, which a host may invent, as 0."""
-        known = code in self.errors or len(self.errors) < _MOST_CODES
+    def record_error(self, code: int) -> None:
+        """Count a call that failed; codes beyond the first few are counted as 0."""
+        known = code in self.errors or len(self.errors) < _MAX_ERROR_CODES
         code = code if known else 0
         self.errors[code] = self.errors.get(code, 0) + 1
 

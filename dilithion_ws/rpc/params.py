@@ -1,7 +1,7 @@
-"""From the params of a call to the arguments of a Python function, converted and validated by its type hints.
+"""Bind the params of a call to the parameters of a Python function, and validate them by its type hints.
 
-For each function two msgspec decoders are built at registration, one for an array and one for an object of params, so
-that a call costs one pass over its bytes.
+Two msgspec decoders are built for each function when it is registered, one for an array and one for an object of params,
+so a call costs one pass over its bytes.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ _NO_KEYWORDS: dict[str, Any] = {}
 
 
 class ParamsBinder:
-    """The parameters of one function.
+    """Bind params to the parameters of one function.
 
     Args:
         name: the method's name, for messages.
-        function: the function; its type hints say what is accepted, `Any` where there is none.
+        function: the function. Its type hints state what is accepted; a parameter without one accepts anything.
 
     Attributes:
-        takes: the parameters that come from a call, with their hints.
-        returns: the hint of what comes back.
+        parameters: the parameters that come from a call, with their hints.
+        return_type: the hint of the result.
+        needs_context: whether a parameter is annotated `CallContext`.
 
     Raises:
-        RegistrationError: a hint can't be resolved or decoded, or there are `*args` or `**kwargs`.
+        RegistrationError: a hint cannot be resolved or decoded, or there are `*args` or `**kwargs`.
     """
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
@@ -46,42 +47,42 @@ class ParamsBinder:
             parameters = list(inspect.signature(function).parameters.values())
         except (NameError, TypeError, ValueError) as error:
             raise RegistrationError(f"{name}: the signature can't be read: {error}") from error
-        self.returns: Any = hints.get("return", Any)
-        self.takes: list[inspect.Parameter] = []
-        for at, parameter in enumerate(parameters):
+        self.return_type: Any = hints.get("return", Any)
+        self.parameters: list[inspect.Parameter] = []
+        for index, parameter in enumerate(parameters):
             if hints.get(parameter.name) is CallContext:
-                self._context_at = at if parameter.kind in _POSITIONAL else parameter.name
+                self._context_at = index if parameter.kind in _POSITIONAL else parameter.name
             elif parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
                 raise RegistrationError(f"{name}: *{parameter.name} can't be bound; name each parameter")
             else:
                 annotation = hints.get(parameter.name, Any)
-                self.takes.append(parameter.replace(annotation=annotation))
-        self._positional = sum(parameter.kind in _POSITIONAL for parameter in self.takes)
-        keywords = self.takes[self._positional :]
+                self.parameters.append(parameter.replace(annotation=annotation))
+        self._positional = sum(parameter.kind in _POSITIONAL for parameter in self.parameters)
+        keywords = self.parameters[self._positional :]
         self._keywords = [parameter.name for parameter in keywords]
-        self._needs_names = any(parameter.default is inspect.Parameter.empty for parameter in keywords)
-        self.wants_context = self._context_at is not None
-        self._takes_plainly = not keywords and not self.wants_context
-        self._by_position = self._decoder(self.takes[: self._positional], array_like=True)
-        self._by_name = self._decoder(self.takes, array_like=False)
+        self._has_required_keywords = any(parameter.default is inspect.Parameter.empty for parameter in keywords)
+        self.needs_context = self._context_at is not None
+        self._is_plain = not keywords and not self.needs_context
+        self._array_decoder = self._decoder(self.parameters[: self._positional], array_like=True)
+        self._object_decoder = self._decoder(self.parameters, array_like=False)
 
     def bind(self, params: bytes, context: CallContext | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments for the function.
+        """Return the positional and keyword arguments for the function.
 
         Args:
-            params: the bytes of `params`; empty where the call had none.
-            context: given where `wants_context` is true.
+            params: the bytes of `params`; empty if the call had none.
+            context: needed if `needs_context` is true.
 
         Raises:
             RpcError: -32602, with what was wrong and what was expected.
         """
-        if not self.takes and params in _NOTHING:
+        if not self.parameters and params in _NOTHING:
             arguments: tuple[Any, ...] = ()
         else:
             by_name = params[:1] == b"{"
-            if not by_name and self._needs_names:
-                raise self._mismatch("some params can be given by name only")
-            decoder = self._by_name if by_name else self._by_position
+            if not by_name and self._has_required_keywords:
+                raise self._mismatch("some params can only be given by name")
+            decoder = self._object_decoder if by_name else self._array_decoder
             try:
                 decoded = decoder.decode(b"[]" if params == b"" or params == b"null" else params)
             except msgspec.ValidationError as error:
@@ -89,7 +90,7 @@ class ParamsBinder:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise RpcError(JsonRpcCode.PARSE_ERROR, f"Parse error in params: {error}") from None
             arguments = msgspec.structs.astuple(decoded)
-        if self._takes_plainly:
+        if self._is_plain:
             return arguments, _NO_KEYWORDS
         keywords: dict[str, Any] = {}
         if len(arguments) > self._positional:
@@ -103,17 +104,17 @@ class ParamsBinder:
 
     @property
     def signature(self) -> str:
-        """How the method is called, such as `getblock(hash: str, verbosity: int = 1)`."""
-        shown = ", ".join(str(parameter) for parameter in self.takes)
+        """The form of a call, such as `getblock(hash: str, verbosity: int = 1)`."""
+        shown = ", ".join(str(parameter) for parameter in self.parameters)
         return f"{self._name}({shown})"
 
     def _mismatch(self, text: str) -> RpcError:
         text = f"Invalid params: {text}. Expected {self.signature}"
         return RpcError(JsonRpcCode.INVALID_PARAMS, text, {"expected": self.signature})
 
-    def _decoder(self, takes: list[inspect.Parameter], *, array_like: bool) -> msgspec.json.Decoder[Any]:
+    def _decoder(self, parameters: list[inspect.Parameter], *, array_like: bool) -> msgspec.json.Decoder[Any]:
         columns: list[Any] = []
-        for parameter in takes:
+        for parameter in parameters:
             if parameter.default is inspect.Parameter.empty:
                 columns.append((parameter.name, parameter.annotation))
             else:
@@ -128,10 +129,10 @@ class ParamsBinder:
             raise RegistrationError(f"{self._name}: a parameter's type can't be decoded from JSON: {error}") from error
 
     def _explain(self, text: str, by_name: bool) -> str:
-        """msgspec's message in the words of a caller: `$[0]` becomes the parameter's name."""
+        """Return msgspec's message in JSON terms: `$[0]` becomes the parameter's name."""
         if not by_name:
-            for at, parameter in enumerate(self.takes):
-                text = text.replace(f"`$[{at}]", f"`{parameter.name}", 1)
+            for index, parameter in enumerate(self.parameters):
+                text = text.replace(f"`$[{index}]", f"`{parameter.name}", 1)
         return (
             text.replace("`$.", "`")
             .replace("Object missing required field", "missing required parameter")

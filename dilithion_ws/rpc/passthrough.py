@@ -1,40 +1,34 @@
-"""Methods that a host answers by name without having registered them, their params left as the bytes that came.
+"""Answer methods that are not registered by one function, which gets their params as the bytes that were received.
 
-This is for hosts that pass calls on, such as a gateway: what they get is what the client wrote, to the digit, and what
-they return may be JSON already (`msgspec.Raw`).
+This is for hosts that forward calls, such as the gateway: they get what the client wrote, digit by digit, and may return
+JSON as it is (`msgspec.Raw`).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ..errors import RpcError
 from .context import CallContext
-from .method import Method
+from .method import Method, MethodOptions, RawBatchHandler, RawHandler
 
-__all__ = ["WILDCARD", "Passthrough", "RawHandler", "RawBatchHandler", "RawRpcError"]
+__all__ = ["WILDCARD", "Passthrough", "RawRpcError"]
 
-RawHandler = Callable[[CallContext, bytes], Any]
-"""Gets a call and its params as JSON, empty where it had none; returns the result or raises."""
-
-RawBatchHandler = Callable[[Sequence[tuple[CallContext, bytes]]], Sequence[Any]]
-"""Gets the calls of one batch; returns for each its result, or the exception that it fails with."""
-
-_PASSED = "Passed on as it is"
+_SUMMARY = "Passed on as it is"
 
 WILDCARD = "*"
 """The name under which calls of methods without a declared permission are counted."""
 
 
 class Passthrough:
-    """Answers what nobody registered; see `RpcTable.fallback`.
+    """Answers methods that are not registered; see `RpcTable.fallback`.
 
     Attributes:
-        methods: by name: those with a declared permission, and one for all others.
+        methods: by name: the methods with a declared permission, and one under `WILDCARD` for all others.
     """
 
     def __init__(
@@ -45,23 +39,21 @@ class Passthrough:
         params: Mapping[str, Sequence[str]],
     ) -> None:
         self.methods = {
-            name: _method(name, function, need, batch, params.get(name))
-            for name, need in {**permissions, WILDCARD: None}.items()
+            name: _method(name, function, permission, batch, params.get(name))
+            for name, permission in {**permissions, WILDCARD: None}.items()
         }
 
     def get(self, name: str) -> Method:
-        """The method of this name."""
+        """Return the method of this name, or the one for all others."""
         return self.methods.get(name) or self.methods[WILDCARD]
 
 
 def _method(
     name: str, function: RawHandler, permission: str | None, batch: RawBatchHandler | None, params: Sequence[str] | None
 ) -> Method:
-    text = _PASSED if params is not None else f"{_PASSED}; what it takes is not known here"
-    binder = _RawBinder(name, params or ())
-    method = Method(name, function, permission, True, text, binder=binder, description=text)
-    method.batch = batch
-    return method
+    text = _SUMMARY if params is not None else f"{_SUMMARY}; what it takes is not known here"
+    options = MethodOptions(permission=permission, blocking=True, summary=text, description=text, batch_handler=batch)
+    return Method(name, function, options, _RawBinder(name, params or ()))
 
 
 class RawRpcError(RpcError):
@@ -71,7 +63,7 @@ class RawRpcError(RpcError):
         error: the `error` member as JSON.
 
     Raises:
-        ValueError: it is no JSON object with a `code` and a `message`.
+        ValueError: it is not a JSON object with a `code` and a `message`.
     """
 
     def __init__(self, error: bytes) -> None:
@@ -83,7 +75,7 @@ class RawRpcError(RpcError):
         self._raw = msgspec.Raw(error)
 
     def to_object(self) -> Any:
-        """The `error` member, unchanged."""
+        """Return the `error` member, unchanged."""
         return self._raw
 
 
@@ -96,20 +88,20 @@ _decode_error = msgspec.json.Decoder(_Error).decode
 
 
 class _RawBinder:
-    """Hands the params over as they are."""
+    """Passes the params on as they are."""
 
-    wants_context = True
-    returns = Any
+    needs_context = True
+    return_type = Any
 
     def __init__(self, name: str, params: Sequence[str]) -> None:
         self.signature = f"{name}(...)"
-        self.takes = [_param(name) for name in params]
+        self.parameters = [_parameter(name) for name in params]
 
     def bind(self, params: bytes, context: CallContext | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Context and params."""
+        """Return the context and the params."""
         return (context, params), {}
 
 
-def _param(name: str) -> inspect.Parameter:
-    """One of which the name alone is known: `...` stands for whatever it is when it is left out."""
+def _parameter(name: str) -> inspect.Parameter:
+    """Return a parameter of which only the name is known; the default `...` marks an unknown one."""
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=..., annotation=Any)

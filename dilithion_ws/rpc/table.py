@@ -1,4 +1,4 @@
-"""The methods that a host offers: registered from any thread, also while they are being called.
+"""The methods that a host offers. They may be registered from any thread, also while others are called.
 
 Reading takes no lock: a registration replaces the whole dictionary, and readers keep the one that they have.
 """
@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from ..errors import RegistrationError
-from .method import Method, Speed
-from .passthrough import Passthrough, RawBatchHandler, RawHandler
+from .method import Method, MethodOptions, RawBatchHandler, RawHandler
+from .passthrough import Passthrough
 
-__all__ = ["Method", "Speed", "RpcTable"]
+__all__ = ["RpcTable"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,7 +34,7 @@ class RpcTable:
     """
 
     def __init__(self) -> None:
-        self._registration = threading.Lock()  # guards the replacement of `_methods`, nothing else
+        self._lock = threading.Lock()  # guards the replacement of `_methods`; readers need no lock
         self._methods: dict[str, Method] = {}
         self._fallback: Passthrough | None = None
 
@@ -64,7 +64,7 @@ class RpcTable:
         summary: str | None = None,
         position_of: str | None = None,
     ) -> Any:
-        """Registers a function under its own name, as a decorator with or without arguments; see `register`."""
+        """Register a function under its own name. A decorator, with or without arguments; see `register`."""
 
         def decorate(function: F) -> F:
             self.register(
@@ -89,42 +89,48 @@ class RpcTable:
         summary: str | None = None,
         position_of: str | None = None,
     ) -> Method:
-        """Registers a method; clients may call it from now on.
+        """Register a method, which clients may call from now on.
 
         Args:
-            name: up to 64 letters, digits, underscores and dots; not one that begins with `rpc.` (JSON-RPC 2.0
-                section 4.3 keeps those).
-            function: a plain blocking function. Its type hints say what params are accepted; a parameter annotated
-                `CallContext` gets the call's context instead.
-            permission: what the caller must be allowed to do.
-            blocking: True for a function that waits (for a disk, a lock, a block): its calls never run in the leading
-                thread. False for one that never does. None lets the server find out by measuring.
+            name: up to 64 letters, digits, underscores and dots, without the prefix `rpc.`, which JSON-RPC 2.0 section
+                4.3 reserves.
+            function: a plain blocking function. Its type hints state which params are accepted; a parameter annotated
+                `CallContext` receives the call's context instead. For work that takes long, it may return a
+                `concurrent.futures.Future`: no thread is held while that is pending, and it is cancelled if the call
+                times out.
+            permission: what a caller must be allowed: names of permissions, joined by `|`.
+            blocking: True for a function that blocks (on a disk, a lock, a block): its calls never run in the leading
+                thread. False for one that never does. None lets the server measure it.
             summary: one line for people; default: the first line of the docstring.
-            position_of: a topic: answers get a member `position` with its epoch and seq, taken before the function is
-                called. A client that subscribes `since` there misses nothing that the result does not have; it may get
-                what the result has already. For that the host must change its state first and publish then.
+            position_of: a topic. Answers get a member `position` with the topic's epoch and seq, taken before the
+                function is called. A client that subscribes `since` that position misses no event that the result does
+                not include; it may receive events that the result includes. For that, the host must change its state
+                before it publishes.
 
         Raises:
-            RegistrationError: the name is taken or malformed, or the signature can't be bound to params.
+            RegistrationError: the name is taken or malformed, or params cannot be bound to the signature.
         """
         if not callable(function):
             raise RegistrationError(f"{name}: {function!r} is not callable")
         if inspect.iscoroutinefunction(function):
             raise RegistrationError(f"{name}: a coroutine function can't be called here; register a plain function")
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name.startswith("rpc."):
-            raise RegistrationError(f"{name!r} is no method name: 1 to 64 of A-Z a-z 0-9 _ . and no prefix rpc.")
+            raise RegistrationError(
+                f"{name!r} is not a method name: 1 to 64 of A-Z a-z 0-9 _ . without the prefix rpc."
+            )
         if summary is None:
             summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        method = Method(name, function, permission, blocking, summary, position_of)
-        with self._registration:
+        options = MethodOptions(permission=permission, blocking=blocking, summary=summary, position_of=position_of)
+        method = Method(name, function, options)
+        with self._lock:
             if name in self._methods:
                 raise RegistrationError(f"{name} is registered already; unregister it first")
             self._methods = {**self._methods, name: method}
         return method
 
     def unregister(self, name: str) -> None:
-        """Removes a method; calls that are running go on. Raises KeyError where there is none."""
-        with self._registration:
+        """Remove a method. Running calls continue. Raises KeyError if there is no such method."""
+        with self._lock:
             methods = dict(self._methods)
             del methods[name]
             self._methods = methods
@@ -137,28 +143,29 @@ class RpcTable:
         batch: RawBatchHandler | None = None,
         params: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """Has methods that are not registered answered by one function, their params as the bytes that came.
+        """Answer all methods that are not registered by one function, for hosts that forward calls.
 
-        For hosts that pass calls on. Called again, it takes the place of the one before.
+        A second call replaces the function of the first.
 
         Args:
-            function: gets the call's context, whose `method` is the name, and the params as JSON, empty where there were
-                none. It may wait. `msgspec.Raw` as its result goes to the client as it is, and so does a `RawRpcError`.
-            permissions: what callers of a method must be allowed, by its name, as for `register`. Names that are missing
-                here are for the role admin.
-            batch: gets those calls of a batch that may be made, all at once, and returns for each its result, or the
-                exception that it fails with. None: they are made one after the other.
-            params: names of what methods take, in order, for `rpc.discover` alone: nothing is checked.
+            function: gets the call's context, whose `method` is the name, and the params as JSON, empty if there were
+                none. It may block. A `msgspec.Raw` that it returns, and a `RawRpcError` that it raises, are sent as they
+                are.
+            permissions: what callers of a method must be allowed, by method name, as for `register`. Other methods are
+                restricted to the role admin.
+            batch: gets the allowed calls of a batch all at once, and returns for each its result, or the exception that
+                it fails with. None: `function` gets them one after the other.
+            params: names of the params of methods, in order. Only `rpc.discover` uses them; nothing is checked.
         """
         self._fallback = Passthrough(function, permissions or {}, batch, params or {})
 
     def methods(self) -> Mapping[str, Method]:
-        """All methods by name, as they are at this moment; later changes do not show in it."""
+        """Return all methods by name. Later changes do not show in the returned mapping."""
         fallback = self._fallback
         return MappingProxyType(self._methods if fallback is None else {**fallback.methods, **self._methods})
 
     def get(self, name: str) -> Method | None:
-        """The method of this name, None where there is none."""
+        """Return the method of this name, or None."""
         method = self._methods.get(name)
         if method is None and self._fallback is not None and _NAME.fullmatch(name) and not name.startswith("rpc."):
             return self._fallback.get(name)

@@ -1,4 +1,4 @@
-"""What a host may know of its clients."""
+"""What a host may know about its clients."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 from ..net.connection import Connection
 
-__all__ = ["ConnectionInfo"]
+__all__ = ["ConnectionInfo", "describe_connection"]
 
 
 @dataclass(frozen=True)
 class ConnectionInfo:
-    """One open connection at one moment.
+    """One open connection.
 
     Attributes:
         id: its number, as `send` and `close_connection` take it.
         address: the client's IP address and port.
-        user: who authenticated, None for nobody.
+        user: the name of its user, or None.
         seconds: how long it has been connected.
-        in_flight: its calls that wait for a worker or run in one.
-        unsent_bytes: what the client has not taken yet.
+        in_flight: its calls that are not answered yet.
+        unsent_bytes: bytes that the client has not accepted yet.
     """
 
     id: int
@@ -29,14 +29,15 @@ class ConnectionInfo:
     in_flight: int
     unsent_bytes: int
 
-    @classmethod
-    def of(cls, connection: Connection, now: float) -> ConnectionInfo:
-        """What is known of a connection."""
-        return cls(
-            connection.id,
-            connection.address,
-            connection.session.user,
-            max(0.0, now - connection.opened_at),
-            connection.in_flight,
-            connection.unsent,
-        )
+
+def describe_connection(connection: Connection, now: float) -> ConnectionInfo:
+    """Return what is known about an open connection."""
+    session = connection.session
+    return ConnectionInfo(
+        connection.id,
+        connection.address,
+        None if session is None else session.user,
+        max(0.0, now - connection.opened_at),
+        connection.in_flight,
+        connection.unsent,
+    )

@@ -1,263 +1,295 @@
-"""What ordinary HTTP requests get: JSON-RPC by POST as the node answers it, health, and the description of all methods.
+"""Answer ordinary HTTP requests: JSON-RPC by POST as the node answers it, health, metrics, and the OpenRPC document.
 
-POST has the node's rules, so that its clients need no change: Basic credentials, a header `X-Dilithion-RPC` against
-forged requests, an answer (with id null) to calls without an id, 403 and 429 for calls that are denied or come too often.
-Pages of foreign origins are refused, as at the upgrade; the node lets them all in.
+POST follows the node's rules, so its clients need no change: Basic credentials, a header `X-Dilithion-RPC` against forged
+requests, an answer (with id null) to calls without an id, 403 and 429 for calls that are denied or come too often. One
+rule is stricter: pages of foreign origins are refused, as at the upgrade.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
+
+import msgspec
 
 from .._version import __version__
-from ..auth.credentials import Credentials, from_basic
+from ..auth.credentials import from_basic
+from ..auth.denial import Denial, DenialKind, NeedsPassword
 from ..errors import JsonRpcCode, RpcError
-from ..net.interfaces import HttpTask
-from ..protocol.http import HttpRequest, HttpResponse
-from ..protocol.http_connection import HttpRefusal
+from ..net.interfaces import Address, Task
+from ..protocol.http import Headers, HttpRequest, HttpResponse
 from ..rpc.calls import BatchCall, SingleCall
-from ..rpc.context import Session
 from ..rpc.dispatcher import Dispatcher
-from ..rpc.later import Later
-from ..rpc.messages import NULL_ID, error_answer, identify, parse_batch, parse_error, parse_request
+from ..rpc.messages import NULL_ID, error_answer, extract_id, parse_batch, parse_error, parse_request
+from ..rpc.passthrough import RawRpcError
+from ..session import Session
+from ..util.enums import Speed
+from ..util.futures import Future, convert_future
 from .access_control import AccessControl
-from .authenticator import Authenticator
-from .metrics import CONTENT_TYPE, MissingExtraError
+from .metrics import CONTENT_TYPE, MissingExtraError, PrometheusCollector
+from .openrpc import OpenRpcDocument
 from .page import page
-from .refusals import CHALLENGE, UNAUTHORIZED
+from .refusals import SECURITY_HEADERS, response_for, retry_after, text_response
 
-__all__ = ["HttpApp"]
+__all__ = ["HttpApp", "HttpAppParts"]
 
-logger = logging.getLogger("dilithion_ws")
-
-_TEXT = "text/plain; charset=utf-8"
 _CSRF = {"error": "CSRF protection: the header X-Dilithion-RPC is missing (any value will do)", "code": -32600}
-_DENIED, _LIMITED = (
-    b'{"jsonrpc":"2.0","error":{"code":%d' % code for code in (JsonRpcCode.PERMISSION_DENIED, JsonRpcCode.RATE_LIMITED)
-)
-_NODES_CODE = b'{"jsonrpc":"2.0","error":{"code":-32000'
-_ALLOWED = (
+_UNAUTHORIZED = Denial(kind=DenialKind.CREDENTIALS, message="Unauthorized - Invalid or missing credentials")
+_NODE_CODE = -32000
+"""The error code of denied calls over HTTP, as the node has it."""
+_DENIED_STATUS = {int(JsonRpcCode.PERMISSION_DENIED): 403, int(JsonRpcCode.RATE_LIMITED): 429}
+_RETRY = ((b"Retry-After", b"1"),)
+_PREFLIGHT_HEADERS = (
     (b"Access-Control-Allow-Methods", b"POST, OPTIONS"),
     (b"Access-Control-Allow-Headers", b"Content-Type, Authorization, X-Dilithion-RPC"),
     (b"Access-Control-Max-Age", b"86400"),
 )
-_GUARDS = (
-    (b"X-Content-Type-Options", b"nosniff"),
-    (b"X-Frame-Options", b"DENY"),
-    (b"Content-Security-Policy", b"default-src 'none'"),
-    (b"Referrer-Policy", b"no-referrer"),
-)
 
-Route = Callable[[HttpRequest, Session], "HttpResponse | HttpTask"]
+Route = Callable[[HttpRequest, Session], "HttpResponse | Task[HttpResponse]"]
+
+
+class ServerState(Protocol):
+    """Whether the server is stopping; implemented by `net.connection_registry.ConnectionRegistry`."""
+
+    is_stopping: bool
+
+
+class HttpAppParts(msgspec.Struct, frozen=True):
+    """What answers requests.
+
+    Attributes:
+        access: decides what clients may do.
+        dispatcher: answers JSON-RPC.
+        openrpc: generates the OpenRPC document.
+        metrics: renders the statistics.
+        state: whether the server is stopping.
+        serves_page: whether `GET /` is the page for browsers.
+    """
+
+    access: AccessControl
+    dispatcher: Dispatcher
+    openrpc: OpenRpcDocument
+    metrics: PrometheusCollector
+    state: ServerState
+    serves_page: bool
 
 
 class HttpApp:
     """Answers HTTP requests.
 
     Args:
-        keeper: decides who may come in.
-        dispatcher: answers calls.
-        describe: the OpenRPC document for a session.
-        is_draining: whether the server is about to stop.
-        metrics: the text for Prometheus.
+        parts: what it answers them with.
     """
 
-    def __init__(
-        self,
-        keeper: AccessControl,
-        dispatcher: Dispatcher,
-        describe: Callable[[Session], dict[str, Any]],
-        is_draining: Callable[[], bool],
-        metrics: Callable[[], bytes],
-    ) -> None:
-        self._keeper = keeper
-        self._dispatcher = dispatcher
-        self._describe = describe
-        self._is_draining = is_draining
-        self._metrics = metrics
+    def __init__(self, parts: HttpAppParts) -> None:
+        self._access = parts.access
+        self._dispatcher = parts.dispatcher
+        self._openrpc = parts.openrpc
+        self._metrics = parts.metrics
+        self._state = parts.state
+        self._serves_page = parts.serves_page
+        self._limits = parts.dispatcher.executor.limits
         self._routes: dict[tuple[str, str], Route] = {
             ("POST", "/"): self._call,
-            ("GET", "/openrpc.json"): self._openrpc,
+            ("GET", "/openrpc.json"): self._openrpc_document,
             ("GET", "/metrics"): self._metrics_text,
         }
 
-    def answer(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpTask:
-        """The answer, or the work that leads to it."""
-        origin = request.header(b"origin")
-        unwanted = self._keeper.address_refusal(address[0])  # it may be that of a client behind a proxy
-        if unwanted is not None:
-            return _refused(unwanted)
-        refusal = self._keeper.page_refusal(address[0], request.header(b"host") or "", origin)
-        if refusal is not None:
-            return _said(403, refusal)
+    def answer(self, connection_id: int, address: Address, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
+        """Return the response to a request, or the task that leads to it."""
+        access, origin = self._access, request.header(b"origin")
+        host = request.header(b"host") or ""
+        # The address may be that of a client behind a proxy, which was not checked when the proxy connected.
+        denial = access.check_address(address[0]) or access.check_origin(address[0], host, origin)
+        if denial is not None:
+            return response_for(denial)
         method = "GET" if request.method == "HEAD" else request.method
+        target = (method, request.path)
         if method == "OPTIONS":
-            return HttpResponse(204, headers=(*_allowed_origin(origin), *_ALLOWED))
-        if (method, request.path) == ("GET", "/health"):
+            return HttpResponse(204, headers=(*_cors_headers(origin), *_PREFLIGHT_HEADERS))
+        if target == ("GET", "/health"):
             return self._health()
-        if (method, request.path) == ("GET", "/") and self._keeper.serves_page:
-            return page(request.header(b"host") or "")
-        route = self._routes.get((method, request.path))
+        if target == ("GET", "/") and self._serves_page:
+            return page(host)
+        route = self._routes.get(target)
         if route is None:
             if method != "GET" and request.path == "/":
-                return _said(405, "POST is for JSON-RPC", ((b"Allow", b"GET, HEAD, POST, OPTIONS"),))
-            return _said(404, "there is nothing here")
+                return text_response(405, "POST is for JSON-RPC", ((b"Allow", b"GET, HEAD, POST, OPTIONS"),))
+            return text_response(404, "there is nothing here")
         if method == "POST" and request.header(b"x-dilithion-rpc") is None:
-            return _json(403, _CSRF, origin)
-        session = Session(connection_id, address)
-        self._keeper.prepare(session)
-        return self._admit(session, request, route)
+            return _json_response(403, _CSRF, origin)
+        return self._authenticate(access.make_session(connection_id, address), request, route)
 
-    def _admit(self, session: Session, request: HttpRequest, route: Route) -> HttpResponse | HttpTask:
-        if not self._keeper.wants_users:
+    def _authenticate(self, session: Session, request: HttpRequest, route: Route) -> HttpResponse | Task[HttpResponse]:
+        if not self._access.requires_login:
             return route(request, session)
         authorization = request.header(b"authorization")
         if authorization is None:
-            return _refused(HttpRefusal(401, UNAUTHORIZED, CHALLENGE))
-        outcome = self._keeper.logins.begin(session, from_basic(authorization))
-        if outcome is None:
-            return route(request, session)
-        if isinstance(outcome, HttpRefusal):
-            return _refused(outcome)
-        return _Login(self._keeper.logins, outcome, session, lambda: route(request, session))
+            return response_for(_UNAUTHORIZED)
+        decision = self._access.authenticator.check_credentials(session, from_basic(authorization))
+        if isinstance(decision, Denial):
+            return response_for(decision)
+        if isinstance(decision, NeedsPassword):
+            return _LoginTask(self._access, decision, session, lambda: route(request, session))
+        return route(request, session)
 
     # Routes
 
     def _health(self) -> HttpResponse:
-        draining = self._is_draining()
-        return _json(503 if draining else 200, {"live": True, "ready": not draining, "version": __version__})
+        stopping = self._state.is_stopping
+        return _json_response(503 if stopping else 200, {"live": True, "ready": not stopping, "version": __version__})
 
-    def _openrpc(self, request: HttpRequest, session: Session) -> HttpResponse:
-        return _json(200, self._describe(session), request.header(b"origin"))
+    def _openrpc_document(self, request: HttpRequest, session: Session) -> HttpResponse:
+        return _json_response(200, self._openrpc.render(session), request.header(b"origin"))
 
     def _metrics_text(self, request: HttpRequest, session: Session) -> HttpResponse:
         try:
-            return HttpResponse(200, self._metrics(), CONTENT_TYPE, _GUARDS)
+            return HttpResponse(200, self._metrics.render(), CONTENT_TYPE, SECURITY_HEADERS)
         except MissingExtraError as error:
-            return _said(501, str(error))
+            return text_response(501, str(error))
 
-    def _call(self, request: HttpRequest, session: Session) -> HttpResponse | HttpTask:
-        origin = request.header(b"origin")
-        if session.limited:
-            self._keeper.heard(session, len(request.body))
-        refusal = self._keeper.message_refusal(session)
-        if refusal is not None:
-            return _answered(error_answer(identify(request.body), refusal), origin)
+    def _call(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
+        body, origin = request.body, request.header(b"origin")
+        if session.is_rate_limited:
+            self._access.charge_bytes(session, len(body))
+        denial = self._access.check_message(session)
+        if denial is not None:
+            return _denied_response(extract_id(body), denial, origin)
         try:
-            request.body.decode()
+            body.decode()
         except UnicodeDecodeError as error:
-            return _answered(error_answer(NULL_ID, parse_error(str(error))), origin)
-        found = self._dispatcher.receive(self._with_ids(request.body), session)
-        if found is None or isinstance(found, bytes):
-            return _answered(found, origin)
-        return _Calling(found, origin)
+            return _rpc_response(error_answer(NULL_ID, parse_error(str(error))), origin)
+        call = self._dispatcher.receive(self._with_ids(body), session)
+        if call is None or isinstance(call, bytes):
+            if session.denial is not None:
+                return _denied_response(extract_id(body), session.denial, origin)
+            return _rpc_response(call, origin)
+        return _CallTask(call, origin)
 
     def _with_ids(self, body: bytes) -> bytes:
-        """The message with `"id":null` where it has none: over HTTP the node answers every call."""
-        limits = self._dispatcher.limits
+        """Return a message with `"id":null` in requests without an id, since the node answers every call over HTTP."""
         try:
             if body.lstrip(b" \t\r\n")[:1] == b"[":
-                return b"[%b]" % b",".join(map(self._with_id, parse_batch(body, limits)))
+                return b"[%b]" % b",".join(map(self._with_id, parse_batch(body, self._limits)))
             return self._with_id(body)
         except RpcError:
-            return body  # the dispatcher says what is wrong with it
+            return body  # the dispatcher reports what is wrong with it
 
     def _with_id(self, body: bytes) -> bytes:
         try:
-            if not parse_request(body, self._dispatcher.limits).is_notification:
+            if not parse_request(body, self._limits).is_notification:
                 return body
         except RpcError:
             return body
         return body.rstrip(b" \t\r\n")[:-1] + b',"id":null}'
 
 
-class _Login:
-    """A password that is to be checked before a request is answered."""
+class _LoginTask:
+    """Verifies a password before a request is answered."""
+
+    speed = Speed.SLOW
+    is_serial = True
+    is_login = True
+    hooks = None
 
     def __init__(
         self,
-        logins: Authenticator,
-        credentials: Credentials,
+        access: AccessControl,
+        credentials: NeedsPassword,
         session: Session,
-        then: Callable[[], HttpResponse | HttpTask],
+        proceed: Callable[[], HttpResponse | Task[HttpResponse]],
     ) -> None:
-        self._logins = logins
+        self._access = access
         self._credentials = credentials
         self.session = session
-        self._then = then
+        self._proceed = proceed
 
-    def run(self) -> HttpResponse | HttpTask:
-        """Checks it; slow."""
-        refusal = self._logins.check(self._credentials, self.session)
-        return self._then() if refusal is None else _refused(refusal)
+    def run(self) -> HttpResponse | Task[HttpResponse]:
+        """Verify the password, and then answer the request."""
+        denial = self._access.authenticator.verify_credentials(self.session, self._credentials)
+        return self._proceed() if denial is None else response_for(denial)
+
+    def refuse(self, reason: str) -> HttpResponse:
+        """Return the response if no worker can verify it."""
+        return text_response(503, reason, _RETRY)
+
+    def expire(self) -> HttpResponse:
+        """Return the response after the deadline."""
+        return self.refuse("the time is over")
+
+    def on_stall(self) -> None:
+        """Do nothing: it never runs in the leading thread."""
 
 
-class _Calling:
-    """A call, or a batch, that is to be run."""
+class _CallTask:
+    """Runs a call, or a batch, and makes a response of its answer."""
 
+    is_serial = True
+    is_login = False
     session = None
+    hooks = None
 
     def __init__(self, call: SingleCall | BatchCall, origin: str | None) -> None:
         self._call = call
         self._origin = origin
+        self.speed = call.speed
 
-    def run(self) -> HttpResponse | _Waiting:
-        """Runs it."""
+    def run(self) -> HttpResponse | Future[HttpResponse]:
+        """Run it."""
         answer = self._call.run()
-        if isinstance(answer, Later):
-            return _Waiting(answer, self._origin)
+        if isinstance(answer, Future):
+            return convert_future(answer, self._respond)
+        return self._respond(answer)
+
+    def _respond(self, answer: bytes | None) -> HttpResponse:
         for hook in self._call.hooks or ():
-            hook(False)  # there is no connection that could be sent to afterwards
-        return _answered(answer, self._origin)
+            hook(False)  # there is no connection on which messages could follow the answer
+        error = self._call.error if isinstance(self._call, SingleCall) else None
+        if error is not None and error.code in _DENIED_STATUS:
+            return _error_response(self._call.id or NULL_ID, error, self._origin)  # type: ignore[union-attr]
+        return _rpc_response(answer, self._origin)
+
+    def refuse(self, reason: str) -> HttpResponse:
+        """Return the response if no worker can run it."""
+        return text_response(503, reason, _RETRY)
+
+    def expire(self) -> HttpResponse:
+        """Return the response after the deadline."""
+        return self.refuse("the time is over")
+
+    def on_stall(self) -> None:
+        """Record that the call has held up its thread."""
+        self._call.on_stall()
 
 
-class _Waiting:
-    """An answer that is not there yet."""
-
-    session = None
-
-    def __init__(self, later: Later, origin: str | None) -> None:
-        self._later = later
-        self._origin = origin
-
-    def deliver_to(self, deliver: Callable[[HttpResponse], None]) -> None:
-        """Has the response delivered when there is one."""
-        self._later.deliver_to(lambda answer: deliver(_answered(answer, self._origin)))
+def _denied_response(id: bytes, denial: Denial, origin: str | None) -> HttpResponse:
+    return _error_response(id, denial.to_rpc_error(), origin)
 
 
-def _answered(answer: bytes | None, origin: str | None) -> HttpResponse:
-    """The response to an answer: statuses and codes of the node where a call was denied or came too often."""
-    headers = (*_allowed_origin(origin), *_GUARDS)
-    if answer is None:
-        return HttpResponse(204, headers=headers)
-    status = 200
-    if answer.startswith(_DENIED):
-        status, answer = 403, _NODES_CODE + answer[len(_DENIED) :]
-    elif answer.startswith(_LIMITED):
-        wait = json.loads(answer)["error"]["data"]["retry_after_ms"]
-        headers = (*headers, (b"Retry-After", b"%d" % math.ceil(wait / 1000)))
-        status, answer = 429, _NODES_CODE + answer[len(_LIMITED) :]
-    return HttpResponse(status, answer, headers=headers)
+def _error_response(id: bytes, error: RpcError, origin: str | None) -> HttpResponse:
+    """Return the response to a call that failed. Denials have the status and the code of the node."""
+    headers: Headers = (*_cors_headers(origin), *SECURITY_HEADERS)
+    status = _DENIED_STATUS.get(error.code, 200)
+    if status == 429 and isinstance(error.data, dict) and "retry_after_ms" in error.data:
+        headers = (*headers, *retry_after(error.data["retry_after_ms"] / 1000))
+    if status != 200 and not isinstance(error, RawRpcError):
+        steps = error.recovery_steps
+        error = RpcError(_NODE_CODE, error.message, error.data, error_code=error.error_code, recovery_steps=steps)
+    return HttpResponse(status, error_answer(id, error), headers=headers)
 
 
-def _refused(refusal: HttpRefusal) -> HttpResponse:
-    return _said(refusal.status, refusal.message, refusal.headers)
+def _rpc_response(answer: bytes | None, origin: str | None) -> HttpResponse:
+    headers = (*_cors_headers(origin), *SECURITY_HEADERS)
+    return HttpResponse(204, headers=headers) if answer is None else HttpResponse(200, answer, headers=headers)
 
 
-def _allowed_origin(origin: str | None) -> tuple[tuple[bytes, bytes], ...]:
-    """An origin that got this far is allowed; who sends none is no page, and is told what the node tells."""
+def _cors_headers(origin: str | None) -> Headers:
+    """Return the CORS headers for an origin that was allowed. A request without one gets the node's `*`."""
     if origin is None:
         return ((b"Access-Control-Allow-Origin", b"*"),)
     return ((b"Access-Control-Allow-Origin", origin.encode("latin-1")), (b"Vary", b"Origin"))
 
 
-def _json(status: int, value: Any, origin: str | None = None) -> HttpResponse:
-    return HttpResponse(status, json.dumps(value).encode(), headers=(*_allowed_origin(origin), *_GUARDS))
-
-
-def _said(status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> HttpResponse:
-    return HttpResponse(status, text.encode() + b"\n", _TEXT, (*headers, *_GUARDS))
+def _json_response(status: int, value: Any, origin: str | None = None) -> HttpResponse:
+    return HttpResponse(status, json.dumps(value).encode(), headers=(*_cors_headers(origin), *SECURITY_HEADERS))

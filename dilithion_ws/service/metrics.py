@@ -1,22 +1,14 @@
-"""What the server counts, in the text format of Prometheus (extra `prometheus`).
-
-Counting costs a few additions where things happen; putting it together is done when somebody asks.
-"""
+"""Statistics in the text format of Prometheus (extra `prometheus`)."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ConfigError
-
-if TYPE_CHECKING:
-    from ..auth.audit_log import AuditLog
-    from ..events.hub import EventHub
-    from ..net.transport import Transport
-    from ..rpc.method import Method
+from .statistics import ServerStatistics, StatisticsSource
 
 __all__ = ["CONTENT_TYPE", "HostGauges", "MissingExtraError", "PrometheusCollector"]
 
@@ -33,24 +25,24 @@ class MissingExtraError(RuntimeError):
 
 
 class HostGauges:
-    """Numbers of the host's own, which it gives when somebody asks. Thread-safe."""
+    """Numbers of the host, which are read for each request. Thread-safe."""
 
     def __init__(self) -> None:
         self._gauges: dict[str, tuple[str, Callable[[], float | None]]] = {}
 
     def add(self, name: str, text: str, read: Callable[[], float | None]) -> None:
-        """Adds one; see `WebSocketServer.gauge`. Raises ConfigError."""
+        """Add a gauge; see `WebSocketServer.gauge`. Raises ConfigError."""
         gauge = text, read
-        fits = _NAME.fullmatch(name) and not name.startswith(_PREFIX)
-        if not fits or self._gauges.setdefault(name, gauge) is not gauge:
-            wanted = f"letters, digits and _, not beginning with {_PREFIX}, and not in use"
-            raise ConfigError(f"{name[:64]!r} is no name for a gauge of the host: {wanted}")
+        valid = _NAME.fullmatch(name) and not name.startswith(_PREFIX)
+        if not valid or self._gauges.setdefault(name, gauge) is not gauge:
+            expected = f"letters, digits and _, not beginning with {_PREFIX}, and not in use"
+            raise ConfigError(f"{name[:64]!r} is not a name for a gauge of the host: {expected}")
 
     def collect(self) -> Iterator[Any]:
-        """Those that can be read now."""
+        """Yield the gauges that have a value."""
         from prometheus_client.core import GaugeMetricFamily
 
-        for name, (text, read) in list(self._gauges.items()):  # a thread may add one meanwhile
+        for name, (text, read) in list(self._gauges.items()):  # another thread may add one meanwhile
             try:
                 value = read()
                 if value is not None:
@@ -60,25 +52,19 @@ class HostGauges:
 
 
 class PrometheusCollector:
-    """Collects the numbers of one server.
+    """Renders the statistics of one server.
 
     Args:
-        methods: all methods at this moment, by name.
-        events: the topics.
-        audit: counts what was refused.
-        transport: the connections and the pool; None while there are none.
-        gauges: the host's own.
+        source: takes the statistics.
+        gauges: the host's gauges.
     """
 
-    def __init__(self, methods: Any, events: EventHub, audit: AuditLog, transport: Any, gauges: HostGauges) -> None:
-        self._methods = methods
-        self._events = events
-        self._audit = audit
-        self._transport = transport
+    def __init__(self, source: StatisticsSource, gauges: HostGauges) -> None:
+        self._source = source
         self._gauges = gauges
 
     def render(self) -> bytes:
-        """The text. Raises MissingExtraError."""
+        """Return the text. Raises MissingExtraError."""
         try:
             from prometheus_client import CollectorRegistry, generate_latest
         except ImportError:
@@ -91,83 +77,72 @@ class PrometheusCollector:
         return text
 
     def collect(self) -> Iterator[Any]:
-        """All families of metrics, as prometheus_client asks for them."""
-        transport: Transport | None = self._transport()
-        if transport is not None:
-            yield from self._of_transport(transport)
-        yield from self._of_methods(list(self._methods().values()))
-        yield from self._of_events()
-        yield _family(
-            "counter",
-            "refusals",
-            "What was noted in the audit log, by event",
-            ["event"],
-            [([event], count) for event, count in sorted(self._audit.counts.items())],
-        )
+        """Yield all families of metrics; prometheus_client calls this."""
+        statistics = self._source.take()
+        yield from _connection_families(statistics)
+        yield from _pool_families(statistics)
+        yield from _method_families(statistics)
+        yield from _topic_families(statistics)
+        rows = [((event,), count) for event, count in statistics.audit_events.items()]
+        yield _family("counter", "refusals", "Events in the audit log", ("event",), rows)
         yield from self._gauges.collect()
 
-    def _of_transport(self, transport: Transport) -> Iterator[Any]:
-        hub, pool = transport.loop.hub, transport.pool
-        connections = hub.all()
-        states: dict[str, int] = {}
-        for connection in connections:
-            states[connection.state.value] = states.get(connection.state.value, 0) + 1
-        yield _family("gauge", "connections", "Connections, by state", ["state"], [([k], v) for k, v in states.items()])
-        yield _family(
-            "counter", "connections_accepted", "Connections accepted", [], [([], transport.admission.accepted)]
-        )
-        sent = hub.bytes_out + sum(connection.sent for connection in connections)
-        yield _family(
-            "counter", "bytes", "Bytes received and sent", ["direction"], [(["in"], hub.bytes_in), (["out"], sent)]
-        )
-        unsent = sum(connection.unsent for connection in connections)
-        yield _family("gauge", "unsent_bytes", "Bytes that clients have not taken yet", [], [([], unsent)])
-        lanes = (("calls", pool.calls), ("logins", pool.logins), ("handshakes", pool.handshakes))
-        yield _family(
-            "gauge", "queue", "Jobs that wait for a worker", ["lane"], [([n], len(x.waiting)) for n, x in lanes]
-        )
-        yield _family("gauge", "running", "Jobs in a worker", ["lane"], [([n], x.running) for n, x in lanes])
-        yield _family("gauge", "workers_free", "Workers that have nothing to do", [], [([], pool.free)])
 
-    def _of_methods(self, methods: list[Method]) -> Iterator[Any]:
-        from prometheus_client.core import HistogramMetricFamily
-
-        called = [method for method in methods if method.succeeded or method.errors]
-        rows = [([method.name, "ok"], method.succeeded) for method in called]
-        rows += [([method.name, str(code)], count) for method in called for code, count in method.errors.items()]
-        yield _family("counter", "calls", "Calls, by method and outcome", ["method", "outcome"], rows)
-        family = HistogramMetricFamily(f"{_PREFIX}call_seconds", "How long handlers took", labels=["method"])
-        for method in called:
-            buckets, total = method.times.cumulative()
-            family.add_metric([method.name], buckets, total)
-        yield family
-
-    def _of_events(self) -> Iterator[Any]:
-        topics = self._events.topics()
-        heads = [([topic.name], topic.log.position.seq) for topic in topics]
-        yield _family("counter", "events", "Events published, by topic", ["topic"], heads)
-        yield _family("gauge", "history", "Events kept", ["topic"], [([t.name], len(t.log)) for t in topics])
-        lag: dict[str, int] = {}
-        count: dict[str, int] = {}
-        for subscription in self._events.all():
-            topic = subscription.stream.topic
-            count[topic.name] = count.get(topic.name, 0) + 1
-            behind = topic.log.position.seq - subscription.position.seq if subscription.stream.filter is None else 0
-            lag[topic.name] = max(lag.get(topic.name, 0), behind)
-        yield _family("gauge", "subscriptions", "Subscriptions", ["topic"], [([n], v) for n, v in count.items()])
-        yield _family(
-            "gauge",
-            "lag",
-            "Events that the slowest subscriber is behind",
-            ["topic"],
-            [([n], v) for n, v in lag.items()],
-        )
+_Row = tuple[tuple[str, ...], float]
 
 
-def _family(kind: str, name: str, text: str, labels: list[str], rows: Iterable[tuple[list[str], float]]) -> Any:
+def _connection_families(statistics: ServerStatistics) -> Iterator[Any]:
+    connections = statistics.connections
+    rows: list[_Row] = [((state,), count) for state, count in connections.by_state.items()]
+    yield _family("gauge", "connections", "Connections by state", ("state",), rows)
+    yield _family("counter", "connections_accepted", "Connections accepted", (), [((), connections.accepted)])
+    rows = [(("in",), connections.bytes_received), (("out",), connections.bytes_sent)]
+    yield _family("counter", "bytes", "Bytes received and sent", ("direction",), rows)
+    text = "Bytes that clients have not accepted yet"
+    yield _family("gauge", "unsent_bytes", text, (), [((), connections.unsent_bytes)])
+
+
+def _pool_families(statistics: ServerStatistics) -> Iterator[Any]:
+    jobs = statistics.jobs
+    rows: list[_Row] = [((name,), job_class.queued) for name, job_class in jobs.items()]
+    yield _family("gauge", "queue", "Jobs that wait for a worker", ("lane",), rows)
+    rows = [((name,), job_class.running) for name, job_class in jobs.items()]
+    yield _family("gauge", "running", "Jobs that run", ("lane",), rows)
+    yield _family("gauge", "workers_free", "Workers without a job", (), [((), statistics.idle_workers)])
+
+
+def _method_families(statistics: ServerStatistics) -> Iterator[Any]:
+    from prometheus_client.core import HistogramMetricFamily
+
+    methods = statistics.methods.items()
+    rows: list[_Row] = [((name, "ok"), method.succeeded) for name, method in methods]
+    rows += [((name, str(code)), count) for name, method in methods for code, count in method.errors.items()]
+    yield _family("counter", "calls", "Calls by method and outcome", ("method", "outcome"), rows)
+    family = HistogramMetricFamily(f"{_PREFIX}call_seconds", "Duration of handlers", labels=["method"])
+    for name, method in methods:
+        family.add_metric([name], method.duration_buckets, method.duration_sum)
+    yield family
+
+
+def _topic_families(statistics: ServerStatistics) -> Iterator[Any]:
+    topics = statistics.topics.items()
+    rows: list[_Row] = [((name,), topic.published) for name, topic in topics]
+    yield _family("counter", "events", "Events published by topic", ("topic",), rows)
+    rows = [((name,), topic.history) for name, topic in topics]
+    yield _family("gauge", "history", "Events kept by topic", ("topic",), rows)
+    subscribed = [(name, topic) for name, topic in topics if topic.subscriptions]
+    rows = [((name,), topic.subscriptions) for name, topic in subscribed]
+    yield _family("gauge", "subscriptions", "Subscriptions by topic", ("topic",), rows)
+    rows = [((name,), topic.max_lag) for name, topic in subscribed]
+    yield _family("gauge", "lag", "Events that the slowest subscriber has not received", ("topic",), rows)
+
+
+def _family(kind: str, name: str, text: str, labels: tuple[str, ...], rows: Iterable[_Row]) -> Any:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    made = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(f"{_PREFIX}{name}", text, labels=labels)
+    family = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(
+        f"{_PREFIX}{name}", text, labels=list(labels)
+    )
     for values, number in rows:
-        made.add_metric(values, number)
-    return made
+        family.add_metric(list(values), number)
+    return family

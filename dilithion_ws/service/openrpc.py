@@ -1,12 +1,12 @@
-"""The OpenRPC document: all methods that a caller may call, made from their type hints and docstrings.
+"""The OpenRPC document: all methods that a caller may call, generated from their type hints and docstrings.
 
-See https://spec.open-rpc.org. Topics are not part of OpenRPC and stand in `x-topics`.
+See the OpenRPC specification 1.3.2. Topics are not part of it; they are in `x-topics`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,60 +14,56 @@ import msgspec
 from .._version import __version__
 from ..events.hub import EventHub
 from ..events.topic import Topic
-from ..rpc.context import CallContext, Session
-from ..rpc.method import Method
+from ..rpc.context import CallContext
+from ..rpc.method import Method, MethodOptions
 from ..rpc.passthrough import WILDCARD
 from ..rpc.table import RpcTable
+from ..session import Session
+from .access_control import AccessControl
 
 __all__ = ["OpenRpcDocument"]
 
-_VERSION = "1.3.2"
+_OPENRPC_VERSION = "1.3.2"
 _TITLE = "Dilithion RPC"
-_PLACE = "#/components/schemas/{name}"
+_REF_TEMPLATE = "#/components/schemas/{name}"
+_DISCOVER = "Describe all methods that you may call"
 
 
 class OpenRpcDocument:
-    """Describes what there is to whom it is for.
+    """Generates the document for each caller.
 
     Args:
         rpc: the host's methods.
-        own: the server's own.
-        may_call: whether a session may call a method.
+        builtin: the server's own methods.
+        access: decides which of them a caller may call.
         events: the topics.
     """
 
-    def __init__(
-        self,
-        rpc: RpcTable,
-        own: Mapping[str, Method],
-        may_call: Callable[[Session, Method], bool],
-        events: EventHub,
-    ) -> None:
+    def __init__(self, rpc: RpcTable, builtin: Mapping[str, Method], access: AccessControl, events: EventHub) -> None:
         self._rpc = rpc
-        self._own = own
-        self._may_call = may_call
+        self._builtin = dict(builtin)
+        self._access = access
         self._events = events
+        options = MethodOptions(summary=_DISCOVER, is_public=True)
+        self.method = Method("rpc.discover", self.discover, options)
+        self._builtin[self.method.name] = self.method
 
-    def method(self) -> Method:
-        """The call `rpc.discover`, which the standard names so (section Service Discovery)."""
-        method = Method("rpc.discover", self._discover, None, None, "Describe all methods that you may call")
-        method.need = 0
-        return method
-
-    def _discover(self, context: CallContext) -> dict[str, Any]:
+    def discover(self, context: CallContext) -> dict[str, Any]:
         """Describe all methods that you may call"""
-        return self.document(context.session)
+        return self.render(context.session)
 
-    def document(self, session: Session) -> dict[str, Any]:
-        """The document for a session."""
-        methods = {**self._rpc.methods(), **self._own}
-        methods.pop(WILDCARD, None)  # a name that stands for others
-        allowed = [method for _, method in sorted(methods.items()) if self._may_call(session, method)]
+    def render(self, session: Session) -> dict[str, Any]:
+        """Return the document for a session."""
+        methods = {**self._rpc.methods(), **self._builtin}
+        methods.pop(WILDCARD, None)  # it stands for methods whose names are not known
+        allowed = [method for _, method in sorted(methods.items()) if self._access.may_call(session, method)]
         schemas = _Schemas()
         described = [_describe(method, schemas) for method in allowed]
-        topics = [_topic(topic, schemas) for topic in self._events.topics() if self._events.may_read(session, topic)]
+        topics = [
+            _describe_topic(topic, schemas) for topic in self._events.topics() if self._events.may_read(session, topic)
+        ]
         return {
-            "openrpc": _VERSION,
+            "openrpc": _OPENRPC_VERSION,
             "info": {"title": _TITLE, "version": __version__},
             "methods": described,
             "components": {"schemas": schemas.components},
@@ -76,15 +72,15 @@ class OpenRpcDocument:
 
 
 class _Schemas:
-    """JSON Schemas of types; those with a name are kept in one place."""
+    """JSON schemas of types. Those of named types are collected in `components`."""
 
     def __init__(self) -> None:
         self.components: dict[str, Any] = {}
 
-    def of(self, kind: Any) -> dict[str, Any]:
-        """The schema of a type; of one that has none, the schema that takes everything."""
+    def schema_of(self, kind: Any) -> dict[str, Any]:
+        """Return the schema of a type; if it has none, the schema that accepts everything."""
         try:
-            (schema,), components = msgspec.json.schema_components([kind], ref_template=_PLACE)
+            (schema,), components = msgspec.json.schema_components([kind], ref_template=_REF_TEMPLATE)
         except Exception:
             return {}
         self.components.update(components)
@@ -96,8 +92,8 @@ def _describe(method: Method, schemas: _Schemas) -> dict[str, Any]:
         "name": method.name,
         "summary": method.summary,
         "description": method.description,
-        "params": [_param(parameter, schemas) for parameter in method.binder.takes],
-        "result": {"name": "result", "schema": schemas.of(method.binder.returns)},
+        "params": [_describe_param(parameter, schemas) for parameter in method.binder.parameters],
+        "result": {"name": "result", "schema": schemas.schema_of(method.binder.return_type)},
         "paramStructure": "either",
     }
     if method.permission is not None:
@@ -105,24 +101,24 @@ def _describe(method: Method, schemas: _Schemas) -> dict[str, Any]:
     return described
 
 
-def _param(parameter: inspect.Parameter, schemas: _Schemas) -> dict[str, Any]:
+def _describe_param(parameter: inspect.Parameter, schemas: _Schemas) -> dict[str, Any]:
     required = parameter.default is inspect.Parameter.empty
-    schema = schemas.of(parameter.annotation)
+    schema = schemas.schema_of(parameter.annotation)
     if not required:
         try:
             schema = {**schema, "default": msgspec.to_builtins(parameter.default)}
         except Exception:
-            pass  # a default that JSON can't say is left out
+            pass  # a default that JSON cannot represent is left out
     return {"name": parameter.name, "required": required, "schema": schema}
 
 
-def _topic(topic: Topic, schemas: _Schemas) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _describe_topic(topic: Topic, schemas: _Schemas) -> dict[str, Any]:
+    described: dict[str, Any] = {
         "name": topic.name,
         "permission": topic.permission,
-        "mode": topic.mode,
+        "mode": topic.mode.value,
         "filters": list(topic.filters),
     }
     if topic.schema is not None:
-        found["schema"] = schemas.of(topic.schema)
-    return found
+        described["schema"] = schemas.schema_of(topic.schema)
+    return described

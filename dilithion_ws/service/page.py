@@ -1,4 +1,4 @@
-"""The page at `GET /`: one static file, with a policy that lets it load and run nothing else."""
+"""The page at `GET /`: one static file, with a content security policy that allows nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["page"]
 
 @lru_cache(maxsize=1)
 def _parts() -> tuple[bytes, str]:
-    """The page, and what its policy says about its own script and style."""
+    """Return the page, and the part of its policy that allows its own script and style."""
     text = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
     sources = []
     for tag in ("script", "style"):
@@ -26,7 +26,7 @@ def _parts() -> tuple[bytes, str]:
 
 
 def page(host: str) -> HttpResponse:
-    """The page, for a browser that came by this name (the Host header, which has been checked)."""
+    """Return the page for a browser that uses this host name (the Host header, which was checked)."""
     text, sources = _parts()
     policy = (
         f"default-src 'none'; {sources}; connect-src 'self' ws://{host} wss://{host}; "

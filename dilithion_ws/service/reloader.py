@@ -1,4 +1,4 @@
-"""Users and certificate read again while the server runs; what can't be used leaves the old in use."""
+"""Read users and certificate again while the server runs. What cannot be used leaves the previous one in use."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import logging
 import threading
 from collections.abc import Callable
 
+from ..auth.authenticator import Authenticator
 from ..auth.credential_files import CredentialFiles
-from ..errors import ConfigError, NotRunningError
+from ..errors import ConfigError
+from ..events.hub import EventHub
+from ..net.connection_registry import ConnectionRegistry
 from ..net.tls import TlsContext
-from ..rpc.context import Session
-from .authenticator import Authenticator
 
 __all__ = ["Reloader"]
 
@@ -18,30 +19,33 @@ logger = logging.getLogger("dilithion_ws")
 
 
 class Reloader:
-    """Reads the files of one running server again. Thread-safe, and safe in a signal handler.
+    """Reloads the files of one running server. Thread-safe, and safe in a signal handler.
 
     Args:
-        files: where they are, and the audit log.
-        logins: gets the users.
-        tls: reads the certificate; None where there is none.
-        sessions: the open sessions at this moment; raises NotRunningError where the server has stopped.
+        files: the users file, and the audit log.
+        authenticator: gets the users.
+        tls: reads the certificate, or None.
+        registry: the open connections.
+        events: ends subscriptions that a user may not have any more.
     """
 
     def __init__(
         self,
         files: CredentialFiles,
-        logins: Authenticator,
+        authenticator: Authenticator,
         tls: TlsContext | None,
-        sessions: Callable[[], list[Session]],
+        registry: ConnectionRegistry,
+        events: EventHub,
     ) -> None:
         self._files = files
-        self._logins = logins
+        self._authenticator = authenticator
         self._tls = tls
-        self._sessions = sessions
-        self._reloading = threading.RLock()  # guards that of two reloads the later one's users stay; SIGHUP may nest
+        self._registry = registry
+        self._events = events
+        self._lock = threading.RLock()  # so that of two reloads the later one's users remain; SIGHUP may nest
 
     def reload(self) -> bool:
-        """Reads them again; whether all could be read."""
+        """Reload everything. Return whether all of it could be used; the log says what could not."""
         results = [self._reload("users", self._reload_users)]
         if self._tls is not None:
             results.append(self._reload("certificate", self._tls.reload))
@@ -50,16 +54,22 @@ class Reloader:
     def _reload(self, what: str, load: Callable[[], None]) -> bool:
         try:
             load()
-        except NotRunningError:
-            return False  # it has stopped meanwhile
         except ConfigError as error:
             logger.error("reload failed, the old %s stays in use: %s", what, error)
-            self._files.audit.note("reload failed", what=what)
+            self._files.audit.record("reload failed", what=what)
             return False
         logger.info("reloaded: %s", what)
-        self._files.audit.note("reload", what=what)
+        self._files.audit.record("reload", what=what)
         return True
 
     def _reload_users(self) -> None:
-        with self._reloading:
-            self._logins.replace_directory(self._files.load(), self._sessions)
+        """Use the new users, then give each open session the rights that its user has now.
+
+        The sessions are listed after the directory was replaced: a session that opens later has seen the new users.
+        """
+        with self._lock:
+            self._authenticator.replace_directory(self._files.load_users())
+            for session in self._authenticator.refresh_all(self._registry.sessions()):
+                self._events.recheck_rights(session)
+                if session.close_after is not None:
+                    self._registry.close_when_idle(session.connection_id, session.close_after)

@@ -1,277 +1,159 @@
-"""Between the transport and the host: which code of the host a message runs, and the host's callbacks."""
+"""The application behind the transport: passes on what happens to clients, and answers their messages by JSON-RPC."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import queue
-import threading
-from collections.abc import Callable
-from typing import Any
+import msgspec
 
-from ..config.limits import Limits
-from ..errors import RpcError, UnknownTopicError
+from ..auth.denial import Denial
+from ..errors import CloseStatus
 from ..events.hub import EventHub
-from ..events.subscriber import Subscriber
-from ..net.interfaces import Accepted, Answer, Call, HttpTask, PendingAuthentication
+from ..net.interfaces import Accepted, Address, Reply, Task
 from ..protocol.frames import BINARY, TEXT
-from ..protocol.http import HttpRequest, HttpResponse
-from ..protocol.http_connection import HttpRefusal, UpgradeRequest
+from ..protocol.handshake import UpgradeRequest
+from ..protocol.http import HttpRefusal, HttpRequest, HttpResponse
 from ..rpc.calls import BatchCall, SingleCall
-from ..rpc.context import Session
 from ..rpc.dispatcher import Dispatcher
-from ..rpc.messages import NULL_ID, error_answer, identify, parse_error
-from ..rpc.table import RpcTable, Speed
-from ..util.clock import Clock, Deadline
+from ..rpc.messages import NULL_ID, error_answer, extract_id, parse_error
+from ..session import Session
 from .access_control import AccessControl
+from .callbacks import Callbacks
 from .http_app import HttpApp
-from .openrpc import OpenRpcDocument
-from .subscription_methods import SubscriptionMethods
+from .raw_messages import MessageHandler, RawMessageCall
+from .upgrades import UpgradePolicy
 
-__all__ = ["Callbacks", "RpcService", "MessageHandler"]
+__all__ = ["RpcService", "ServiceParts"]
 
-logger = logging.getLogger("dilithion_ws")
 
-MessageHandler = Callable[[Session, str | bytes], Any]
+class ServiceParts(msgspec.Struct, frozen=True):
+    """What a service passes things on to.
+
+    Attributes:
+        access: decides what clients may do.
+        upgrades: decides who may connect.
+        dispatcher: answers JSON-RPC messages.
+        http: answers HTTP requests.
+        events: the topics and subscriptions.
+        callbacks: the host's callbacks.
+        on_message: the host's handler of messages, or None.
+    """
+
+    access: AccessControl
+    upgrades: UpgradePolicy
+    dispatcher: Dispatcher
+    http: HttpApp
+    events: EventHub
+    callbacks: Callbacks
+    on_message: MessageHandler | None
 
 
 class RpcService:
-    """Answers the transport from the host's table of methods, or from its handler of raw messages.
+    """Implements `net.interfaces.Service`.
 
     Args:
-        rpc: the methods.
-        limits: bounds.
-        clock: seconds that never go backwards.
-        keeper: decides who may come in, and what they may do.
-        events: told of clients that have gone, and of those that take more.
-        sink: the way of events to a connection; None where it has gone.
-        callbacks: told of connects and disconnects.
-        is_draining: whether the server is about to stop.
-        metrics: the text for Prometheus.
-        on_message: the handler of raw messages; None where the host has none.
+        parts: what it passes things on to.
     """
 
-    def __init__(
-        self,
-        rpc: RpcTable,
-        limits: Limits,
-        clock: Clock,
-        keeper: AccessControl,
-        events: EventHub,
-        sink: Callable[[int], Subscriber | None],
-        callbacks: Callbacks,
-        is_draining: Callable[[], bool],
-        metrics: Callable[[], bytes],
-        on_message: MessageHandler | None,
-    ) -> None:
-        own = {**keeper.logins.methods(), **SubscriptionMethods(events, sink).methods()}
-        describer = OpenRpcDocument(rpc, own, keeper.may_call, events)
-        own["rpc.discover"] = describer.method()
-        self._dispatcher = Dispatcher(rpc, limits, clock, keeper, own, self._position)
-        self._web = HttpApp(keeper, self._dispatcher, describer.document, is_draining, metrics)
-        self._keeper = keeper
-        self._events = events
-        self._callbacks = callbacks
-        self._on_message = on_message
+    def __init__(self, parts: ServiceParts) -> None:
+        self._access = parts.access
+        self._upgrades = parts.upgrades
+        self._dispatcher = parts.dispatcher
+        self._http = parts.http
+        self._events = parts.events
+        self._callbacks = parts.callbacks
+        self._on_message = parts.on_message
+
+    def check_connection(self, host: str) -> HttpRefusal | None:
+        """Delegate to `AccessControl.check_connection`."""
+        return self._access.check_connection(host)
 
     def upgrade(
-        self, connection_id: int, address: tuple[str, int], request: UpgradeRequest
-    ) -> HttpRefusal | Accepted | PendingAuthentication:
-        """As the gatekeeper decides."""
-        return self._keeper.upgrade(connection_id, address, request)
+        self, connection_id: int, address: Address, request: UpgradeRequest
+    ) -> HttpRefusal | Accepted | Task[HttpRefusal | Accepted]:
+        """Delegate to `UpgradePolicy.decide`."""
+        return self._upgrades.decide(connection_id, address, request)
 
-    def http(self, connection_id: int, address: tuple[str, int], request: HttpRequest) -> HttpResponse | HttpTask:
-        """As the web answers."""
-        return self._web.answer(connection_id, address, request)
+    def http(self, connection_id: int, address: Address, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
+        """Delegate to `HttpApp.answer`."""
+        return self._http.answer(connection_id, address, request)
 
-    def overdue(self, session: Session) -> tuple[int, str] | None:
-        """As the gatekeeper decides."""
-        return self._keeper.overdue(session)
+    def login_priority(self, session: Session) -> int:
+        """Delegate to `Authenticator.login_priority`."""
+        return self._access.authenticator.login_priority(session)
 
-    def opened(self, session: Session) -> None:
-        """Passes the beginning of a connection on."""
-        self._keeper.opened(session)
+    def on_open(self, session: Session) -> None:
+        """Refresh the client's rights and call `on_connect`.
+
+        From now on a reload finds the session; a reload since the upgrade did not, so its effect is made up for here.
+        """
+        self._access.authenticator.refresh_rights(session)
         self._callbacks.connected(session)
 
-    def closed(self, session: Session, code: int, reason: str) -> None:
-        """Passes the end of a connection on."""
-        self._events.closed(session.connection_id)
-        self._callbacks.disconnected(session, code, reason)
+    def on_closed(self, session: Session, status: CloseStatus) -> None:
+        """End the client's subscriptions and call `on_disconnect`."""
+        self._events.on_closed(session.connection_id)
+        self._callbacks.disconnected(session, status)
 
-    def drained(self, session: Session) -> None:
-        """Passes on that a client takes more."""
-        self._events.ready(session.connection_id)
+    def on_writable(self, session: Session) -> None:
+        """Resume the delivery of events."""
+        self._events.on_writable(session.connection_id)
 
-    def _position(self, name: str) -> dict[str, Any] | None:
-        """Where a topic's log is, as answers are stamped with it."""
-        try:
-            epoch, seq = self._events.topic(name).log.position
-        except UnknownTopicError as error:
-            logger.error("an answer can't be stamped: %s", error)
-            return None
-        return {"topic": name, "epoch": epoch, "seq": seq}
+    def on_bytes(self, session: Session, size: int) -> None:
+        """Delegate to `AccessControl.charge_bytes`."""
+        self._access.charge_bytes(session, size)
 
-    def heard(self, session: Session, size: int) -> None:
-        """As the gatekeeper counts."""
-        self._keeper.heard(session, size)
+    def on_deadline(self, session: Session) -> CloseStatus | None:
+        """Delegate to `AccessControl.check_deadline`."""
+        return self._access.check_deadline(session)
 
     def may_ping(self, session: Session) -> bool:
-        """A ping counts as a message."""
-        return not session.limited or self._keeper.message_refusal(session) is None
+        """Charge a ping like a message."""
+        if not session.is_rate_limited:
+            return True
+        denial = self._access.check_message(session)
+        if denial is not None:
+            _demand_close(session, denial)
+        return denial is None
 
-    def standing(self, session: Session) -> int:
-        """As the gatekeeper knows."""
-        return self._keeper.logins.standing(session)
+    def receive(self, session: Session, opcode: int, payload: bytes) -> Reply | Task[Reply] | None:
+        """Pass a message to the host's handler, if there is one, and otherwise to JSON-RPC."""
+        denial = None
+        if session.is_rate_limited:
+            denial = self._access.check_message(session)
+        if self._on_message is not None and session.is_authorized:
+            if denial is not None:
+                _demand_close(session, denial)
+                return error_answer(extract_id(payload) if opcode == TEXT else NULL_ID, denial.to_rpc_error())
+            session.consecutive_rejections = 0
+            return RawMessageCall(self._on_message, self, session, opcode, payload)
+        if opcode == TEXT and session.codec is None:
+            return self._dispatcher.receive(payload, session, denial)
+        return self.receive_rpc(session, opcode, payload, denial)
 
-    def receive(self, session: Session, opcode: int, payload: bytes) -> Answer | Call | None:
-        """A message: for the host's handler where there is one, else for JSON-RPC, in text and binary frames alike."""
-        if opcode == TEXT and session.codec is None and not session.limited and self._on_message is None:
-            return self._dispatcher.receive(payload, session)  # the others come this way too, with more questions
-        refusal = self._keeper.message_refusal(session) if session.limited else None
-        if self._on_message is not None and session.admitted:
-            if refusal is not None:
-                return error_answer(identify(payload) if opcode == TEXT else NULL_ID, refusal)
-            session.strikes = 0
-            return RawMessageCall(self._on_message, self._receive_rpc, session, opcode, payload)
-        return self._receive_rpc(session, opcode, payload, refusal)
-
-    def _receive_rpc(
-        self, session: Session, opcode: int, payload: bytes, refusal: RpcError | None = None
+    def receive_rpc(
+        self, session: Session, opcode: int, payload: bytes, denial: Denial | None = None
     ) -> bytes | SingleCall | BatchCall | None:
+        """Answer a JSON-RPC message in a text or binary frame, in the client's encoding."""
         codec = session.codec
         if codec is not None and (opcode == BINARY or not codec.binary):
             try:
                 payload = codec.decode(payload)
-            except Exception as error:  # a host's codec may raise what it likes
-                return error_answer(NULL_ID, refusal or parse_error(str(error)))
-        elif opcode == BINARY and not payload.isascii():  # the text of text messages has been checked on its way in
+            except Exception as error:  # a host's codec may raise anything
+                return self._malformed(session, str(error), denial)
+        elif opcode == BINARY and not payload.isascii():  # the parser has checked text frames only
             try:
                 payload.decode()
             except UnicodeDecodeError as error:
-                return error_answer(NULL_ID, parse_error(str(error)))
-        return self._dispatcher.receive(payload, session, refusal)
+                return self._malformed(session, str(error), denial)
+        return self._dispatcher.receive(payload, session, denial)
+
+    def _malformed(self, session: Session, text: str, denial: Denial | None) -> bytes:
+        if denial is None:
+            return error_answer(NULL_ID, parse_error(text))
+        _demand_close(session, denial)
+        return error_answer(NULL_ID, denial.to_rpc_error())
 
 
-class RawMessageCall:
-    """A message for the host's own handler, which may leave it to JSON-RPC. Messages of one client stay in order."""
-
-    __slots__ = ("_handler", "_opcode", "_payload", "_receive_rpc", "_session", "hooks")
-
-    pace = Speed.SEEN_FAST
-    serial = True
-    is_login = False
-
-    def __init__(
-        self,
-        handler: MessageHandler,
-        receive_rpc: Callable[[Session, int, bytes], bytes | SingleCall | BatchCall | None],
-        session: Session,
-        opcode: int,
-        payload: bytes,
-    ) -> None:
-        self._handler = handler
-        self._receive_rpc = receive_rpc
-        self._session = session
-        self._opcode = opcode
-        self._payload = payload
-        self.hooks: list[Callable[[bool], None]] | None = None
-
-    def run(self) -> Answer | Call | None:
-        """Calls the handler; what it raises is logged, and the client hears nothing of it."""
-        message = self._payload.decode() if self._opcode == TEXT else self._payload
-        try:
-            answer = self._handler(self._session, message)
-            if answer is NotImplemented:
-                return self._receive_rpc(self._session, self._opcode, self._payload)
-            if answer is None:
-                return None
-            if isinstance(answer, str):
-                return answer.encode()
-            return BINARY, bytes(answer)
-        except BaseException:
-            logger.exception("on_message failed for %r", self._session)
-            return None
-
-    def refuse(self, reason: str) -> Answer | None:
-        """The answer of JSON-RPC where the message is a call; raw messages have no form for it, so it is logged."""
-        inner = self._receive_rpc(self._session, self._opcode, self._payload)
-        if isinstance(inner, (SingleCall, BatchCall)):
-            return inner.refuse(reason)
-        logger.error("a message of %r was not handled: %s", self._session, reason)
-        return None
-
-    def expire(self) -> None:
-        """It is logged, and the connection will close."""
-        logger.error("on_message has not returned for a message of %r", self._session)
-
-    def stalled(self) -> None:
-        """Nothing is learned from it: the next message may be a quick one."""
-
-
-class Callbacks:
-    """Calls the host's callbacks one after the other in a thread of their own, so that they never hold up a client.
-
-    Args:
-        on_connect, on_disconnect: the callbacks; the thread exists only where there is one.
-        backlog: callbacks that may wait; what comes on top is logged and dropped.
-    """
-
-    def __init__(
-        self,
-        on_connect: Callable[[Session], None] | None,
-        on_disconnect: Callable[[Session, int, str], None] | None,
-        backlog: int,
-    ) -> None:
-        self._on_connect = on_connect
-        self._on_disconnect = on_disconnect
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(backlog)
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Starts the thread where the host has callbacks."""
-        if self._on_connect is not None or self._on_disconnect is not None:
-            self._thread = threading.Thread(target=self._run, name="dilithion-ws-callbacks", daemon=True)
-            self._thread.start()
-
-    def is_own_thread(self) -> bool:
-        """Whether the calling thread is the one that runs callbacks."""
-        return threading.current_thread() is self._thread
-
-    def connected(self, session: Session) -> None:
-        """Has on_connect called."""
-        callback = self._on_connect
-        if callback is not None:
-            self._put(lambda: callback(session))
-
-    def disconnected(self, session: Session, code: int, reason: str) -> None:
-        """Has on_disconnect called."""
-        callback = self._on_disconnect
-        if callback is not None:
-            self._put(lambda: callback(session, code, reason))
-
-    def stop(self, deadline: Deadline) -> None:
-        """Ends the thread once the callbacks before this have been called, or at the deadline."""
-        if self._thread is None:
-            return
-        while True:
-            try:
-                self._queue.put(None, timeout=deadline.remaining())
-                break
-            except queue.Full:  # the host is stuck in a callback: those behind it give way
-                with contextlib.suppress(queue.Empty):
-                    self._queue.get_nowait()
-                logger.error("a connect or disconnect callback was dropped: the server has stopped")
-        self._thread.join(max(0.1, deadline.remaining()))
-
-    def _put(self, call: Callable[[], None]) -> None:
-        try:
-            self._queue.put_nowait(call)
-        except queue.Full:
-            logger.error("a connect or disconnect callback was dropped: the host does not keep up")
-
-    def _run(self) -> None:
-        while (call := self._queue.get()) is not None:
-            try:
-                call()
-            except BaseException:
-                logger.exception("a connect or disconnect callback failed")
+def _demand_close(session: Session, denial: Denial) -> None:
+    """Record whether a denial closes the connection."""
+    if denial.close_after is not None:
+        session.close_after = denial.close_after

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
 from ..errors import JsonRpcCode, RpcError
 from ..events.hub import USER_PREFIX, EventHub
 from ..events.log import Position
+from ..events.stream import Mode
 from ..events.subscriber import Subscriber
 from ..rpc.context import CallContext
-from ..rpc.method import Method
+from ..rpc.method import Method, MethodOptions
 
-__all__ = ["SubscriptionMethods"]
+__all__ = ["SubscriberSource", "SubscriptionMethods"]
 
 
 class Since(msgspec.Struct):
-    """Behind which place a subscription begins."""
+    """The position after which a subscription begins."""
 
     epoch: str
     seq: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class SubscriberSource(Protocol):
+    """Knows the connections; implemented by `net.connection_registry.ConnectionRegistry`."""
+
+    def subscriber(self, connection_id: int) -> Subscriber | None:
+        """Return the way to deliver events to a connection, or None if it is closed."""
 
 
 class SubscriptionMethods:
@@ -29,21 +36,21 @@ class SubscriptionMethods:
 
     Args:
         hub: the events.
-        sink: the way to a connection, None where it has gone.
+        connections: the connections.
     """
 
-    def __init__(self, hub: EventHub, sink: Callable[[int], Subscriber | None]) -> None:
+    def __init__(self, hub: EventHub, connections: SubscriberSource) -> None:
         self._hub = hub
-        self._sink = sink
+        self._connections = connections
 
     def methods(self) -> dict[str, Method]:
-        """The methods by name."""
+        """Return the methods by name. They are public, since each topic has a permission of its own."""
         found = {}
         for function in (self.subscribe, self.unsubscribe, self.subscriptions, self.topics):
             summary = (function.__doc__ or "").partition("\n")[0]
-            method = Method(function.__name__, function, None, False, summary)  # quick, and in order
-            method.need = 0  # each topic says what it needs
-            found[method.name] = method
+            # Declared fast, so that they run in the order in which they were called.
+            options = MethodOptions(blocking=False, summary=summary, is_public=True)
+            found[function.__name__] = Method(function.__name__, function, options)
         return found
 
     def subscribe(
@@ -55,16 +62,16 @@ class SubscriptionMethods:
         mode: Literal["all", "latest"] | None = None,
     ) -> dict[str, Any]:
         """Subscribe to the events of a topic"""
-        sink = self._sink(context.connection_id)
-        if sink is None:
+        subscriber = self._connections.subscriber(context.connection_id)
+        if subscriber is None:
             raise RpcError(JsonRpcCode.SERVER_BUSY, "the connection is closing")
         position = None if since is None else Position(since.epoch, since.seq)
-        subscription, reply = self._hub.subscribe(sink, topic, filter, position, mode)
+        cursor, reply = self._hub.subscribe(subscriber, topic, filter, position, None if mode is None else Mode(mode))
 
-        def answered(sent: bool) -> None:
-            (self._hub.activate if sent else self._hub.cancel)(subscription)
+        def on_answer(sent: bool) -> None:
+            (self._hub.activate if sent else self._hub.cancel)(cursor)
 
-        context.on_answer(answered)
+        context.on_answer(on_answer)
         return reply
 
     def unsubscribe(self, context: CallContext, subscription: str) -> bool:
@@ -79,15 +86,15 @@ class SubscriptionMethods:
         """List the subscriptions of this connection"""
         return [
             {
-                "subscription": one.stream.id,
-                "topic": one.stream.topic.name,
-                "filter": one.stream.filter.wanted if one.stream.filter is not None else None,
-                "mode": one.stream.mode,
-                "epoch": one.position.epoch,
-                "seq": one.position.seq,
-                "state": one.state.value,
+                "subscription": cursor.stream.id,
+                "topic": cursor.topic.name,
+                "filter": cursor.stream.filter.wanted if cursor.stream.filter is not None else None,
+                "mode": cursor.stream.mode.value,
+                "epoch": cursor.position.epoch,
+                "seq": cursor.position.seq,
+                "state": cursor.state.value,
             }
-            for one in self._hub.of(context.connection_id)
+            for cursor in self._hub.cursors.of(context.connection_id)
         ]
 
     def topics(self, context: CallContext) -> list[dict[str, Any]]:
@@ -100,7 +107,7 @@ class SubscriptionMethods:
             {
                 "topic": topic.name,
                 "permission": topic.permission,
-                "mode": topic.mode,
+                "mode": topic.mode.value,
                 "filters": list(topic.filters),
                 "epoch": topic.log.position.epoch,
                 "seq": topic.log.position.seq,

@@ -1,4 +1,4 @@
-"""Where logs outlive the process: SQLite for one server, Redis for several that share them."""
+"""Stores that keep events beyond the life of the process: SQLite for one server, Redis for several."""
 
 from .factory import make_store
 

@@ -1,4 +1,4 @@
-"""From the setting `rpcwebsocketeventstore` to a store."""
+"""Make the store that the setting `rpcwebsocketeventstore` names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["make_store"]
 
 
 def make_store(config: Config) -> EventStore | None:
-    """The store that is configured, None for memory.
+    """Return the configured store, or None for memory.
 
     Raises:
-        ConfigError: what it needs is not installed.
+        ConfigError: a library that it needs is not installed.
     """
     kind, _, rest = config.event_store.partition(":")
     if kind == "sqlite":

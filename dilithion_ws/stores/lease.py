@@ -1,135 +1,157 @@
-"""Which of the servers on one Redis leads: a key with a time to live, which the leader renews.
+"""Leader election among the servers on one Redis: a key with a time to live, which the leader renews.
 
-Every reign has a token of its own, which is the key's value while it lasts. The script that writes events compares it,
-so that what a former leader still has in its backlog is dropped by Redis itself, whatever the clocks say.
+Each term of a leader has a fencing token, which is the value of the key while the term lasts. The script that writes
+events compares the token. So events that a former leader still has in its write queue are rejected by Redis itself,
+whatever the clocks say.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from ..events.log import Position
-from ..events.topic import Topic
-from ..util.clock import monotonic
+from ..events.topic import Availability, Topic
+from ..util.clock import Clock, monotonic
+from ..util.thread_contracts import any_thread, owner_only, requires
 
-__all__ = ["Lease"]
+__all__ = ["Lease", "PositionReader"]
 
 _RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
-_TAKE = """
-local now = redis.call('GET', KEYS[1])
-if now and now ~= ARGV[3] then return 0 end
+_ACQUIRE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[3] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
-_RESIGN = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
-_OFTEN = 4
-"""Steps in the life of a lease."""
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+_RENEWALS = 4
+"""Renewals in the lifetime of a lease."""
+
+
+class PositionReader(Protocol):
+    """Reads from Redis where logs end."""
+
+    def read_positions(self, topics: Sequence[Topic]) -> dict[Topic, Position]: ...
 
 
 class Lease:
-    """The leadership of some topics.
+    """The leadership of some topics; implements `Leadership`.
 
-    States: without it (no token) -> catching up (a token, and places to reach) -> leading -> without it.
+    States: not leading (no token) → catching up (a token, and positions to reach) → leading → not leading. A leader that
+    has just been elected first reads what its predecessor has published; `term` is 0 until then.
+
+    `term` and `token` may be read by any thread. Steps are taken by the reader thread of the store alone.
 
     Args:
-        key: in Redis.
-        topics: of which.
-        writer: what tells this server from the others.
-        life: seconds after which another may lead, once this one is silent.
+        key: the key in Redis.
+        topics: what is led.
+        writer: the name of this server among the others.
+        lifetime: seconds after which another server may lead if this one is silent.
+        clock: seconds that never go backwards.
     """
 
-    def __init__(self, key: str, topics: list[Topic], writer: str, life: float) -> None:
+    def __init__(
+        self, key: str, topics: Sequence[Topic], writer: str, lifetime: float, clock: Clock = monotonic
+    ) -> None:
         self.key = key
         self.topics = topics
         self._writer = writer
-        self._life = life
-        self._changing = threading.Lock()  # guards all below; steps are taken by the store's reader alone
-        self._reign = 0
+        self._lifetime = lifetime
+        self._clock = clock
+        self._lock = threading.Lock()  # guards all below
+        self._term = 0
         self._token = ""
-        self._until = 0.0
+        self._valid_until = 0.0
         self._catching_up: dict[Topic, Position] = {}
-        self._next = 0.0
-        self._resigned = False
-        self._before = ""
+        self._next_step = 0.0
+        self._has_resigned = False
+        self._previous_token = ""
 
     @property
     def term(self) -> int:
         """See `Leadership`."""
-        with self._changing:
-            return self._reign if self._leads() else 0
+        with self._lock:
+            return self._term if self._is_leading() else 0
 
+    @any_thread
     def token(self, term: int) -> str:
-        """What goes with the events of a term; empty where it is over."""
-        with self._changing:
-            return self._token if term == self._reign and self._leads() else ""
+        """Return the fencing token of a term, or "" if the term is over."""
+        with self._lock:
+            return self._token if term == self._term and self._is_leading() else ""
 
-    def _leads(self) -> bool:
-        assert self._changing.locked()
-        return bool(self._token) and not self._catching_up and monotonic() < self._until
+    @requires("_lock")
+    def _is_leading(self) -> bool:
+        return bool(self._token) and not self._catching_up and self._clock() < self._valid_until
 
-    def step(self, redis: Any, places: Callable[[list[Topic]], dict[Topic, Position]]) -> None:
-        """Takes or keeps the lease; called by the store's reader again and again, at least often in its life.
+    @owner_only
+    def step(self, redis: Any, positions: PositionReader) -> None:
+        """Acquire or renew the lease, if that is due. Call it several times in its lifetime.
 
         Args:
             redis: the connection.
-            places: called for where the topics' logs end in Redis.
+            positions: reads where the logs of the topics end in Redis.
         """
-        now = monotonic()
-        if now >= self._next and not self._resigned:
-            self._next = now + self._life / _OFTEN
-            if not self._keep(redis, now):
-                self._take(redis, places, now)
+        now = self._clock()
+        if now >= self._next_step and not self._has_resigned:
+            self._next_step = now + self._lifetime / _RENEWALS
+            if not self._renew(redis, now):
+                self._acquire(redis, positions, now)
         if self._catching_up:
-            self._catch_up(places)
+            self._catch_up(positions)
 
-    def _keep(self, redis: Any, now: float) -> bool:
-        """Renews the lease; whether that was in time. A reign that has lapsed meanwhile, however shortly, is over."""
-        if not self._token or now >= self._until:
+    def _renew(self, redis: Any, now: float) -> bool:
+        """Renew the lease. Return False if it had already expired; an expired term is never resumed."""
+        if not self._token or now >= self._valid_until:
             return False
-        renewed = redis.eval(_RENEW, 1, self.key, self._token, int(self._life * 1000))
-        with self._changing:
-            if not renewed or monotonic() >= self._until:
+        renewed = redis.eval(_RENEW, 1, self.key, self._token, int(self._lifetime * 1000))
+        with self._lock:
+            if not renewed or self._clock() >= self._valid_until:
                 return False
-            self._until = now + self._life
+            self._valid_until = now + self._lifetime
             return True
 
-    def _take(self, redis: Any, places: Callable[[list[Topic]], dict[Topic, Position]], now: float) -> None:
-        """Tries for a new reign: also where the last one has lapsed here, and Redis has not noticed."""
-        with self._changing:
-            before, self._token = self._token or self._before, ""
-            self._before = before
-            token = f"{self._writer}:{self._reign + 1}"
-        if redis.eval(_TAKE, 1, self.key, token, int(self._life * 1000), before):
-            ends = places(self.topics)  # nobody else can write from here on
-            with self._changing:
-                self._reign += 1
+    def _acquire(self, redis: Any, positions: PositionReader, now: float) -> None:
+        """Try to start a new term; also after the last one has expired here, and Redis does not know that yet."""
+        with self._lock:
+            previous, self._token = self._token or self._previous_token, ""
+            self._previous_token = previous
+            token = f"{self._writer}:{self._term + 1}"
+        if redis.eval(_ACQUIRE, 1, self.key, token, int(self._lifetime * 1000), previous):
+            ends = positions.read_positions(self.topics)  # no other server can write from here on
+            with self._lock:
+                self._term += 1
                 self._token = token
-                self._until = now + self._life
+                self._valid_until = now + self._lifetime
                 self._catching_up = ends
 
-    def _catch_up(self, places: Callable[[list[Topic]], dict[Topic, Position]]) -> None:
+    def _catch_up(self, positions: PositionReader) -> None:
+        """Compare the logs with the positions that they must reach before this server leads."""
         ends = self._catching_up
         if any(topic.log.position.epoch != end.epoch for topic, end in ends.items()):
-            ends = places(list(ends))  # one has begun anew meanwhile
+            ends = positions.read_positions(list(ends))  # a topic has started a new epoch meanwhile
         missing = {
             topic: end
             for topic, end in ends.items()
-            if topic.unavailable or topic.log.position.epoch != end.epoch or topic.log.position.seq < end.seq
+            if topic.availability is not Availability.AVAILABLE
+            or topic.log.position.epoch != end.epoch
+            or topic.log.position.seq < end.seq
         }
-        with self._changing:
+        with self._lock:
             self._catching_up = missing
 
+    @owner_only
     def resign(self, redis: Any) -> None:
-        """Lets another lead, and does not try again until `resume`."""
-        with self._changing:
-            self._resigned = True
+        """Let another server lead, and do not try again until `resume`."""
+        with self._lock:
+            self._has_resigned = True
             token, self._token = self._token, ""
         if token:
-            redis.eval(_RESIGN, 1, self.key, token)
+            redis.eval(_RELEASE, 1, self.key, token)
 
+    @owner_only
     def resume(self) -> None:
-        """Tries again."""
-        with self._changing:
-            self._resigned = False
+        """Try to lead again."""
+        with self._lock:
+            self._has_resigned = False

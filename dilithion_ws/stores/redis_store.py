@@ -1,12 +1,12 @@
-"""Logs in Redis Streams: several servers publish into them and read from them, so that a client may come back to any.
+"""Keep the logs in Redis Streams. Several servers publish to them and read them, so a client may reconnect to any.
 
-Redis numbers the events, in a script that is one step, and every server delivers what it reads back, its own events
-included. So all have one order. A thread writes, another reads. While Redis is away events wait in a bounded backlog;
-after a moment of that, subscribers are told and new ones are asked to come again. A write whose answer was lost is
-repeated, and the script knows it again by the writer's own count.
+Redis numbers the events, in a script that is executed atomically, and every server delivers what it reads back, its own
+events included. So all servers have the same order. One thread writes and another reads. While Redis is unreachable,
+events wait in a bounded queue; after a grace period, subscriptions end with an error, and new ones are refused. A write
+whose answer was lost is repeated; the script recognises it by the writer's count.
 
-For each topic there are three keys: its epoch, its head (the last number given) and the stream of entries. Where the
-epoch is gone, or the head has gone back, Redis has lost what it knew: then a new epoch begins, and everybody is told.
+Each topic has three keys: its epoch, its head (the last number) and the stream of entries. If the epoch is missing, or
+the head is lower than before, Redis has lost data: then a new epoch starts, and all readers learn of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import logging
 import secrets
 import threading
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
@@ -26,12 +27,13 @@ from ..config.limits import Limits
 from ..errors import ConfigError, JsonRpcCode, NotLeadingError
 from ..events.cursor import EndOfStream
 from ..events.election import Leadership
-from ..events.hub import USER_PREFIX, EventHub
-from ..events.log import Position
-from ..events.topic import Topic
+from ..events.hub import USER_PREFIX
+from ..events.log import Position, StoredEntry
+from ..events.store import LogWriter
+from ..events.topic import Availability, Topic
 from ..util.clock import Deadline, monotonic
 from .lease import Lease
-from .write_queue import WriteQueue
+from .write_queue import QueuedEvent, WriteQueue
 
 __all__ = ["RedisStore"]
 
@@ -44,7 +46,7 @@ _RETRY_SECONDS = 0.2
 _PATIENCE = 1.5
 _WRITER_KEPT = 86_400
 _USER_KEPT = 3600
-"""Seconds that keys of writers, and of users' topics beyond the age of their events, are kept."""
+"""Seconds for which Redis keeps the counts of writers, and topics of users beyond the age of their events."""
 _FAULTS = (redis.RedisError, OSError)
 
 _PUBLISH = """
@@ -75,7 +77,7 @@ end
 return head
 """
 
-_BEGIN_ANEW = """
+_REPLACE_EPOCH = """
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 0 end
 if ARGV[3] ~= '' and redis.call('GET', KEYS[4]) ~= ARGV[3] then return 0 end
 redis.call('DEL', KEYS[2], KEYS[3])
@@ -84,12 +86,27 @@ return 1
 """
 
 
+class _Keys(NamedTuple):
+    """The keys of a topic."""
+
+    epoch: str
+    head: str
+    stream: str
+
+
+class _Head(NamedTuple):
+    """Where a log ends in Redis; the epoch is None if Redis does not know the topic."""
+
+    epoch: str | None
+    seq: int
+
+
 class RedisStore:
-    """See above.
+    """Implements `EventStore`.
 
     Args:
-        url: of the Redis, such as `redis://127.0.0.1:6379/0`.
-        limits: bounds of what waits, and how long Redis may be away before subscribers are told.
+        url: the URL of the Redis, such as `redis://127.0.0.1:6379/0`.
+        limits: bounds of the events that wait, and the grace period while Redis is unreachable.
     """
 
     def __init__(self, url: str, limits: Limits) -> None:
@@ -100,95 +117,95 @@ class RedisStore:
             )
         except ValueError as error:
             raise ConfigError(f"rpcwebsocketeventstore: {error}") from None
-        self._backlog = WriteQueue(limits)
-        self._writer = secrets.token_hex(8)
-        self._written = 0
-        self._adopting = threading.Lock()  # guards `_topics`, and who is away
+        self._queue = WriteQueue(limits)
+        self._writer_name = secrets.token_hex(8)
+        self._write_count = 0
+        self._lock = threading.Lock()  # guards `_topics` and the state of the connection
         self._topics: dict[str, Topic] = {}
-        self._hub: EventHub | None = None
+        self._log_writer: LogWriter | None = None
         self._threads: list[threading.Thread] = []
         self._stopped = threading.Event()
-        self._away: set[str] = set()
-        self._fine_at = {"reader": 0.0, "writer": 0.0}
-        self._told = False
+        self._unreachable_for: set[str] = set()  # names of the threads whose last step failed
+        self._reached_at = {"reader": 0.0, "writer": 0.0}
+        self._is_reported = False
         self._lease: Lease | None = None
 
-    def start(self, hub: EventHub) -> None:
-        """Begins to read and write; Redis may be away."""
-        self._hub = hub
+    def start(self, writer: LogWriter) -> None:
+        """Start to read and write. Redis may be unreachable."""
+        self._log_writer = writer
         self._stopped.clear()
         if self._lease is not None:
             self._lease.resume()
-        self._fine_at = dict.fromkeys(self._fine_at, monotonic())
+        self._reached_at = dict.fromkeys(self._reached_at, monotonic())
         self._threads = [
-            threading.Thread(target=self._run, args=(step,), name=f"dilithion-ws-redis-{name}", daemon=True)
+            threading.Thread(target=self._run, args=(name, step), name=f"dilithion-ws-redis-{name}", daemon=True)
             for name, step in (("reader", self._read), ("writer", self._write))
         ]
         for thread in self._threads:
             thread.start()
 
     def stop(self, deadline: Deadline) -> None:
-        """Writes what waits, and ends."""
-        while self._threads and len(self._backlog) and not self._away and not deadline.expired:
+        """Write what is queued, and stop."""
+        while self._threads and len(self._queue) and not self._unreachable_for and not deadline.expired:
             self._stopped.wait(0.01)
         self._stopped.set()
-        self._backlog.ring()
+        self._queue.wake()
         for thread in self._threads:
             thread.join(max(0.5, deadline.remaining()))
-        if self._threads and len(self._backlog):
-            logger.error("Redis did not take all events before the end: %d are lost", len(self._backlog))
+        if self._threads and len(self._queue):
+            logger.error("Redis did not take all events before the end: %d are lost", len(self._queue))
         self._threads = []
         if self._lease is not None:
             with contextlib.suppress(*_FAULTS):
                 self._lease.resign(self._redis)
         self._redis.close()
 
-    def adopt(self, topic: Topic) -> None:
-        """Has the log of a new topic filled; until then nobody can subscribe to it."""
-        topic.unavailable = "the history of this topic is being read"
-        with self._adopting:
+    def attach(self, topic: Topic) -> None:
+        """Load the log of a new topic, soon; it cannot be subscribed to until then."""
+        topic.availability = Availability.LOADING
+        with self._lock:
             self._topics[topic.name] = topic
 
-    def forget(self, topic: Topic) -> None:
-        """Reads a topic no more; what Redis has of it is for other servers, until it expires."""
-        with self._adopting:
+    def detach(self, topic: Topic) -> None:
+        """Stop to read a topic. Redis keeps it for other servers, until it expires."""
+        with self._lock:
             if self._topics.get(topic.name) is topic:
                 del self._topics[topic.name]
 
     def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
-        """Has an event written; not that of a topic which another server leads."""
+        """Queue an event; an event of a topic that another server leads is dropped."""
         self._put(topic, data, term)
 
-    def begin_anew(self, topic: Topic, term: int = 0) -> None:
-        """Has a new epoch written; likewise."""
+    def start_new_epoch(self, topic: Topic, term: int = 0) -> None:
+        """Queue a new epoch; likewise."""
         self._put(topic, None, term)
 
     def _put(self, topic: Topic, data: bytes | None, term: int) -> None:
         lease = self._lease
         if lease is None or topic not in lease.topics:
-            self._backlog.put(topic, data)
+            self._queue.put(topic, data)
             return
         token = lease.token(term or lease.term)
         if token:
-            self._backlog.put(topic, data, token)
+            self._queue.put(topic, data, token)
         elif term:
             raise NotLeadingError(f"term {term} of publishing to {topic.name} is over")
 
-    def lead(self, topics: list[Topic]) -> Leadership:
-        """Begins to try for the leadership of some topics; once for each store."""
+    def lead(self, topics: Sequence[Topic]) -> Leadership:
+        """Take part in the election of a leader for some topics; once for each store."""
         if self._lease is not None:
             raise ConfigError("this server tries to lead already")
         names = ",".join(sorted(topic.name for topic in topics))
-        self._lease = Lease(f"{_PREFIX}leader:{names}", topics, self._writer, self._limits.history.leader_patience)
+        self._lease = Lease(f"{_PREFIX}leader:{names}", topics, self._writer_name, self._limits.history.leader_patience)
         return self._lease
 
-    def _run(self, step: Any) -> None:
+    def _run(self, name: str, step: Callable[[], None]) -> None:
         while not self._stopped.is_set():
             try:
                 step()
             except _FAULTS as error:
                 logger.debug("Redis: %s", error)
-                self._is_away("reader" if step == self._read else "writer", error)
+                self._on_unreachable(name, error)
                 self._stopped.wait(_RETRY_SECONDS)
             except Exception:
                 logger.exception("a step of the event store failed; going on")
@@ -197,157 +214,163 @@ class RedisStore:
     # Writing
 
     def _write(self) -> None:
-        self._backlog.wait(None)
+        self._queue.wait(None)
         while not self._stopped.is_set():
-            events = self._backlog.first(_BATCH)
+            events = self._queue.next_events(_BATCH)
             if not events:
-                anew = self._backlog.epoch()
-                if anew is None:
+                epoch = self._queue.next_epoch()
+                if epoch is None:
                     break
-                self._begin_anew(anew[0], self._redis.get(_keys(anew[0])[0]), anew[1])
-                self._backlog.done(1)
+                self._replace_epoch(epoch.topic, self._redis.get(_keys(epoch.topic).epoch), epoch.token)
+                self._queue.remove(1)
                 continue
             pipeline = self._redis.pipeline(transaction=False)
-            for at, (topic, data, token) in enumerate(events, 1):
-                self._add(pipeline, topic, data, token, self._written + at, is_first=at == 1)
+            for number, event in enumerate(events, 1):
+                self._add(pipeline, event, self._write_count + number, is_first=number == 1)
             results = pipeline.execute(raise_on_error=False)
-            faults = [at for at, result in enumerate(results) if isinstance(result, Exception)]
-            kept = faults[0] if faults else len(events)
-            self._written += kept
-            self._backlog.done(kept)
-            if faults:
-                raise results[kept]
-        for topic, token in self._backlog.lost():
-            self._begin_anew(topic, self._redis.get(_keys(topic)[0]), token)
-            self._backlog.told(topic)
-        self._is_fine("writer")
+            failures = [index for index, result in enumerate(results) if isinstance(result, Exception)]
+            stored = failures[0] if failures else len(events)
+            self._write_count += stored
+            self._queue.remove(stored)
+            if failures:
+                raise results[stored]
+        for loss in self._queue.losses():
+            self._replace_epoch(loss.topic, self._redis.get(_keys(loss.topic).epoch), loss.token)
+            self._queue.acknowledge(loss.topic)
+        self._on_reachable("writer")
 
-    def _add(self, pipeline: Any, topic: Topic, data: bytes, token: str, count: int, *, is_first: bool) -> None:
+    def _add(self, pipeline: Any, event: QueuedEvent, count: int, *, is_first: bool) -> None:
+        """Add the script that stores an event to a pipeline; `count` is the writer's own number of it."""
+        topic = event.topic
         (epoch, seq), retention = topic.log.position, topic.log.retention
         life = int(retention.seconds) + _USER_KEPT if topic.name.startswith(USER_PREFIX) else 0
         pipeline.eval(
             _PUBLISH,
             5,
             *_keys(topic),
-            f"{_PREFIX}writer:{self._writer}",
+            f"{_PREFIX}writer:{self._writer_name}",
             self._lease.key if self._lease is not None else "",
             secrets.token_hex(8),
             count,
             _WRITER_KEPT,
             retention.entries,
             int(time.time() * 1000),
-            data,
+            event.data,
             topic.log.first,
             epoch,
             seq,
             int(is_first),
             life,
-            token,
+            event.token,
         )
 
-    def _begin_anew(self, topic: Topic, epoch: bytes | None, token: str = "") -> None:
-        """Events were lost: whoever was reading is to be told by a new epoch."""
+    def _replace_epoch(self, topic: Topic, epoch: bytes | None, token: str = "") -> None:
+        """Start a new epoch in Redis, unless another server has done so since this epoch was read."""
         if epoch is not None:
             key = self._lease.key if self._lease is not None else ""
-            self._redis.eval(_BEGIN_ANEW, 4, *_keys(topic), key, secrets.token_hex(8), epoch, token)
+            self._redis.eval(_REPLACE_EPOCH, 4, *_keys(topic), key, secrets.token_hex(8), epoch, token)
 
     # Reading
 
     def _read(self) -> None:
-        with self._adopting:
-            topics = {_keys(topic)[2]: topic for topic in self._topics.values()}
-        found = self._redis.mget([key for topic in topics.values() for key in _keys(topic)[:2]])
-        for at, topic in enumerate(topics.values()):
-            self._check(topic, found[2 * at], int(found[2 * at + 1] or 0))
-        self._is_fine("reader")
+        with self._lock:
+            topics = {_keys(topic).stream: topic for topic in self._topics.values()}
+        for topic, position in self._read_heads(list(topics.values())).items():
+            self._check(topic, position)
+        self._on_reachable("reader")
         if self._lease is not None:
-            self._lease.step(self._redis, self._ends)
-        places = {key: f"{topic.log.position.seq}-0" for key, topic in topics.items()}
-        for key, rows in self._redis.xread(places, count=_BATCH, block=_BLOCK_MS):
-            self._take(topics[key.decode()], rows)
+            self._lease.step(self._redis, self)
+        positions = {key: f"{topic.log.position.seq}-0" for key, topic in topics.items()}
+        for key, rows in self._redis.xread(positions, count=_BATCH, block=_BLOCK_MS):
+            self._append(topics[key.decode()], rows)
 
-    def _ends(self, topics: list[Topic]) -> dict[Topic, Position]:
-        """Where topics' logs end in Redis."""
+    def read_positions(self, topics: Sequence[Topic]) -> dict[Topic, Position]:
+        """Return where the logs of topics end in Redis; the epoch is "" if Redis does not know a topic."""
+        return {topic: Position(head.epoch or "", head.seq) for topic, head in self._read_heads(topics).items()}
+
+    def _read_heads(self, topics: Sequence[Topic]) -> dict[Topic, _Head]:
+        """Read epochs and heads by one command, so that each pair belongs together."""
         found = self._redis.mget([key for topic in topics for key in _keys(topic)[:2]])
         return {
-            topic: Position((found[2 * at] or b"").decode(), int(found[2 * at + 1] or 0))
-            for at, topic in enumerate(topics)
+            topic: _Head(None if epoch is None else epoch.decode(), int(head or 0))
+            for topic, epoch, head in zip(topics, found[::2], found[1::2], strict=True)
         }
 
-    def _check(self, topic: Topic, epoch: bytes | None, head: int) -> None:
-        """Makes sure that a topic's log is the one that Redis has."""
-        mine, seq = topic.log.position
-        if epoch is not None and epoch.decode() == mine and head < seq:
-            logger.error("Redis has lost events of %s: its log begins anew", topic.name)
-            self._begin_anew(topic, epoch)
-            epoch = None
-        if epoch is None or epoch.decode() != mine or topic.unavailable.startswith("the history"):
+    def _check(self, topic: Topic, stored: _Head) -> None:
+        """Compare a topic's log with the one in Redis, and load it if they are not the same."""
+        epoch, seq = topic.log.position
+        has_lost_events = stored.epoch == epoch and stored.seq < seq
+        if has_lost_events:
+            logger.error("Redis has lost events of %s: its log starts a new epoch", topic.name)
+            self._replace_epoch(topic, epoch.encode())
+        if has_lost_events or stored.epoch != epoch or topic.availability is Availability.LOADING:
             self._load(topic)
-            topic.unavailable = ""
+            topic.availability = Availability.AVAILABLE
 
     def _load(self, topic: Topic) -> None:
-        key_epoch, key_head, key_stream = _keys(topic)
-        self._redis.set(key_epoch, secrets.token_hex(8), nx=True)
+        keys = _keys(topic)
+        self._redis.set(keys.epoch, secrets.token_hex(8), nx=True)
         pipeline = self._redis.pipeline(transaction=True)
-        pipeline.get(key_epoch)
-        pipeline.get(key_head)
-        pipeline.xrange(key_stream)
+        pipeline.get(keys.epoch)
+        pipeline.get(keys.head)
+        pipeline.xrange(keys.stream)
         epoch, head, rows = pipeline.execute()
         now = time.time()
         entries = [
-            (_seq(id), fields[b"d"], max(0.0, now - int(fields[b"t"]) / 1000))
+            StoredEntry(_seq(id), fields[b"d"], max(0.0, now - int(fields[b"t"]) / 1000))
             for id, fields in rows
             if fields[b"e"] == epoch
         ]
         topic.log.load(epoch.decode(), int(head or 0), entries)
-        assert self._hub is not None
-        self._hub.announce(topic)
+        assert self._log_writer is not None
+        self._log_writer.announce(topic)
 
-    def _take(self, topic: Topic, rows: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
-        assert self._hub is not None
+    def _append(self, topic: Topic, rows: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        assert self._log_writer is not None
         for id, fields in rows:
             epoch, seq = topic.log.position
             if fields[b"e"].decode() != epoch or _seq(id) <= seq:
-                return  # of another epoch: the next look at the keys will tell
-            self._hub.append(topic, fields[b"d"], _seq(id))
+                return  # of another epoch, which the next `_check` notices
+            self._log_writer.append(topic, fields[b"d"], _seq(id))
 
-    # Away and back
+    # Outages
 
-    def _is_away(self, who: str, error: BaseException) -> None:
-        """One of the two threads met a fault: after a moment of that, subscribers are told."""
+    def _on_unreachable(self, thread: str, error: BaseException) -> None:
+        """Record that a step of a thread has failed; after the grace period, end all subscriptions by an error."""
         now = monotonic()
-        with self._adopting:
-            self._away.add(who)
-            if self._told or now - self._fine_at[who] < self._limits.history.store_patience:
+        with self._lock:
+            self._unreachable_for.add(thread)
+            if self._is_reported or now - self._reached_at[thread] < self._limits.history.store_patience:
                 return
-            self._told = True
+            self._is_reported = True
             topics = list(self._topics.values())
-        logger.error("Redis is away (%s): events wait, and subscribers are told", error)
-        text = "the event store is away"
-        assert self._hub is not None
+        logger.error("Redis is unreachable (%s): events wait, and subscriptions end", error)
+        text = Availability.STORE_UNREACHABLE.value
+        assert self._log_writer is not None
         for topic in topics:
-            topic.unavailable = topic.unavailable or text
-            self._hub.end_all(
+            if topic.availability is Availability.AVAILABLE:
+                topic.availability = Availability.STORE_UNREACHABLE
+            self._log_writer.end_all(
                 topic, EndOfStream(JsonRpcCode.SERVER_BUSY, f"Server busy: {text}", {"retry_after_ms": 1000})
             )
 
-    def _is_fine(self, who: str) -> None:
-        """One of the two threads has done something; when both have, subscribers may come again."""
-        with self._adopting:
-            self._fine_at[who] = monotonic()
-            self._away.discard(who)
-            if not self._told or self._away:
+    def _on_reachable(self, thread: str) -> None:
+        """Record that a step of a thread has succeeded; when both threads have, topics can be subscribed to again."""
+        with self._lock:
+            self._reached_at[thread] = monotonic()
+            self._unreachable_for.discard(thread)
+            if not self._is_reported or self._unreachable_for:
                 return
-            self._told = False
+            self._is_reported = False
             for topic in self._topics.values():
-                if not topic.unavailable.startswith("the history"):
-                    topic.unavailable = ""
-        logger.warning("Redis is back; %d events wait to be written", len(self._backlog))
+                if topic.availability is Availability.STORE_UNREACHABLE:
+                    topic.availability = Availability.AVAILABLE
+        logger.warning("Redis is reachable again; %d events wait to be written", len(self._queue))
 
 
-def _keys(topic: Topic) -> tuple[str, str, str]:
-    """The keys of a topic: epoch, head and stream."""
-    return tuple(f"{_PREFIX}{topic.name}:{kind}" for kind in ("epoch", "head", "stream"))  # type: ignore[return-value]
+def _keys(topic: Topic) -> _Keys:
+    """Return the keys of a topic."""
+    return _Keys(*(f"{_PREFIX}{topic.name}:{kind}" for kind in ("epoch", "head", "stream")))
 
 
 def _seq(id: bytes) -> int:

@@ -1,9 +1,9 @@
-"""Logs in a SQLite file: they are there again after a restart, and after a crash.
+"""Keep the logs in a SQLite file, so that they survive a restart and a crash of the process.
 
-A thread of its own numbers the events and commits them in batches; the hub gets them back after the commit. So no client
-sees an event that a crash of the process could take back, and no number is given twice in one epoch. A crash of the
-machine may take commits back (the file is not synced for each): the file knows the boot that it was written in, and
-another boot begins new epochs, unless it was closed in order.
+One thread numbers the events and commits them in batches; after the commit they are appended to the logs. So no client
+sees an event that a crash of the process could undo, and no number is used twice in one epoch. A crash of the machine may
+undo commits, since the file is not synced for each of them: the file contains the boot in which it was written, and in
+another boot all logs start new epochs, unless the file was closed properly.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ..config.limits import Limits
 from ..errors import ConfigError
 from ..events.election import Leadership, SoleLeader
-from ..events.hub import USER_PREFIX, EventHub
+from ..events.hub import USER_PREFIX
+from ..events.log import StoredEntry
+from ..events.store import LogWriter
 from ..events.topic import Topic
 from ..util.clock import Deadline
 from .write_queue import WriteQueue
@@ -32,7 +35,7 @@ logger = logging.getLogger("dilithion_ws.events")
 
 _BATCH = 500
 _NOT_DAMAGED = ("locked", "unable to open", "readonly", "full", "permission")
-"""Words in errors of SQLite that say that the file can't be used, but not that it is damaged."""
+"""Words in errors of SQLite if a file cannot be used, but is not damaged. (Error codes need Python 3.11.)"""
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, epoch TEXT NOT NULL, head INTEGER NOT NULL) WITHOUT ROWID;
@@ -42,36 +45,48 @@ _SCHEMA = """
 """
 
 
+class _StoredRow(NamedTuple):
+    seq: int
+    at: float
+    data: bytes
+
+
+class _StoredLog(NamedTuple):
+    epoch: str
+    head: int
+    rows: list[_StoredRow]
+
+
 class SqliteStore:
-    """See above.
+    """Implements `EventStore`.
 
     Args:
-        path: the file; made where there is none.
-        limits: bounds of what waits to be kept.
+        path: the file; it is created if it does not exist.
+        limits: bounds of the events that wait to be written.
     """
 
     def __init__(self, path: str, limits: Limits) -> None:
         self._path = path
         self._limits = limits
-        self._backlog = WriteQueue(limits)
-        self._adopting = threading.Lock()  # guards `_topics`
+        self._queue = WriteQueue(limits)
+        self._lock = threading.Lock()  # guards `_topics`
         self._topics: dict[str, Topic] = {}
-        self._loaded: dict[str, tuple[str, int, list[tuple[int, float, bytes]]]] = {}
+        self._stored: dict[str, _StoredLog] = {}  # read, and not attached to a topic yet
         self._heads: dict[str, int] = {}
-        self._hub: EventHub | None = None
+        self._writer: LogWriter | None = None
         self._db: sqlite3.Connection | None = None
         self._thread: threading.Thread | None = None
         self._stop_by: Deadline | None = None
-        self._forgotten: deque[str] = deque()
+        self._detached: deque[str] = deque()
 
-    def start(self, hub: EventHub) -> None:
-        """Opens the file and fills the logs."""
+    def start(self, writer: LogWriter) -> None:
+        """Open the file and load the logs."""
         if self._thread is not None:
             raise ConfigError(f"rpcwebsocketeventstore: {self._path} is still being closed by the last run")
-        self._hub = hub
+        self._writer = writer
         self._stop_by = None
         self._open()
-        with self._adopting:
+        with self._lock:
             topics = list(self._topics.values())
         for topic in topics:
             self._load(topic, at_start=True)
@@ -79,46 +94,46 @@ class SqliteStore:
         self._thread.start()
 
     def stop(self, deadline: Deadline) -> None:
-        """Writes what waits, and closes the file."""
+        """Write what is queued, and close the file."""
         thread = self._thread
         if thread is None:
             return
         self._stop_by = deadline
-        self._backlog.ring()
+        self._queue.wake()
         thread.join(deadline.remaining() + 1.0)
         if thread.is_alive():
             logger.error("%s does not answer; its thread is left", self._path)
         else:
             self._thread = None
-        if len(self._backlog):
-            logger.error("%s did not take all events before the end: %d are left", self._path, len(self._backlog))
+        if len(self._queue):
+            logger.error("%s did not take all events before the end: %d are left", self._path, len(self._queue))
 
-    def adopt(self, topic: Topic) -> None:
-        """Fills the log of a new topic with what the file has of it."""
-        with self._adopting:
+    def attach(self, topic: Topic) -> None:
+        """Load the log of a new topic."""
+        with self._lock:
             self._topics[topic.name] = topic
         if self._db is not None:
             self._load(topic)
 
-    def forget(self, topic: Topic) -> None:
-        """Has what the file has of a topic deleted."""
-        with self._adopting:
+    def detach(self, topic: Topic) -> None:
+        """Delete the stored log of a topic."""
+        with self._lock:
             if self._topics.get(topic.name) is topic:
                 del self._topics[topic.name]
-            self._loaded.pop(topic.name, None)
-        self._forgotten.append(topic.name)
-        self._backlog.ring()
+            self._stored.pop(topic.name, None)
+        self._detached.append(topic.name)
+        self._queue.wake()
 
     def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
-        """Has an event written."""
-        self._backlog.put(topic, data)
+        """Queue an event."""
+        self._queue.put(topic, data)
 
-    def begin_anew(self, topic: Topic, term: int = 0) -> None:
-        """Has a new epoch written."""
-        self._backlog.put(topic, None)
+    def start_new_epoch(self, topic: Topic, term: int = 0) -> None:
+        """Queue a new epoch."""
+        self._queue.put(topic, None)
 
-    def lead(self, topics: list[Topic]) -> Leadership:
-        """The file is this server's alone."""
+    def lead(self, topics: Sequence[Topic]) -> Leadership:
+        """Return that this server leads: no other one can use the file."""
         return SoleLeader()
 
     # Opening
@@ -136,7 +151,7 @@ class SqliteStore:
         db = sqlite3.connect(self._path, timeout=1.0, isolation_level=None, check_same_thread=False)
         try:
             os.chmod(self._path, 0o600)
-            db.execute("PRAGMA locking_mode = EXCLUSIVE")  # two servers with one file would number events twice
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")  # two servers with one file would use numbers twice
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("BEGIN IMMEDIATE")
@@ -147,7 +162,7 @@ class SqliteStore:
             db.executescript(_SCHEMA)
             meta = dict(db.execute("SELECT name, value FROM meta"))
             if meta and meta.get("clean") != "1" and meta.get("boot") != _boot():
-                logger.warning("%s was not closed before the machine went down: its logs begin anew", self._path)
+                logger.warning("%s was not closed before the machine went down: its logs start new epochs", self._path)
                 db.execute("DELETE FROM entries")
                 db.execute("DELETE FROM topics")
             self._read(db)
@@ -158,37 +173,38 @@ class SqliteStore:
         return db
 
     def _set_aside(self, error: Exception) -> None:
-        """Keeps a damaged file for whoever wants to look into it, and lets a new one be made."""
+        """Rename a damaged file, so that it can be examined, and a new one can be created."""
         aside = f"{self._path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
         for ending in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(self._path + ending, aside + ending)
-        logger.error("%s is damaged (%s): set aside as %s; all logs begin anew", self._path, error, aside)
+        logger.error("%s is damaged (%s): set aside as %s; all logs start new epochs", self._path, error, aside)
 
     def _read(self, db: sqlite3.Connection) -> None:
-        self._loaded = {name: (epoch, head, []) for name, epoch, head in db.execute("SELECT * FROM topics")}
-        self._heads = {name: head for name, (_, head, _) in self._loaded.items()}
+        rows = db.execute("SELECT name, epoch, head FROM topics")
+        self._stored = {name: _StoredLog(epoch, head, []) for name, epoch, head in rows}
+        self._heads = {name: log.head for name, log in self._stored.items()}
         oldest = time.time() - self._limits.history.history_age
         db.execute("DELETE FROM entries WHERE topic GLOB ? AND at < ?", (USER_PREFIX + "*", oldest))
         for name, seq, at, data in db.execute("SELECT topic, seq, at, data FROM entries ORDER BY topic, seq"):
-            if name in self._loaded:
-                self._loaded[name][2].append((int(seq), float(at), bytes(data)))
-        users = [name for name, (_, _, rows) in self._loaded.items() if name.startswith(USER_PREFIX) and not rows]
+            if name in self._stored:
+                self._stored[name].rows.append(_StoredRow(int(seq), float(at), bytes(data)))
+        users = [name for name, log in self._stored.items() if name.startswith(USER_PREFIX) and not log.rows]
         for name in users[self._limits.events.user_topics :]:
             db.execute("DELETE FROM topics WHERE name = ?", (name,))
-            del self._loaded[name], self._heads[name]
+            del self._stored[name], self._heads[name]
 
     def _load(self, topic: Topic, *, at_start: bool = False) -> None:
-        """Fills a topic's log with what the file has of it, once."""
-        with self._adopting:
-            found = self._loaded.pop(topic.name, None)
-        if found is not None:
-            epoch, head, rows = found
+        """Load the log of a topic with what the file contains of it, once."""
+        with self._lock:
+            stored = self._stored.pop(topic.name, None)
+        if stored is not None:
             now = time.time()
-            topic.log.load(epoch, head, [(seq, data, max(0.0, now - at)) for seq, at, data in rows])
+            entries = [StoredEntry(row.seq, row.data, max(0.0, now - row.at)) for row in stored.rows]
+            topic.log.load(stored.epoch, stored.head, entries)
         elif at_start:
-            if topic.log.position.seq:  # of an earlier run whose file is gone
-                topic.log.restart(secrets.token_hex(8))
+            if topic.log.position.seq:  # of an earlier run of the server, whose file does not exist any more
+                topic.log.start_new_epoch(secrets.token_hex(8))
             assert self._db is not None
             self._db.execute("REPLACE INTO topics VALUES (?, ?, 0)", (topic.name, topic.log.position.epoch))
 
@@ -196,7 +212,7 @@ class SqliteStore:
 
     def _run(self) -> None:
         while True:
-            self._backlog.wait(None)
+            self._queue.wait(None)
             try:
                 self._write_all()
             except Exception as error:
@@ -206,36 +222,37 @@ class SqliteStore:
                 return
 
     def _write_all(self) -> None:
-        while (events := self._backlog.first(_BATCH)) or self._backlog.epoch():
+        while (events := self._queue.next_events(_BATCH)) or self._queue.next_epoch():
             if not events:
-                anew = self._backlog.epoch()
-                assert anew is not None
-                self._begin_anew(anew[0])
-                self._backlog.done(1)
+                epoch = self._queue.next_epoch()
+                assert epoch is not None
+                self._start_new_epoch(epoch.topic)
+                self._queue.remove(1)
                 continue
             if self._stop_by is not None and self._stop_by.expired:
                 return
-            self._delete_forgotten()
+            self._delete_detached()
             if self._db is None:
-                numbered: list[tuple[Topic, bytes, int | None]] = [(topic, data, None) for topic, data, _ in events]
+                numbers: list[int | None] = [None] * len(events)
             else:
                 with self._transaction() as db:
-                    numbered = [(topic, data, self._insert(db, topic, data)) for topic, data, _ in events]
-                    for topic in {topic for topic, _, seq in numbered if seq is not None}:
-                        self._account(db, topic)
-            self._backlog.done(len(events))
-            for topic, data, seq in numbered:
-                assert self._hub is not None
-                self._hub.append(topic, data, seq)
-        self._delete_forgotten()
-        for topic, _ in self._backlog.lost():
-            self._begin_anew(topic)
-            self._backlog.told(topic)
+                    numbers = [self._insert(db, event.topic, event.data) for event in events]
+                    stored = {event.topic for event, seq in zip(events, numbers, strict=True) if seq is not None}
+                    for topic in stored:
+                        self._save_head(db, topic)
+            self._queue.remove(len(events))
+            for event, seq in zip(events, numbers, strict=True):
+                assert self._writer is not None
+                self._writer.append(event.topic, event.data, seq)
+        self._delete_detached()
+        for loss in self._queue.losses():
+            self._start_new_epoch(loss.topic)
+            self._queue.acknowledge(loss.topic)
 
-    def _delete_forgotten(self) -> None:
-        """Deletes dropped topics, before one of the same name gets its first event."""
-        while self._forgotten:
-            name = self._forgotten.popleft()
+    def _delete_detached(self) -> None:
+        """Delete dropped topics, before one of the same name gets its first event."""
+        while self._detached:
+            name = self._detached.popleft()
             self._heads.pop(name, None)
             if self._db is not None:
                 self._db.execute("DELETE FROM entries WHERE topic = ?", (name,))
@@ -257,38 +274,41 @@ class SqliteStore:
 
     def _insert(self, db: sqlite3.Connection, topic: Topic, data: bytes) -> int | None:
         if self._topics.get(topic.name) is not topic:
-            return None  # dropped meanwhile: it has no subscriber, and nobody will find it
+            return None  # dropped in the meantime: it has no subscriber, and no client can find it
         seq = self._heads.get(topic.name, 0) + 1
         db.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (topic.name, seq, time.time(), data))
         self._heads[topic.name] = seq
         return seq
 
-    def _account(self, db: sqlite3.Connection, topic: Topic) -> None:
+    def _save_head(self, db: sqlite3.Connection, topic: Topic) -> None:
         epoch = topic.log.position.epoch
         db.execute("REPLACE INTO topics VALUES (?, ?, ?)", (topic.name, epoch, self._heads[topic.name]))
         db.execute("DELETE FROM entries WHERE topic = ? AND seq < ?", (topic.name, topic.log.first))
 
-    def _begin_anew(self, topic: Topic) -> None:
-        """A topic of which events were lost gets a new epoch, so that nobody reads across the hole unknowingly."""
+    def _start_new_epoch(self, topic: Topic) -> None:
+        """Start a new epoch of a topic, in the file and in memory, so that its readers learn of a loss."""
         epoch = secrets.token_hex(8)
         if self._db is not None:
             with self._transaction() as db:
                 db.execute("DELETE FROM entries WHERE topic = ?", (topic.name,))
                 db.execute("REPLACE INTO topics VALUES (?, ?, 0)", (topic.name, epoch))
                 self._heads[topic.name] = 0
-        topic.log.restart(epoch)
-        assert self._hub is not None
-        self._hub.announce(topic)
+        topic.log.start_new_epoch(epoch)
+        assert self._writer is not None
+        self._writer.announce(topic)
 
     def _fail(self, error: Exception) -> None:
-        """The file can't be written: goes on in memory. What is published from now on has new epochs, so that the file,
-        which may be used again after the next start, stays true to what clients saw."""
+        """Continue in memory after the file could not be written.
+
+        All topics start new epochs. So the file, which may be used again after the next start, contains only events that
+        clients have seen under the epochs in it.
+        """
         logger.error("%s can't be written: %s; events are kept in memory only, until the next start", self._path, error)
         self._close(clean=False)
-        with self._adopting:
+        with self._lock:
             topics = list(self._topics.values())
         for topic in topics:
-            self._begin_anew(topic)
+            self._start_new_epoch(topic)
         try:
             self._write_all()
         except Exception:
@@ -305,7 +325,7 @@ class SqliteStore:
 
 
 def _boot() -> str:
-    """What tells one run of the machine from another; something new each time where that is not known."""
+    """Return the identifier of the present boot of the machine; a random one if the system has none."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()

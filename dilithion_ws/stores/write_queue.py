@@ -1,4 +1,4 @@
-"""Events between `publish` and a store: in order, bounded, and never lost without a mark."""
+"""A bounded FIFO of events that wait to be stored. Overflow is recorded per topic and reported as a new epoch."""
 
 from __future__ import annotations
 
@@ -10,31 +10,51 @@ from typing import NamedTuple
 
 from ..config.limits import Limits, limit_reached
 from ..events.topic import Topic
+from ..util.thread_contracts import any_thread, owner_only
 
-__all__ = ["WriteQueue", "WriteItem"]
+__all__ = ["Loss", "NewEpoch", "QueuedEvent", "WriteQueue"]
 
 logger = logging.getLogger("dilithion_ws.events")
 
 
-class WriteItem(NamedTuple):
-    """What waits.
+class QueuedEvent(NamedTuple):
+    """An event to store.
 
     Attributes:
-        topic: of which topic.
-        data: the event as JSON; None for a new epoch.
-        token: of whose leadership it is; empty where that does not matter.
+        topic: its topic.
+        data: the event as JSON.
+        token: the fencing token of the leadership under which it was published, or "".
     """
 
     topic: Topic
-    data: bytes | None
+    data: bytes
+    token: str
+
+
+class NewEpoch(NamedTuple):
+    """A new epoch to start; `topic` and `token` as in `QueuedEvent`."""
+
+    topic: Topic
+    token: str
+
+
+class Loss(NamedTuple):
+    """A topic of which events were dropped, and the fencing token of the last one."""
+
+    topic: Topic
+    token: str
+
+
+class _Overflow(NamedTuple):
+    dropped: int
     token: str
 
 
 class WriteQueue:
-    """Thread-safe: many put, one takes.
+    """Any number of threads add events, and one thread stores them. Thread-safe.
 
-    When it is full, what comes is dropped, and so is everything of the same topic until that has been `told`: then
-    the topic's log begins anew, and every client that comes back to the old one is told.
+    If the queue is full, an event is dropped, and so is every later event of its topic until the loss is acknowledged:
+    then the topic starts a new epoch, and readers of the old one learn of the loss. So no reader crosses a gap unnoticed.
 
     Args:
         limits: how many events, and how many bytes.
@@ -43,81 +63,85 @@ class WriteQueue:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._changed = threading.Condition()  # guards all below
-        self._queue: deque[WriteItem] = deque()
+        self._items: deque[QueuedEvent | NewEpoch] = deque()
         self._size = 0
-        self._lost: dict[Topic, tuple[int, str]] = {}
-        self._rung = False
+        self._overflows: dict[Topic, _Overflow] = {}
+        self._is_woken = False
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._items)
 
+    @any_thread
     def put(self, topic: Topic, data: bytes | None, token: str = "") -> None:
-        """Adds an event, or drops it where there is no room; None adds a new epoch."""
+        """Add an event, or drop it if there is no room. None adds a new epoch."""
+        history = self._limits.history
         with self._changed:
-            full = (
-                len(self._queue) >= self._limits.history.event_backlog
-                or self._size >= self._limits.history.event_backlog_size
-            )
-            if full or topic in self._lost:
-                first = topic not in self._lost
-                count, _ = self._lost.get(topic, (0, ""))
-                self._lost[topic] = count + 1, token
+            full = len(self._items) >= history.event_backlog or self._size >= history.event_backlog_size
+            is_first_loss = False
+            if full or topic in self._overflows:
+                is_first_loss = topic not in self._overflows
+                count = 0 if is_first_loss else self._overflows[topic].dropped
+                self._overflows[topic] = _Overflow(count + 1, token)
             else:
-                first = False
-                self._queue.append(WriteItem(topic, data, token))
+                self._items.append(NewEpoch(topic, token) if data is None else QueuedEvent(topic, data, token))
                 self._size += len(data or b"")
             self._changed.notify_all()
-        if first:
+        if is_first_loss:
             logger.error(
-                "events of %s are lost: the store does not take them, past the %s",
+                "events of %s are lost: the store does not accept them, past the %s",
                 topic.name,
                 limit_reached(self._limits, "event_backlog"),
             )
 
-    def ring(self) -> None:
-        """Lets a `wait` return."""
+    @any_thread
+    def wake(self) -> None:
+        """Let the present or the next `wait` return."""
         with self._changed:
-            self._rung = True
+            self._is_woken = True
             self._changed.notify_all()
 
+    # The storing thread
+
+    @owner_only
     def wait(self, timeout: float | None) -> None:
-        """Waits until there is something, at most `timeout` seconds."""
+        """Block until there is something to do, at most `timeout` seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._lost or self._rung, timeout)
-            self._rung = False
+            self._changed.wait_for(lambda: self._items or self._overflows or self._is_woken, timeout)
+            self._is_woken = False
 
-    def first(self, most: int) -> list[tuple[Topic, bytes, str]]:
-        """The oldest events in front of a new epoch; they stay until `done`."""
+    @owner_only
+    def next_events(self, max_count: int) -> list[QueuedEvent]:
+        """Return the oldest events before the next new epoch. They remain in the queue until `remove`."""
         with self._changed:
-            oldest = (self._queue[at] for at in range(min(most, len(self._queue))))
-            return [
-                (topic, data, token)
-                for topic, data, token in takewhile(lambda item: item.data is not None, oldest)
-                if data is not None
-            ]
+            oldest = (self._items[index] for index in range(min(max_count, len(self._items))))
+            return list(takewhile(lambda item: isinstance(item, QueuedEvent), oldest))  # type: ignore[arg-type]
 
-    def epoch(self) -> tuple[Topic, str] | None:
-        """The topic for which a new epoch is the oldest, and its token; None where an event is. It stays until `done`."""
+    @owner_only
+    def next_epoch(self) -> NewEpoch | None:
+        """Return the oldest item if it is a new epoch, otherwise None. It remains in the queue until `remove`."""
         with self._changed:
-            if self._queue and self._queue[0].data is None:
-                return self._queue[0].topic, self._queue[0].token
-            return None
+            item = self._items[0] if self._items else None
+            return item if isinstance(item, NewEpoch) else None
 
-    def done(self, count: int) -> None:
-        """Removes the oldest events: they have been kept."""
+    @owner_only
+    def remove(self, count: int) -> None:
+        """Remove the oldest items, which were stored."""
         with self._changed:
             for _ in range(count):
-                self._size -= len(self._queue.popleft().data or b"")
+                item = self._items.popleft()
+                if isinstance(item, QueuedEvent):
+                    self._size -= len(item.data)
 
-    def lost(self) -> list[tuple[Topic, str]]:
-        """Topics of which events were dropped and all earlier ones are kept by now, and the token of the last that was
-        dropped; to be told of, and then `told`."""
+    @owner_only
+    def losses(self) -> list[Loss]:
+        """Return the topics that have lost events, and whose earlier events are all stored."""
         with self._changed:
-            waiting = {item.topic for item in self._queue}
-            return [(topic, token) for topic, (_, token) in self._lost.items() if topic not in waiting]
+            queued = {item.topic for item in self._items}
+            return [Loss(topic, overflow.token) for topic, overflow in self._overflows.items() if topic not in queued]
 
-    def told(self, topic: Topic) -> None:
-        """The loss of a topic has been told: what comes from now on is taken again."""
+    @owner_only
+    def acknowledge(self, topic: Topic) -> None:
+        """Accept events of a topic again, after its new epoch was started."""
         with self._changed:
-            count, _ = self._lost.pop(topic, (0, ""))
-        logger.error("%d events of %s were lost; its log has begun anew", count, topic.name)
+            overflow = self._overflows.pop(topic, _Overflow(0, ""))
+        logger.error("%d events of %s were lost; its log has started a new epoch", overflow.dropped, topic.name)

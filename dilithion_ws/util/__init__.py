@@ -1,1 +1,1 @@
-"""Helpers without a place in the domain: time, IP addresses, files, thread primitives."""
+"""Helpers that know nothing about the domain: time, IP addresses, files, JSON, futures and thread primitives."""

@@ -1,6 +1,6 @@
-"""Time as the rest of the package sees it: a monotonic clock that tests can replace, and deadlines made from it.
+"""A monotonic clock that tests can replace, and deadlines measured by it.
 
-No other module reads a clock by itself; each is given one, so that a test moves time instead of waiting for it.
+No other module reads a clock; each is given one, so that a test can move time instead of waiting for it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Callable
 __all__ = ["Clock", "Deadline", "monotonic"]
 
 Clock = Callable[[], float]
-"""Returns seconds that never go backwards; only differences mean anything."""
+"""Returns seconds that never go backwards; only differences are meaningful."""
 
 monotonic: Clock = time.monotonic
 
 
 class Deadline:
-    """A point in time that one operation of several steps must not pass.
+    """A point in time that an operation of several steps must not exceed.
 
     Args:
         clock: the clock that the deadline is measured by.
-        seconds: how far away the deadline is; negative counts as now.
+        seconds: seconds from now; negative values count as 0.
     """
 
     __slots__ = ("_clock", "at")
@@ -32,13 +32,13 @@ class Deadline:
 
     @classmethod
     def until(cls, clock: Clock, at: float) -> Deadline:
-        """The deadline at a moment that the clock has not reached yet, or has."""
+        """Return the deadline at a reading of the clock."""
         deadline = cls(clock, 0.0)
         deadline.at = at
         return deadline
 
     def remaining(self) -> float:
-        """Seconds left, never negative: a negative timeout means "for ever" to some calls of the standard library."""
+        """Return the seconds left. Never negative, since some standard library calls take that for "forever"."""
         return max(0.0, self.at - self._clock())
 
     @property

@@ -1,4 +1,4 @@
-"""IP addresses as text: what kind they are."""
+"""IP addresses as text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["IPAddress", "is_loopback", "network_of", "parse_address"]
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_REMEMBERED = 4096
-"""Texts of which the answers are kept: the same clients come again, and `ipaddress` takes 10 µs for each."""
+_CACHE_SIZE = 4096
+"""Results that are cached: the same clients come again, and `ipaddress` takes 10 µs for each."""
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def parse_address(text: str) -> IPAddress | None:
-    """The address that a text stands for, None where it is none; IPv4-mapped ones become IPv4, zones are dropped."""
+    """Return an address, or None if the text is not one. IPv4-mapped addresses become IPv4, zones are removed."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -24,19 +24,18 @@ def parse_address(text: str) -> IPAddress | None:
     return mapped or address
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def is_loopback(text: str) -> bool:
-    """Whether an address is of this machine."""
+    """Return whether the text is a loopback address."""
     address = parse_address(text)
     return address is not None and address.is_loopback
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def network_of(text: str) -> str:
-    """What limits by address count as one client: an IPv4 address, or an IPv6 network of 64 bits.
+    """Return what limits by address count as one client: an IPv4 address, or a /64 network of IPv6.
 
-    One host has a whole such network to itself (RFC 4291 section 2.5.1), so that a limit for each of its addresses would
-    be none.
+    One host controls a whole /64 network (RFC 4291 section 2.5.1), so limits by single address would not limit it.
     """
     if ":" not in text:
         return text

@@ -1,4 +1,4 @@
-"""Servers that nobody stops: they are stopped when the interpreter exits."""
+"""Stop servers that are still running when the interpreter exits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Protocol
 
 __all__ = ["stop_at_exit"]
 
-_AT_EXIT = 1.0
-"""Seconds that a forgotten server gets to stop in."""
+_EXIT_SECONDS = 1.0
+"""How long such a server gets to stop."""
 
 
 class Stoppable(Protocol):
@@ -19,21 +19,24 @@ class Stoppable(Protocol):
 
 
 _running: weakref.WeakSet[Stoppable] = weakref.WeakSet()
-_hooked = False
+_is_registered = False
 
 
 def stop_at_exit(server: Stoppable) -> None:
-    """Has a server, which runs already, stopped when the interpreter exits, if it is still there and still runs."""
-    global _hooked
-    if not _hooked:
-        _hooked = True
-        # `atexit` is too late: before it, the interpreter joins the executor's threads, and would wait for ever. The hook
-        # that `concurrent.futures` itself uses runs before that, and of two hooks the later one goes first, so that ours
-        # must come when the executor's is there. It is private; where a Python has it no more, a host must call stop().
+    """Stop a running server when the interpreter exits, if it was not stopped or collected before.
+
+    `atexit` would be too late: before it runs, the interpreter joins the threads of all executors, and would wait forever
+    for this server's. The hook that `concurrent.futures` itself uses runs earlier, and of two such hooks the later one
+    runs first, so ours must be registered after the executor's. It is private: on a Python without it, the host must
+    call `stop`.
+    """
+    global _is_registered
+    if not _is_registered:
+        _is_registered = True
         getattr(threading, "_register_atexit", lambda function: None)(_stop_all)
     _running.add(server)
 
 
 def _stop_all() -> None:
     for server in list(_running):
-        server.stop(_AT_EXIT)
+        server.stop(_EXIT_SECONDS)

@@ -1,7 +1,7 @@
-"""A thing that happens once and can be waited for, safely even from a signal handler.
+"""Two synchronisation primitives that are safe in a signal handler.
 
-`threading.Event` is not: a handler that interrupts its thread inside `wait` or `set` of the same event can deadlock on
-the event's own lock. A latch gives each waiter a lock of its own, and nobody takes a lock that another code path holds.
+`threading.Event` is not: a handler that interrupts its thread inside `wait` or `set` of the same event deadlocks on the
+event's own lock. Here, each waiter has a lock of its own, and no code path takes a lock that another one holds.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import threading
 
 from .clock import Deadline, monotonic
 
-__all__ = ["WakeFlag", "Latch"]
+__all__ = ["Latch", "WakeFlag"]
 
-_SIGNALS_SEEN = 0.5
-"""Seconds after which a waiting thread looks up: a signal that comes just before a wait begins, or to another thread,
-does not end the wait, and its handler can't run before the main thread does something."""
+_SIGNAL_CHECK_SECONDS = 0.5
+"""How often a waiting thread returns to the interpreter. A signal that arrives just before the wait, or at another
+thread, does not end the wait, and its handler runs only when the main thread executes bytecode again."""
 
 
 class Latch:
-    """Closed until `open()` is called, then open for ever."""
+    """Closed until `open` is called, then open forever."""
 
     def __init__(self) -> None:
         self._open = False
@@ -26,11 +26,11 @@ class Latch:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has happened."""
+        """Whether `open` was called."""
         return self._open
 
     def open(self) -> None:
-        """Lets all waiters go, now and from now on."""
+        """Release all waiting threads, and let later waits return at once."""
         self._open = True
         while self._waiters:
             try:
@@ -39,37 +39,37 @@ class Latch:
                 break  # another thread opened it at the same time
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits for it, at most `timeout` seconds; returns whether it has happened."""
+        """Block until the latch is open, at most `timeout` seconds. Return whether it is."""
         if self._open:
             return True
-        mine = threading.Lock()
-        mine.acquire()
-        self._waiters.append(mine)
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
         deadline = None if timeout is None else Deadline(monotonic, timeout)
-        while not self._open:  # `open` may have passed the list before this waiter was in it
-            left = _SIGNALS_SEEN if deadline is None else min(_SIGNALS_SEEN, deadline.remaining())
-            if mine.acquire(timeout=left) or (deadline is not None and deadline.expired):
+        while not self._open:  # `open` may have emptied the list before this waiter was in it
+            seconds = _SIGNAL_CHECK_SECONDS if deadline is None else min(_SIGNAL_CHECK_SECONDS, deadline.remaining())
+            if waiter.acquire(timeout=seconds) or (deadline is not None and deadline.expired):
                 break
         try:
-            self._waiters.remove(mine)
+            self._waiters.remove(waiter)
         except ValueError:
-            pass  # taken by `open`
+            pass  # `open` has removed it
         return self._open
 
 
 class WakeFlag:
-    """Wakes one waiting thread; rings before the wait are remembered as one."""
+    """Wakes one waiting thread; the flag is cleared by the wait that sees it (an auto-reset event)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
 
-    def ring(self) -> None:
-        """Wakes the waiter, or lets its next wait return at once."""
+    def set(self) -> None:
+        """Wake the waiting thread, or let its next wait return at once. Several calls count as one."""
         _release(self._lock)
 
     def wait(self, timeout: float | None) -> None:
-        """Waits for a ring, at most `timeout` seconds (None: no end)."""
+        """Block until the flag is set, at most `timeout` seconds (None: forever), and clear it."""
         self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
 
 
@@ -77,4 +77,4 @@ def _release(lock: threading.Lock) -> None:
     try:
         lock.release()
     except RuntimeError:
-        pass  # was free already
+        pass  # it was not held

@@ -17,10 +17,10 @@ from dilithion_ws import Config, RpcError, RpcTable, WebSocketServer
 from dilithion_ws.client import CallTimeoutError, Client, ConnectionLostError, EventsLostError, RefusedError
 
 from ..support import free_port, sockets_of, wait_for
+from ..support.accounts import write_users
+from ..support.certificates import Authority
 from ..support.configs import make_config
-from ..test_access import write_users
-from ..test_events import block
-from ..test_tls import Authority
+from ..support.subscriptions import block
 
 
 @pytest.fixture
@@ -332,7 +332,7 @@ def test_a_rate_that_is_reached_ends_no_subscription(rpc: RpcTable, make: Any) -
         client = make(server)
         subscriptions = [client.subscribe(name) for name in "abcde"]
         server.close_connection(server.connections()[0].id, 1012)
-        wait_for(lambda: len(server.events.all()) == 5, 30)
+        wait_for(lambda: len(server.events.cursors.all()) == 5, 30)
         for name in "abcde":
             server.publish(name, {"n": 1})
         assert [subscription.get(10).seq for subscription in subscriptions] == [1] * 5
@@ -356,7 +356,7 @@ def test_a_subscription_that_nobody_waited_for_is_ended(start: Any, make: Any, m
         client.subscribe("blocks")
     slow.set()
     assert done.wait(10)
-    wait_for(lambda: not server.events.all(), what="the client's unsubscribe")
+    wait_for(lambda: not server.events.cursors.all(), what="the client's unsubscribe")
     assert client.subscribe("blocks").id == "blocks"
 
 

@@ -16,6 +16,7 @@ from dilithion_ws.devnode.methods import register_methods
 from dilithion_ws.devnode.node import SUBSIDY
 from dilithion_ws.devnode.primitives import Block, Transaction, coins, decode_address, encode_address, merkle_root
 from dilithion_ws.rpc.dispatcher import Dispatcher
+from dilithion_ws.rpc.executor import Executor
 
 SESSION = Session(1, ("127.0.0.1", 1))
 
@@ -28,7 +29,7 @@ class Desk:
         self.stopped = threading.Event()
         self.rpc = RpcTable()
         register_methods(self.rpc, self.node, self.stopped.set)
-        self.dispatcher = Dispatcher(self.rpc, Limits())
+        self.dispatcher = Dispatcher(self.rpc, Executor(Limits()))
 
     def answer(self, method: str, *params: Any, **named: Any) -> Any:
         message = json.dumps({"jsonrpc": "2.0", "method": method, "params": named or list(params), "id": 1})

@@ -9,49 +9,49 @@ import pytest
 
 from dilithion_ws import RpcError
 from dilithion_ws.events.cursor import EndOfStream
-from dilithion_ws.events.subscriber import BUSY
+from dilithion_ws.util.enums import OfferResult
 
-from .test_model import FakeSink, make, settle
+from ..support.hub import FakeSubscriber, make, settle
 
 
-class Interrupted(FakeSink):
+class Interrupted(FakeSubscriber):
     """Something happens while it is being offered bytes, and then it does not take them."""
 
     meanwhile: Callable[[], Any] | None = None
 
-    def offer(self, data: bytes, ticket: Any) -> int:
+    def try_send(self, data: bytes, recipient: Any) -> OfferResult:
         if self.meanwhile is None:
-            return super().offer(data, ticket)
+            return super().try_send(data, recipient)
         meanwhile, self.meanwhile = self.meanwhile, None
         meanwhile()
-        return BUSY
+        return OfferResult.REJECTED
 
 
 def test_while_an_end_is_told_its_place_is_not_taken() -> None:
-    hub, sink = make(), Interrupted(3)
-    first, _ = hub.subscribe(sink, "t")
+    hub, client = make(), Interrupted(3)
+    first, _ = hub.subscribe(client, "t")
     hub.activate(first)
     settle(hub)
-    hub.end_all(first.stream.topic, EndOfStream(-1, "over", {}))
+    hub.end_all(first.topic, EndOfStream(-1, "over", {}))
     codes = []
 
     def subscribe_again() -> None:
         with pytest.raises(RpcError) as caught:
-            hub.subscribe(sink, "t")
+            hub.subscribe(client, "t")
         codes.append(caught.value.code)
 
-    sink.meanwhile = subscribe_again
+    client.meanwhile = subscribe_again
     settle(hub)
     assert codes == [-32009]
-    assert hub.of(3) == [first]
-    hub.ready(3)  # it takes the end now
+    assert hub.cursors.of(3) == [first]
+    hub.on_writable(3)  # it takes the end now
     settle(hub)
-    assert hub.of(3) == []
-    second, _ = hub.subscribe(sink, "t")
+    assert hub.cursors.of(3) == []
+    second, _ = hub.subscribe(client, "t")
     hub.activate(second)
     settle(hub)
-    assert hub.of(3) == [second]
-    hub.closed(3)
+    assert hub.cursors.of(3) == [second]
+    hub.on_closed(3)
     settle(hub)
-    assert not first.stream.topic.in_use
+    assert not first.topic.in_use
     assert not any(shard._blocked for shard in hub.shards)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dilithion_ws.events.log import EventLog, EventsGoneError, Position, Retention
+from dilithion_ws.events.log import EventLog, EventsGoneError, Position, Retention, StoredEntry
 
 from ..support import Clock
 
@@ -45,11 +45,11 @@ def test_a_place_of_another_log_or_beyond_the_head_is_refused() -> None:
     with pytest.raises(EventsGoneError, match="epoch"):
         log.read(Position("e0", 0), 100)
     with pytest.raises(EventsGoneError, match="ahead"):
-        log.check(Position("e1", 2))
-    log.restart("e2", 7)
+        log.check_position(Position("e1", 2))
+    log.start_new_epoch("e2", 7)
     assert log.position == ("e2", 7)
     with pytest.raises(EventsGoneError, match="epoch"):
-        log.check(Position("e1", 1))
+        log.check_position(Position("e1", 1))
     assert log.append(b"x") == 8
 
 
@@ -71,16 +71,16 @@ def test_nobody_reads_across_a_hole_that_a_store_has_left() -> None:
     with pytest.raises(EventsGoneError, match="expired"):
         log.read(Position("e1", 1), 100)
     assert seqs(log, 4) == [5]
-    with pytest.raises(ValueError, match="comes behind"):
+    with pytest.raises(ValueError, match="is not after"):
         log.append(b"x", 5)
 
 
 def test_what_a_store_kept_comes_back_with_its_age() -> None:
     log, clock = make(seconds=10.0)
-    log.load("e9", 4, [(2, b"a", 11.0), (3, b"b", 5.0), (4, b"c", 1.0)])
+    log.load("e9", 4, [StoredEntry(2, b"a", 11.0), StoredEntry(3, b"b", 5.0), StoredEntry(4, b"c", 1.0)])
     assert log.position == ("e9", 4)
     assert log.first == 3
     clock.now += 6
     assert log.first == 4
-    log.load("e9", 4, [(2, b"a", 1.0)])
+    log.load("e9", 4, [StoredEntry(2, b"a", 1.0)])
     assert log.first == 5, "entries that do not reach up to the head are of no use"

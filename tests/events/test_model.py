@@ -13,70 +13,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dilithion_ws import EventError, Limits, RpcError, UnknownTopicError
+from dilithion_ws.auth.permissions import ROLES, Permission
 from dilithion_ws.errors import ConfigError
 from dilithion_ws.events.cursor import CursorState
 from dilithion_ws.events.hub import EventHub
 from dilithion_ws.events.log import Position, Retention
-from dilithion_ws.events.subscriber import BUSY, FULL, GONE, TAKEN
+from dilithion_ws.events.stream import Mode
+from dilithion_ws.util.enums import OfferResult
 
 from ..support import Clock
-
-
-class Who:
-    """A session."""
-
-    def __init__(self, user: str | None = None) -> None:
-        self.user = user
-        self.admitted = True
-
-
-class FakeSink:
-    """A client that takes so many bytes and then is full, until it reads."""
-
-    def __init__(self, id: int, room: int = 1 << 30, user: str | None = None) -> None:
-        self.id = id
-        self.session = Who(user)
-        self.room = room
-        self.left = room
-        self.gone = False
-        self.framing = None
-        self.received: list[Any] = []
-
-    @property
-    def is_open(self) -> bool:
-        return not self.gone
-
-    def cancel(self, ticket: Any) -> None:
-        ticket.ended = True
-
-    def offer(self, data: bytes, ticket: Any) -> int:
-        if self.gone or ticket.ended:
-            return GONE
-        if self.left <= 0:
-            return BUSY
-        self.left -= len(data)
-        self.received += [json.loads(line)["params"] for line in data.splitlines()]
-        return TAKEN if self.left > 0 else FULL
-
-
-def make(clock: Clock | None = None, **limits: Any) -> EventHub:
-    hub = EventHub(Limits.from_names(pumps=1, **limits), clock or Clock(), lambda payload, framing: payload + b"\n")
-    hub.add("t", retention=Retention(8, 100.0, 10_000), filters={"kind": "kind", "tag": "tags"})
-    return hub
-
-
-def settle(hub: EventHub) -> None:
-    for _ in range(10_000):
-        if sum(shard.step() for shard in hub.shards) == 0:
-            return
-    raise AssertionError("the shards do not come to rest")
+from ..support.hub import FakeSubscriber, LineEncoder, add_topic, make, settle
 
 
 class Reader:
     """What the model knows of one subscription."""
 
-    def __init__(self, sink: FakeSink, subscription: Any, filter: dict[str, Any] | None, at: int, mode: str) -> None:
-        self.sink, self.subscription, self.filter, self.at, self.mode = sink, subscription, filter, at, mode
+    def __init__(
+        self, client: FakeSubscriber, subscription: Any, filter: dict[str, Any] | None, at: int, mode: str
+    ) -> None:
+        self.client, self.subscription, self.filter, self.at, self.mode = client, subscription, filter, at, mode
         self.ended = False
 
 
@@ -118,26 +73,26 @@ class Model(RuleBasedStateMachine):
         mode=st.sampled_from(["all", "latest"]),
     )
     def subscribe(self, back: int, filter: dict[str, Any] | None, room: int, live: bool, mode: str) -> None:
-        sink = FakeSink(self.next_id, room)
+        client = FakeSubscriber(self.next_id, room)
         self.next_id += 1
         head = len(self.events)
         since = None if live else Position(self.topic.log.position.epoch, max(0, head - back))
         first = self.topic.log.first
-        subscription, reply = self.hub.subscribe(sink, "t", filter, since, mode)
+        subscription, reply = self.hub.subscribe(client, "t", filter, since, Mode(mode))
         assert reply["seq"] == head
         at = head
         if since is not None:
             assert reply["recovered"] is (since.seq >= first - 1)
             at = since.seq if reply["recovered"] else head
         self.hub.activate(subscription)
-        self.readers.append(Reader(sink, subscription, filter, at, mode))
+        self.readers.append(Reader(client, subscription, filter, at, mode))
 
     @precondition(lambda self: self.readers)
     @rule(data=st.data())
     def read(self, data: Any) -> None:
         reader = data.draw(st.sampled_from(self.readers))
-        reader.sink.left = reader.sink.room
-        self.hub.ready(reader.sink.id)
+        reader.client.left = reader.client.room
+        self.hub.on_writable(reader.client.id)
 
     @precondition(lambda self: self.readers)
     @rule(data=st.data(), how=st.sampled_from(["unsubscribe", "close", "vanish"]))
@@ -145,11 +100,11 @@ class Model(RuleBasedStateMachine):
         reader = data.draw(st.sampled_from(self.readers))
         self.readers.remove(reader)
         if how == "unsubscribe":
-            assert self.hub.unsubscribe(reader.sink.id, reader.subscription.stream.id) is not reader.ended
+            assert self.hub.unsubscribe(reader.client.id, reader.subscription.stream.id) is not reader.ended
         elif how == "close":
-            self.hub.closed(reader.sink.id)
+            self.hub.on_closed(reader.client.id)
         else:
-            reader.sink.gone = True
+            reader.client.gone = True
             self.vanished.append(reader)
 
     def note_unseen(self) -> None:
@@ -165,7 +120,7 @@ class Model(RuleBasedStateMachine):
             self.check(reader)
 
     def check(self, reader: Reader) -> None:
-        for params in reader.sink.received:
+        for params in reader.client.received:
             assert not reader.ended, "nothing comes behind the end"
             if "error" in params:
                 reader.ended = True
@@ -183,8 +138,8 @@ class Model(RuleBasedStateMachine):
                 assert params["prev"] <= reader.at, "prev tells that nothing is missing"
                 assert not any(self.wanted(reader, between) for between in range(reader.at + 1, seq))
             reader.at = seq
-        reader.sink.received.clear()
-        waits = reader.sink.left <= 0
+        reader.client.received.clear()
+        waits = reader.client.left <= 0
         if not reader.ended and not waits:
             rest = [seq for seq in range(reader.at + 1, len(self.events) + 1) if self.wanted(reader, seq)]
             kept = [seq for seq in rest if seq >= self.topic.log.first]
@@ -198,11 +153,11 @@ class Model(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for reader in self.readers + self.vanished:
-            self.hub.closed(reader.sink.id)
+            self.hub.on_closed(reader.client.id)
         settle(self.hub)
         assert not self.topic._streams
         assert not self.topic._index
-        assert not self.hub._subscriptions
+        assert not self.hub.cursors.all()
         assert not self.hub.shards[0]._live
         assert not self.hub.shards[0]._blocked
 
@@ -211,73 +166,75 @@ Model.TestCase.settings = settings(max_examples=80, stateful_step_count=30)
 TestModel = Model.TestCase
 
 
-def subscribe(hub: EventHub, sink: FakeSink, topic: str = "t", **options: Any) -> Any:
-    subscription, reply = hub.subscribe(sink, topic, **options)
+def subscribe(hub: EventHub, client: FakeSubscriber, topic: str = "t", **options: Any) -> Any:
+    if "mode" in options:
+        options["mode"] = Mode(options["mode"])
+    subscription, reply = hub.subscribe(client, topic, **options)
     hub.activate(subscription)
     return reply
 
 
 def test_subscribers_of_one_stream_get_the_same_bytes() -> None:
-    hub, sinks = make(), [FakeSink(at) for at in range(5)]
-    for sink in sinks:
-        subscribe(hub, sink)
+    hub, clients = make(), [FakeSubscriber(at) for at in range(5)]
+    for client in clients:
+        subscribe(hub, client)
     hub.publish("t", {"kind": "a"})
     settle(hub)
-    assert len({json.dumps(sink.received) for sink in sinks}) == 1
-    assert sinks[0].received[0]["subscription"] == "t"
+    assert len({json.dumps(client.received) for client in clients}) == 1
+    assert clients[0].received[0]["subscription"] == "t"
 
 
 def test_a_held_subscription_gets_nothing_before_its_reply() -> None:
-    hub, sink = make(), FakeSink(1)
-    subscription, _ = hub.subscribe(sink, "t")
+    hub, client = make(), FakeSubscriber(1)
+    subscription, _ = hub.subscribe(client, "t")
     hub.publish("t", {"kind": "a"})
     settle(hub)
-    assert sink.received == []
+    assert client.received == []
     hub.activate(subscription)
     settle(hub)
-    assert [params["seq"] for params in sink.received] == [1]
+    assert [params["seq"] for params in client.received] == [1]
 
 
 def test_a_subscription_whose_reply_was_never_sent_leaves_nothing() -> None:
-    hub, sink = make(), FakeSink(1)
-    subscription, _ = hub.subscribe(sink, "t")
+    hub, client = make(), FakeSubscriber(1)
+    subscription, _ = hub.subscribe(client, "t")
     hub.cancel(subscription)
     hub.activate(subscription)
     hub.publish("t", {"kind": "a"})
     settle(hub)
-    assert sink.received == []
-    assert hub.of(1) == []
+    assert client.received == []
+    assert hub.cursors.of(1) == []
 
 
 def test_latest_skips_to_the_newest() -> None:
-    hub, sink = make(), FakeSink(1, room=1)
-    subscribe(hub, sink, mode="latest")
+    hub, client = make(), FakeSubscriber(1, room=1)
+    subscribe(hub, client, mode="latest")
     hub.publish("t", {"kind": "a", "n": 1})
     settle(hub)
     for number in range(2, 6):
         hub.publish("t", {"kind": "a", "n": number})
         settle(hub)
-    sink.left = 1
-    hub.ready(1)
+    client.left = 1
+    hub.on_writable(1)
     settle(hub)
-    assert [params["result"]["n"] for params in sink.received] == [1, 5]
+    assert [params["result"]["n"] for params in client.received] == [1, 5]
 
 
 def test_a_new_epoch_ends_subscriptions_of_the_old_one() -> None:
-    hub, plain, filtered = make(), FakeSink(1), FakeSink(2)
+    hub, plain, filtered = make(), FakeSubscriber(1), FakeSubscriber(2)
     subscribe(hub, plain)
     subscribe(hub, filtered, filter={"kind": "a"})
     topic = hub.topic("t")
-    topic.log.restart("new")
+    topic.log.start_new_epoch("new")
     hub.announce(topic)
     settle(hub)
-    for sink in (plain, filtered):
-        assert [params["error"]["data"]["reason"] for params in sink.received] == ["epoch"]
-    assert hub.of(1) == hub.of(2) == []
+    for client in (plain, filtered):
+        assert [params["error"]["data"]["reason"] for params in client.received] == ["epoch"]
+    assert hub.cursors.of(1) == hub.cursors.of(2) == []
 
 
 def test_limits_and_bad_requests_have_clear_errors() -> None:
-    hub, sink = make(subscriptions=2, filter_values=3), FakeSink(1)
+    hub, client = make(subscriptions=2, filter_values=3), FakeSubscriber(1)
     for options, words in (
         ({"topic": "nosuch"}, "there is no topic 'nosuch'; there are blocks"),
         ({"filter": {"colour": "red"}}, "this topic is filtered by kind, tag"),
@@ -285,21 +242,21 @@ def test_limits_and_bad_requests_have_clear_errors() -> None:
         ({"filter": {"kind": list("abcd")}}, r"limit of 3 \(rpcwebsocketfiltervalues\)"),
     ):
         with pytest.raises(RpcError, match=words):
-            subscribe(hub, sink, **options)  # type: ignore[arg-type]
-    subscribe(hub, sink)
+            subscribe(hub, client, **options)  # type: ignore[arg-type]
+    subscribe(hub, client)
     with pytest.raises(RpcError, match="subscribed already as t"):
-        subscribe(hub, sink)
-    subscribe(hub, sink, filter={"kind": "a"})
+        subscribe(hub, client)
+    subscribe(hub, client, filter={"kind": "a"})
     with pytest.raises(RpcError, match=r"2 subscriptions \(rpcwebsocketsubscriptions\)") as caught:
-        subscribe(hub, sink, filter={"kind": "b"})
+        subscribe(hub, client, filter={"kind": "b"})
     assert caught.value.code == -32006
-    hub.closed(1)
+    hub.on_closed(1)
     settle(hub)
     assert not hub.topic("t")._streams, "what was refused left no stream behind"
 
 
 def test_filters_that_mean_the_same_share_a_stream() -> None:
-    hub, first, second = make(), FakeSink(1), FakeSink(2)
+    hub, first, second = make(), FakeSubscriber(1), FakeSubscriber(2)
     one = subscribe(hub, first, filter={"kind": ["a", "b"], "tag": "x"})
     two = subscribe(hub, second, filter={"tag": ["x"], "kind": ["b", "a"]})
     assert one["subscription"] == two["subscription"]
@@ -325,176 +282,181 @@ def test_events_that_are_not_fit_are_refused_to_their_publisher() -> None:
 
 def test_topics_of_the_host() -> None:
     hub = make(topics=6)
-    hub.add("mine", "READ_WALLET", mode="latest", filters={})
+    add_topic(hub, "mine", permission="READ_WALLET", mode="latest", filters={})
     with pytest.raises(ConfigError, match="past the topics limit"):
-        hub.add("too many")
+        add_topic(hub, "too many")
     for name in ("", "user/x", "a\nb", "x" * 200):
-        with pytest.raises(ConfigError, match="is no name for a topic"):
-            hub.add(name)
-    with pytest.raises(ConfigError, match="'all' or 'latest'"):
-        hub.add("mine", mode="newest")
-    hub.add("mine", "READ_MEMPOOL")
+        with pytest.raises(ConfigError, match="is not a name for a topic"):
+            add_topic(hub, name)
+    add_topic(hub, "mine", permission="READ_MEMPOOL")
     hub.publish("mine", 1)
     with pytest.raises(ConfigError, match="is in use already"):
-        hub.add("mine")
+        add_topic(hub, "mine")
 
 
 def test_a_users_topic_is_for_that_user_alone_and_outlives_a_disconnect() -> None:
     hub = make(user_topics=2)
-    alice, bob = FakeSink(1, user="alice"), FakeSink(2, user="bob")
+    alice, bob = FakeSubscriber(1, user="alice"), FakeSubscriber(2, user="bob")
     position = subscribe(hub, alice, "user/alice")
-    for other, name in ((bob, "user/alice"), (FakeSink(3), "user/alice"), (FakeSink(3), "user/None")):
+    for other, name in ((bob, "user/alice"), (FakeSubscriber(3), "user/alice"), (FakeSubscriber(3), "user/None")):
         with pytest.raises(RpcError, match="Permission denied"):
             subscribe(hub, other, name)
-    hub.closed(1)
+    hub.on_closed(1)
     hub.publish("user/alice", {"text": "you were away"})
     settle(hub)
-    again = FakeSink(4, user="alice")
+    again = FakeSubscriber(4, user="alice")
     reply = subscribe(hub, again, "user/alice", since=Position(position["epoch"], position["seq"]))
     settle(hub)
     assert reply["recovered"] is True
     assert [params["result"] for params in again.received] == [{"text": "you were away"}]
     for name in ("carol", "dave", "erin"):
         hub.publish(f"user/{name}", 1)
-    assert len(hub._users) == 2
-    assert "user/alice" in hub._users, "she is listening"
+    assert len(hub._user_topics) == 2
+    assert "user/alice" in hub._user_topics, "she is listening"
 
 
 def test_losing_a_permission_ends_just_those_subscriptions() -> None:
-    hub, sink = make(), FakeSink(1)
-    subscribe(hub, sink)
-    subscribe(hub, sink, "blocks")
-    hub.allowed = lambda session, topic: topic.name != "t"
-    hub.recheck(sink.session, 1)
+    hub, client = make(), FakeSubscriber(1)
+    subscribe(hub, client)
+    subscribe(hub, client, "blocks")
+    add_topic(hub, "secret", permission="READ_WALLET", filters={})
+    subscribe(hub, client, "secret")
+    client.session.rights = ROLES["readonly"] & ~Permission.READ_WALLET
+    hub.recheck_rights(client.session)
     settle(hub)
-    assert [(params["topic"], params["error"]["code"]) for params in sink.received] == [("t", -32003)]
-    assert [one.stream.topic.name for one in hub.of(1)] == ["blocks"]
+    assert [(params["topic"], params["error"]["code"]) for params in client.received] == [("secret", -32003)]
+    assert [cursor.topic.name for cursor in hub.cursors.of(1)] == ["t", "blocks"]
 
 
 def test_a_client_that_is_behind_gets_the_end_when_it_reads_again() -> None:
-    hub, sink = make(), FakeSink(1, room=1)
-    subscribe(hub, sink)
+    hub, client = make(), FakeSubscriber(1, room=1)
+    subscribe(hub, client)
     for _ in range(20):
         hub.publish("t", {"kind": "a"})
         settle(hub)
-    assert [params["seq"] for params in sink.received] == [1]
-    assert hub.of(1)[0].state is CursorState.BLOCKED
-    sink.left = 1000
-    hub.ready(1)
+    assert [params["seq"] for params in client.received] == [1]
+    assert hub.cursors.of(1)[0].state is CursorState.BLOCKED
+    client.left = 1000
+    hub.on_writable(1)
     settle(hub)
-    error = sink.received[1]["error"]
+    error = client.received[1]["error"]
     assert error["data"] == {"epoch": hub.topic("t").log.position.epoch, "seq": 1, "reason": "expired"}
-    assert hub.of(1) == []
-    assert subscribe(hub, sink)["seq"] == 20
+    assert hub.cursors.of(1) == []
+    assert subscribe(hub, client)["seq"] == 20
 
 
 def test_what_expired_before_anybody_looked_might_have_matched() -> None:
     """Its subscribers are told, filter or not: nothing is lost without a word."""
     clock = Clock()
-    hub, sink = make(clock), FakeSink(1)
-    subscribe(hub, sink, filter={"kind": "a"})
+    hub, client = make(clock), FakeSubscriber(1)
+    subscribe(hub, client, filter={"kind": "a"})
     hub.publish("t", {"kind": "b"})
     clock.now += 200.0
     hub.publish("t", {"kind": "b"})
     settle(hub)
-    assert [params["error"]["data"]["reason"] for params in sink.received] == ["expired"]
+    assert [params["error"]["data"]["reason"] for params in client.received] == ["expired"]
 
 
 # What a review found
 
 
 def test_an_event_that_others_could_not_read_is_refused_and_poisons_nothing() -> None:
-    hub, sink = make(), FakeSink(1)
-    subscribe(hub, sink, filter={"kind": "a"})
+    hub, client = make(), FakeSubscriber(1)
+    subscribe(hub, client, filter={"kind": "a"})
     for value in (Decimal("1E+400"), Decimal("NaN"), msgspec.Raw(b"{"), Decimal("Infinity")):
         with pytest.raises(EventError):
             hub.publish("t", {"kind": "a", "value": value})
     hub.append(hub.topic("t"), b"{not JSON")  # from a store that others write to
     hub.append(hub.topic("t"), b'{"kind":"a"}')
     settle(hub)
-    assert [params["seq"] for params in sink.received] == [2]
+    assert [params["seq"] for params in client.received] == [2]
 
 
 def test_a_part_of_a_step_that_fails_keeps_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    hub, sink = make(), FakeSink(1)
-    hub.add("broken")
-    subscribe(hub, sink)
+    hub, client = make(), FakeSubscriber(1)
+    add_topic(hub, "broken")
+    subscribe(hub, client)
     broken = hub.topic("broken")
-    monkeypatch.setattr(broken, "advance", lambda shard: 1 / 0)
+    monkeypatch.setattr(broken, "take_dirty_streams", lambda shard: 1 / 0)
     hub.publish("broken", 1)
     hub.publish("t", {"kind": "a"})
-    hub.shards[0].post(lambda: 1 / 0)
+    hub.shards[0]._post(lambda: 1 / 0)
     settle(hub)
-    assert [params["seq"] for params in sink.received] == [1]
+    assert [params["seq"] for params in client.received] == [1]
 
 
 def test_nothing_of_a_subscription_is_sent_once_it_is_over() -> None:
     """Not even what the pump had put together before."""
-    hub, sink = make(), FakeSink(1)
-    subscribe(hub, sink)
+    hub, client = make(), FakeSubscriber(1)
+    subscribe(hub, client)
     settle(hub)
     hub.publish("t", {"kind": "a"})
-    original = sink.offer
+    original = client.try_send
 
-    def offer(data: bytes, ticket: Any) -> int:
+    def try_send(data: bytes, recipient: Any) -> OfferResult:
         assert hub.unsubscribe(1, "t")
-        return original(data, ticket)
+        return original(data, recipient)
 
-    sink.offer = offer  # type: ignore[method-assign]
+    client.try_send = try_send  # type: ignore[method-assign]
     settle(hub)
-    assert sink.received == []
+    assert client.received == []
 
 
 def test_a_busy_subscription_does_not_starve_others_of_the_same_slow_client() -> None:
-    hub, sink = make(), FakeSink(1, room=1)
-    hub.add("busy", mode="latest", filters={})
-    subscribe(hub, sink, "busy")
-    subscribe(hub, sink)
+    hub, client = make(), FakeSubscriber(1, room=1)
+    add_topic(hub, "busy", mode="latest", filters={})
+    subscribe(hub, client, "busy")
+    subscribe(hub, client)
     settle(hub)
     hub.publish("busy", 0)
     hub.publish("t", {"kind": "a"})
     for number in range(1, 6):
         settle(hub)
         hub.publish("busy", number)
-        sink.left = 1
-        hub.ready(1)
+        client.left = 1
+        hub.on_writable(1)
     settle(hub)
-    assert "t" in [params["topic"] for params in sink.received]
+    assert "t" in [params["topic"] for params in client.received]
 
 
 def test_the_newest_match_is_not_lost_silently_by_latest() -> None:
-    hub, sink = make(), FakeSink(1)
-    subscribe(hub, sink, filter={"kind": "a"}, mode="latest")
+    hub, client = make(), FakeSubscriber(1)
+    subscribe(hub, client, filter={"kind": "a"}, mode="latest")
     settle(hub)
     hub.publish("t", {"kind": "a"})
     for _ in range(20):
         hub.publish("t", {"kind": "b"})
     settle(hub)
-    assert [params["error"]["data"]["reason"] for params in sink.received] == ["expired"]
+    assert [params["error"]["data"]["reason"] for params in client.received] == ["expired"]
 
 
-def test_a_right_that_goes_while_subscribing() -> None:
-    hub, sink = make(), FakeSink(1)
-    answers = iter([True, False])
-    hub.allowed = lambda session, topic: next(answers)
+def test_a_right_that_goes_while_subscribing(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, client = make(), FakeSubscriber(1)
+    add = hub.cursors.add
+
+    def lose_rights_and_add(cursor: Any) -> None:
+        client.session.rights = 0
+        add(cursor)
+
+    monkeypatch.setattr(hub.cursors, "add", lose_rights_and_add)
     with pytest.raises(RpcError, match="Permission denied"):
-        subscribe(hub, sink)
-    assert hub.of(1) == []
+        subscribe(hub, client)
+    assert hub.cursors.of(1) == []
     assert not hub.topic("t").in_use
 
 
 def test_a_client_that_goes_while_subscribing_leaves_nothing() -> None:
-    hub, sink = make(), FakeSink(1)
-    sink.gone = True
+    hub, client = make(), FakeSubscriber(1)
+    client.gone = True
     with pytest.raises(RpcError, match="try again"):
-        subscribe(hub, sink)
-    assert hub.of(1) == []
+        subscribe(hub, client)
+    assert hub.cursors.of(1) == []
     assert not hub.topic("t").in_use
 
 
 def test_when_all_topics_of_users_are_in_use_there_is_still_one_more() -> None:
     hub = make(user_topics=1)
-    alice = FakeSink(1, user="alice")
+    alice = FakeSubscriber(1, user="alice")
     subscribe(hub, alice, "user/alice")
     hub.publish("user/bob", 1)
     hub.publish("user/alice", 2)
@@ -506,18 +468,18 @@ def test_an_evicted_topic_that_was_marked_does_not_swallow_the_mark_of_its_succe
     hub = make(user_topics=1)
     hub.publish("user/alice", 1)
     hub.publish("user/bob", 1)
-    sink = FakeSink(1, user="alice")
-    subscribe(hub, sink, "user/alice")
+    client = FakeSubscriber(1, user="alice")
+    subscribe(hub, client, "user/alice")
     hub.publish("user/alice", 2)
     settle(hub)
-    assert [params["result"] for params in sink.received] == [2]
+    assert [params["result"] for params in client.received] == [2]
 
 
 def test_numbers_of_thousands_of_digits_are_nothing_to_filter_by() -> None:
     hub = make()
     with pytest.raises(RpcError, match="takes a string, a whole number"):
-        subscribe(hub, FakeSink(1), filter={"kind": 10**5000})
-    subscribe(hub, FakeSink(2), filter={"kind": 1})
+        subscribe(hub, FakeSubscriber(1), filter={"kind": 10**5000})
+    subscribe(hub, FakeSubscriber(2), filter={"kind": 1})
     hub.append(hub.topic("t"), b'{"kind":' + b"1" * 5000 + b"}")
     settle(hub)
 
@@ -525,38 +487,40 @@ def test_numbers_of_thousands_of_digits_are_nothing_to_filter_by() -> None:
 def test_an_end_that_can_not_be_told_stops_nobody_else() -> None:
     """A host's codec may raise on it."""
 
-    def frame(payload: bytes, framing: Any) -> bytes:
-        if b'"error"' in payload:
-            raise ValueError("no such word")
-        return payload + b"\n"
+    class Speechless(LineEncoder):
+        def encode(self, payload: bytes) -> bytes:
+            if b'"error"' in payload:
+                raise ValueError("no such word")
+            return super().encode(payload)
 
-    hub = EventHub(Limits.from_names(pumps=1), Clock(), frame)
-    bad, good, other = FakeSink(1), FakeSink(2), FakeSink(3)
+    hub = EventHub(Limits.from_names(pumps=1), Clock())
+    bad, good, other = FakeSubscriber(1), FakeSubscriber(2), FakeSubscriber(3)
     for name in ("t", "u"):
-        hub.add(name, filters={})
+        add_topic(hub, name, filters={})
+    bad.encoder = Speechless()
     subscribe(hub, bad)
     subscribe(hub, good)
     subscribe(hub, other, "u")
     settle(hub)
-    hub.allowed = lambda session, topic: session is not bad.session
-    hub.recheck(bad.session, 1)
+    bad.session.rights = 0
+    hub.recheck_rights(bad.session)
     for number in (1, 2):
         hub.publish("t", number)
         hub.publish("u", number)
     settle(hub)
     assert [params["seq"] for params in good.received] == [1, 2]
     assert [params["seq"] for params in other.received] == [1, 2]
-    assert not hub.of(1)
+    assert not hub.cursors.of(1)
 
 
 def test_an_end_that_did_not_fit_leaves_the_others_of_its_place() -> None:
     """It waits, and nothing is sent before it; in mode latest the place that had expired is readable again by then."""
     clock = Clock()
-    hub = EventHub(Limits.from_names(pumps=1), clock, lambda payload, framing: payload + b"\n")
-    hub.add("t", retention=Retention(8, 100.0, 10_000), mode="latest", filters={})
-    slow, quick = FakeSink(1), FakeSink(2)
-    for sink in (slow, quick):
-        subscribe(hub, sink)
+    hub = EventHub(Limits.from_names(pumps=1), clock)
+    add_topic(hub, "t", retention=Retention(8, 100.0, 10_000), mode="latest", filters={})
+    slow, quick = FakeSubscriber(1), FakeSubscriber(2)
+    for client in (slow, quick):
+        subscribe(hub, client)
     settle(hub)
     hub.publish("t", 1)
     settle(hub)
@@ -565,12 +529,12 @@ def test_an_end_that_did_not_fit_leaves_the_others_of_its_place() -> None:
     settle(hub)
     clock.now += 500.0
     assert hub.topic("t").log.first == 3
-    hub.ready(1)  # its end does not fit either
+    hub.on_writable(1)  # its end does not fit either
     settle(hub)
     hub.publish("t", 3)
     slow.left = quick.left = 1_000_000
-    hub.ready(2)
-    hub.ready(1)
+    hub.on_writable(2)
+    hub.on_writable(1)
     settle(hub)
     hub.publish("t", 4)
     settle(hub)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,9 @@ import pytest
 from dilithion_ws.gateway import Gateway, GatewayConfig
 
 from ..support.configs import take_config
-from .litecoin import Litecoin
-from .standin import StandIn
-
-GatewayFactory = Callable[..., Gateway]
+from ..support.gateways import GatewayFactory
+from ..support.litecoin import Litecoin
+from ..support.standin import StandIn
 
 
 @pytest.fixture

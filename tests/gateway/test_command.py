@@ -23,8 +23,8 @@ from dilithion_ws.config.config import SETTINGS
 from dilithion_ws.gateway import GatewayConfig
 
 from ..support import RedisServer, needs_redis, wait_for
-from ..test_cli import ROOT, started
-from .standin import StandIn
+from ..support.commands import ROOT, started
+from ..support.standin import StandIn
 
 
 @contextlib.contextmanager

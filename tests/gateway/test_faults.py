@@ -14,28 +14,23 @@ import pytest
 
 from dilithion_ws import ConfigError, NotLeadingError, RpcError
 from dilithion_ws.client import Client, EventsLostError
-from dilithion_ws.events.log import Position
+from dilithion_ws.events.topic import Availability
 from dilithion_ws.gateway.dialects.bitcoin_core import CORE
 from dilithion_ws.gateway.dialects.detection import recognise
 from dilithion_ws.gateway.dialects.dilithion import DILITHION
 from dilithion_ws.gateway.gateway_config import GatewayConfig
-from dilithion_ws.gateway.hints import LongPoll
+from dilithion_ws.gateway.long_poll import LongPoll
 from dilithion_ws.gateway.node_client import Call, CircuitBreaker, NodeClient
+from dilithion_ws.gateway.node_poller import NodePoller, Published
 from dilithion_ws.gateway.node_queries import NodeQueries
 from dilithion_ws.gateway.node_view import NodeView
-from dilithion_ws.gateway.poller import NodePoller
 from dilithion_ws.gateway.response_parser import UpstreamReply, read_one
 from dilithion_ws.gateway.upstream_errors import UpstreamError, UpstreamErrorKind
-from dilithion_ws.stores import lease as lease_module
-from dilithion_ws.stores.lease import Lease
 
 from ..support import Clock, RawClient, RedisServer, needs_redis, wait_for
-from .conftest import GatewayFactory
-from .litecoin import Litecoin, needs_litecoind
-from .standin import StandIn
-from .test_litecoin import put
-from .test_traps import ready
-from .test_watching import transaction
+from ..support.gateways import GatewayFactory, put, ready, transaction
+from ..support.litecoin import Litecoin, needs_litecoind
+from ..support.standin import StandIn
 
 # Clients that mean harm
 
@@ -78,7 +73,7 @@ def test_waits_in_batches_leave_nothing_behind(standin: StandIn, gateways: Gatew
         for _ in range(20):
             results = client.batch([("waitfornewblock", [])] * 100)
             assert all("send it by itself" in str(result) for result in results)
-        wait_for(lambda: not gateway._waits._waiting)
+        wait_for(lambda: not gateway.waiting_calls)
 
 
 def test_a_client_that_waits_in_a_loop_does_not_hold_up_the_stop(standin: StandIn, gateways: GatewayFactory) -> None:
@@ -94,7 +89,7 @@ def test_a_client_that_waits_in_a_loop_does_not_hold_up_the_stop(standin: StandI
 
     thread = threading.Thread(target=loop)
     thread.start()
-    wait_for(lambda: gateway._waits._waiting)
+    wait_for(lambda: gateway.waiting_calls)
     started = time.monotonic()
     gateway.stop()
     assert time.monotonic() - started < 5
@@ -196,9 +191,9 @@ def test_a_rate_limit_is_no_end_of_the_node(standin: StandIn, gateways: GatewayF
     gateway = ready(gateways(standin.url))
     with Client(gateway.server.url) as client:
         standin.tokens = 0
-        looks = gateway.watcher.looks
-        wait_for(lambda: gateway.watcher.pace._slower > 1, 10)
-        assert gateway.watcher.looks > looks
+        looks = gateway.watcher.polls
+        wait_for(lambda: gateway.watcher.schedule.slowdown > 1, 10)
+        assert gateway.watcher.polls > looks
         assert client.call("getnodestate")["kind"] == "up"
 
 
@@ -245,7 +240,7 @@ GOOD = UpstreamReply(200, {}, b'{"result":{"height":1,"hash":"00"},"error":null,
 
 
 def test_a_node_that_starts_is_waited_at_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dilithion_ws.gateway.hints._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("dilithion_ws.gateway.long_poll._RETRY_SECONDS", 0.01)
     warming = UpstreamReply(500, {}, b'{"result":null,"error":{"code":-28,"message":"Loading"},"id":1}')
     poll, _, hints = long_poll(warming, GOOD)
     wait_for(lambda: hints)
@@ -278,6 +273,7 @@ class Scripted:
         self.tip, self.blocks, self.error = 0, {}, None  # type: ignore[var-annotated]
         self.published: list[tuple[str, Any]] = []
         self.anew: list[str] = []
+        self.begun: list[str] = []
         for _ in range(4):
             self.mine()
 
@@ -287,8 +283,17 @@ class Scripted:
         self.blocks[f"{height}"] = {"hash": f"{height}", "height": height, "time": 1, "previousblockhash": previous}
         self.tip = height
 
-    def ask(self, calls: Sequence[Call], timeout: float) -> list[Any]:
+    def batch(self, calls: Sequence[Call], timeout: float) -> list[Any]:
         return [self.answer(*call) for call in calls]
+
+    def publish(self, topic: str, event: Any) -> None:
+        self.published.append((topic, event))
+
+    def start_new_epoch(self, topic: str) -> None:
+        self.anew.append(topic)
+
+    def begin(self, topic: str) -> None:
+        self.begun.append(topic)
 
     def answer(self, method: str, params: bytes) -> Any:
         if method == "getblock" and self.error is not None:
@@ -303,17 +308,8 @@ class Scripted:
         }[method]()
         return msgspec.Raw(json.dumps(found).encode())
 
-    def watch(self, told: dict[str, Any] | None = None) -> NodePoller:
-        return NodePoller(
-            self.ask,
-            NodeQueries(CORE),
-            lambda topic, event: self.published.append((topic, event)),
-            self.anew.append,
-            lambda topic: None,
-            GatewayConfig(catch_up=10),
-            told,
-            NodeView(),
-        )
+    def poller(self) -> NodePoller:
+        return NodePoller(self, NodeQueries(CORE), self, GatewayConfig(catch_up=10), Published(None, NodeView()))
 
 
 @pytest.mark.parametrize(
@@ -327,31 +323,31 @@ class Scripted:
 )
 def test_an_error_between_two_requests_of_a_look_loses_no_block(error: RpcError) -> None:
     scripted = Scripted()
-    watch = scripted.watch()
-    watch.look()
+    poller = scripted.poller()
+    poller.poll()
     scripted.mine()
     scripted.error = error
     with pytest.raises(RpcError):
-        watch.look()
+        poller.poll()
     assert scripted.anew == []
     scripted.error = None
-    watch.look()
+    poller.poll()
     assert [event["height"] for _, event in scripted.published] == [3, 4]
 
 
 def test_a_gap_is_told_once_however_often_the_node_breaks_off() -> None:
     scripted = Scripted()
-    watch = scripted.watch()
-    watch.look()
+    poller = scripted.poller()
+    poller.poll()
     for _ in range(20):
         scripted.mine()
     scripted.error = UpstreamError(UpstreamErrorKind.BROKEN_OFF)
     for _ in range(3):
         with pytest.raises(UpstreamError):
-            watch.look()
+            poller.poll()
     assert scripted.anew == []
     scripted.error = None
-    watch.look()
+    poller.poll()
     assert scripted.anew == ["blocks"]
     assert [event["height"] for _, event in scripted.published] == [3, 23]
 
@@ -379,7 +375,7 @@ def test_blocks_of_a_log_that_the_store_began_anew_are_not_missed(
     store = f"sqlite:{tmp_path / 'events.db'}"
     first = ready(gateways(standin.url, event_store=store))
     epoch = first.server.events.topic("blocks").log.position.epoch
-    first.server.events.begin_anew("blocks")  # as a store does that had no room
+    first.server.events.start_new_epoch("blocks")  # as a store does that had no room
     wait_for(lambda: first.server.events.topic("blocks").log.position.epoch != epoch)
     with Client(first.server.url) as client:
         place = client.subscribe("blocks").position
@@ -388,7 +384,7 @@ def test_blocks_of_a_log_that_the_store_began_anew_are_not_missed(
     for _ in range(3):
         standin.mine()
     second = gateways(standin.url, event_store=store)
-    wait_for(lambda: second.watcher.looks > 1)
+    wait_for(lambda: second.watcher.polls > 1)
     with Client(second.server.url) as client:
         answer = client.call("subscribe", "blocks", None, {"epoch": place.epoch, "seq": place.seq})
         assert (answer["recovered"], answer["reason"]) == (False, "epoch")
@@ -396,113 +392,13 @@ def test_blocks_of_a_log_that_the_store_began_anew_are_not_missed(
 
 def test_a_node_that_does_not_mine_loses_no_events_of_mining() -> None:
     scripted = Scripted()
-    begun: list[str] = []
-    watch = scripted.watch()
-    watch._begin = begun.append
+    poller = scripted.poller()
     for _ in range(3):
-        watch.look()
-    assert sorted(begun) == ["blocks", "mempool", "peers"]
+        poller.poll()
+    assert sorted(scripted.begun) == ["blocks", "mempool", "peers"]
 
 
-# Reigns
-
-
-class FakeRedis:
-    """One key with a value; time is the test's."""
-
-    def __init__(self) -> None:
-        self.value: str | None = None
-
-    def eval(self, script: str, keys: int, key: str, token: str, *more: Any) -> int:
-        if "PEXPIRE" in script:
-            return int(self.value == token)
-        if "'DEL'" in script:
-            self.value = None
-            return 1
-        if self.value not in (None, more[1]):
-            return 0
-        self.value = token
-        return 1
-
-
-class FakeTopic:
-    def __init__(self) -> None:
-        self.unavailable = ""
-        self.log = self
-        self.position = Position("e", 5)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(lease_module, "monotonic", clock)
-    return clock
-
-
-def test_a_lease_that_lapsed_here_is_another_reign_when_it_is_kept(clock: Clock) -> None:
-    topic: Any = FakeTopic()
-    lease, redis = Lease("key", [topic], "me", 3.0), FakeRedis()
-    ends = {topic: Position("e", 5)}
-    lease.step(redis, lambda topics: ends)
-    first = lease.term
-    assert first
-    clock.now += 2.9
-    lease.step(redis, lambda topics: ends)
-    assert lease.term == first  # kept in time
-    token = lease.token(first)
-    clock.now += 3.1  # the renewal was carried out, say, and its answer was late
-    assert lease.term == 0
-    assert lease.token(first) == ""
-    lease.step(redis, lambda topics: ends)
-    assert lease.term not in (0, first)
-    assert lease.token(first) == ""
-    assert redis.value != token
-
-
-def test_a_renewal_that_comes_back_late_begins_another_reign(clock: Clock) -> None:
-    lease, redis = Lease("key", [], "me", 3.0), FakeRedis()
-    lease.step(redis, lambda topics: {})
-    first = lease.term
-    clock.now += 2.0
-    answer = redis.eval
-
-    def slow(script: str, *arguments: Any) -> int:
-        if "PEXPIRE" in script:
-            clock.now += 1.5
-            assert lease.term == 0  # somebody may have seen that
-        return answer(script, *arguments)
-
-    redis.eval = slow  # type: ignore[method-assign, assignment]
-    lease.step(redis, lambda topics: {})
-    clock.now += 0.1
-    redis.eval = answer  # type: ignore[method-assign]
-    lease.step(redis, lambda topics: {})
-    clock.now += 1.0
-    lease.step(redis, lambda topics: {})
-    assert lease.term > first
-    assert lease.token(first) == ""
-
-
-def test_catching_up_goes_on_when_a_topic_has_begun_anew(clock: Clock) -> None:
-    topic: Any = FakeTopic()
-    lease, redis = Lease("key", [topic], "me", 3.0), FakeRedis()
-    lease.step(redis, lambda topics: {topic: Position("e", 9)})
-    assert lease.term == 0
-    topic.position = Position("f", 1)
-    lease.step(redis, lambda topics: {topic: Position("f", 1)})
-    assert lease.term == 1
-
-
-def test_who_has_resigned_does_not_try_again(clock: Clock) -> None:
-    lease, redis = Lease("key", [], "me", 3.0), FakeRedis()
-    lease.step(redis, lambda topics: {})
-    lease.resign(redis)
-    clock.now += 10
-    lease.step(redis, lambda topics: {})
-    assert (lease.term, redis.value) == (0, None)
-    lease.resume()
-    lease.step(redis, lambda topics: {})
-    assert lease.term == 2
+# Terms
 
 
 @needs_redis
@@ -519,7 +415,7 @@ def test_what_belongs_to_an_earlier_term_can_t_be_published(
         hub.publish("node", state, term)
     redis_server.start()
     wait_for(lambda: gateway.watcher._leadership.term not in (0, term))
-    for call in (lambda: hub.publish("node", state, term), lambda: hub.begin_anew("node", term)):
+    for call in (lambda: hub.publish("node", state, term), lambda: hub.start_new_epoch("node", term)):
         with pytest.raises(NotLeadingError):
             call()
 
@@ -538,7 +434,7 @@ def test_a_state_that_changed_before_the_takeover_is_told_after_it(
         key = before.watcher._leadership.key  # type: ignore[union-attr]
         direct.set(key, "another")
         gateway = gateways(standin.url, **shared)
-        wait_for(lambda: not gateway.server.events.topic("node").unavailable)
+        wait_for(lambda: gateway.server.events.topic("node").availability is Availability.AVAILABLE)
         with Client(gateway.server.url) as client:
             assert client.call("getnodestate")["kind"] == "up"  # as far as anybody has told
             direct.delete(key)
@@ -567,7 +463,7 @@ def test_whose_end_was_told_may_subscribe_again_at_once(standin: StandIn, gatewa
     with RawClient(gateway.server.port) as client:
         client.call("subscribe", "peers")
         for _ in range(200):
-            gateway.server.events.begin_anew("peers")
+            gateway.server.events.start_new_epoch("peers")
             assert "error" in json.loads(client.frame()[1])["params"]
             while "error" in (answer := client.call("subscribe", "peers")):
                 assert answer["error"]["code"] == -32009  # it was quicker than our books

@@ -17,19 +17,14 @@ from dilithion_ws import RpcError
 from dilithion_ws.client import Client
 from dilithion_ws.gateway.dialects.bitcoin_core import CORE
 
-from ..clients.test_clients import NODE_MODULES, needs_node
 from ..support import RawClient, free_port, wait_for
-from .conftest import GatewayFactory
-from .litecoin import Litecoin, needs_litecoind
-from .test_traps import ready
+from ..support.gateways import GatewayFactory, put
+from ..support.litecoin import Litecoin, needs_litecoind
+from ..support.programs import NODE_MODULES, needs_node
 
 pytestmark = [needs_litecoind, pytest.mark.timeout(150)]
 
 WATCHERS = 50
-
-
-def put(litecoin: Litecoin, gateways: GatewayFactory, **options: Any) -> Any:
-    return ready(gateways(litecoin.url, upstream_cookie=str(litecoin.cookie), **options))
 
 
 # Calls
@@ -154,7 +149,7 @@ def test_the_gateway_waits_so_that_the_node_need_not(litecoin: Litecoin, gateway
     ]  # type: ignore[misc]
     for thread in threads:
         thread.start()
-    wait_for(lambda: len(gateway._waits._waiting) == len(clients))
+    wait_for(lambda: gateway.waiting_calls == len(clients))
     with Client(gateway.server.url) as client:
         assert client.call("getblockcount") == 0
     (hash,) = litecoin.call("generatetoaddress", 1, address)

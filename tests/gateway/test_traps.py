@@ -21,9 +21,9 @@ from dilithion_ws.gateway.response_parser import UpstreamReply, read_batch, read
 from dilithion_ws.gateway.upstream_errors import UpstreamError, UpstreamErrorKind, trouble
 
 from ..support import RawClient, wait_for
-from ..test_access import write_users
-from .conftest import GatewayFactory
-from .standin import RECORDED, StandIn
+from ..support.accounts import write_users
+from ..support.gateways import GatewayFactory, ready
+from ..support.standin import RECORDED, StandIn
 
 REPLIES = {reply["name"]: reply for reply in RECORDED["replies"]}
 
@@ -32,12 +32,6 @@ def recorded(name: str) -> UpstreamReply:
     reply = REPLIES[name]
     headers = dict(line.split(": ", 1) for line in reply["headers"])
     return UpstreamReply(reply["status"], headers, reply["body"].encode())
-
-
-def ready(gateway: Any) -> Any:
-    """A gateway that has looked at its node once."""
-    wait_for(lambda: gateway.server.events.topic("node").log.newest())
-    return gateway
 
 
 @pytest.fixture
@@ -312,7 +306,7 @@ def test_calls_that_wait_never_reach_the_node(standin: StandIn, gateways: Gatewa
         thread = threading.Thread(target=lambda one=one, m=method, p=params: results.append(one.call(m, *p)))  # type: ignore[misc]
         thread.start()
         threads.append(thread)
-    wait_for(lambda: len(gateway._waits._waiting) == 30)
+    wait_for(lambda: gateway.waiting_calls == 30)
     with Client(gateway.server.url) as client:
         assert client.call("getblockcount") == 0  # nobody is held up
     standin.mine()
@@ -330,7 +324,7 @@ def test_those_who_wait_are_answered_when_the_gateway_stops(standin: StandIn, ga
     with Client(gateway.server.url) as client:
         thread = threading.Thread(target=lambda: results.append(client.call("waitfornewblock", 20_000)))
         thread.start()
-        wait_for(lambda: gateway._waits._waiting)
+        wait_for(lambda: gateway.waiting_calls)
         started = time.monotonic()
         gateway.stop()
         thread.join(10)
@@ -353,12 +347,12 @@ def test_a_login_that_takes_seconds_is_borne(gateways: GatewayFactory) -> None:
     node = StandIn("gate:keeper", login_seconds=0.1)
     try:
         gateway = gateways(node.url, upstream_user="gate", upstream_password="keeper")
-        wait_for(lambda: gateway.watcher.looks)
-        looked = gateway.watcher.looks
+        wait_for(lambda: gateway.watcher.polls)
+        looked = gateway.watcher.polls
         started = time.monotonic()
         with Client(gateway.server.url) as client:
             assert client.call("getblockcount") == 0
-        wait_for(lambda: gateway.watcher.looks > looked + 1)
+        wait_for(lambda: gateway.watcher.polls > looked + 1)
         assert time.monotonic() - started > 0.4  # looking rests, four times as long as it takes
     finally:
         node.stop()

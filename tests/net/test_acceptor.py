@@ -11,9 +11,27 @@ import pytest
 from dilithion_ws import Config, Limits, StartError
 from dilithion_ws.net.acceptor import Acceptor, listen
 from dilithion_ws.net.connection_limiter import ConnectionLimiter
+from dilithion_ws.net.interfaces import Address
+from dilithion_ws.net.mailbox import Command, Mailbox
 from dilithion_ws.util.clock import Deadline, monotonic
 
 from ..support import RawClient, wait_for
+from ..support.net import AllowAll
+
+
+class Accepted(Mailbox):
+    """Executes commands where they are posted, and collects the accepted sockets."""
+
+    def __init__(self, sockets: list[Any]) -> None:
+        super().__init__()
+        self.close()
+        self._sockets = sockets
+
+    def post(self, command: Command) -> None:
+        command(self)
+
+    def on_accepted(self, sock: socket.socket, address: Address) -> None:
+        self._sockets.append((sock, address))
 
 
 class Listener:
@@ -38,17 +56,12 @@ def accept() -> Iterator[Any]:
 
     def accept(limits: Limits, *errors: int) -> tuple[int, list[Any]]:
         real = listen(Config())
-        welcomed: list[Any] = []
+        accepted: list[Any] = []
         listener: Any = Listener(real, *errors)
-        acceptor = Acceptor(
-            listener,
-            ConnectionLimiter(limits, 1000),
-            lambda sock, address: welcomed.append((sock, address)),
-            monotonic,
-        )
+        acceptor = Acceptor(listener, ConnectionLimiter(limits, 1000, AllowAll()), Accepted(accepted), monotonic)
         acceptors.append(acceptor)
         acceptor.start()
-        return real.getsockname()[1], welcomed
+        return real.getsockname()[1], accepted
 
     yield accept
     for acceptor in acceptors:
@@ -56,10 +69,10 @@ def accept() -> Iterator[Any]:
 
 
 def test_admitted_sockets_are_handed_on_without_blocking(accept: Any) -> None:
-    port, welcomed = accept(Limits())
+    port, accepted = accept(Limits())
     with RawClient(port, upgrade=False) as client:
-        wait_for(lambda: welcomed)
-        sock, address = welcomed[0]
+        wait_for(lambda: accepted)
+        sock, address = accepted[0]
         assert address == client.sock.getsockname()
         assert sock.getblocking() is False
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -67,24 +80,24 @@ def test_admitted_sockets_are_handed_on_without_blocking(accept: Any) -> None:
 
 
 def test_the_refused_are_told_why(accept: Any) -> None:
-    port, welcomed = accept(Limits.from_names(connections=1))
+    port, accepted = accept(Limits.from_names(connections=1))
     with RawClient(port, upgrade=False), RawClient(port, upgrade=False) as second:
         status, headers, body = second.response()
         assert status == 503
         assert headers["retry-after"]
         assert b"connections limit of 1 connections (rpcwebsocketconnections)" in body
-        wait_for(lambda: welcomed)
-        welcomed[0][0].close()
+        wait_for(lambda: accepted)
+        accepted[0][0].close()
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.EPERM])
 def test_accepting_goes_on_after_every_error(accept: Any, number: int) -> None:
-    port, welcomed = accept(Limits(), number, number)
+    port, accepted = accept(Limits(), number, number)
     clients = [RawClient(port, upgrade=False) for _ in range(4)]
-    wait_for(lambda: len(welcomed) + sum(_refused(client) for client in clients) == 4)
+    wait_for(lambda: len(accepted) + sum(_refused(client) for client in clients) == 4)
     for client in clients:
         client.close()
-    for sock, _ in welcomed:
+    for sock, _ in accepted:
         sock.close()
 
 
@@ -110,12 +123,12 @@ def test_the_spare_descriptor_is_given_back_once(accept: Any, monkeypatch: pytes
 
 
 def test_many_refused_at_once_are_kept_within_bounds(accept: Any) -> None:
-    port, welcomed = accept(Limits.from_names(connections=1))
+    port, accepted = accept(Limits.from_names(connections=1))
     clients = [RawClient(port, upgrade=False) for _ in range(100)]
     assert [client.response()[0] for client in clients[1:]] == [503] * 99
     for client in clients:
         client.close()
-    welcomed[0][0].close()
+    accepted[0][0].close()
 
 
 def test_a_port_in_use_is_one_clear_error() -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from dilithion_ws.protocol.deflate import Deflater, accept_offers
 from dilithion_ws.protocol.frames import BINARY, CONTINUATION, PING, TEXT
-from dilithion_ws.protocol.message_parser import FAILED, Event, MessageParser
+from dilithion_ws.protocol.message_parser import PROTOCOL_ERROR
 
 from ..support import client_frame
+from ..support.parsing import Event, TupleParser
 
 PLAIN = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 RSV1 = 4
@@ -73,7 +74,7 @@ def deflated(payload: bytes, window: int = 15, *, final: bool = False) -> bytes:
 
 
 def feed(data: bytes, window: int = 15, limit: int = LIMIT, step: int = 0) -> list[Event]:
-    stream = MessageParser(limit, "too big", window)
+    stream = TupleParser(limit, "too big", window)
     pieces = [data[at : at + step] for at in range(0, len(data), step)] if step else [data]
     return [event for piece in pieces for event in stream.receive(piece)]
 
@@ -96,7 +97,7 @@ def test_messages_come_out_as_they_went_in(payload: bytes, step: int, cuts: list
 
 @given(st.binary(max_size=5000), st.integers(9, 15), st.integers(1, 9), st.integers(1, 9))
 def test_what_we_deflate_can_be_inflated(payload: bytes, window: int, level: int, memory: int) -> None:
-    frame = Deflater(window, level, memory, 0).frame(BINARY, payload)
+    frame = Deflater(window, level, memory, 0).encode_frame(BINARY, payload)
     size = frame[1] & 0x7F
     body = frame[{126: 4, 127: 10}.get(size, 2) :]
     if frame[0] & 0x40:
@@ -107,8 +108,8 @@ def test_what_we_deflate_can_be_inflated(payload: bytes, window: int, level: int
 
 
 def test_small_messages_stay_as_they_are() -> None:
-    assert Deflater(12, 1, 5, 1000).frame(TEXT, b"a" * 999)[0] == 0x81
-    assert Deflater(12, 1, 5, 1000).frame(TEXT, b"a" * 1000)[0] == 0xC1
+    assert Deflater(12, 1, 5, 1000).encode_frame(TEXT, b"a" * 999)[0] == 0x81
+    assert Deflater(12, 1, 5, 1000).encode_frame(TEXT, b"a" * 1000)[0] == 0xC1
 
 
 def test_plain_and_deflated_messages_mix() -> None:
@@ -125,14 +126,14 @@ def test_a_bomb_is_inflated_up_to_the_limit_and_no_further() -> None:
     bomb = deflated(b"\x00" * 10_000_000)
     assert len(bomb) < 10_000
     events = feed(client_frame(BINARY, bomb, rsv=RSV1))
-    assert events == [(FAILED, (1009).to_bytes(2, "big") + b"too big")]
+    assert events == [(PROTOCOL_ERROR, (1009).to_bytes(2, "big") + b"too big")]
     pieces = [bomb[at : at + 100] for at in range(0, len(bomb), 100)]
     frames = [client_frame(BINARY, pieces[0], fin=False, rsv=RSV1)]
     frames += [client_frame(CONTINUATION, piece, fin=False) for piece in pieces[1:]]
-    assert feed(b"".join(frames))[-1] == (FAILED, (1009).to_bytes(2, "big") + b"too big")
+    assert feed(b"".join(frames))[-1] == (PROTOCOL_ERROR, (1009).to_bytes(2, "big") + b"too big")
     assert feed(client_frame(BINARY, deflated(b"x" * LIMIT), rsv=RSV1)) == [(BINARY, b"x" * LIMIT)]
     over = feed(client_frame(BINARY, deflated(b"x" * (LIMIT + 1)), rsv=RSV1))
-    assert over[0][0] == FAILED
+    assert over[0][0] == PROTOCOL_ERROR
 
 
 def test_a_ping_between_fragments_does_not_disturb_the_rest() -> None:
@@ -181,10 +182,10 @@ def test_the_examples_of_the_standard() -> None:
 )
 def test_what_breaks_the_rules_is_refused(data: bytes) -> None:
     kind, payload = feed(data)[-1]
-    assert kind == FAILED
+    assert kind == PROTOCOL_ERROR
     assert int.from_bytes(payload[:2], "big") in (1002, 1007)
 
 
 def test_deflated_messages_that_were_not_agreed_on_are_refused() -> None:
     kind, payload = feed(client_frame(TEXT, deflated(b"x"), rsv=RSV1), window=0)[-1]
-    assert (kind, int.from_bytes(payload[:2], "big")) == (FAILED, 1002)
+    assert (kind, int.from_bytes(payload[:2], "big")) == (PROTOCOL_ERROR, 1002)

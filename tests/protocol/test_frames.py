@@ -8,11 +8,10 @@ from dilithion_ws.protocol.frames import (
     BINARY,
     CLOSE,
     TEXT,
-    close_frame,
     close_payload,
-    frame,
+    encode_frame,
+    parse_close_payload,
     parse_header,
-    split_close,
 )
 from dilithion_ws.protocol.masking import unmask, unmask_in_python
 
@@ -21,7 +20,7 @@ from ..support import client_frame, mask
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])
 def test_a_server_frame_has_the_shortest_length_and_no_mask(size: int) -> None:
-    data = frame(BINARY, b"x" * size)
+    data = encode_frame(BINARY, b"x" * size)
     header = parse_header(data + b"following", 0)
     assert header is not None
     assert (header.first, header.masked, header.length, header.minimal) == (0x82, False, size, True)
@@ -58,13 +57,13 @@ def test_a_length_longer_than_needed_shows(data: bytes, minimal: bool) -> None:
 def test_a_close_frame_fits_a_control_frame_and_stays_utf8(code: int, reason: str) -> None:
     payload = close_payload(code, reason)
     assert len(payload) <= 125
-    assert split_close(payload)[0] == code
-    assert reason.encode("utf-8", "replace").decode().startswith(split_close(payload)[1])
+    assert parse_close_payload(payload)[0] == code
+    assert reason.encode("utf-8", "replace").decode().startswith(parse_close_payload(payload)[1])
 
 
 def test_a_close_without_a_code_is_empty_and_reads_as_1005() -> None:
-    assert close_frame(None) == bytes((0x80 | CLOSE, 0))
-    assert split_close(b"") == (1005, "")
+    assert encode_frame(CLOSE, close_payload(None)) == bytes((0x80 | CLOSE, 0))
+    assert parse_close_payload(b"") == (1005, "")
 
 
 @given(st.binary(max_size=3000), st.binary(min_size=4, max_size=4))

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from dilithion_ws import CallContext, Limits, RpcError, RpcTable, Session
+from dilithion_ws.auth.denial import Denial, DenialKind
 from dilithion_ws.rpc.calls import BatchCall, SingleCall
 from dilithion_ws.rpc.dispatcher import Dispatcher
-from dilithion_ws.rpc.table import Speed
+from dilithion_ws.rpc.executor import Executor
+from dilithion_ws.util.enums import Speed
 
 from ..support import Clock
 
@@ -23,7 +25,7 @@ class Bench:
     def __init__(self, **limits: Any) -> None:
         self.rpc = RpcTable()
         self.clock = Clock()
-        self.dispatcher = Dispatcher(self.rpc, Limits.from_names(**limits), self.clock)
+        self.dispatcher = Dispatcher(self.rpc, Executor(Limits.from_names(**limits), self.clock))
         self.rpc.register("one", lambda: 1)
         self.rpc.register("echo", lambda value: value)
 
@@ -276,12 +278,12 @@ def test_a_batch_is_as_slow_as_its_slowest_method_or_its_sum(bench: Bench) -> No
     bench.rpc.register("wait", lambda: None, blocking=True)
     batch = bench.dispatcher.receive(b'[{"method":"one","id":1},{"method":"wait","id":2}]', SESSION)
     assert isinstance(batch, BatchCall)
-    assert batch.pace == Speed.SLOW
+    assert batch.speed == Speed.SLOW
     one = bench.rpc.methods()["one"]
-    one.took(0.0005, 1.0)
+    one.record_duration(0.0005, 1.0)
     many = bench.dispatcher.receive(json.dumps([{"method": "one", "id": 1}] * 100).encode(), SESSION)
     assert isinstance(many, BatchCall)
-    assert many.pace == Speed.SLOW
+    assert many.speed == Speed.SLOW
 
 
 def test_slow_methods_are_noticed(bench: Bench) -> None:
@@ -289,44 +291,47 @@ def test_slow_methods_are_noticed(bench: Bench) -> None:
         bench.clock.now += 0.05
 
     bench.rpc.register("slow", slow)
-    assert bench.rpc.methods()["slow"].pace == Speed.UNKNOWN
+    assert bench.rpc.methods()["slow"].speed == Speed.UNKNOWN
     bench.call("slow")
-    assert bench.rpc.methods()["slow"].pace == Speed.SLOW
+    assert bench.rpc.methods()["slow"].speed == Speed.SLOW
     call = bench.dispatcher.receive(b'{"method":"one","id":1}', SESSION)
     assert isinstance(call, SingleCall)
-    call.stalled()
-    assert bench.rpc.methods()["one"].pace == Speed.SLOW
+    call.on_stall()
+    assert bench.rpc.methods()["one"].speed == Speed.SLOW
 
 
-def test_rights_alone_let_nobody_in() -> None:
-    """A session that is not admitted goes to the guard, whatever rights it has: its user was removed and came back."""
+def test_a_session_that_is_not_authorized_goes_to_the_guard_whatever_its_rights() -> None:
+    """Its user may have been removed and created again."""
     asked: list[str] = []
 
     class Doorkeeper:
-        def refusal(self, session: Session, name: str, method: Any) -> RpcError | None:
+        def check_call(self, session: Session, name: str, method: Any) -> Denial | None:
             asked.append(name)
-            return RpcError(-32001, "Not authenticated") if not session.admitted else None
+            if session.is_authorized:
+                return None
+            return Denial(kind=DenialKind.NOT_AUTHENTICATED, message="Not authenticated")
 
-        def malformed(self, session: Session) -> RpcError | None:
+        def check_malformed(self, session: Session) -> Denial | None:
             return None
 
     table = RpcTable()
-    table.register("m", lambda: 1).need = 1
-    dispatcher = Dispatcher(table, Limits(), guard=Doorkeeper())
+    table.register("m", lambda: 1, permission="READ_BLOCKCHAIN")
+    dispatcher = Dispatcher(table, Executor(Limits()), guard=Doorkeeper())
     session = Session(1, ("127.0.0.1", 1))
     assert isinstance(dispatcher.receive(b'{"method":"m","id":1}', session), SingleCall)
     assert asked == []
-    session.admitted = False
+    session.is_authorized = False
     answer = dispatcher.receive(b'{"method":"m","id":1}', session)
     assert isinstance(answer, bytes)
     assert b"-32001" in answer
     assert asked == ["m"]
+    assert session.denial is not None
 
 
 def test_a_call_is_shown_without_its_params() -> None:
     table = RpcTable()
     table.register("m", lambda value: value)
-    call = Dispatcher(table, Limits()).receive(
+    call = Dispatcher(table, Executor(Limits())).receive(
         b'{"method":"m","params":["hidden"],"id":1}', Session(1, ("127.0.0.1", 1))
     )
     assert repr(call) == "<SingleCall m>"

@@ -145,7 +145,7 @@ def test_random_bytes_are_an_error_and_nothing_else(data: bytes) -> None:
     for read in (messages.parse_request, messages.parse_batch):
         with contextlib.suppress(RpcError):
             read(data, LIMITS)
-    assert messages.identify(data) is not None
+    assert messages.extract_id(data) is not None
 
 
 @pytest.mark.parametrize(
@@ -164,11 +164,11 @@ def test_hostile_messages_of_two_megabytes_take_linear_time(data: bytes) -> None
 
 
 def test_identify_finds_the_id_of_a_broken_request() -> None:
-    assert messages.identify(b'{"id":"7","method":5}') == b'"7"'
-    assert messages.identify(b'{"method":5}') == b"null"
-    assert messages.identify(b'{"id":[1]}') == b"null"
-    assert messages.identify(b"[]") == b"null"
-    assert messages.identify(b"{") == b"null"
+    assert messages.extract_id(b'{"id":"7","method":5}') == b'"7"'
+    assert messages.extract_id(b'{"method":5}') == b"null"
+    assert messages.extract_id(b'{"id":[1]}') == b"null"
+    assert messages.extract_id(b"[]") == b"null"
+    assert messages.extract_id(b"{") == b"null"
 
 
 class Amount(Decimal):

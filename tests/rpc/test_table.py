@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from dilithion_ws import RegistrationError, RpcTable
-from dilithion_ws.rpc.table import Method, Speed
+from dilithion_ws.rpc.method import Method, MethodOptions
+from dilithion_ws.util.enums import Speed
 
 
 def test_the_decorator_registers_under_the_functions_name() -> None:
@@ -35,7 +36,7 @@ def test_the_decorator_takes_what_register_takes() -> None:
 
     method = rpc.methods()["help"]
     assert (method.permission, method.blocking, method.summary) == ("READ_BLOCKCHAIN", True, "Helps")
-    assert method.pace == Speed.SLOW
+    assert method.speed == Speed.SLOW
     assert repr(method) == "<Method help()>"
 
 
@@ -56,7 +57,7 @@ def test_names_are_taken_once_and_free_after_unregister() -> None:
 
 @pytest.mark.parametrize("name", ["", "rpc.discover", "a b", "x" * 65, "é", 5])
 def test_malformed_names_are_refused(name: Any) -> None:
-    with pytest.raises(RegistrationError, match="no method name"):
+    with pytest.raises(RegistrationError, match="not a method name"):
         RpcTable().register(name, lambda: None)
 
 
@@ -118,29 +119,29 @@ def test_registration_while_serving_never_shows_a_half_made_table() -> None:
     assert list(rpc.methods()) == ["stays"]
 
 
-def paces(blocking: bool | None, *durations: float) -> list[int]:
-    method = Method("m", lambda: None, None, blocking, "")
-    result = [method.pace]
+def speeds(blocking: bool | None, *durations: float) -> list[int]:
+    method = Method("m", lambda: None, MethodOptions(blocking=blocking))
+    result = [method.speed]
     for seconds in durations:
-        method.took(seconds, 0.002)
-        result.append(method.pace)
+        method.record_duration(seconds, 0.002)
+        result.append(method.speed)
     return result
 
 
 def test_the_pace_follows_what_was_measured() -> None:
-    assert paces(None, 0.0001) == [Speed.UNKNOWN, Speed.SEEN_FAST]
-    assert paces(None, 0.02) == [Speed.UNKNOWN, Speed.SLOW]
-    assert paces(None, 0.0001, 0.005, 0.0001)[-1] == Speed.SEEN_FAST, "one hiccup makes no slow method"
-    assert paces(None, *[0.005] * 8)[-1] == Speed.SLOW
-    assert paces(None, 0.02, *[0.0001] * 30)[-1] == Speed.SEEN_FAST, "a method may become fast again"
+    assert speeds(None, 0.0001) == [Speed.UNKNOWN, Speed.MEASURED_FAST]
+    assert speeds(None, 0.02) == [Speed.UNKNOWN, Speed.SLOW]
+    assert speeds(None, 0.0001, 0.005, 0.0001)[-1] == Speed.MEASURED_FAST, "one hiccup makes no slow method"
+    assert speeds(None, *[0.005] * 8)[-1] == Speed.SLOW
+    assert speeds(None, 0.02, *[0.0001] * 30)[-1] == Speed.MEASURED_FAST, "a method may become fast again"
 
 
 def test_a_declared_pace_stays() -> None:
-    assert set(paces(True, 0.0, 0.0)) == {Speed.SLOW}
-    assert set(paces(False, 1.0, 1.0)) == {Speed.DECLARED_FAST}
-    method = Method("m", lambda: None, None, False, "")
-    method.stalled(0.002)
-    assert method.pace == Speed.SLOW, "a declaration does not outlive a stall"
-    method = Method("m", lambda: None, None, None, "")
-    method.stalled(0.002)
-    assert method.pace == Speed.SLOW
+    assert set(speeds(True, 0.0, 0.0)) == {Speed.SLOW}
+    assert set(speeds(False, 1.0, 1.0)) == {Speed.DECLARED_FAST}
+    method = Method("m", lambda: None, MethodOptions(blocking=False))
+    method.record_stall(0.002)
+    assert method.speed == Speed.SLOW, "a declaration does not outlive a stall"
+    method = Method("m", lambda: None, MethodOptions(blocking=None))
+    method.record_stall(0.002)
+    assert method.speed == Speed.SLOW

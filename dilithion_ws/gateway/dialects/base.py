@@ -19,8 +19,8 @@ class Dialect:
         version: the `jsonrpc` member of requests.
         permissions: what a caller must be allowed, by method.
         names: of the params of a method, in order, where they are known.
-        most_batch: calls in one request.
-        most_body: bytes of a request, its headers included.
+        max_batch: calls in one request.
+        max_body: bytes of a request, its headers included.
         can_wait: whether a call that waits for a block holds up no other.
     """
 
@@ -29,8 +29,8 @@ class Dialect:
     version = b"2.0"
     permissions: Mapping[str, str | None] = {}
     names: Mapping[str, Sequence[str]] = {}
-    most_batch = 1000
-    most_body = 32 * 1024 * 1024
+    max_batch = 1000
+    max_body = 32 * 1024 * 1024
     can_wait = False
 
     def only_reads(self, method: str) -> bool:

@@ -60,8 +60,8 @@ class _Dilithion(Dialect):
     """Spelled so: the node knows no other."""
     permissions = dict.fromkeys(NODE_METHODS)  # those that the server knows without being told
     names = _NAMES
-    most_batch = 100
-    most_body = 2 * 1024 * 1024
+    max_batch = 100
+    max_body = 2 * 1024 * 1024
 
     def params(self, method: str, params: bytes) -> bytes:
         """See `Dialect`."""

@@ -1,0 +1,172 @@
+"""Authenticate clients: passwords, lock-out after failures, and users that change while they are connected.
+
+Nothing here acts on a connection. Each decision is a value: None if the session is logged in, otherwise a `Denial`, or
+`NeedsPassword` if a slow hash has to be computed first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..config.config import Config
+from ..config.limits import limit_reached
+from ..errors import CloseCode, CloseStatus
+from ..session import Session
+from ..util.clock import Clock
+from .audit_log import AuditLog
+from .credentials import Credentials
+from .denial import Denial, DenialKind, NeedsPassword
+from .lockout import Lockout
+from .password_cache import PasswordCache
+from .users import User, UserDirectory
+
+__all__ = ["Authenticator"]
+
+UNAUTHORIZED = "Unauthorized - Invalid or missing credentials"
+WRONG_PASSWORD = "Wrong user or password"
+LOCKED_OUT = "Too many failed authentication attempts. Try again later."
+
+_MAX_CACHED_PASSWORDS = 4096
+
+
+class Authenticator:
+    """Decides who a client is. Thread-safe.
+
+    Args:
+        config: whether there are users, and the limits of logins.
+        directory: the users.
+        clock: seconds that never go backwards.
+        audit: records logins and failures.
+    """
+
+    def __init__(self, config: Config, directory: UserDirectory, clock: Clock, audit: AuditLog) -> None:
+        self._limits = config.limits
+        self._has_users = config.has_users
+        self._directory = directory
+        self._audit = audit
+        self._cache = PasswordCache(clock, config.limits.logins.login_remembered, _MAX_CACHED_PASSWORDS)
+        self._lockout = Lockout(clock, config.limits)
+
+    @property
+    def tracked_addresses(self) -> int:
+        """Addresses with failed logins that are remembered."""
+        return len(self._lockout)
+
+    def login_priority(self, session: Session) -> int:
+        """Return the priority of a client's logins in a full queue (see `Lockout.priority`)."""
+        return self._lockout.priority(session.rate_limit_key)
+
+    def check_credentials(self, session: Session, credentials: Credentials | None) -> Denial | NeedsPassword | None:
+        """Decide on the credentials of a request, as far as that is possible without the slow hash.
+
+        Args:
+            session: the client; it is logged in if the credentials were verified recently.
+            credentials: None if they are malformed.
+        """
+        locked = self._check_lockout(session)
+        if locked is not None:
+            return locked
+        if credentials is None:
+            self._record_failure(Credentials("", ""), session)
+            return Denial(kind=DenialKind.CREDENTIALS, message=UNAUTHORIZED)
+        user = self._cache.find(credentials, self._directory)
+        if user is None:
+            return NeedsPassword(*credentials)
+        self._lockout.record_success(session.rate_limit_key, user.name)
+        self._log_in(session, user)
+        return None
+
+    def verify_credentials(self, session: Session, credentials: NeedsPassword) -> Denial | None:
+        """Verify the credentials of a request. Slow: it runs in the pool."""
+        locked = self._check_lockout(session)  # other logins from this address may have failed in the meantime
+        if locked is not None:
+            return locked
+        user = self._verify(Credentials(credentials.name, credentials.password), session)
+        if user is not None:
+            self._log_in(session, user)
+        if session.user is None or not session.is_authorized:
+            return Denial(kind=DenialKind.CREDENTIALS, message=UNAUTHORIZED)
+        return None
+
+    def log_in(self, session: Session, name: str, password: str) -> User | Denial:
+        """Log an open connection in. Slow: it runs in the pool.
+
+        Returns:
+            The user; or a denial, which closes the connection after too many failures.
+        """
+        user = self._verify(Credentials(name, password), session)
+        if user is not None:
+            self._log_in(session, user)
+            return user
+        session.failed_logins += 1
+        close_after = None
+        if session.failed_logins >= self._limits.logins.login_failures:
+            close_after = CloseStatus(CloseCode.NOT_AUTHENTICATED, limit_reached(self._limits, "login_failures"))
+        return Denial(kind=DenialKind.CREDENTIALS, message=WRONG_PASSWORD, close_after=close_after)
+
+    def locked_for(self, session: Session) -> float:
+        """Return the seconds for which the client's address is still locked out, or 0."""
+        return self._lockout.locked_for(session.rate_limit_key) if self._has_users else 0.0
+
+    def _check_lockout(self, session: Session) -> Denial | None:
+        seconds = self._lockout.locked_for(session.rate_limit_key)
+        if not seconds:
+            return None
+        self._audit.record("refused", address=session.address[0], reason="locked out")
+        return Denial(kind=DenialKind.LOCKED_OUT, message=LOCKED_OUT, retry_after=seconds)
+
+    def _verify(self, credentials: Credentials, session: Session) -> User | None:
+        directory = self._directory
+        user = self._cache.find(credentials, directory) or directory.check(*credentials)
+        if user is None:
+            self._record_failure(credentials, session)
+        else:
+            self._cache.add(credentials, user)
+            self._lockout.record_success(session.rate_limit_key, user.name)
+        return user
+
+    def _log_in(self, session: Session, user: User) -> None:
+        session.user = user.name
+        session.rights = user.rights
+        session.is_authorized = True
+        self._audit.record("login", address=session.address[0], user=user.name, role=user.role)
+        self.refresh_rights(session)  # the users may have changed while the password was being verified
+
+    def _record_failure(self, credentials: Credentials, session: Session) -> None:
+        host = session.address[0]
+        seconds = self._lockout.record_failure(session.rate_limit_key, credentials.name)
+        known = self._directory.get(credentials.name) is not None
+        # An unknown name may be a password that was typed into the wrong field: it is not written to the log.
+        self._audit.record("login failed", address=host, user=credentials.name if known else None)
+        if seconds:
+            self._audit.record("locked out", address=host, seconds=seconds)
+
+    # Users that change
+
+    def replace_directory(self, directory: UserDirectory) -> None:
+        """Use other users from now on. Call `refresh_rights` for each open session afterwards."""
+        self._directory = directory
+
+    def refresh_all(self, sessions: Iterable[Session]) -> list[Session]:
+        """Give open sessions the rights that their users have now.
+
+        Returns:
+            The sessions with a user. Their subscriptions have to be checked again, and those with `close_after` closed.
+        """
+        with_user = [session for session in sessions if session.user is not None]
+        for session in with_user:
+            self.refresh_rights(session)
+        return with_user
+
+    def refresh_rights(self, session: Session) -> None:
+        """Give a session the rights that its user has now; if the user was removed, mark it to be closed with 4401."""
+        if session.user is None:
+            return
+        user = self._directory.get(session.user)
+        if user is not None:
+            session.rights = user.rights
+        elif session.is_authorized:
+            session.is_authorized = False
+            session.rights = 0
+            session.close_after = CloseStatus(CloseCode.NOT_AUTHENTICATED, "this user has been removed")
+            self._audit.record("removed", address=session.address[0], user=session.user)

@@ -1,0 +1,115 @@
+"""Lock out addresses after failed logins, in bounded memory.
+
+A full table forgets the address that was unused for longest; locked addresses are the last to be forgotten.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from ..config.limits import Limits
+from ..util.clock import Clock
+
+__all__ = ["Lockout"]
+
+
+class _Record:
+    """What is known about one address.
+
+    Attributes:
+        failures: failed logins since the last lock-out by a hash of the user name; fewer than a lock-out takes.
+        locked_until: the end of the last lock-out, or 0.
+        lockouts: how many lock-outs there were.
+        failed_at: when a login failed last.
+    """
+
+    __slots__ = ("failed_at", "failures", "locked_until", "lockouts")
+
+    def __init__(self) -> None:
+        self.failures: dict[int, int] = {}
+        self.locked_until = 0.0
+        self.lockouts = 0
+        self.failed_at = 0.0
+
+
+class Lockout:
+    """Refuses an address after failed logins: for a time, then twice as long, up to a bound. Thread-safe.
+
+    A successful login clears only the failures under its own name. Otherwise a client with one password could guess
+    another user's, with a login of its own between the guesses.
+
+    Args:
+        clock: seconds that never go backwards.
+        limits: how many failures lead to which lock-out, and how many addresses are remembered.
+    """
+
+    def __init__(self, clock: Clock, limits: Limits) -> None:
+        self._clock = clock
+        self._max_failures = limits.logins.login_failures
+        self._first = limits.logins.lockout
+        self._longest = limits.logins.lockout_longest
+        self._max_addresses = limits.rates.tracked_clients
+        self._lock = threading.Lock()  # guards the three tables
+        self._unlocked: OrderedDict[str, _Record] = OrderedDict()
+        self._locked: OrderedDict[str, _Record] = OrderedDict()  # locked when they were last looked at
+        self._trusted: OrderedDict[str, None] = OrderedDict()  # had a successful login
+
+    def __len__(self) -> int:
+        return len(self._unlocked) + len(self._locked)
+
+    def locked_for(self, address: str) -> float:
+        """Return the seconds for which an address is still locked out, or 0."""
+        record = self._locked.get(address)
+        return max(0.0, record.locked_until - self._clock()) if record is not None else 0.0
+
+    def priority(self, address: str) -> int:
+        """Return the priority of logins from an address: 2 after a successful one, 0 after failed ones only, else 1."""
+        if address in self._trusted:
+            return 2
+        record = self._locked.get(address) or self._unlocked.get(address)
+        return 1 if record is None or self._is_expired(record, self._clock()) else 0
+
+    def record_failure(self, address: str, name: str) -> float:
+        """Record a failed login. Return the seconds of the lock-out that it led to, or 0."""
+        now = self._clock()
+        with self._lock:
+            record = self._locked.pop(address, None) or self._unlocked.pop(address, None)
+            if record is None or self._is_expired(record, now):
+                record = _Record()
+            record.failed_at = now
+            key = hash(name)
+            record.failures[key] = record.failures.get(key, 0) + 1
+            seconds = 0.0
+            if sum(record.failures.values()) >= self._max_failures:
+                seconds = min(self._longest, self._first * 2 ** min(record.lockouts, 60))
+                record.failures.clear()
+                record.locked_until = now + seconds
+                record.lockouts += 1
+            (self._locked if record.locked_until > now else self._unlocked)[address] = record
+            if len(self) > self._max_addresses:
+                self._forget_one(now)
+            return seconds
+
+    def record_success(self, address: str, name: str) -> None:
+        """Record a successful login: earlier failures under this name are forgotten."""
+        with self._lock:
+            self._trusted[address] = None
+            self._trusted.move_to_end(address)
+            if len(self._trusted) > self._max_addresses:
+                self._trusted.popitem(last=False)
+            record = self._unlocked.get(address)
+            if record is not None:
+                record.failures.pop(hash(name), None)
+                if not record.failures and not record.lockouts:
+                    del self._unlocked[address]
+
+    def _is_expired(self, record: _Record, now: float) -> bool:
+        return now > max(record.failed_at, record.locked_until) + self._longest
+
+    def _forget_one(self, now: float) -> None:
+        """Forget the record that was unused for longest; a locked address only if there is no other; requires `_lock`."""
+        assert self._lock.locked()
+        oldest = next(iter(self._locked.values()), None)
+        lock_is_over = oldest is not None and oldest.locked_until <= now
+        (self._unlocked if self._unlocked and not lock_is_over else self._locked).popitem(last=False)

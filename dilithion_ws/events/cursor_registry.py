@@ -1,0 +1,88 @@
+"""All subscriptions of a server, by client."""
+
+from __future__ import annotations
+
+import threading
+
+from ..config.limits import Limits, limit_reached
+from ..errors import JsonRpcCode, RpcError
+from ..util.thread_contracts import any_thread
+from .cursor import Cursor
+
+__all__ = ["CursorRegistry", "server_busy"]
+
+
+def server_busy(text: str, retry_after_ms: int) -> RpcError:
+    """Return the error -32009."""
+    return RpcError(JsonRpcCode.SERVER_BUSY, f"Server busy: {text}", {"retry_after_ms": retry_after_ms})
+
+
+class CursorRegistry:
+    """Knows which client has which subscriptions. Thread-safe.
+
+    Args:
+        limits: how many a client may have.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()  # guards `_cursors`
+        self._cursors: dict[int, dict[str, Cursor]] = {}  # by the subscriber's id, then by the stream's
+
+    @any_thread
+    def add(self, cursor: Cursor) -> None:
+        """Add a subscription.
+
+        Raises:
+            RpcError: the client has it already (-32602), has too many (-32006), or its previous one is ending (-32009).
+        """
+        limit, id = self._limits.events.subscriptions, cursor.stream.id
+        with self._lock:
+            cursors = self._cursors.setdefault(cursor.subscriber.id, {})
+            existing = cursors.get(id)
+            if existing is not None and existing.is_ending:
+                # The client has seen its end already, and subscribes again before it is removed here.
+                raise server_busy(f"the subscription {id} is ending; subscribe again", 1)
+            if existing is not None:
+                raise RpcError(JsonRpcCode.INVALID_PARAMS, f"Invalid params: subscribed already as {id}")
+            if len(cursors) >= limit:
+                text = f"Too many subscriptions: past the {limit_reached(self._limits, 'subscriptions')}"
+                raise RpcError(JsonRpcCode.TOO_MANY_SUBSCRIPTIONS, text, {"limit": limit})
+            cursors[id] = cursor
+
+    @any_thread
+    def remove(self, cursor: Cursor) -> None:
+        """Remove a subscription that has ended, and release its stream; do nothing if it was removed before."""
+        with self._lock:
+            cursors = self._cursors.get(cursor.subscriber.id, {})
+            if cursors.get(cursor.stream.id) is not cursor:
+                return
+            del cursors[cursor.stream.id]
+            if not cursors:
+                del self._cursors[cursor.subscriber.id]
+        cursor.topic.release_stream(cursor.stream)
+
+    @any_thread
+    def remove_all_of(self, subscriber_id: int) -> list[Cursor]:
+        """Remove all subscriptions of a client that has disconnected, and return them."""
+        with self._lock:
+            removed = list(self._cursors.pop(subscriber_id, {}).values())
+        for cursor in removed:
+            cursor.ended = True
+            cursor.topic.release_stream(cursor.stream)
+        return removed
+
+    @any_thread
+    def find(self, subscriber_id: int, id: str) -> Cursor | None:
+        """Return a subscription by its client and its id, or None."""
+        return self._cursors.get(subscriber_id, {}).get(id)
+
+    @any_thread
+    def of(self, subscriber_id: int) -> list[Cursor]:
+        """Return the subscriptions of one client."""
+        return list(self._cursors.get(subscriber_id, {}).values())
+
+    @any_thread
+    def all(self) -> list[Cursor]:
+        """Return all subscriptions."""
+        return [cursor for cursors in list(self._cursors.values()) for cursor in list(cursors.values())]

@@ -1,0 +1,243 @@
+"""A stream: what all subscriptions with the same filter and mode see of a topic.
+
+Frames are made for streams, not for subscribers, so a subscription's id names the stream. A stream without a filter is
+the log itself. A stream with a filter keeps the list of matching entries; the topic adds new ones to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from enum import Enum
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..util.thread_contracts import any_thread, requires
+from .filters import Filter, FilterKey
+from .log import EventLog, EventsGoneError, LogEntry, Position
+from .subscriber import Encoder
+
+__all__ = ["CHUNK_BYTES", "Batch", "Mode", "Stream", "StreamSpec"]
+
+CHUNK_BYTES = 65536
+"""Bytes of events that are sent to one subscriber at a time, before others have their turn."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Mode(str, Enum):
+    """What subscribers receive."""
+
+    ALL = "all"
+    """Every entry."""
+    LATEST = "latest"
+    """Only the newest entry, whenever there is something to send."""
+
+
+LATEST = Mode.LATEST
+
+
+class Batch(NamedTuple):
+    """What a subscriber gets next.
+
+    Attributes:
+        data: frames, to be sent together.
+        seq: the number of the last entry in them.
+        more: whether there are more entries after it.
+    """
+
+    data: bytes
+    seq: int
+    more: bool
+
+
+class StreamSpec(NamedTuple):
+    """What distinguishes the streams of a topic.
+
+    Attributes:
+        topic: the name of the topic.
+        filter: which entries it has, or None for all.
+        mode: which of them are sent.
+        is_default: whether it has all entries in the topic's own mode.
+    """
+
+    topic: str
+    filter: Filter | None
+    mode: Mode
+    is_default: bool
+
+    @property
+    def key(self) -> str:
+        """A text that is equal for specs with the same meaning."""
+        return f"{self.mode.value} {'' if self.filter is None else self.filter.canonical_text}"
+
+
+class Stream:
+    """One filter and mode of a topic.
+
+    Args:
+        spec: what it contains.
+        log: the topic's log.
+        lock: the topic's lock, which guards the matches.
+
+    Attributes:
+        id: the id of its subscriptions; the topic's name for the default stream.
+        users: subscriptions that read it.
+        known_from: the position from which on it knows all matches.
+    """
+
+    def __init__(self, spec: StreamSpec, log: EventLog, lock: threading.Lock) -> None:
+        self.key = spec.key
+        self.filter = spec.filter
+        self.mode = spec.mode
+        self.users = 0
+        digest = hashlib.sha256(self.key.encode()).hexdigest()[:12]
+        self.id = spec.topic if spec.is_default else f"{spec.topic}-{digest}"
+        self.known_from = log.position
+        self._log = log
+        self._lock = lock  # guards all below
+        self._matches: deque[LogEntry] = deque()
+        self._last_dropped = self.known_from.seq
+        self._prefix = b'{"jsonrpc":"2.0","method":"subscription","params":{"subscription":%b,"topic":%b,"epoch":' % (
+            _encode(self.id),
+            _encode(spec.topic),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id}>"
+
+    # The matches of a stream with a filter
+
+    @requires("_lock")
+    def reset(self, position: Position) -> None:
+        """Forget all matches; from now on only those after a position are known."""
+        self.known_from = position
+        self._matches.clear()
+        self._last_dropped = position.seq
+
+    @requires("_lock")
+    def add_if_matching(self, entry: LogEntry, keys: frozenset[FilterKey]) -> bool:
+        """Add a new entry if it matches, and return whether it does."""
+        assert self.filter is not None
+        if not self.filter.matches(keys):
+            return False
+        self._matches.append(entry)
+        return True
+
+    @requires("_lock")
+    def trim(self, first: int) -> None:
+        """Drop matches that the log has dropped; `first` is its oldest entry."""
+        while self._matches and self._matches[0].seq < first:
+            self._last_dropped = self._matches.popleft().seq
+
+    @any_thread
+    def backfill(self, position: Position) -> None:
+        """Find the matches between a position and the one from which on they are known.
+
+        The log is read without the lock, since it may be long and the topic must be able to add new entries in the
+        meantime. If the stream was reset in between, the search starts again.
+
+        Raises:
+            EventsGoneError: the log cannot be read from there.
+        """
+        assert self.filter is not None
+        while self.known_from.epoch != position.epoch or self.known_from.seq > position.seq:
+            until, found, after, more = self.known_from, [], position, True
+            while more and after.seq < until.seq:
+                entries, more = self._log.read(after, CHUNK_BYTES)
+                found += [entry for entry in entries if self.filter.matches_event(entry.data)]
+                if entries:
+                    after = Position(after.epoch, entries[-1].seq)
+            with self._lock:
+                if self.known_from == until:
+                    self._matches.extendleft(entry for entry in reversed(found) if entry.seq <= until.seq)
+                    self.known_from = position
+                    self._last_dropped = position.seq
+
+    # For subscribers
+
+    @any_thread
+    def next_batch(self, position: Position, encoder: Encoder) -> Batch | None:
+        """Return what comes after a position, or None if there is nothing yet.
+
+        Raises:
+            EventsGoneError: reading cannot continue from there.
+        """
+        if self.mode is LATEST:
+            return self._latest(position, encoder)
+        if self.filter is None:
+            entries, more = self._log.read(position, CHUNK_BYTES)
+            previous = position.seq
+        else:
+            with self._lock:
+                self.trim(self._log.first)
+                entries, more, previous = self._matches_after(position)
+        if not entries:
+            return None
+        return Batch(self._frames(position.epoch, entries, previous, encoder), entries[-1].seq, more)
+
+    @requires("_lock")
+    def _matches_after(self, position: Position) -> tuple[list[LogEntry], bool, int]:
+        """Return matches after a position, whether there are more, and the number of the match before the first one."""
+        if position.epoch != self.known_from.epoch:
+            raise EventsGoneError("epoch")
+        if position.seq < self._last_dropped:
+            raise EventsGoneError("expired")
+        found: list[LogEntry] = []
+        size, previous = 0, self._last_dropped
+        for entry in reversed(self._matches):
+            if entry.seq <= position.seq:
+                previous = entry.seq
+                break
+            found.append(entry)
+        found.reverse()
+        for index, entry in enumerate(found):
+            size += len(entry.data)
+            if index and size > CHUNK_BYTES:
+                return found[:index], True, previous
+        return found, False, previous
+
+    def _latest(self, position: Position, encoder: Encoder) -> Batch | None:
+        """Return the newest entry if it is after a position; entries in between are skipped."""
+        if position.epoch != self._log.position.epoch:
+            raise EventsGoneError("epoch")
+        if self.filter is None:
+            entry = self._log.newest()
+            previous = 0 if entry is None else entry.seq - 1
+            if entry is None:
+                self._log.check_position(position)
+        else:
+            with self._lock:
+                self.trim(self._log.first)
+                entry, previous = self._newest_match(position)
+        if entry is None or entry.seq <= position.seq:
+            return None
+        return Batch(self._frames(position.epoch, [entry], previous, encoder), entry.seq, False)
+
+    @requires("_lock")
+    def _newest_match(self, position: Position) -> tuple[LogEntry | None, int]:
+        """Return the newest match, and the number of the one before it."""
+        matches = self._matches
+        if not matches and self._last_dropped > position.seq:
+            raise EventsGoneError("expired")
+        return (matches[-1] if matches else None), (matches[-2].seq if len(matches) > 1 else self._last_dropped)
+
+    # Frames
+
+    def _frames(self, epoch: str, entries: list[LogEntry], previous: int, encoder: Encoder) -> bytes:
+        head = b'%b"%b","seq":' % (self._prefix, epoch.encode())
+        frames = []
+        for entry in entries:
+            frames.append(encoder.encode(b'%b%d,"prev":%d,"result":%b}}' % (head, entry.seq, previous, entry.data)))
+            previous = entry.seq
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    @any_thread
+    def encode_end(self, position: Position, encoder: Encoder, code: int, message: str, data: dict[str, Any]) -> bytes:
+        """Return the frame with the error that ends a subscription at a position."""
+        error = {"code": int(code), "message": message, "data": {"epoch": position.epoch, "seq": position.seq, **data}}
+        epoch, head = self._log.position
+        payload = b'%b"%b","seq":%d,"error":%b}}' % (self._prefix, epoch.encode(), head, _encode(error))
+        return encoder.encode(payload)

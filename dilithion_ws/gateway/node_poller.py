@@ -1,0 +1,211 @@
+"""One look at the node after the other, and events of what has changed. No threads, no clock of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from .. import RpcError
+from .chain_tracker import ChainBlock, ChainTracker, GapError
+from .gateway_config import GatewayConfig
+from .node_client import Call
+from .node_queries import NodeInfo, NodeQueries
+from .node_view import MempoolTransaction, MempoolView, MiningView, NodeView, PeersView
+from .response_parser import Outcome
+from .upstream_errors import UpstreamError
+
+__all__ = ["BatchCaller", "EventPublisher", "NodePoller", "Published"]
+
+logger = logging.getLogger("dilithion_ws.gateway")
+
+_DETAILS = 500
+"""Transactions that are asked about in one request."""
+
+
+class BatchCaller(Protocol):
+    """What the poller requires of a `NodeClient`."""
+
+    def batch(self, calls: Sequence[Call], timeout: float) -> list[Outcome]: ...
+
+
+class EventPublisher(Protocol):
+    """Where events go."""
+
+    def publish(self, topic: str, event: Any) -> None:
+        """Publish an event."""
+
+    def start_new_epoch(self, topic: str) -> None:
+        """Start a new epoch of a topic, so that its readers learn of a loss."""
+
+    def begin(self, topic: str) -> None:
+        """Begin a topic with the present state of the node, whatever was published before."""
+
+
+class Published(NamedTuple):
+    """What subscribers know already.
+
+    Attributes:
+        tip: the last block that was published, or None.
+        views: everything else.
+    """
+
+    tip: ChainBlock | None
+    views: NodeView
+
+
+class NodePoller:
+    """Follows the node, from what has been told of it.
+
+    Args:
+        node: answers the calls.
+        queries: the calls, in the node's dialect.
+        publisher: gets the events.
+        config: bounds.
+        published: what subscribers know already.
+    """
+
+    def __init__(
+        self,
+        node: BatchCaller,
+        queries: NodeQueries,
+        publisher: EventPublisher,
+        config: GatewayConfig,
+        published: Published,
+    ) -> None:
+        self._node = node
+        self._queries = queries
+        self._publisher = publisher
+        self._config = config
+        tip = published.tip
+        self._chain: ChainTracker | None = None if tip is None else ChainTracker(tip, config.catch_up)
+        self.views = published.views
+        self._mined: tuple[set[str], set[str]] = set(), set()  # in blocks of the look before, and of this one
+        self._full = False
+
+    def poll(self) -> NodeInfo:
+        """Looks once, and publishes what has changed.
+
+        Returns:
+            How the node stands.
+
+        Raises:
+            RpcError: the node can't be reached, or is not ready. What has been published by then is true.
+        """
+        answers = self._node.batch(self._queries.all(), self._config.poll_timeout)
+        info = self._queries.info(answers)
+        self._follow_chain(info)
+        self._follow_mempool(self._queries.txids(answers))
+        self._mined = self._mined[1], set()
+        self._follow("peers", self.views.peers, self._queries.peers(answers))
+        self._follow("mining", self.views.mining, self._queries.mining(answers))
+        return info
+
+    def _follow(self, topic: str, view: PeersView | MiningView, seen: Any) -> None:
+        is_first = view.state() is None
+        for event in view.update(seen):
+            self._publisher.publish(topic, event)
+        if is_first and view.state() is not None:
+            self._publisher.begin(topic)
+
+    # Blocks
+
+    def _follow_chain(self, info: NodeInfo) -> None:
+        if self._chain is None:
+            tip = self._known_block(info.bestblockhash)
+            self._publisher.begin("blocks")
+            self._start_at(tip)
+        while True:
+            assert self._chain is not None
+            if info.initialblockdownload and info.blocks - self._chain.tip.height > self._config.catch_up:
+                return  # told when it has caught up: until then the blocks come faster than anybody could read
+            try:
+                steps = self._chain.next_steps(info.blocks, info.bestblockhash, self._block, self._range)
+            except GapError as gap:
+                tip = self._known_block(info.bestblockhash)  # before anything is given up
+                logger.error("blocks can't be told one by one: %s; the log begins anew", gap)
+                self._publisher.start_new_epoch("blocks")
+                self._start_at(tip)
+                return
+            if not steps:
+                return
+            for step in steps:
+                if step.connected:
+                    self._mined[1].update(step.block.txids)
+                self._publisher.publish("blocks", step.block.event("connected" if step.connected else "disconnected"))
+                self._chain.take(step)
+
+    def _start_at(self, tip: ChainBlock) -> None:
+        """Begins at the node's tip, and tells of it, so that the log says where it begins."""
+        self._chain = ChainTracker(tip, self._config.catch_up)
+        self._publisher.publish("blocks", tip.event("connected"))
+
+    def _block(self, hash: str) -> ChainBlock:
+        try:
+            return self._known_block(hash)
+        except RpcError as error:
+            if self._queries.is_unknown(error):
+                raise GapError(f"the node does not know block {hash}") from None
+            raise
+
+    def _known_block(self, hash: str) -> ChainBlock:
+        (answer,) = self._node.batch([self._queries.block(hash)], self._config.poll_timeout)
+        return self._queries.read_block(answer)
+
+    def _range(self, first: int, last: int) -> list[ChainBlock]:
+        queries, timeout = self._queries, self._config.poll_timeout
+        hashes = self._node.batch([queries.block_hash(height) for height in range(first, last + 1)], timeout)
+        known = [queries.read_hash(answer) for answer in _until_error(hashes)]
+        count = 1 if self.views.mempool else len(known)  # their transactions matter where somebody waits for some
+        blocks = self._node.batch([queries.block(hash, count) for hash in known], timeout) if known else []
+        return [queries.read_block(answer) for answer in _until_error(blocks)]
+
+    # Mempool
+
+    def _follow_mempool(self, txids: list[str]) -> None:
+        if len(txids) > self._config.mempool:
+            if not self._full:
+                self._full, self.views.mempool = True, None
+                logger.error(
+                    "the mempool has %d transactions, past the limit of %d (rpcgatewaymempool): it is not followed",
+                    len(txids),
+                    self._config.mempool,
+                )
+                self._publisher.start_new_epoch("mempool")
+            return
+        if self.views.mempool is None:
+            # In this order: what changes from here on is told, to those who come from here on.
+            self.views.mempool = MempoolView(dict(self._details(txids)))
+            if self._full:
+                self._publisher.start_new_epoch("mempool")
+            else:
+                self._publisher.begin("mempool")
+            self._full = False
+            return
+        mempool, mined = self.views.mempool, self._mined[0] | self._mined[1]
+        for txid in mempool.gone(set(txids)):
+            self._publisher.publish("mempool", mempool.remove(txid, "mined" if txid in mined else "unknown"))
+        for txid, transaction in self._details(mempool.new(txids)):
+            self._publisher.publish("mempool", mempool.add(txid, transaction))
+
+    def _details(self, txids: list[str]) -> Iterator[tuple[str, MempoolTransaction]]:
+        """What the node tells of transactions; nothing of those that have left meanwhile."""
+        for at in range(0, len(txids), _DETAILS):
+            part = txids[at : at + _DETAILS]
+            answers = self._node.batch([self._queries.transaction(txid) for txid in part], self._config.poll_timeout)
+            for txid, answer in zip(part, answers, strict=True):
+                transaction = self._queries.read_transaction(answer)
+                if transaction is not None:
+                    yield txid, transaction
+
+
+def _until_error(answers: Sequence[Outcome]) -> list[Outcome]:
+    """The answers before the first error of the node; raises where it could not be asked."""
+    found = []
+    for answer in answers:
+        if isinstance(answer, UpstreamError):
+            raise answer
+        if isinstance(answer, RpcError):
+            break
+        found.append(answer)
+    return found

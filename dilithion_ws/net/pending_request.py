@@ -1,0 +1,88 @@
+"""An HTTP request or an upgrade whose answer is worked out in the pool."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ..protocol.handshake import UpgradeRequest
+from ..protocol.http import HttpRefusal, HttpResponse
+from ..session import Session
+from ..util.futures import Future
+from ..util.thread_contracts import any_thread
+from .connection import HTTP, Connection
+from .interfaces import Accepted, Task
+from .mailbox import Mailbox
+
+__all__ = ["PendingRequest", "RequestOutcome"]
+
+logger = logging.getLogger("dilithion_ws.net")
+
+RequestOutcome = HttpResponse | HttpRefusal | Accepted | Task[Any] | Future[Any]
+"""The answer to a request, or what leads to it."""
+
+
+class PendingRequest:
+    """One request. The worker only reports the outcome; the leader writes the response.
+
+    Args:
+        connection: the client; it is not read until the response was written.
+        task: the work.
+        mailbox: where the outcome is reported.
+        upgrade: the request, if it asks for a WebSocket.
+    """
+
+    __slots__ = ("_mailbox", "_task", "connection", "upgrade")
+
+    def __init__(
+        self,
+        connection: Connection,
+        task: Task[Any],
+        mailbox: Mailbox,
+        upgrade: UpgradeRequest | None = None,
+    ) -> None:
+        self.connection = connection
+        self.upgrade = upgrade
+        self._task = task
+        self._mailbox = mailbox
+
+    @property
+    def is_login(self) -> bool:
+        """See `Task`."""
+        return self._task.is_login
+
+    @property
+    def session(self) -> Session | None:
+        """See `Task`."""
+        return self._task.session
+
+    @any_thread
+    def run(self) -> None:
+        """Do the work, in a worker."""
+        try:
+            # A client that has disconnected needs no answer; a hash for it would only delay the logins behind it.
+            gone = self.connection.state is not HTTP or self.connection.has_disconnected()
+            outcome = self.refusal("the client has disconnected") if gone else self._task.run()
+        except Exception:  # a fault of this package; the client needs an answer anyway
+            logger.exception("answering %r failed", self.connection)
+            outcome = self._task.refuse("internal error")
+        self._report(outcome)
+
+    @any_thread
+    def wait_for(self, future: Future[Any]) -> None:
+        """Report the result of a future once there is one. No thread waits for it."""
+        future.add_done_callback(lambda done: None if done.cancelled() else self._report(done.result()))
+
+    @any_thread
+    def evict(self, reason: str) -> None:
+        """Report that another login has taken the place in the queue."""
+        self._report(self.refusal(reason))
+
+    @any_thread
+    def refusal(self, reason: str) -> Any:
+        """Return the answer to give if no worker can run the task."""
+        return self._task.refuse(reason)
+
+    @any_thread
+    def _report(self, outcome: Any) -> None:
+        self._mailbox.post(lambda leader: leader.on_request_done(self, outcome))

@@ -1,0 +1,170 @@
+"""Build a server: the one place where its parts are joined.
+
+Each object gets everything that it needs from its constructor, so the order here is the order of dependence: what knows
+nothing of the application (mailbox, registry, pool), then access control and JSON-RPC, then the service that joins them,
+and last the transport, which calls the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from ..auth.authenticator import Authenticator
+from ..auth.credential_files import CredentialFiles
+from ..config.config import Config, parse_network
+from ..events.hub import EventHub
+from ..events.store import EventStore
+from ..net.connection_limiter import ConnectionLimiter
+from ..net.connection_registry import ConnectionRegistry
+from ..net.mailbox import Mailbox
+from ..net.reactor import Reactor
+from ..net.tls import TlsContext
+from ..net.transport import Transport, available_files, make_pool
+from ..protocol.message_encoder import Codec
+from ..rpc.dispatcher import Dispatcher
+from ..rpc.executor import Executor
+from ..rpc.table import RpcTable
+from ..session import Session
+from ..util.clock import Clock, Deadline
+from ..util.file_watcher import FileWatcher
+from .access_control import AccessControl
+from .callbacks import Callbacks
+from .http_app import HttpApp, HttpAppParts
+from .login_method import LoginMethod
+from .metrics import HostGauges, PrometheusCollector
+from .openrpc import OpenRpcDocument
+from .raw_messages import MessageHandler
+from .reloader import Reloader
+from .rpc_service import RpcService, ServiceParts
+from .statistics import StatisticsSource
+from .subscription_methods import SubscriptionMethods
+from .upgrades import UpgradePolicy
+
+__all__ = ["Host", "RunningServer", "assemble"]
+
+
+class Host(msgspec.Struct, frozen=True):
+    """What the embedding program provides.
+
+    Attributes:
+        rpc: its methods.
+        events: its topics.
+        store: where events are kept, or None for memory.
+        subprotocols: what clients may ask for, each with its encoding.
+        gauges: its numbers for `/metrics`.
+        on_connect, on_disconnect: its callbacks.
+        on_message: its handler of messages.
+    """
+
+    rpc: RpcTable
+    events: EventHub
+    store: EventStore | None
+    subprotocols: Mapping[str, Codec | None]
+    gauges: HostGauges
+    on_connect: Callable[[Session], None] | None = None
+    on_disconnect: Callable[[Session, int, str], None] | None = None
+    on_message: MessageHandler | None = None
+
+
+class RunningServer(msgspec.Struct, frozen=True):
+    """What a server consists of between `start` and `stop`.
+
+    Attributes:
+        registry: the connections.
+        transport: sockets and threads.
+        callbacks: calls the host's callbacks.
+        reloader: reads users and certificate again.
+        statistics: takes statistics.
+    """
+
+    registry: ConnectionRegistry
+    transport: Transport
+    callbacks: Callbacks
+    reloader: Reloader
+    statistics: StatisticsSource
+
+
+class _Files:
+    """The credential files and their watcher, to be stopped after the server."""
+
+    def __init__(self, files: CredentialFiles, watcher: FileWatcher) -> None:
+        self._files = files
+        self._watcher = watcher
+
+    def stop(self, deadline: Deadline) -> None:
+        self._watcher.stop()
+        self._files.close()
+
+
+def assemble(config: Config, clock: Clock, host: Host) -> RunningServer:
+    """Build and start a server.
+
+    Raises:
+        StartError: the address cannot be listened on, or there is no room for the threads. Nothing is left running.
+        ConfigError: a file cannot be used.
+    """
+    files = CredentialFiles(config, clock)
+    watcher = FileWatcher(files.watched_paths())  # before they are read, so that no change is missed
+    try:
+        return _assemble(config, clock, host, files, watcher)
+    except BaseException:
+        watcher.stop()
+        files.close()
+        raise
+
+
+def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, watcher: FileWatcher) -> RunningServer:
+    limits, events = config.limits, host.events
+    authenticator = Authenticator(config, files.load_users(), clock, files.audit)
+    access = AccessControl(config, authenticator, clock, files.audit)
+    tls = TlsContext(config.certificate, config.private_key, config.client_ca) if config.has_tls else None
+
+    mailbox = Mailbox()
+    registry = ConnectionRegistry(limits, mailbox)
+    pool = make_pool(config, len(events.shards), mailbox.waker)
+    proxies = [parse_network(text, "trusted_proxies") for text in config.trusted_proxies]
+    limiter = ConnectionLimiter(limits, available_files(), access, proxies)
+    statistics = StatisticsSource(registry, limiter, pool, host.rpc, events, authenticator, files.audit)
+
+    builtin = {
+        "authenticate": LoginMethod(access, events).method(),
+        **SubscriptionMethods(events, registry).methods(),
+    }
+    openrpc = OpenRpcDocument(host.rpc, builtin, access, events)
+    builtin[openrpc.method.name] = openrpc.method
+    dispatcher = Dispatcher(host.rpc, Executor(limits, clock, events), access, builtin)
+    metrics = PrometheusCollector(statistics, host.gauges)
+    http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, config.page))
+    callbacks = Callbacks(host.on_connect, host.on_disconnect, limits.calls.callback_backlog)
+    upgrades = UpgradePolicy(access, limits, host.subprotocols)
+    service = RpcService(ServiceParts(access, upgrades, dispatcher, http, events, callbacks, host.on_message))
+
+    reactor = Reactor(config, clock, service, registry, limiter)
+    stores = [host.store] if host.store is not None else []
+    transport = Transport(reactor, pool, tls, events.shards, [callbacks, *stores, _Files(files, watcher)])
+    reloader = Reloader(files, authenticator, tls, registry, events)
+    server = RunningServer(registry, transport, callbacks, reloader, statistics)
+    _start(server, host, files, watcher, clock)
+    return server
+
+
+def _start(server: RunningServer, host: Host, files: CredentialFiles, watcher: FileWatcher, clock: Clock) -> None:
+    """Start what was assembled; stop it again if a part cannot be started."""
+    try:
+        files.write_cookie()
+        if host.store is not None:
+            host.store.start(host.events)
+    except BaseException:
+        server.transport.abandon()
+        raise
+    try:
+        server.callbacks.start()
+        watcher.start(server.reloader.reload)
+        server.transport.start()
+    except BaseException:
+        server.callbacks.stop(Deadline(clock, 0.1))
+        if host.store is not None:
+            host.store.stop(Deadline(clock, 1.0))
+        raise

@@ -1,0 +1,47 @@
+"""The call `authenticate`: log in on an open connection, for clients that cannot set headers."""
+
+from __future__ import annotations
+
+from ..auth.authenticator import LOCKED_OUT
+from ..auth.denial import Denial, DenialKind
+from ..events.hub import EventHub
+from ..rpc.context import CallContext
+from ..rpc.method import Method, MethodOptions
+from .access_control import AccessControl
+
+__all__ = ["LoginMethod"]
+
+
+class LoginMethod:
+    """Logs clients in.
+
+    Args:
+        access: verifies passwords.
+        events: ends subscriptions that the new user may not have.
+    """
+
+    def __init__(self, access: AccessControl, events: EventHub) -> None:
+        self._access = access
+        self._events = events
+
+    def method(self) -> Method:
+        """Return the method `authenticate`."""
+        options = MethodOptions(blocking=True, summary="Log in with user and password", is_login=True, is_public=True)
+        return Method("authenticate", self.authenticate, options)
+
+    def authenticate(self, context: CallContext, user: str, password: str) -> dict[str, str | None]:
+        """Log in with user and password"""
+        session = context.session
+        if not self._access.requires_login:
+            return {"user": None, "role": "admin"}
+        authenticator = self._access.authenticator
+        wait = authenticator.locked_for(session)  # others at this address may have failed while this one was queued
+        if wait:
+            raise Denial(kind=DenialKind.LOCKED_OUT, message=LOCKED_OUT, retry_after=wait).to_rpc_error()
+        result = authenticator.log_in(session, user, password)
+        if isinstance(result, Denial):
+            if result.close_after is not None:
+                session.close_after = result.close_after
+            raise result.to_rpc_error()
+        self._events.recheck_rights(session)
+        return {"user": result.name, "role": result.role}

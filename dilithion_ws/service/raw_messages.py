@@ -1,0 +1,87 @@
+"""Messages for the host's own handler, `on_message`, which may leave them to JSON-RPC."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..auth.denial import Denial
+from ..net.interfaces import RawReply, Reply, Task
+from ..protocol.frames import BINARY, TEXT
+from ..rpc.calls import BatchCall, SingleCall
+from ..session import Session
+from ..util.enums import Speed
+
+__all__ = ["MessageHandler", "RawMessageCall", "RpcReceiver"]
+
+logger = logging.getLogger("dilithion_ws")
+
+MessageHandler = Callable[[Session, str | bytes], Any]
+"""Gets a session and a message. Its result is sent back; None sends nothing; NotImplemented leaves it to JSON-RPC."""
+
+
+class RpcReceiver(Protocol):
+    """What answers a message that the handler leaves to JSON-RPC."""
+
+    def receive_rpc(
+        self, session: Session, opcode: int, payload: bytes, denial: Denial | None = None
+    ) -> bytes | SingleCall | BatchCall | None: ...
+
+
+class RawMessageCall:
+    """The task that passes one message to the handler. It is serial, so the messages of a client stay in order.
+
+    Args:
+        handler: the host's handler.
+        rpc: answers the message if the handler does not.
+        session: the client.
+        opcode, payload: the message.
+    """
+
+    __slots__ = ("_handler", "_opcode", "_payload", "_rpc", "session")
+
+    speed = Speed.MEASURED_FAST
+    is_serial = True
+    is_login = False
+    hooks = None
+
+    def __init__(
+        self, handler: MessageHandler, rpc: RpcReceiver, session: Session, opcode: int, payload: bytes
+    ) -> None:
+        self._handler = handler
+        self._rpc = rpc
+        self.session = session
+        self._opcode = opcode
+        self._payload = payload
+
+    def run(self) -> Reply | Task[Reply] | None:
+        """Call the handler. An exception is logged, and nothing is sent."""
+        message = self._payload.decode() if self._opcode == TEXT else self._payload
+        try:
+            answer = self._handler(self.session, message)
+            if answer is NotImplemented:
+                return self._rpc.receive_rpc(self.session, self._opcode, self._payload)
+            if answer is None:
+                return None
+            if isinstance(answer, str):
+                return answer.encode()
+            return RawReply(BINARY, bytes(answer))
+        except BaseException:
+            logger.exception("on_message failed for %r", self.session)
+            return None
+
+    def refuse(self, reason: str) -> bytes | None:
+        """Return JSON-RPC's answer if the message is a call. Raw messages have no form for it, so it is logged."""
+        call = self._rpc.receive_rpc(self.session, self._opcode, self._payload)
+        if isinstance(call, (SingleCall, BatchCall)):
+            return call.refuse(reason)
+        logger.error("a message of %r was not handled: %s", self.session, reason)
+        return None
+
+    def expire(self) -> None:
+        """Log it. The connection will be closed."""
+        logger.error("on_message has not returned for a message of %r", self.session)
+
+    def on_stall(self) -> None:
+        """Do nothing: the next message may be a fast one."""

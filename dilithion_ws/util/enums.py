@@ -1,0 +1,37 @@
+"""Choices that two floors must agree on.
+
+Hot paths bind the members to module names and compare them with `is` or `<=`: looking a member up on its class costs
+about 0.1 µs before Python 3.12.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+
+__all__ = ["OfferResult", "Speed"]
+
+
+class Speed(IntEnum):
+    """How long a task may take. Lower values are safer to run in the leading thread."""
+
+    DECLARED_FAST = 0
+    """The host declared that it never blocks."""
+    MEASURED_FAST = 1
+    """Its recent calls were fast."""
+    UNKNOWN = 2
+    """It was not called yet, or its calls were neither fast nor slow."""
+    SLOW = 3
+    """The host declared that it blocks, or its recent calls were slow: it runs in the pool."""
+
+
+class OfferResult(Enum):
+    """What became of bytes that were offered to a subscriber."""
+
+    SENT = "sent"
+    """They are with the operating system; more may follow at once."""
+    BUFFERED = "buffered"
+    """They were accepted, but the client does not keep up: more may be offered when it is writable again."""
+    REJECTED = "rejected"
+    """They were not accepted, for the same reason."""
+    CLOSED = "closed"
+    """They were not accepted, and never will be."""

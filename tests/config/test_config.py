@@ -1,0 +1,293 @@
+"""The configuration file, the environment, options, and which of them counts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dilithion_ws import Config, ConfigError, Limits
+from dilithion_ws.cli import main
+from dilithion_ws.config.conf_file import parse_file
+from dilithion_ws.config.config import SETTINGS, TABLE, load_config
+from dilithion_ws.config.reference import example_file, json_schema
+
+
+def values(text: str) -> dict[str, str]:
+    return {key: value for key, (value, _) in parse_file(text, "dilithion.conf", SETTINGS, TABLE.prefix).items()}
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("rpcuser=alice", "alice"),
+        ("  RPCUser =  alice  ", "alice"),
+        ("rpcuser=alice # the boss", "alice"),
+        ("rpcuser=alice;the boss", "alice"),
+        ('rpcuser="alice"', "alice"),
+        ('rpcuser="a#b;c"', "a#b;c"),
+        ('rpcuser=" spaced "  # why not', " spaced "),
+        ('rpcuser=""', ""),
+        ("rpcuser=", ""),
+        ("rpcuser=a=b", "a=b"),
+        ('rpcuser=a"b', 'a"b'),
+    ],
+)
+def test_lines_are_read_as_the_node_reads_them(line: str, value: str) -> None:
+    assert values(line) == {"rpcuser": value}
+
+
+def test_sections_comments_repeats_and_foreign_keys() -> None:
+    text = """
+# a comment
+; another
+[main]
+rpcport=8332
+connect=1.2.3.4
+rpcuser=first
+not a line of ours
+[test]
+rpcuser=last
+"""
+    assert values(text) == {"rpcuser": "last"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("\nrpcwebsocketprt=1", "line 2: unknown key rpcwebsocketprt; did you mean rpcwebsocketport?"),
+        ("rpcwebsocketxyzzy=1", "line 1: unknown key rpcwebsocketxyzzy"),
+        ("rpcwebsocketport=abc", "line 1: rpcwebsocketport is 'abc'; it takes a whole number"),
+        ("rpcwebsocketport=70000", "line 1: port (rpcwebsocketport) is 70000; it takes a whole number from 0 to 65535"),
+        ("rpcwebsocketworkers=1", "line 1: workers (rpcwebsocketworkers) is 1; it takes a whole number of threads"),
+        ("rpcwebsocketcalltimeout=soon", "it takes a number"),
+        ("rpcwebsocketcalltimeout=nan", "rpcwebsocketcalltimeout"),
+        ("rpcwebsocketinsecure=perhaps", "it takes 1 or 0"),
+        ("rpcallowip=10.0.0.0/8, nowhere", "rpcallowip) has 'nowhere'"),
+        ("rpcwebsocketmethodrates=x", "NAME=CAPACITY/REFILL"),
+        ('rpcuser="open', "line 1: the value has an opening quote and no closing one"),
+        ('rpcuser="a" b', "text behind the closing quote"),
+        ("rpcwebsocketport 5", "has no value; expected key=value"),
+        ("rpcuser=alice", "set both, or neither"),
+        ("rpcsslcertificatechainfile=x", "rpcsslprivatekeyfile belong together"),
+        ("rpcsslcapath=x", "rpcsslcapath needs"),
+    ],
+)
+def test_errors_name_file_line_and_key(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "dilithion.conf"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path), {})
+    assert words in str(caught.value)
+    if "line" in words:
+        assert str(path) in str(caught.value)
+
+
+def test_secrets_are_in_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "dilithion.conf"
+    path.write_text("rpcpassword hush-hush\n")
+    with pytest.raises(ConfigError, match="line 1: 'rpcpassword' has no value") as caught:
+        load_config(str(path), {})
+    assert "hush" not in str(caught.value)
+    path.write_text("rpcpassword=hush-hush\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path), {})
+    assert "hush" not in str(caught.value)
+    assert "hush" not in repr(Config(user="alice", password="hush-hush"))
+
+
+def test_options_go_before_environment_before_file_before_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "dilithion.conf"
+    path.write_text("rpcwebsocketport=1\nrpcwebsocketqueue=1\nrpcwebsocketworkers=5\n")
+    environment = {"DILITHION_RPCWEBSOCKETPORT": "2", "DILITHION_RPCWEBSOCKETQUEUE": "2", "DILITHION_DATADIR": "x"}
+    loaded = load_config(str(path), environment, {"rpcwebsocketport": "3"})
+    calls = loaded.config.limits.calls
+    assert (loaded.config.port, calls.queue, calls.workers, calls.in_flight) == (3, 2, 5, 20)
+    assert loaded.sources["rpcwebsocketport"] == "option --port"
+    assert loaded.sources["rpcwebsocketqueue"] == "environment DILITHION_RPCWEBSOCKETQUEUE"
+    assert loaded.sources["rpcwebsocketworkers"] == f"file {path} line 3"
+    assert loaded.sources["rpcwebsocketbatchsize"] == "default"
+    with pytest.raises(ConfigError, match="environment DILITHION_RPCWEBSOCKETPROT: unknown key"):
+        load_config(None, {"DILITHION_RPCWEBSOCKETPROT": "1"})
+
+
+def test_a_missing_file_means_defaults_and_an_unreadable_one_is_an_error(tmp_path: Path) -> None:
+    assert Config.load(str(tmp_path / "none"), {}) == Config()
+    with pytest.raises(ConfigError, match="can't be read: Is a directory"):
+        load_config(str(tmp_path), {})
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(str(tmp_path / "binary"), {})
+
+
+def test_there_is_a_key_for_every_limit_and_an_option_for_every_key() -> None:
+    groups = [field.type for field in msgspec.structs.fields(Limits)]
+    limits = [name for group in groups for name in group.__struct_fields__]
+    assert [setting.name for setting in SETTINGS.values() if setting.group] == limits
+    fields = set(Config.__struct_fields__) - {"limits"}
+    assert {setting.name for setting in SETTINGS.values() if not setting.group} == fields
+    options = [setting.option for setting in SETTINGS.values()]
+    assert len(set(options)) == len(options)
+    assert all(setting.key == setting.key.lower() and setting.description for setting in SETTINGS.values())
+
+
+def test_the_example_is_a_valid_file_with_every_default() -> None:
+    text = example_file()
+    assert values(text) == {}
+    uncommented = text.replace("\n#rpc", "\nrpc")
+    assert set(values(uncommented)) == set(SETTINGS)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*SETTINGS, "rpcport", "rpcwebsocket", "[x]", "#"]), st.sampled_from(["=", "", " = "])
+        )
+        .map("".join)
+        .flatmap(lambda head: st.text(max_size=12).map(lambda tail: head + tail)),
+        max_size=5,
+    ).map("\n".join)
+)
+def test_fuzzed_files_are_an_error_or_a_configuration(text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        texts = {key: value for key, (value, _) in parse_file(text, "fuzz", SETTINGS, TABLE.prefix).items()}
+        assert isinstance(load_config(None, {}, texts).config, Config)
+
+
+# What may be exposed
+
+
+@pytest.mark.parametrize(
+    ("settings", "missing"),
+    [
+        ({}, ["TLS", "users"]),
+        ({"user": "a", "password": "b"}, ["TLS"]),
+        ({"certificate": "c", "private_key": "k"}, ["users"]),
+    ],
+)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "node.example"])
+def test_a_public_address_without_tls_and_users_is_refused(
+    host: str, settings: dict[str, str], missing: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match="rpcwebsocketinsecure=1") as caught:
+        Config(host=host, **settings).check_exposure()  # type: ignore[arg-type]
+    for word in missing:
+        assert word in str(caught.value)
+    Config(host=host, insecure=True, **settings).check_exposure()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5", "::1", "localhost"])
+def test_loopback_addresses_need_nothing(host: str) -> None:
+    Config(host=host).check_exposure()
+
+
+def test_a_public_address_with_both_is_allowed() -> None:
+    Config(host="0.0.0.0", user="a", password="b", certificate="c", private_key="k").check_exposure()
+
+
+def test_every_key_is_in_the_json_schema_with_its_bounds() -> None:
+    properties = json_schema()["properties"]
+    assert list(properties) == list(SETTINGS)
+    assert properties["rpcwebsocketworkers"]["minimum"] == 3
+    assert properties["rpcwebsocketinsecure"] == {
+        "type": "boolean",
+        "default": False,
+        "description": "Allow a public address without TLS or users.",
+    }
+    assert properties["rpcpassword"]["writeOnly"]
+
+
+# The commands
+
+
+def test_config_shows_values_sources_and_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "dilithion.conf"
+    path.write_text('rpcuser=alice\nrpcpassword="hush#hush"\n')
+    assert main(["config", "--conf", str(path), "--queue", "7"]) == 0
+    text = capsys.readouterr().out
+    assert "rpcwebsocketqueue=7" in text
+    assert "# option --queue" in text
+    assert f"# file {path} line 1" in text
+    assert "rpcpassword=********" in text
+    assert "hush" not in text
+    assert main(["config", "--conf", str(path), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["rpcuser"] == {"value": "alice", "source": f"file {path} line 1"}
+    assert data["rpcpassword"]["value"] == "********"
+
+
+def test_config_example_and_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--example"]) == 0
+    assert capsys.readouterr().out == example_file()
+    path = tmp_path / "dilithion.conf"
+    path.write_text("rpcwebsocketport=x")
+    assert main(["config", "--conf", str(path)]) == 1
+    assert "line 1: rpcwebsocketport" in capsys.readouterr().err
+
+
+def test_the_reference_in_the_documentation_is_the_programs_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--reference"]) == 0
+    page = Path(__file__).parent.parent.parent / "docs" / "configuration.md"
+    assert capsys.readouterr().out == page.read_text(), (
+        "make it anew: dilithion-ws config --reference > docs/configuration.md"
+    )
+
+
+def test_the_data_directory_and_the_cookie(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def sources(*options: str) -> dict[str, dict[str, str]]:
+        assert main(["config", "--json", *options]) == 0
+        found: dict[str, dict[str, str]] = json.loads(capsys.readouterr().out)
+        return found
+
+    (tmp_path / "dilithion.conf").write_text("rpcwebsocketport=99")
+    assert sources("--datadir", str(tmp_path))["rpcwebsocketport"]["value"] == "99"
+    found = sources("--datadir", str(tmp_path), "--cookie")
+    assert found["rpcwebsocketcookiefile"]["value"] == str(tmp_path / ".cookie")
+    (tmp_path / "rpc_permissions.json").write_text('{"version": 1}')
+    found = sources("--conf", str(tmp_path / "dilithion.conf"), "--cookie")
+    assert found["rpcwebsocketusersfile"]["value"] == str(tmp_path / "rpc_permissions.json")
+    assert found["rpcwebsocketcookiefile"]["value"] == "", "a cookie only where nothing else is configured"
+
+
+# What was once met with a traceback, or with a value that had changed
+
+
+def test_a_byte_order_mark_and_odd_line_ends_hide_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "dilithion.conf"
+    path.write_bytes("\ufeffrpcwebsocketport=99\r\nrpcpassword=a\u2028b\r\nrpcuser=me\r\n".encode())
+    config = Config.load(str(path), {})
+    assert (config.port, config.user, config.password) == (99, "me", "a\u2028b")
+
+
+def test_the_line_named_is_that_of_the_key_and_of_no_other_with_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "dilithion.conf"
+    path.write_text("rpcwebsocketconnections=9\nrpcwebsocketconnectionsperaddress=0\n")
+    with pytest.raises(ConfigError, match="line 2: connections_per_address"):
+        Config.load(str(path), {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("rpcwebsocketpinginterval", "1e12", "at most 100000000"),
+        ("rpcwebsocketcalltimeout", "1e300", "at most 100000000"),
+        ("rpcwebsocketbacklog", "9" * 20, "from 1 to 65535"),
+        ("rpcwebsocketusersfile", "a\0b", "NUL character"),
+        ("rpcsslcertificatechainfile", "a\0b", "NUL character"),
+        ("rpcwebsocketnosuch", "1", "is no key"),
+    ],
+)
+def test_values_out_of_every_bound_are_one_clear_error(key: str, value: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Config.load(None, {}, {key: value})
+
+
+def test_the_example_file_with_every_line_in_force_is_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "dilithion.conf"
+    path.write_text("\n".join(line[1:] if line.startswith("#rpc") else line for line in example_file().splitlines()))
+    assert Config.load(str(path), {}) == Config()

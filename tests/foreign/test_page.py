@@ -1,0 +1,108 @@
+"""The page in a real browser: log in, live events, the console, and a server that is restarted under it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dilithion_ws import Config, RpcTable, WebSocketServer
+from dilithion_ws.service.page import page
+
+from ..support import wait_for
+from ..support.browser import Browser
+from ..support.programs import needs_chromium
+from ..support.subscriptions import block
+
+
+def text(browser: Browser, id: str) -> str:
+    found: str = browser.run(f"document.getElementById('{id}')?.textContent ?? ''")
+    return found
+
+
+def shown(browser: Browser, list: str) -> list[int]:
+    """The numbers in a list, newest first."""
+    return [
+        int(number) for number in browser.run(f"[...document.querySelectorAll('#{list} b')].map(b => b.textContent)")
+    ]
+
+
+@needs_chromium
+def test_the_page_from_log_in_to_a_restart_under_it(rpc: RpcTable, tmp_path: Path) -> None:
+    store = f"sqlite:{tmp_path / 'events.db'}"
+    config: dict[str, Any] = {"user": "alice", "password": "alicealice", "event_store": store}
+    server = WebSocketServer(rpc, Config(**config)).start()
+    try:
+        with Browser() as browser:
+            browser.open(f"http://localhost:{server.port}/")
+            wait_for(lambda: browser.run("document.getElementById('login')?.open"), 20, "the dialog")
+            # By keyboard alone: the first field has the focus.
+            for password, outcome in (("wrong", "Wrong user or password"), ("alicealice", "")):
+                browser.run("el('user').value = ''")
+                browser.type("alice")
+                browser.press("Tab")
+                browser.type(password)
+                browser.press("Enter")
+                if outcome:
+                    wait_for(lambda outcome=outcome: text(browser, "wrong") == outcome, 20)
+            wait_for(lambda: not browser.run("document.getElementById('login')?.open"), 20)
+            assert text(browser, "who") == "alice (admin)"
+            wait_for(lambda: len(server.events.cursors.all()) == 4, 20, "all four subscriptions")
+            for height in (1, 2, 3):
+                server.publish("blocks", block(height))
+            wait_for(lambda: shown(browser, "blocks") == [3, 2, 1], 20)
+            assert text(browser, "height") == "height 3"
+            server.publish("mining", {"kind": "hashrate", "hashrate": 1234.5, "threads": 2})
+            server.publish(
+                "peers", {"kind": "connected", "id": 7, "addr": "203.0.113.7:1", "inbound": True, "peers": 3}
+            )
+            wait_for(lambda: text(browser, "hashrate") == "1234.5 H/s", 20)
+            wait_for(lambda: text(browser, "peercount") == "3 connected", 20)
+            assert browser.run("document.querySelectorAll('#c-blocks path').length") == 2, "a small chart"
+            # The console, which knows the methods.
+            assert browser.run(
+                "[...document.querySelectorAll('#methods option')].some(o => o.value === 'getblockcount')"
+            )
+            browser.run("el('method').focus()")
+            browser.type("add")
+            browser.press("Tab")
+            browser.type("[40, 2]")
+            browser.press("Enter")
+            wait_for(lambda: "42" in text(browser, "log"), 20)
+            assert "Add two numbers (a, [b])" in text(browser, "summary")
+            # Restarted under it: what came meanwhile is there, and nothing twice.
+            port = server.port
+            server.stop(2.0)
+            wait_for(lambda: text(browser, "state").startswith("lost"), 20)
+            server = WebSocketServer(rpc, Config(port=port, **config)).start()
+            for height in (4, 5):
+                server.publish("blocks", block(height))
+            wait_for(lambda: shown(browser, "blocks")[:1] == [5], 30)
+            assert shown(browser, "blocks") == [5, 4, 3, 2, 1]
+            assert text(browser, "note") == ""
+            assert text(browser, "who") == "alice (admin)", "logged in again by itself"
+            assert browser.problems == []
+            for name, width, dark in (("wide", 1280, False), ("narrow", 420, True)):
+                browser.screenshot(tmp_path / f"{name}.png", width=width, height=900, dark=dark)
+                assert browser.run("document.documentElement.scrollWidth <= window.innerWidth"), (
+                    f"no sideways scrolling, {name}"
+                )
+    finally:
+        server.stop(2.0)
+
+
+def test_the_page_may_load_and_run_nothing_else() -> None:
+    response = page("localhost:8333")
+    policy = dict(response.headers)[b"Content-Security-Policy"].decode()
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "connect-src 'self' ws://localhost:8333 wss://localhost:8333" in policy
+    body = response.body.decode()
+    assert "http://" not in body.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in body
+
+
+def test_the_page_can_be_turned_off(start: Any) -> None:
+    from ..support.http import request
+
+    assert request(start(), "GET", "/")[0] == 200
+    assert request(start(page=0), "GET", "/")[0] == 404

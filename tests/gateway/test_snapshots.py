@@ -1,0 +1,144 @@
+"""Mempool, peers and mining go on without a hole when another gateway takes over, or the same one comes back."""
+
+from __future__ import annotations
+
+import json
+import random
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from dilithion_ws.client import Client
+from dilithion_ws.gateway.node_view import MempoolTransaction, MempoolView, MiningView, PeersView
+
+from ..support import RedisServer, needs_redis, wait_for
+from ..support.gateways import GatewayFactory, ready, take, transaction
+from ..support.standin import StandIn
+
+TOPICS = ("mempool", "peers", "mining")
+
+
+def kept(gateway: Any) -> None:
+    """Waits until the views of now are kept."""
+    hub = gateway.server.events
+
+    def is_kept() -> bool:
+        entry = hub.topic("node/views").log.newest()
+        if entry is None:
+            return False
+        places = json.loads(entry.data)["places"]
+        return all(list(hub.topic(name).log.position) == places[name] for name in TOPICS)
+
+    gateway.watcher._snapshots._kept_at = float("-inf")
+    wait_for(is_kept, what="views that are kept")
+
+
+def change(standin: StandIn, name: str) -> None:
+    """Something of everything: a transaction and a peer come, another transaction goes, mining starts or stops."""
+    with standin._handling:
+        if standin.mempool:
+            del standin.mempool[next(iter(standin.mempool))]
+        standin.mempool[name] = transaction()
+        standin.peers = [*standin.peers[-1:], {"id": len(name), "addr": f"{name}:8444", "inbound": True}]
+        mining = not standin.mining["mining"]
+        standin.mining = {"mining": mining, "hashrate": 0, "threads": 1}
+
+
+@pytest.mark.parametrize("when", ["kept", "told since"])
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("redis", marks=needs_redis)])
+def test_who_takes_over_goes_on_with_everything(
+    store: str, when: str, standin: StandIn, gateways: GatewayFactory, request: pytest.FixtureRequest, tmp_path: Any
+) -> None:
+    standin.mining = {"mining": False, "hashrate": 0, "threads": 1}
+    standin.mempool["old"] = transaction()
+    where = f"sqlite:{tmp_path / 'events.db'}" if store == "sqlite" else request.getfixturevalue("redis_server").url
+    first = ready(gateways(standin.url, event_store=where, leader_patience=0.5))
+    kept(first)
+    with Client(first.server.url) as client:
+        subscriptions = [client.subscribe(name) for name in TOPICS]
+        change(standin, "a")
+        seen = [take(subscriptions[0], 2), take(subscriptions[1], 1), take(subscriptions[2], 1)]
+        if when == "kept":
+            kept(first)
+        places = [subscription.position for subscription in subscriptions]
+    first.stop()
+    change(standin, "bb")
+    second = ready(gateways(standin.url, event_store=where, leader_patience=0.5))
+    with Client(second.server.url) as client:
+        again = [client.subscribe(name, since=place) for name, place in zip(TOPICS, places, strict=True)]
+        wait_for(lambda: second.watcher.polls > 1)
+        change(standin, "ccc")
+        told = [take(again[0], 4), take(again[1], 4), take(again[2], 2)]
+    assert [(event["kind"], event["txid"], event["sequence"]) for event in seen[0] + told[0]] == [
+        ("removed", "old", 1),
+        ("added", "a", 2),
+        ("removed", "a", 3),
+        ("added", "bb", 4),
+        ("removed", "bb", 5),
+        ("added", "ccc", 6),
+    ]
+    assert [(event["kind"], event["addr"].partition(":")[0]) for event in seen[1] + told[1]] == [
+        ("connected", "a"),
+        ("disconnected", "127.0.0.1"),
+        ("connected", "bb"),
+        ("disconnected", "a"),
+        ("connected", "ccc"),
+    ]
+    assert [event["kind"] for event in seen[2] + told[2]] == ["started", "stopped", "started"]
+
+
+@needs_redis
+def test_views_that_are_too_large_begin_anew_and_say_so(
+    standin: StandIn, gateways: GatewayFactory, redis_server: RedisServer
+) -> None:
+    options = {"event_store": redis_server.url, "leader_patience": 0.5, "event_size": 1000}
+    standin.mempool.update({f"{n:064}": transaction() for n in range(20)})
+    first = ready(gateways(standin.url, **options))
+    kept(first)
+    with Client(first.server.url) as client:
+        mempool, peers = client.subscribe("mempool"), client.subscribe("peers")
+        standin.mempool["a"] = transaction()
+        take(mempool, 1)
+        places = mempool.position, peers.position
+    first.stop()
+    second = ready(gateways(standin.url, **options))
+    wait_for(lambda: second.watcher.polls > 1)
+    with Client(second.server.url) as client:
+        (lost,) = [client.call("subscribe", "mempool", None, {"epoch": places[0].epoch, "seq": places[0].seq})]
+        assert (lost["recovered"], lost["reason"]) == (False, "epoch")
+        found = client.call("subscribe", "peers", None, {"epoch": places[1].epoch, "seq": places[1].seq})
+        assert found["recovered"] is True
+
+
+def test_a_view_that_was_kept_and_followed_is_the_view_itself() -> None:
+    chance = random.Random(5)
+    mempool, peers, mining = MempoolView({"x": MempoolTransaction(5)}), PeersView(), MiningView()
+    peers.look([])
+    mining.look({"mining": False})
+    events: list[tuple[str, Any]] = []
+    copies: dict[str, Any] = {}
+    for turn in range(300):
+        if turn in (0, 150):
+            copies = {"mempool": MempoolView.of(_json(mempool.state())), "peers": PeersView.of(_json(peers.state()))}
+            copies["mining"] = MiningView.of(_json(mining.state()))
+            events.clear()
+        known = list(mempool._known)
+        if known and chance.random() < 0.5:
+            events.append(("mempool", mempool.remove(chance.choice(known), "mined")))
+        else:
+            one = MempoolTransaction(turn, Decimal(turn) / 10**8, ("D",) if turn % 2 else ())
+            events.append(("mempool", mempool.add(f"{turn}", one)))
+        now = [{"id": n, "addr": f"{n}:1", "inbound": n % 2 == 0} for n in range(9) if chance.random() < 0.5]
+        events += [("peers", event) for event in peers.look(now)]
+        state = {"mining": chance.random() < 0.7, "hashrate": chance.choice([0, 5]), "threads": chance.choice([1, 2])}
+        events += [("mining", event) for event in mining.look(state)]
+    for name, event in events:
+        copies[name].apply(_json(event))
+    assert copies["mempool"].state() == mempool.state()
+    assert sorted(copies["peers"].state()) == sorted(peers.state())
+    assert copies["mining"].state()[0] == mining.state()[0]
+
+
+def _json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=float))

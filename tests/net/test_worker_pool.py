@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from dilithion_ws.net.job_queue import QueuedJob
+from dilithion_ws.net.worker_pool import WorkerPool
+from dilithion_ws.util.clock import Deadline, monotonic
+
+from ..support import wait_for
+from ..support.net import worker_pool
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkerPool]:
+    with worker_pool(4, 2) as pool:
+        yield pool
+
+
+def test_the_last_free_worker_takes_no_slow_call(pool: WorkerPool, gate: threading.Event) -> None:
+    assert pool.start_leader(gate.wait)  # one leads, two run slow calls, one is spare
+    assert [pool.submit(QueuedJob(gate.wait), pool.classes.calls) for _ in range(5)] == [True, True, True, True, False]
+    assert pool.idle == 1
+    assert len(pool.classes.calls.queue) == 2
+    assert pool.start_leader(gate.wait), "the spare one takes the lead"
+    assert not pool.start_leader(gate.wait)
+    gate.set()
+    wait_for(lambda: pool.idle == 4)
+    assert len(pool.classes.calls.queue) == 0
+
+
+def test_a_waiting_job_can_be_forgotten(pool: WorkerPool, gate: threading.Event) -> None:
+    ran: list[int] = []
+    for _ in range(3):
+        pool.submit(QueuedJob(gate.wait), pool.classes.calls)
+
+    def job() -> None:
+        ran.append(1)
+
+    assert pool.submit(QueuedJob(job), pool.classes.calls)
+    pool.cancel(job)
+    pool.cancel(job)
+    gate.set()
+    wait_for(lambda: pool.idle == 4)
+    assert ran == []
+
+
+def test_a_job_that_raises_costs_no_worker(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise SystemExit("never mind")
+
+    for _ in range(20):
+        wait_for(lambda: pool.idle == 4)
+        pool.submit(QueuedJob(fail), pool.classes.calls)
+    wait_for(lambda: pool.idle == 4)
+    assert caplog.text.count("a job of the pool failed") == 20
+    assert len(pool._threads) == 4
+    assert all(thread.is_alive() and thread.daemon for thread in pool._threads)
+
+
+def test_shutdown_gives_up_on_stuck_jobs_at_the_deadline(gate: threading.Event) -> None:
+    running = threading.Event()
+
+    def block() -> None:
+        running.set()
+        gate.wait()
+
+    with worker_pool(3, 2) as pool:
+        pool.submit(QueuedJob(block), pool.classes.calls)
+        assert running.wait(5)
+        assert pool.shutdown(Deadline(monotonic, 0.1)) == 1
+        gate.set()

@@ -1,0 +1,87 @@
+"""A real node of Bitcoin Core's family: Debian's litecoind on a chain of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import free_port, wait_for
+
+needs_litecoind = pytest.mark.skipif(shutil.which("litecoind") is None, reason="no litecoind here")
+
+
+class Litecoin:
+    """A node in regtest, with its data in a folder.
+
+    Args:
+        folder: for its data.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.cookie = folder / "regtest" / ".cookie"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, or starts it again, and waits until it answers."""
+        self._process = subprocess.Popen(
+            [
+                "litecoind",
+                "-regtest",
+                f"-datadir={self.folder}",
+                f"-rpcport={self.port}",
+                "-server",
+                "-listen=0",
+                "-fallbackfee=0.001",
+                "-dbcache=4",
+                "-printtoconsole=0",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(self._answers, 30, "litecoind's answer")
+
+    def _answers(self) -> bool:
+        try:
+            self.call("getblockcount")
+        except (OSError, RuntimeError):
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(30)
+
+    def stop(self) -> None:
+        """Has it end by itself."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(30)
+
+    def call(self, method: str, *params: Any) -> Any:
+        """Asks the node itself."""
+        body = json.dumps({"method": method, "params": params, "id": 1}).encode()
+        account = base64.b64encode(self.cookie.read_bytes()).decode()
+        request = urllib.request.Request(self.url, body, {"Authorization": f"Basic {account}"})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return json.load(response)["result"]
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(error.read().decode()) from None
+
+    def chain(self) -> list[str]:
+        """The hashes of its best chain, from the first block on."""
+        return [self.call("getblockhash", height) for height in range(self.call("getblockcount") + 1)]
