@@ -114,8 +114,8 @@ def test_views_that_are_too_large_begin_anew_and_say_so(
 def test_a_view_that_was_kept_and_followed_is_the_view_itself() -> None:
     chance = random.Random(5)
     mempool, peers, mining = MempoolView({"x": MempoolTransaction(5)}), PeersView(), MiningView()
-    peers.look([])
-    mining.look({"mining": False})
+    peers.update([])
+    mining.update({"mining": False})
     events: list[tuple[str, Any]] = []
     copies: dict[str, Any] = {}
     for turn in range(300):
@@ -130,9 +130,9 @@ def test_a_view_that_was_kept_and_followed_is_the_view_itself() -> None:
             one = MempoolTransaction(turn, Decimal(turn) / 10**8, ("D",) if turn % 2 else ())
             events.append(("mempool", mempool.add(f"{turn}", one)))
         now = [{"id": n, "addr": f"{n}:1", "inbound": n % 2 == 0} for n in range(9) if chance.random() < 0.5]
-        events += [("peers", event) for event in peers.look(now)]
+        events += [("peers", event) for event in peers.update(now)]
         state = {"mining": chance.random() < 0.7, "hashrate": chance.choice([0, 5]), "threads": chance.choice([1, 2])}
-        events += [("mining", event) for event in mining.look(state)]
+        events += [("mining", event) for event in mining.update(state)]
     for name, event in events:
         copies[name].apply(_json(event))
     assert copies["mempool"].state() == mempool.state()
