@@ -16,3 +16,13 @@ have_venv() {
         "$python" -m pip install --quiet --disable-pip-version-check --editable "$root[$extras]"
     printf '%s\n' "$wanted" >"$directory/.ready"
 }
+
+# have_runtime - leaves an interpreter with the server in $python: the tests' environment if there is one, otherwise a
+# small one without the test tools
+have_runtime() {
+    if [ -f "$root/.venv/.ready" ]; then
+        have_venv
+    else
+        have_venv "$root/.venv-run" python3 speed
+    fi
+}

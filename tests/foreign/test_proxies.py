@@ -266,6 +266,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 KINDS = {"nginx": "nginx", "haproxy": "haproxy", "haproxy-tcp": "haproxy"}
+PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "haproxy-tcp": "haproxy"}
 
 
 @pytest.fixture(params=[f"{name}-{kind}" for name in KINDS for kind in ("plain", "tls")])
@@ -274,7 +275,7 @@ def proxied(request: pytest.FixtureRequest, serve: Any, authority: Authority, tm
     name, _, kind = request.param.rpartition("-")
     tls = kind == "tls"
     if shutil.which(KINDS[name]) is None:
-        pytest.skip(f"no {KINDS[name]} here")
+        pytest.skip(f"needs {KINDS[name]} (apt-get install {PACKAGES[name]})")
     passes = name == "haproxy-tcp"  # TLS is the server's own then
     own = {"certificate": str(authority.certificate), "private_key": str(authority.key)}
     server = serve(

@@ -218,7 +218,9 @@ class Clock:
         return self.now
 
 
-needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server here")
+needs_redis = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="needs Redis (apt-get install redis-server)"
+)
 
 
 def free_port() -> int:

@@ -15,7 +15,9 @@ import pytest
 
 from . import free_port, wait_for
 
-needs_litecoind = pytest.mark.skipif(shutil.which("litecoind") is None, reason="no litecoind here")
+needs_litecoind = pytest.mark.skipif(
+    shutil.which("litecoind") is None, reason="needs Litecoin Core (apt-get install litecoind)"
+)
 
 
 class Litecoin:

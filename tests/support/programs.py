@@ -25,11 +25,11 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "ch
 
 needs_node = pytest.mark.skipif(
     not shutil.which("node") or not all((NODE_MODULES / name).exists() for name in ("ws", "@open-rpc")),
-    reason="no Node.js with its packages here (scripts/prepare)",
+    reason="needs Node.js with ws and @open-rpc/meta-schema (apt-get install npm, then scripts/prepare)",
 )
 
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (scripts/prepare)")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
 
 
 @contextmanager
