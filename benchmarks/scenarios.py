@@ -187,7 +187,7 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def visits(scenario: Scenario, rounds: int, only: Sequence[str]) -> list[tuple[int, str]]:
-    """Who is measured in which round; the order turns, so that nobody always comes first."""
+    """Return which server is measured in which round; the order rotates, so that none always comes first."""
     names = [name for name in scenario.servers if not only or name in only or name == US]
     found = []
     for number in range(rounds):

@@ -122,7 +122,7 @@ class OutboxFullError(DilithionWsError):
 
 
 class NotLeadingError(DilithionWsError):
-    """The event belongs to a reign that is over: another server publishes to this topic, or this one does so anew."""
+    """The event belongs to an expired term: another server leads this topic, or this one in a new term."""
 
 
 class RegistrationError(DilithionWsError, TypeError):

@@ -65,4 +65,4 @@ class Session:
         return self.is_authorized and self.rights & rights == rights
 
     def __repr__(self) -> str:
-        return f"<Session {self.connection_id} of {self.user or 'nobody'} at {self.address[0]}:{self.address[1]}>"
+        return f"<Session {self.connection_id} of {self.user or 'no user'} at {self.address[0]}:{self.address[1]}>"

@@ -28,7 +28,7 @@ _COLOURS = {
 
 
 def add_call(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to the parser."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "call",
         help="call a method",
@@ -42,7 +42,7 @@ def add_call(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to the parser."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "watch",
         help="print events as they come",
@@ -59,7 +59,7 @@ def add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def call(options: argparse.Namespace) -> int:
-    """Makes the call; 1 where it fails."""
+    """Make the call; 1 where it fails."""
     named = [text.partition("=") for text in options.params]
     by_name = bool(named) and all(equals and name.isidentifier() for name, equals, _ in named)
     try:
@@ -82,7 +82,7 @@ def call(options: argparse.Namespace) -> int:
 
 
 def watch(options: argparse.Namespace) -> int:
-    """Prints events; 1 where it can't go on."""
+    """Print events; 1 where it can't go on."""
     try:
         filter = None if options.filter is None else _filter(options.filter)
         since = None if options.since is None else _since(options.since, options.topics)
@@ -117,7 +117,7 @@ def _print_all(subscriptions: list[Subscription], options: argparse.Namespace) -
 
 
 def _follow(subscription: Subscription, found: queue.Queue[Event | BaseException | None]) -> None:
-    """Hands the events of one subscription on."""
+    """Hand the events of one subscription on."""
     while True:
         try:
             event = subscription.get()

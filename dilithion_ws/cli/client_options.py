@@ -23,7 +23,7 @@ _LONGEST = 1e8
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
-    """Adds the options to a parser."""
+    """Add the options to a parser."""
     group = parser.add_argument_group(
         "connection", "Without --url and --user, address and credentials are those of the server's own configuration."
     )

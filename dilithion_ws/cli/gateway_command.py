@@ -19,7 +19,7 @@ __all__ = ["add_gateway"]
 
 
 def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to the parser."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "gateway",
         help="run a server in front of a node that has only HTTP",
@@ -38,7 +38,7 @@ def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def gateway(options: argparse.Namespace) -> int:
-    """Runs the gateway until it is told to stop."""
+    """Run the gateway until it is asked to stop."""
     try:
         from ..gateway import Gateway
     except ImportError as error:

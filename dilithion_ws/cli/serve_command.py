@@ -22,7 +22,7 @@ DEFAULT_PORT = "8333"
 
 
 def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to the parser."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "serve",
         help="run a server",
@@ -42,7 +42,7 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Runs the server until it is told to stop."""
+    """Run the server until a signal stops it."""
     try:
         config = load_settings(options, {"rpcwebsocketport": DEFAULT_PORT}).config
         server, node = _echo_server(config) if options.echo else _development_server(config, options)
@@ -72,9 +72,8 @@ def _echo_server(config: Config) -> tuple[WebSocketServer, None]:
 def _development_server(config: Config, options: argparse.Namespace) -> tuple[WebSocketServer, DevNode]:
     if not options.block_interval > 0:
         raise ConfigError(f"--block-interval is {options.block_interval:g}; it takes seconds, more than 0")
-    node = DevNode(options.seed, options.block_interval)
     rpc = RpcTable()
     server = WebSocketServer(rpc, config)
+    node = DevNode(options.seed, options.block_interval, publish=server.publish)
     register_methods(rpc, node, lambda: server.stop(0))
-    node.publish = server.publish
     return server, node

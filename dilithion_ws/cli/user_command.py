@@ -20,7 +20,7 @@ MOST_CHARACTERS = 8 << 20
 
 
 def add_user(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to the parser."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "user",
         help="edit the users file",

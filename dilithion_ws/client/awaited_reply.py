@@ -1,4 +1,4 @@
-"""Answers to calls: who gets them, and who waits for them."""
+"""Answers to calls, and threads that wait for them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .exceptions import CallTimeoutError
 __all__ = ["Reply", "AwaitedReply", "to_params"]
 
 Reply = Callable[[Any, BaseException | None], None]
-"""Gets the result, or the error; in the client's reading thread, so that it must be quick."""
+"""Gets the result or the error, in the client's reading thread, so it must be fast."""
 
 
 class AwaitedReply:
-    """Somebody who waits for one answer."""
+    """Waits for one answer."""
 
     def __init__(self) -> None:
         self._there = threading.Event()
@@ -36,7 +36,7 @@ class AwaitedReply:
 
 
 def to_params(params: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """Params as they are sent; raises TypeError where some are given by position and some by name."""
+    """Return params as they are sent. Raise TypeError if some are given by position and some by name."""
     if params and named:
         raise TypeError("params are given by position or by name, not both")
     return named or list(params)

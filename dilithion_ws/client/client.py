@@ -1,4 +1,4 @@
-"""The client: calls over one connection, which is made anew when it is lost."""
+"""The client: calls and subscriptions over one connection, which is made again when it is lost."""
 
 from __future__ import annotations
 
@@ -100,21 +100,21 @@ class Client:
         return self._link.wire is not None
 
     def connect(self, timeout: float | None = None) -> None:
-        """Waits until there is a connection; calls do so by themselves.
+        """Wait until there is a connection; calls do so by themselves.
 
         Raises:
-            RefusedError: the server does not want this client.
+            RefusedError: the server refuses this client.
             ConnectionLostError: there was none in time; the client goes on trying.
         """
         self._link.connected(Deadline(monotonic, self._settings.timeout if timeout is None else timeout))
 
     def close(self) -> None:
-        """Ends all; iterations over subscriptions end too."""
+        """Close the connection; iterations over subscriptions end."""
         self._link.close()
         self._ended(None)
 
     def call(self, method: str, *params: Any, timeout: float | None = None, **named: Any) -> Any:
-        """Calls a method and returns its result.
+        """Call a method and return its result.
 
         Args:
             method: its name.
@@ -129,7 +129,7 @@ class Client:
         return self.request(method, to_params(params, named), timeout)
 
     def request(self, method: str, params: list[Any] | dict[str, Any], timeout: float | None = None) -> Any:
-        """The same with all params in a list or a dictionary; see `call`."""
+        """Call a method with all params in a list or a dictionary; see `call`."""
         waiter = AwaitedReply()
         deadline = Deadline(monotonic, self._timeout if timeout is None else timeout)
         id = self._link.request(method, params, waiter.reply, deadline)
@@ -139,7 +139,7 @@ class Client:
             self._link.replies.pop(id, None)
 
     def batch(self, calls: Iterable[tuple[str, Sequence[Any]]], timeout: float | None = None) -> list[Any]:
-        """Makes several calls in one message.
+        """Make several calls in one message.
 
         Args:
             calls: method and params of each.
@@ -179,7 +179,7 @@ class Client:
             return error
 
     def notify(self, method: str, *params: Any, **named: Any) -> None:
-        """Calls a method without wanting an answer; nobody tells whether it worked."""
+        """Call a method without requesting an answer; errors are not reported."""
         deadline = Deadline(monotonic, self._timeout)
         message = {"jsonrpc": "2.0", "method": method, "params": to_params(params, named)}
         self._link.connected(deadline).send(encode(message).decode(), deadline.remaining())
@@ -192,12 +192,12 @@ class Client:
         since: Position | tuple[str, int] | None = None,
         mode: str | None = None,
     ) -> Subscription:
-        """Subscribes to a topic; the subscription survives lost connections.
+        """Subscribe to a topic; the subscription survives lost connections.
 
         Args:
             topic: its name.
             filter: which events, such as `{"kind": "added"}`.
-            since: behind which place (`Event.position`); None for from now on.
+            since: the position after which to start (`Event.position`); None for now.
             mode: `all`, or `latest` to skip to the newest.
 
         Raises:
@@ -235,7 +235,7 @@ class Client:
             with self._keeping:
                 self._pending.discard(id(subscription))
             if error is None and subscription.is_closed:
-                self._end(result["subscription"])  # nobody waits for it any more
+                self._end(result["subscription"])  # its caller has given up
             elif error is None:
                 subscription.begin(result, since)
                 self._by_id[result["subscription"]] = subscription
@@ -253,7 +253,7 @@ class Client:
             raise
 
     def _subscribe_again(self, subscription: Subscription) -> None:
-        """Goes on behind the last event that came; never waits for the answer."""
+        """Continue after the last event that was received. It does not wait for the answer."""
 
         def answered(result: Any, error: BaseException | None) -> None:
             # A lost connection is no end: all subscriptions are made again once there is another.
@@ -279,7 +279,7 @@ class Client:
         self._stop_events(subscription, lambda: None)
 
     def _stop_events(self, subscription: Subscription, then: Callable[[], None]) -> None:
-        """Asks the server for no more events; `then` is called once it has agreed, or nobody is left to agree."""
+        """Ask the server for no more events; `then` is called once it has agreed, or there is no connection."""
         found = subscription.id
         if found is not None and self._by_id.pop(found, None) is not None:
             self._end(found, then)
@@ -293,7 +293,7 @@ class Client:
     # In the reading thread; see `_Listener`
 
     def _opened(self) -> None:
-        """There is a connection: makes all subscriptions again."""
+        """Make all subscriptions again, over a new connection."""
         with self._keeping:
             self._by_id.clear()
             subscriptions = list(self._subscriptions.values())
@@ -302,7 +302,7 @@ class Client:
                 self._subscribe_again(subscription)
 
     def _ended(self, failure: ClientError | None) -> None:
-        """There will be no connection any more."""
+        """End all subscriptions; there will be no other connection."""
         with self._keeping:
             subscriptions = list(self._subscriptions.values())
         for subscription in subscriptions:

@@ -45,7 +45,7 @@ _FINAL = (401, 403, 404, 400, 426)
 
 
 def check_url(url: str) -> None:
-    """Raises ValueError where this is no address of a server."""
+    """Raise ValueError if this is not the address of a server."""
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("ws", "wss") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -164,7 +164,7 @@ class ClientConnection:
                 raise ConnectionLostError("the server closed the connection during the upgrade")
 
     def send(self, text: str, timeout: float) -> None:
-        """Sends one text message.
+        """Send one text message.
 
         Raises:
             ConnectionLostError: the connection is lost.
@@ -185,11 +185,11 @@ class ClientConnection:
         self._send_control()
 
     def post(self, text: str) -> None:
-        """Sends one text message without waiting for others, for the thread that reads."""
+        """Send one text message without waiting for others, for the thread that reads."""
         self._queue(TextMessage(data=text))
 
     def messages(self) -> Iterator[str | bytes]:
-        """The messages as they come, until the connection ends; pings are answered meanwhile. For one thread."""
+        """Yield the messages until the connection ends; answer pings meanwhile. For one thread."""
         with self._protocol:
             events = list(self._ws.events())  # what came together with the upgrade
         while True:
@@ -224,7 +224,7 @@ class ClientConnection:
             pass  # the server was faster
 
     def close(self) -> None:
-        """Gives the descriptor back; by the thread that reads, after it has ended."""
+        """Close the descriptor. Only the reading thread calls it, when it has ended."""
         with self._io:
             self._sock.close()
 
@@ -242,7 +242,7 @@ class ClientConnection:
         return b"".join(bytes(part) for part in parts)  # type: ignore[arg-type]
 
     def _queue(self, event: Pong | CloseConnection | TextMessage) -> None:
-        """Sends a frame now, or leaves that to whoever is sending a message."""
+        """Send a frame now, or leave that to the thread that is sending a message."""
         with self._protocol:
             try:
                 self._control.append(self._ws.send(event))
@@ -255,7 +255,7 @@ class ClientConnection:
             try:
                 self._write(self._control.popleft(), Deadline(monotonic, _CONTROL_SECONDS))
             except (IndexError, ConnectionLostError, CallTimeoutError):
-                return  # somebody else was faster, or reading will tell
+                return  # another thread was faster, or the reading thread will meet the error
             finally:
                 self._sending.release()
 
@@ -273,14 +273,14 @@ class ClientConnection:
                 raise ConnectionLostError(f"the connection is lost: {error.strerror or error}") from None
 
     def shut_quietly(self) -> None:
-        """Makes the reading end: half a frame has been sent, so that nothing can follow it."""
+        """End the connection: half a frame was sent, so nothing can follow it."""
         try:
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
         except OSError:
             pass  # it has ended already
 
     def _read(self, timeout: float) -> bytes | None:
-        """What there is to read; nothing at the end of the stream, None where nothing came in time."""
+        """Return received bytes, b"" at the end of the stream, or None if none came in time."""
         deadline = Deadline(monotonic, timeout)
         while True:
             try:

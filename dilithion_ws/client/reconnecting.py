@@ -1,4 +1,4 @@
-"""The connection of a client, made anew whenever it is lost, and the calls that wait for their answers on it.
+"""The connection of a client, made again whenever it is lost, and the calls that wait for their answers on it.
 
 One thread reads: it connects, hands answers and events on, and connects again.
 """
@@ -50,13 +50,13 @@ class ReconnectingConnection:
     Args:
         settings: how to connect.
         backoff: seconds between two attempts to connect: at first and at most.
-        listener: told what happens.
+        listener: gets events.
 
     Attributes:
         ids: numbers for calls.
-        replies: by id, who gets the answer.
-        batches: who is told of an error that has no id.
-        wire: the present connection, None where there is none.
+        replies: by id: gets the answer.
+        batches: get errors that have no id.
+        wire: the present connection, or None.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ReconnectingConnection:
         self._thread: threading.Thread | None = None
 
     def close(self) -> None:
-        """Ends the connection, and makes no other."""
+        """Close the connection and make no other."""
         with self._changed:
             self._closing = True
             wire, thread = self.wire, self._thread
@@ -89,7 +89,7 @@ class ReconnectingConnection:
             thread.join(_JOIN_SECONDS)
 
     def request(self, method: str, params: Any, reply: Reply, deadline: Deadline | None) -> int:
-        """Sends a call whose answer, or the loss of the connection, goes to `reply`; returns its id.
+        """Send a call; `reply` gets its answer, or the loss of the connection. Return its id.
 
         Args:
             method, params: what is called.
@@ -119,7 +119,7 @@ class ReconnectingConnection:
         return id
 
     def connected(self, deadline: Deadline) -> ClientConnection:
-        """The connection, waited for until the deadline. Raises ClientError where there is none."""
+        """Return the connection, if necessary after waiting until the deadline. Raise ClientError if there is none."""
         with self._changed:
             if self._thread is None and not self._closing:
                 self._thread = threading.Thread(target=self._run, name="dilithion-ws-client", daemon=True)
@@ -160,7 +160,7 @@ class ReconnectingConnection:
         self._give_up(ConnectionLostError("the client is closed"))
 
     def _converse(self, wire: ClientConnection) -> bool:
-        """Reads one connection to its end; whether to make another."""
+        """Read one connection to its end. Return whether to make another."""
         with self._changed:
             self.wire = wire
             self._changed.notify_all()

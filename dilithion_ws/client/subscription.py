@@ -39,7 +39,7 @@ class Event(NamedTuple):
 
     @property
     def position(self) -> Position:
-        """Behind this event: what a later subscription can go on from."""
+        """The position after this event, from which a later subscription can continue."""
         return Position(self.epoch, self.seq)
 
 
@@ -84,7 +84,7 @@ class Subscription:
 
     @property
     def position(self) -> Position | None:
-        """Behind the last event that was read, or where it began."""
+        """The position after the last event that was read, or where it began."""
         return self._position
 
     def __iter__(self) -> Iterator[Event]:
@@ -105,13 +105,13 @@ class Subscription:
         self.close()
 
     def get(self, timeout: float | None = None) -> Event | None:
-        """The next event; None where the subscription or its client has been closed.
+        """Return the next event, or None if the subscription or its client was closed.
 
         Args:
             timeout: seconds to wait; None waits as long as it takes.
 
         Raises:
-            EventsLostError: events are missing here; the next call goes on behind them.
+            EventsLostError: events are missing here; the next call continues after them.
             CallTimeoutError: none came in time.
             RpcError: the server ended the subscription for good, such as for a permission that was taken away.
         """
@@ -136,12 +136,12 @@ class Subscription:
                 self._request(self)
 
     def close(self) -> None:
-        """Ends it."""
+        """End the subscription."""
         self._end(self)
         self.finish(None)
 
     def params(self, since: Position | None) -> dict[str, Any]:
-        """The params of the call that makes it."""
+        """Return the params of the call that makes it."""
         place = None if since is None else {"epoch": since.epoch, "seq": since.seq}
         found = {"topic": self.topic, "filter": self.filter, "since": place, "mode": self.mode}
         return {name: value for name, value in found.items() if value is not None}
@@ -195,7 +195,7 @@ class Subscription:
         return False
 
     def finish(self, failure: BaseException | None) -> None:
-        """Nothing more will come."""
+        """End iteration; there are no more events."""
         with self._changed:
             self._closed = True
             if self._failure is None:

@@ -1,4 +1,4 @@
-"""How the parts of the development node tell what happens: to whoever publishes it."""
+"""The events that the parts of the development node publish."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 from .chain import Step
 
-__all__ = ["Publish", "block_event", "nobody"]
+__all__ = ["Publish", "block_event", "discard"]
 
 Publish = Callable[[str, dict[str, Any]], None]
 """Gets a topic and an event, after the node's state has changed."""
 
 
-def nobody(topic: str, event: dict[str, Any]) -> None:
-    """Tells nobody."""
+def discard(topic: str, event: dict[str, Any]) -> None:
+    """Ignore an event."""
 
 
 def block_event(step: Step) -> dict[str, Any]:
-    """The event of a block that came or went."""
+    """Return the event of a block that was connected or disconnected."""
     block = step.block
     return {
         "kind": "connected" if step.connected else "disconnected",

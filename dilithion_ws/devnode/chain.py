@@ -109,7 +109,7 @@ class Chain:
         return fee
 
     def add(self, block: Block) -> list[Step]:
-        """Takes a block in; returns how that changed the active chain, in order. Raises ValueError for an invalid one."""
+        """Take a block in; returns how that changed the active chain, in order. Raises ValueError for an invalid one."""
         parent = self._known.get(block.header.previous)
         if parent is None or block.height != parent.height + 1 or not block.header.has_work:
             raise ValueError("the block has no known parent, or no proof of work")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .block_event import Publish, nobody
+from .block_event import Publish, discard
 from .chain import Chain, Coin, Step
 from .primitives import Outpoint, Transaction, coins
 
@@ -27,7 +27,7 @@ class MempoolEntry:
 class Mempool:
     """Not thread-safe: the node holds its lock around every use."""
 
-    def __init__(self, chain: Chain, publish: Publish = nobody) -> None:
+    def __init__(self, chain: Chain, publish: Publish = discard) -> None:
         self._chain = chain
         self._publish = publish
         self.sequence = 0
@@ -50,7 +50,7 @@ class Mempool:
         return fee
 
     def add(self, tx: Transaction, time: int) -> MempoolEntry:
-        """Takes a transaction in; raises ValueError with the reason where it can't come in."""
+        """Take a transaction in; raises ValueError with the reason where it can't come in."""
         entry = self._add(tx, time)
         self._tell(entry, "added")
         return entry
@@ -93,7 +93,7 @@ class Mempool:
         return [entry.tx for entry in chosen], sum(entry.fee for entry in chosen)
 
     def follow(self, steps: Iterable[Step], time: int) -> None:
-        """Takes out what blocks have brought, and what these made impossible; takes back what came out of blocks."""
+        """Take out what blocks have brought, and what these made impossible; takes back what came out of blocks."""
         before, mined = dict(self.entries), set()
         returned: list[Transaction] = []
         for step in steps:

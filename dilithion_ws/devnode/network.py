@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from .block_event import Publish, nobody
+from .block_event import Publish, discard
 
 __all__ = ["Ban", "Network", "Peer"]
 
@@ -45,7 +45,7 @@ class Ban:
 class Network:
     """Not thread-safe: the node holds its lock around every use. Hosts are of the ranges kept for documentation."""
 
-    def __init__(self, rng: random.Random, publish: Publish = nobody) -> None:
+    def __init__(self, rng: random.Random, publish: Publish = discard) -> None:
         self._rng = rng
         self._publish = publish
         self._next_id = 1
@@ -92,7 +92,7 @@ class Network:
         return self.disconnect(host)
 
     def step(self, now: int, height: int) -> None:
-        """Lets bans run out, messages flow, and now and then a peer come or go."""
+        """Let bans run out, messages flow, and now and then a peer come or go."""
         for host in [host for host, ban in self.bans.items() if ban.until <= now]:
             del self.bans[host]
         rng = self._rng

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .block_event import Publish, block_event, nobody
+from .block_event import Publish, block_event, discard
 from .chain import Chain, Step
 from .mempool import Mempool, MempoolEntry
 from .network import Network
@@ -40,12 +40,13 @@ class DevNode:
         interval: seconds between two blocks.
         mining: whether blocks come by themselves.
 
-    Attributes:
-        publish: gets a topic and an event whenever something happens; to be set by whoever wants to know.
+        publish: gets a topic and an event whenever something happens.
     """
 
-    def __init__(self, seed: int | None = None, interval: float = 2.0, mining: bool = True) -> None:
-        self.publish: Publish = nobody
+    def __init__(
+        self, seed: int | None = None, interval: float = 2.0, mining: bool = True, publish: Publish = discard
+    ) -> None:
+        self.publish = publish
         self.lock = threading.RLock()  # guards everything of the node; `changed` waits on it
         self.changed = threading.Condition(self.lock)
         self._rng = random.Random(seed)
@@ -80,12 +81,12 @@ class DevNode:
         return self.chain.tip.header.time if self._seeded else int(time.time())
 
     def start(self) -> None:
-        """Lets time pass in a thread of its own."""
+        """Let time pass in a thread of its own."""
         self._thread = threading.Thread(target=self._run, name="devnode", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Lets time stand still."""
+        """Let time stand still."""
         self._stopped.set()
         with self.changed:
             self.changed.notify_all()
@@ -119,26 +120,26 @@ class DevNode:
         return self.hashes // max(1, self.chain.height) if self.mining else 0
 
     def set_mining(self, mining: bool) -> None:
-        """Lets blocks come by themselves, or not."""
+        """Start or stop mining."""
         with self.changed:
             if mining != self.mining:
                 self.mining = mining
                 self._tell("mining", {"kind": "started", "threads": self.threads} if mining else {"kind": "stopped"})
 
     def submit(self, tx: Transaction) -> MempoolEntry:
-        """Takes a transaction into the mempool; raises ValueError with the reason where it can't come in."""
+        """Add a transaction to the mempool. Raise ValueError with the reason if it is refused."""
         with self.changed:
             return self.mempool.add(tx, self.now)
 
     def generate(self, count: int, address: str) -> list[str]:
-        """Mines blocks for an address, now; returns their hashes."""
+        """Mine blocks for an address now. Return their hashes."""
         with self.changed:
             hashes = [self._mine_one(address).hash for _ in range(count)]
             self.changed.notify_all()
         return hashes
 
     def wait_until(self, reached: Callable[[], bool], seconds: float) -> None:
-        """Waits for a state of the chain, or for the time to pass, or for the node to stop."""
+        """Wait until the chain has reached a state, the time is over, or the node stops."""
         with self.changed:
             self.changed.wait_for(lambda: reached() or self._stopped.is_set(), seconds)
 
@@ -185,7 +186,7 @@ class DevNode:
         return steps
 
     def _reorganise(self) -> None:
-        """Somebody else mined two blocks on the parent of our tip."""
+        """Add two blocks of another miner on the parent of the tip."""
         parent = self.chain.active[-2]
         for _ in range(2):
             block = self._assemble(parent, self.others.addresses[0], most=0)

@@ -173,7 +173,7 @@ class Transaction:
 
     @staticmethod
     def parse(data: bytes) -> Transaction:
-        """Reads a transaction; raises ValueError with the reason where it is none."""
+        """Read a transaction; raises ValueError with the reason where it is none."""
         reader = _Reader(data)
         version = reader.number(4, "uint32_t")
         inputs = []
@@ -283,7 +283,7 @@ class Block:
 
     @staticmethod
     def mine(previous: str, height: int, transactions: tuple[Transaction, ...], time: int, bits: int) -> Block:
-        """Finds the nonce that gives the header its work."""
+        """Find the nonce that gives the header its work."""
         merkle = merkle_root([tx.txid for tx in transactions])
         nonce = 0
         while True:

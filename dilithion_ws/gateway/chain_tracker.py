@@ -1,7 +1,7 @@
-"""The best chain as it has been told to subscribers, and the steps from it to the node's. No I/O.
+"""The best chain as it was published to subscribers, and the steps from it to the node's. No I/O.
 
-What has been told is what the log of `blocks` ends with: the next step begins there, whatever happened in between, so
-that no block is missed and none is told twice.
+The end of the log of `blocks` is what was published: the next step begins there, whatever happened in between, so no
+block is missed, and none is published twice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 __all__ = ["ChainBlock", "ChainTracker", "ChainStep", "GapError", "tip_after"]
 
 _RANGE = 100
-"""Blocks that are asked for at a time."""
+"""Blocks per request."""
 
 
 class ChainBlock(NamedTuple):
@@ -21,7 +21,7 @@ class ChainBlock(NamedTuple):
 
     Attributes:
         height, hash, previous, time, tx_count: as events have them.
-        txids: its transactions; empty where they were not asked for.
+        txids: its transactions; empty if they were not requested.
     """
 
     height: int
@@ -32,7 +32,7 @@ class ChainBlock(NamedTuple):
     txids: tuple[str, ...] = ()
 
     def event(self, kind: str) -> dict[str, Any]:
-        """The event that tells of it."""
+        """Return the event of the block."""
         return {
             "kind": kind,
             "height": self.height,
@@ -52,52 +52,52 @@ def tip_after(event: Mapping[str, Any]) -> ChainBlock:
 
 
 class ChainStep(NamedTuple):
-    """A block that came or went."""
+    """A block that is connected or disconnected."""
 
     connected: bool
     block: ChainBlock
 
 
 class GapError(Exception):
-    """There is no way of telling, block by block, how the chain went on."""
+    """The chain cannot be followed block by block."""
 
 
 Fetch = Callable[[str], ChainBlock]
-"""By hash; raises GapError where the node does not know it."""
+"""By hash; raises GapError if the node does not know it."""
 
 FetchRange = Callable[[int, int], list[ChainBlock]]
-"""Blocks of the best chain from one height to another, both included; fewer where the chain has become shorter."""
+"""Blocks of the best chain from one height to another, both included; fewer if the chain has become shorter."""
 
 
 class ChainTracker:
-    """What has been told.
+    """The published end of the chain.
 
     Args:
-        tip: the last block of it.
-        most: blocks that may be told at once, and that are remembered.
+        tip: the last published block.
+        max_blocks: blocks that may be published at once, and that are remembered.
     """
 
-    def __init__(self, tip: ChainBlock, most: int) -> None:
-        self._most = most
-        self._told: deque[ChainBlock] = deque([tip])  # one height after the other, the tip last
+    def __init__(self, tip: ChainBlock, max_blocks: int) -> None:
+        self._max_blocks = max_blocks
+        self._published: deque[ChainBlock] = deque([tip])  # one height after the other, the tip last
 
     @property
     def tip(self) -> ChainBlock:
-        """The last block told."""
-        return self._told[-1]
+        """The last published block."""
+        return self._published[-1]
 
     def next_steps(self, height: int, hash: str, fetch: Fetch, fetch_range: FetchRange) -> list[ChainStep]:
-        """Some steps towards the node's tip, none where it is reached; to be told and then given to `take`.
+        """Return steps towards the node's tip, none if it is reached. Publish each and pass it to `record`.
 
         Raises:
-            GapError: it is too far away, or goes back to blocks that nobody knows any more.
+            GapError: it is too far away, or goes back to blocks that are not known any more.
         """
         tip = self.tip
         if hash == tip.hash:
             return []
-        if height - tip.height > self._most:
+        if height - tip.height > self._max_blocks:
             missing = height - tip.height
-            raise GapError(f"{missing} blocks are missing, past the limit of {self._most} (rpcgatewaycatchup)")
+            raise GapError(f"{missing} blocks are missing, past the limit of {self._max_blocks} (rpcgatewaycatchup)")
         if height > tip.height:
             blocks = fetch_range(tip.height + 1, min(height, tip.height + _RANGE))
             if blocks and _follow(tip, blocks):
@@ -111,41 +111,41 @@ class ChainTracker:
             if told is not None and told.hash == block.hash:
                 break
             new.append(block)
-            if len(new) > self._most or block.height == 0:
-                raise GapError("the node's chain has nothing in common with what was told")
+            if len(new) > self._max_blocks or block.height == 0:
+                raise GapError("the node's chain has no block in common with the published one")
             block = fetch(block.previous)
-        gone = [ChainStep(False, told) for told in reversed(self._told) if told.height > block.height]
+        gone = [ChainStep(False, told) for told in reversed(self._published) if told.height > block.height]
         return gone + [ChainStep(True, block) for block in reversed(new)]
 
     def _at(self, height: int, fetch: Fetch) -> ChainBlock | None:
-        """The block that was told at a height; None above the tip."""
+        """Return the published block at a height, or None above the tip."""
         if height > self.tip.height:
             return None
-        while height < self._told[0].height:
-            if len(self._told) > self._most:
-                raise GapError(f"a reorganisation goes back past the limit of {self._most} (rpcgatewaycatchup)")
-            lowest = self._told[0]
+        while height < self._published[0].height:
+            if len(self._published) > self._max_blocks:
+                raise GapError(f"a reorganisation goes back past the limit of {self._max_blocks} (rpcgatewaycatchup)")
+            lowest = self._published[0]
             if not lowest.previous:
-                self._told[0] = lowest = fetch(lowest.hash)
-            self._told.appendleft(fetch(lowest.previous))
-        return self._told[height - self._told[0].height]
+                self._published[0] = lowest = fetch(lowest.hash)
+            self._published.appendleft(fetch(lowest.previous))
+        return self._published[height - self._published[0].height]
 
-    def take(self, step: ChainStep) -> None:
-        """Notes that a step has been told."""
+    def record(self, step: ChainStep) -> None:
+        """Record that a step was published."""
         block = step.block._replace(txids=())
         if step.connected:
-            self._told.append(block)
-            if len(self._told) > self._most:
-                self._told.popleft()
+            self._published.append(block)
+            if len(self._published) > self._max_blocks:
+                self._published.popleft()
             return
         assert self.tip.hash == block.hash
-        self._told.pop()
-        if not self._told:  # no more is known than that it is there
-            self._told.append(tip_after(block.event("disconnected")))
+        self._published.pop()
+        if not self._published:  # only its height and hash are known
+            self._published.append(tip_after(block.event("disconnected")))
 
 
 def _follow(tip: ChainBlock, blocks: list[ChainBlock]) -> bool:
-    """Whether blocks go on from a tip, one after the other."""
+    """Return whether blocks continue a chain, each the parent of the next."""
     before = tip
     for block in blocks:
         if block.previous != before.hash or block.height != before.height + 1:

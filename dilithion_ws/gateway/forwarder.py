@@ -27,18 +27,18 @@ class Forwarder:
         self._node = node
 
     def register(self, rpc: RpcTable, dialect: Dialect | None) -> None:
-        """Becomes the fallback of a table, or does so anew when it is known which dialect the node speaks."""
+        """Become the fallback of a table; again when the dialect of the node is known."""
         if dialect is None:
             rpc.fallback(self.call, _all_permissions([DILITHION, CORE]), batch=self.batch)
         else:
             rpc.fallback(self.call, dialect.permissions, batch=self.batch, params=dialect.names)
 
     def call(self, context: CallContext, params: bytes) -> Any:
-        """One call."""
+        """Forward one call."""
         return self._node.call(context.method, params, context.deadline.remaining())
 
     def batch(self, calls: Sequence[tuple[CallContext, bytes]]) -> list[Any]:
-        """The calls of one batch: in one request, as they came."""
+        """Forward the calls of a batch in one request, in their order."""
         if len(calls) == _ALONE:
             context, params = calls[0]
             return [self.call(context, params)]
@@ -47,7 +47,7 @@ class Forwarder:
 
 
 def _all_permissions(dialects: Sequence[Dialect]) -> dict[str, str | None]:
-    """What callers must be allowed while it is not known which dialect the node speaks: those of all, the first first."""
+    """Return the permissions to use while the dialect is not known: those of all dialects, earlier ones first."""
     found: dict[str, str | None] = {}
     for dialect in reversed(dialects):
         found.update(dialect.permissions)

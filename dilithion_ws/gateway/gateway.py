@@ -36,7 +36,7 @@ logger = logging.getLogger("dilithion_ws.gateway")
 
 
 _WATCHING = 2
-"""Connections for watching: a look, and a call that waits."""
+"""Connections for polling: one for polls, one for a call that waits."""
 
 
 class Gateway:
@@ -83,7 +83,7 @@ class Gateway:
         user, password = config.upstream_user or server.user, config.upstream_password or server.password
         account = NodeAccount(user, password, config.upstream_cookie)
         if not server.has_users and (user or config.upstream_cookie):
-            logger.warning("no users: whoever can connect may do with the node what the gateway's account may")
+            logger.warning("no users: every client that can connect has the rights of the gateway's account")
         # Two ways to the node, so that clients' calls and watching never wait for one another.
         self._upstreams = [HttpUpstream(config, account, size) for size in (config.upstream_connections, _WATCHING)]
         rest, dialect = CircuitBreaker(clock), dialect_named(config.dialect)
@@ -100,15 +100,15 @@ class Gateway:
         self.rpc.register("getnodestate", self._state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
         for name, text, read in (
             ("node_up", "Whether the node answers", lambda: self._state()["kind"] != "down"),
-            ("node_progress", "How far it has all blocks, from 0 to 1", self._progress),
-            ("node_height", "The last block that was told", lambda: (tip := self._tip()) and tip.height),
-            ("watching", "Whether this gateway is the one that watches the node", self.watcher.is_leading),
+            ("node_progress", "The part of the blocks that it has, from 0 to 1", self._progress),
+            ("node_height", "The last published block", lambda: (tip := self._tip()) and tip.height),
+            ("watching", "Whether this gateway is the one that polls the node", self.watcher.is_leading),
         ):
             self.server.gauge(f"dilithion_gateway_{name}", text, read)
         self._forwarder.register(self.rpc, dialect)
 
     def start(self) -> Self:
-        """Starts to serve; the node need not be there yet. Raises what `WebSocketServer.start` raises."""
+        """Start to serve; the node may be down. Raise what `WebSocketServer.start` raises."""
         self.server.start()
         self._waits.start()
         self.watcher.start()
@@ -116,7 +116,7 @@ class Gateway:
         return self
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Stops; see `WebSocketServer.stop`."""
+        """Stop; see `WebSocketServer.stop`."""
         self._hints.stop()
         self._waits.stop()
         self.watcher.stop()
@@ -139,7 +139,7 @@ class Gateway:
 
     @property
     def waiting_calls(self) -> int:
-        """Calls that wait for a block."""
+        """Call that wait for a block."""
         return len(self._waits)
 
     def _found(self, dialect: Dialect) -> None:
@@ -147,7 +147,7 @@ class Gateway:
         self._forwarder.register(self.rpc, dialect)
 
     def _tip(self) -> Tip | None:
-        """The last block that was told, by this gateway or another on the same store."""
+        """Return the last published block, of this gateway or another on the same store."""
         entry = self.server.events.topic("blocks").log.newest()
         if entry is None:
             return None

@@ -57,7 +57,7 @@ class NodeAccount:
             self.renew()
 
     def renew(self) -> None:
-        """Reads the cookie file again; where it can't be read, what was in it last stays."""
+        """Read the cookie file again; where it can't be read, what was in it last stays."""
         if not self._cookie_file:
             return
         try:
@@ -93,7 +93,7 @@ class HttpUpstream:
         )
 
     def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
-        """Sends a request and reads its whole answer.
+        """Send a request and reads its whole answer.
 
         Args:
             body: of the request.
@@ -169,7 +169,7 @@ class HttpUpstream:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Closes the connections that are not in use: a node that is to stop waits for them to end, for half a minute."""
+        """Close the connections that are not in use: a node that is to stop waits for them to end, for half a minute."""
         self._pool.clear()
 
 

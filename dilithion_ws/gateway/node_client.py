@@ -30,7 +30,7 @@ _LONGEST_REST = 900.0
 
 
 class CircuitBreaker:
-    """When the node is to be left alone: failed logins, repeated, would lock out everybody at the gateway's address.
+    """Pauses calls: repeated failed logins would lock out every client of the node at the gateway's address.
 
     Args:
         clock: seconds that never go backwards.
@@ -44,14 +44,14 @@ class CircuitBreaker:
         self._refused = 0
 
     def check(self) -> None:
-        """Raises TroubleError while the node is to be left alone."""
+        """Raise UpstreamError during a pause."""
         with self._changing:
             left = self._until - self._clock()
             if left > 0:
                 raise UpstreamError(self._kind, retry=left)
 
     def note(self, outcome: Outcome) -> None:
-        """Takes in what the node has said."""
+        """Record an outcome, and pause if it demands that."""
         if not isinstance(outcome, UpstreamError):
             with self._changing:
                 self._refused = 0
@@ -70,9 +70,9 @@ class NodeClient:
 
     Args:
         poster: sends requests.
-        dialect: how it is spoken to; None until `detect` has found out.
+        dialect: its dialect, or None until `detect` knows it.
         clock: seconds that never go backwards.
-        rest: when the node is to be left alone; one for all ways to a node.
+        rest: pauses calls; shared by all clients of a node.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class NodeClient:
         self.dialect = dialect
 
     def detect(self, timeout: float) -> Dialect:
-        """Finds out what dialect the node speaks, once; raises TroubleError while that can't be told."""
+        """Detect the dialect of the node, once. Raise UpstreamError if it cannot be detected yet."""
         if self.dialect is None:
             reply = self._post(PROBE, {**CORE.headers, **DILITHION.headers}, timeout)
             self.dialect = recognise(reply)
@@ -96,7 +96,7 @@ class NodeClient:
         return self.dialect
 
     def call(self, method: str, params: bytes, timeout: float) -> msgspec.Raw:
-        """Calls a method.
+        """Call a method.
 
         Args:
             method: its name.
@@ -124,7 +124,7 @@ class NodeClient:
         return outcome
 
     def batch(self, calls: Sequence[Call], timeout: float) -> list[Outcome]:
-        """Calls many methods, in one request where that is not too much for the node.
+        """Call several methods, in as few requests as the node accepts.
 
         Returns:
             For each call its result, or the RpcError that it ended with.
@@ -177,7 +177,7 @@ class NodeClient:
         return self._poster.post(body, headers, timeout)
 
     def _noted(self, outcome: Outcome) -> Outcome:
-        """Leaves the node alone for a while where it has said that it wants to be."""
+        """Leave the node alone for a while where it has said that it wants to be."""
         self._rest.note(outcome)
         return outcome
 
@@ -191,7 +191,7 @@ class NodeClient:
 
 
 def _repeatable(outcome: Outcome, method: str, dialect: Dialect) -> Outcome:
-    """What a client is told of a call that the node has had and not answered; other outcomes as they are."""
+    """Return the outcome for the client: another error if a call that only reads was lost."""
     if isinstance(outcome, UpstreamError) and outcome.kind is UpstreamErrorKind.LOST and dialect.only_reads(method):
         return UpstreamError(UpstreamErrorKind.BROKEN_OFF)
     return outcome

@@ -1,4 +1,4 @@
-"""One look at the node after the other, and events of what has changed. No threads, no clock of its own."""
+"""Poll the node, and publish events of what has changed. No threads, and no clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["BatchCaller", "EventPublisher", "NodePoller", "Published"]
 logger = logging.getLogger("dilithion_ws.gateway")
 
 _DETAILS = 500
-"""Transactions that are asked about in one request."""
+"""Transactions per request."""
 
 
 class BatchCaller(Protocol):
@@ -55,7 +55,7 @@ class Published(NamedTuple):
 
 
 class NodePoller:
-    """Follows the node, from what has been told of it.
+    """Follows the node, from what was published.
 
     Args:
         node: answers the calls.
@@ -80,17 +80,17 @@ class NodePoller:
         tip = published.tip
         self._chain: ChainTracker | None = None if tip is None else ChainTracker(tip, config.catch_up)
         self.views = published.views
-        self._mined: tuple[set[str], set[str]] = set(), set()  # in blocks of the look before, and of this one
+        self._mined: tuple[set[str], set[str]] = set(), set()  # in blocks of the previous poll, and of this one
         self._full = False
 
     def poll(self) -> NodeInfo:
-        """Looks once, and publishes what has changed.
+        """Look once, and publishes what has changed.
 
         Returns:
-            How the node stands.
+            The state of the node.
 
         Raises:
-            RpcError: the node can't be reached, or is not ready. What has been published by then is true.
+            RpcError: the node cannot be reached, or is not ready. What was published until then is correct.
         """
         answers = self._node.batch(self._queries.all(), self._config.poll_timeout)
         info = self._queries.info(answers)
@@ -118,12 +118,12 @@ class NodePoller:
         while True:
             assert self._chain is not None
             if info.initialblockdownload and info.blocks - self._chain.tip.height > self._config.catch_up:
-                return  # told when it has caught up: until then the blocks come faster than anybody could read
+                return  # published when it has caught up: until then the blocks come faster than clients can read
             try:
                 steps = self._chain.next_steps(info.blocks, info.bestblockhash, self._block, self._range)
             except GapError as gap:
-                tip = self._known_block(info.bestblockhash)  # before anything is given up
-                logger.error("blocks can't be told one by one: %s; the log begins anew", gap)
+                tip = self._known_block(info.bestblockhash)  # before a new epoch is started
+                logger.error("blocks cannot be published one by one: %s; the topic starts a new epoch", gap)
                 self._publisher.start_new_epoch("blocks")
                 self._start_at(tip)
                 return
@@ -133,10 +133,10 @@ class NodePoller:
                 if step.connected:
                     self._mined[1].update(step.block.txids)
                 self._publisher.publish("blocks", step.block.event("connected" if step.connected else "disconnected"))
-                self._chain.take(step)
+                self._chain.record(step)
 
     def _start_at(self, tip: ChainBlock) -> None:
-        """Begins at the node's tip, and tells of it, so that the log says where it begins."""
+        """Start at the node's tip, and publish it, so that the log states where it begins."""
         self._chain = ChainTracker(tip, self._config.catch_up)
         self._publisher.publish("blocks", tip.event("connected"))
 
@@ -156,7 +156,7 @@ class NodePoller:
         queries, timeout = self._queries, self._config.poll_timeout
         hashes = self._node.batch([queries.block_hash(height) for height in range(first, last + 1)], timeout)
         known = [queries.read_hash(answer) for answer in _until_error(hashes)]
-        count = 1 if self.views.mempool else len(known)  # their transactions matter where somebody waits for some
+        count = 1 if self.views.mempool else len(known)  # their transactions matter only if the mempool is followed
         blocks = self._node.batch([queries.block(hash, count) for hash in known], timeout) if known else []
         return [queries.read_block(answer) for answer in _until_error(blocks)]
 
@@ -174,7 +174,7 @@ class NodePoller:
                 self._publisher.start_new_epoch("mempool")
             return
         if self.views.mempool is None:
-            # In this order: what changes from here on is told, to those who come from here on.
+            # In this order: changes from here on are published to those who subscribe from here on.
             self.views.mempool = MempoolView(dict(self._details(txids)))
             if self._full:
                 self._publisher.start_new_epoch("mempool")
@@ -189,7 +189,7 @@ class NodePoller:
             self._publisher.publish("mempool", mempool.add(txid, transaction))
 
     def _details(self, txids: list[str]) -> Iterator[tuple[str, MempoolTransaction]]:
-        """What the node tells of transactions; nothing of those that have left meanwhile."""
+        """Yield what the node knows of transactions, except those that have left the mempool meanwhile."""
         for at in range(0, len(txids), _DETAILS):
             part = txids[at : at + _DETAILS]
             answers = self._node.batch([self._queries.transaction(txid) for txid in part], self._config.poll_timeout)
@@ -200,7 +200,7 @@ class NodePoller:
 
 
 def _until_error(answers: Sequence[Outcome]) -> list[Outcome]:
-    """The answers before the first error of the node; raises where it could not be asked."""
+    """Return the answers before the first error of the node; raise if the node could not be reached."""
     found = []
     for answer in answers:
         if isinstance(answer, UpstreamError):

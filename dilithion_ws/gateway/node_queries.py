@@ -142,7 +142,7 @@ class NodeQueries:
     # Blocks
 
     def block_hash(self, height: int) -> Call:
-        """Asks for the hash of a block."""
+        """Ask for the hash of a block."""
         return "getblockhash", b"[%d]" % height
 
     def read_hash(self, answer: Any) -> str:
@@ -151,7 +151,7 @@ class NodeQueries:
         return text
 
     def block(self, hash: str, count: int = 1) -> Call:
-        """Asks for a block, of which one of so many are asked for at a time."""
+        """Ask for a block, of which one of so many are asked for at a time."""
         quoted = b'"%b"' % hash.encode()
         if self._is_core and count > _FEW:
             return "getblockheader", b"[%b]" % quoted
@@ -170,7 +170,7 @@ class NodeQueries:
     # Transactions
 
     def transaction(self, txid: str) -> Call:
-        """Asks for a transaction of the mempool."""
+        """Ask for a transaction of the mempool."""
         quoted = b'"%b"' % txid.encode()
         return ("getmempoolentry", b"[%b]" % quoted) if self._is_core else ("getrawtransaction", b"[%b,true]" % quoted)
 

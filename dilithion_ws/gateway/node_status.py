@@ -1,4 +1,4 @@
-"""How the node is doing, as the topic `node` has it: up, down, or syncing. No I/O."""
+"""The state of the node, as the topic `node` has it: up, down, or syncing. No I/O."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .upstream_errors import UpstreamError
 __all__ = ["NodeDown", "NodeState", "NodeSyncing", "NodeUp", "StatusTracker"]
 
 _STEP = 0.01
-"""By how much the progress must change to be told again."""
+"""Change of the progress that is published."""
 
 
 class NodeUp(msgspec.Struct, tag_field="kind", tag="up", frozen=True):
-    """It answers, and has all blocks that it knows of; `blocks` is its height when this was told."""
+    """It answers, and has all blocks that it knows; `blocks` is its height when this was published."""
 
     blocks: int
 
 
 class NodeSyncing(msgspec.Struct, tag_field="kind", tag="syncing", frozen=True):
-    """It answers, and is still loading blocks: how many it has, knows of, and how far that is, from 0 to 1."""
+    """It answers, and is still loading blocks: how many it has and knows, and the progress from 0 to 1."""
 
     blocks: int
     headers: int
@@ -29,7 +29,7 @@ class NodeSyncing(msgspec.Struct, tag_field="kind", tag="syncing", frozen=True):
 
 
 class NodeDown(msgspec.Struct, tag_field="kind", tag="down", frozen=True):
-    """It does not answer; the reason in words."""
+    """It does not answer, for this reason."""
 
     reason: str
 
@@ -38,33 +38,36 @@ NodeState = NodeUp | NodeSyncing | NodeDown
 
 
 class StatusTracker:
-    """What was last told, so that only changes are."""
+    """The last published state, so that only changes are published."""
 
     def __init__(self) -> None:
         self.last: NodeState = NodeDown("it has not been asked yet")
-        self._told: NodeState | None = None
+        self._published: NodeState | None = None
 
     def answered(self, info: NodeInfo) -> NodeState | None:
-        """It has answered; the state where that is to be told."""
+        """Record an answer. Return the state to publish, or None."""
         if not info.initialblockdownload:
-            return self._now(NodeUp(info.blocks))
+            return self._change(NodeUp(info.blocks))
         headers = max(info.blocks, info.headers or 0)
         progress = info.blocks / headers if info.verificationprogress is None and headers else info.verificationprogress
-        return self._now(NodeSyncing(info.blocks, headers, round(min(1.0, progress or 0.0), 4)))
+        return self._change(NodeSyncing(info.blocks, headers, round(min(1.0, progress or 0.0), 4)))
 
     def failed(self, error: RpcError) -> NodeState | None:
-        """It has not; likewise. (An error of its own means that it is starting, such as -28.)"""
-        text = error.message.removeprefix("Server busy: ")
-        return self._now(NodeDown(text if isinstance(error, UpstreamError) else f"it is not ready: {text}"))
+        """Record a failure. Return the state to publish, or None.
 
-    def _now(self, state: NodeState) -> NodeState | None:
-        self.last, told = state, self._told
-        same = type(state) is type(told)
-        if same and isinstance(state, NodeSyncing) and isinstance(told, NodeSyncing):
-            same = abs(state.progress - told.progress) < _STEP
+        An error of the node itself, such as -28, means that it is starting.
+        """
+        text = error.message.removeprefix("Server busy: ")
+        return self._change(NodeDown(text if isinstance(error, UpstreamError) else f"it is not ready: {text}"))
+
+    def _change(self, state: NodeState) -> NodeState | None:
+        self.last, published = state, self._published
+        same = type(state) is type(published)
+        if same and isinstance(state, NodeSyncing) and isinstance(published, NodeSyncing):
+            same = abs(state.progress - published.progress) < _STEP
         if same and isinstance(state, NodeDown):
-            same = state == told
+            same = state == published
         if same:
             return None
-        self._told = state
+        self._published = state
         return state

@@ -1,7 +1,7 @@
-"""What was last seen of mempool, peers and mining, and the events of what has changed since. No I/O.
+"""The last known mempool, peers and mining, and the events of what has changed since. No I/O.
 
-Each view can be written down (`state`), made from that again (`of`), and brought up to date by the events that were told
-since (`fold`): so that who takes over goes on where another has left off.
+Each view can be saved (`state`), restored (`of`), and updated by the events that were published since (`apply`), so a
+new leader continues where its predecessor has ended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Event = dict[str, Any]
 
 
 class MempoolTransaction(NamedTuple):
-    """One in the mempool; fee and addresses where the node tells them."""
+    """A transaction of the mempool; fee and addresses if the node reports them."""
 
     size: int
     fee: Decimal | None = None
@@ -24,10 +24,10 @@ class MempoolTransaction(NamedTuple):
 
 
 class MempoolView:
-    """The transactions that subscribers know of: those that were there at the beginning, and those told since.
+    """The transactions that subscribers know: those of the beginning, and those published since.
 
     Args:
-        known: those that were there at the beginning.
+        known: those of the beginning.
     """
 
     def __init__(self, known: Mapping[str, MempoolTransaction], sequence: int = 0) -> None:
@@ -38,17 +38,17 @@ class MempoolView:
         return len(self._known)
 
     def state(self) -> Any:
-        """What is known."""
+        """Return what is known, as JSON."""
         return {"sequence": self._sequence, "known": {txid: list(one) for txid, one in self._known.items()}}
 
     @classmethod
     def of(cls, state: Any) -> MempoolView:
-        """From `state`."""
+        """Return a view from what `state` returned."""
         known = {txid: _transaction(*one) for txid, one in state["known"].items()}
         return cls(known, state["sequence"])
 
     def apply(self, event: Event) -> None:
-        """Takes in an event that was told."""
+        """Apply a published event."""
         self._sequence = event["sequence"]
         if event["kind"] == "added":
             self._known[event["txid"]] = _transaction(event["size"], event.get("fee"), event.get("addresses", ()))
@@ -56,20 +56,20 @@ class MempoolView:
             self._known.pop(event["txid"], None)
 
     def new(self, txids: Iterable[str]) -> list[str]:
-        """Those that have come."""
+        """Return those that are new."""
         return [txid for txid in txids if txid not in self._known]
 
     def gone(self, txids: set[str]) -> list[str]:
-        """Those that have left, where these are the ones that are there."""
+        """Return the known ones that are not among these."""
         return [txid for txid in self._known if txid not in txids]
 
     def add(self, txid: str, transaction: MempoolTransaction) -> Event:
-        """One has come; the event."""
+        """Add a transaction, and return the event."""
         self._known[txid] = transaction
         return self._event("added", txid, transaction)
 
     def remove(self, txid: str, reason: str) -> Event:
-        """One has left; the event."""
+        """Remove a transaction, and return the event."""
         return {**self._event("removed", txid, self._known.pop(txid)), "reason": reason}
 
     def _event(self, kind: str, txid: str, transaction: MempoolTransaction) -> Event:
@@ -93,18 +93,18 @@ class PeersView:
         self._known: dict[tuple[int, str], bool] | None = None
 
     def state(self) -> Any:
-        """What is known; None before the first look."""
+        """Return what is known as JSON, or None before the first poll."""
         return None if self._known is None else [[id, addr, inbound] for (id, addr), inbound in self._known.items()]
 
     @classmethod
     def of(cls, state: Any) -> PeersView:
-        """From `state`."""
+        """Return a view from what `state` returned."""
         peers = cls()
         peers._known = None if state is None else {(id, addr): inbound for id, addr, inbound in state}
         return peers
 
     def apply(self, event: Event) -> None:
-        """Takes in an event that was told."""
+        """Apply a published event."""
         if self._known is None:
             self._known = {}
         if event["kind"] == "connected":
@@ -113,7 +113,7 @@ class PeersView:
             self._known.pop((event["id"], event["addr"]), None)
 
     def update(self, peers: Iterable[Mapping[str, Any]]) -> list[Event]:
-        """The events of what has changed; none the first time."""
+        """Return the events of what has changed; none the first time."""
         now = {(int(peer["id"]), str(peer["addr"]).partition(" ")[0]): bool(peer.get("inbound")) for peer in peers}
         before, self._known = self._known, now
         if before is None:
@@ -135,18 +135,18 @@ class MiningView:
         self._known: tuple[bool, float, int] | None = None
 
     def state(self) -> Any:
-        """What is known; None before the first look."""
+        """Return what is known as JSON, or None before the first poll."""
         return None if self._known is None else list(self._known)
 
     @classmethod
     def of(cls, state: Any) -> MiningView:
-        """From `state`."""
+        """Return a view from what `state` returned."""
         mining = cls()
         mining._known = None if state is None else (bool(state[0]), float(state[1]), int(state[2]))
         return mining
 
     def apply(self, event: Event) -> None:
-        """Takes in an event that was told."""
+        """Apply a published event."""
         _, hashrate, threads = self._known or (False, 0.0, 0)
         if event["kind"] == "stopped":
             self._known = (False, 0.0, 0)
@@ -154,7 +154,7 @@ class MiningView:
             self._known = (True, float(event.get("hashrate", hashrate)), int(event.get("threads", threads)))
 
     def update(self, info: Mapping[str, Any]) -> list[Event]:
-        """The events of what has changed; none the first time, or where the node does not say whether it mines."""
+        """Return the events of what has changed: none the first time, or if the node does not report whether it mines."""
         if "mining" not in info:
             return []
         now = bool(info["mining"]), float(info.get("hashrate", 0)), int(info.get("threads", 0))
@@ -172,11 +172,11 @@ class MiningView:
 
 
 class NodeView:
-    """All three.
+    """The three views.
 
     Attributes:
-        mempool: None where it is not followed yet, or not at all.
-        peers, mining: as they are.
+        mempool: None if it is not followed, or not yet.
+        peers, mining: the other views.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The thread that watches the node, for as long as this gateway is the one that does."""
+"""The thread that polls the node, as long as this gateway is the leader."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _AFTER_HINT = 0.1
 
 
 class PollerThread:
-    """See above.
+    """Polls the node in a thread.
 
     Args:
         node: the node.
         server: where events are published.
-        config: bounds.
-        found: called when the dialect has been found out.
+        config: intervals and limits.
+        found: called when the dialect is known.
         clock: seconds that never go backwards.
 
     Attributes:
@@ -73,11 +73,11 @@ class PollerThread:
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-gateway-watcher", daemon=True)
 
     def start(self) -> None:
-        """Starts to watch."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends watching; a look that is under way is waited for a moment, and then left."""
+        """Stop the thread. Wait a moment for a poll that is in progress."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -85,11 +85,11 @@ class PollerThread:
             self._thread.join(_STOP_SECONDS)
 
     def is_leading(self) -> bool:
-        """Whether this gateway is the one that watches."""
+        """Return whether this gateway is the leader."""
         return bool(self._leadership.term)
 
     def hint(self) -> None:
-        """Has the node looked at soon, from any thread."""
+        """Poll soon. For any thread."""
         with self._changed:
             self._is_hinted = True
             self._changed.notify_all()
@@ -100,17 +100,17 @@ class PollerThread:
             try:
                 interval, rest = self._step()
             except Exception:
-                logger.exception("a look at the node failed; going on")
+                logger.exception("polling the node failed; going on")
                 interval = rest = self._config.poll_longest
             with self._changed:
-                if called:  # what happened just behind the hint may have none of its own
+                if called:  # what happened just after the hint may have none of its own
                     interval = min(interval, _AFTER_HINT)
                 self._changed.wait_for(lambda: self._stopping, rest)
                 self._changed.wait_for(lambda: self._stopping or self._is_hinted, max(0.0, interval - rest))
                 called, self._is_hinted = self._is_hinted, False
 
     def _step(self) -> tuple[float, float]:
-        """Looks once where that is this gateway's part; returns the pauses until the next look, see `PollSchedule`."""
+        """Poll once if this gateway is the leader. Return the pauses until the next poll; see `PollSchedule`."""
         term = self._leadership.term
         if term != self._term:
             self._term, self._poller, self.status = term, None, StatusTracker()
@@ -129,7 +129,7 @@ class PollerThread:
             self._publish_state(self.status.answered(info))
             self._snapshots.save(self._poller.views)
         except NotLeadingError as error:
-            logger.info("another gateway watches the node now: %s", error)
+            logger.info("another gateway polls the node now: %s", error)
             self._poller = None
             return _STANDBY_SECONDS, _STANDBY_SECONDS
         except RpcError as error:
@@ -138,7 +138,7 @@ class PollerThread:
 
     def _failed(self, error: RpcError, took: float) -> tuple[float, float]:
         limited = trouble(error) is UpstreamErrorKind.LIMITED
-        if self._term and not limited:  # a node that has had enough is not down
+        if self._term and not limited:  # a node that limits the rate is not down
             try:
                 self._publish_state(self.status.failed(error))
             except NotLeadingError:
@@ -146,7 +146,7 @@ class PollerThread:
         return self.schedule.failed(took, error.pause if isinstance(error, UpstreamError) else 0.0)
 
     def _take_over(self, dialect: Dialect) -> NodePoller:
-        """Goes on where another gateway, or an earlier run, has left off."""
+        """Continue where another gateway, or an earlier run, has ended."""
         entry = self._server.events.topic("blocks").log.newest()
         tip = None if entry is None else tip_after(json.loads(entry.data))
         self._snapshots = SnapshotStore(self._server, self._term, self._clock)

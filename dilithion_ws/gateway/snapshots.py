@@ -1,8 +1,8 @@
-"""What the views were, kept among the events, so that whoever watches next can go on from there.
+"""Snapshots of the views, published as events, from which the next leader continues.
 
-Now and then, and when it has told a lot, the gateway that watches publishes its views to a topic of its own, with the
-places in the logs of `mempool`, `peers` and `mining` that they belong to. Who takes over reads the last of these, and
-then the events behind those places. Where these are gone, or the views were too large to be kept, a topic begins anew.
+At intervals, and after many events, the leading gateway publishes its views to a topic of their own, with the positions
+in the logs of `mempool`, `peers` and `mining` that they belong to. A new leader reads the last snapshot, and then the
+events after those positions. If these are gone, or the views were too large for a snapshot, the topic starts a new epoch.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _KINDS: dict[str, Any] = {"mempool": MempoolView, "peers": PeersView, "mining": 
 
 _SECONDS = 10.0
 _EVENTS = 200
-"""After which views that have changed are kept again: well within what a log keeps by default."""
+"""Seconds and events after which changed views are saved again: well within what a log keeps by default."""
 
 
 class SnapshotStore:
-    """The views of one term.
+    """The snapshots of one term.
 
     Args:
         server: where the logs are.
@@ -41,21 +41,21 @@ class SnapshotStore:
         self._server = server
         self._term = term
         self._clock = clock
-        self._heads: dict[str, int] = {}  # where the logs will be, once all that was published has come back
-        self._left: dict[str, str] = {}  # epochs that are over
-        self._kept: dict[str, int] | None = None
-        self._kept_at = 0.0
+        self._heads: dict[str, int] = {}  # where the logs will end, once all that was published has arrived
+        self._ended_epochs: dict[str, str] = {}  # epochs that have ended
+        self._saved: dict[str, int] | None = None
+        self._saved_at = 0.0
 
     def restore(self) -> NodeView:
-        """The views as they were told last; those that nobody knows any more begin with what the node says next."""
+        """Return the views as they were last published. Those that are lost begin with the next poll."""
         newest = None if self._is_idle else self._server.events.topic(VIEWS_TOPIC).log.newest()
-        kept: dict[str, Any] = {} if newest is None else json.loads(newest.data)
+        saved: dict[str, Any] = {} if newest is None else json.loads(newest.data)
         found: dict[str, Any] = {}
         for name in VIEWED:
             topic = self._server.events.topic(name)
             self._heads[name] = topic.log.position.seq
-            state, place = kept.get(name), kept.get("places", {}).get(name)
-            events = None if state is None or place is None else topic.since(*place)
+            state, position = saved.get(name), saved.get("places", {}).get(name)
+            events = None if state is None or position is None else topic.since(*position)
             if events is None:
                 continue
             view = found[name] = _KINDS[name].of(state)
@@ -64,13 +64,13 @@ class SnapshotStore:
         return NodeView(**found)
 
     def begin(self, name: str) -> None:
-        """A topic begins with what the node says now: whoever was reading it is told."""
+        """Begin a topic with the present state of the node, and let its readers know."""
         # A log in memory that is still empty has no reader who could have missed anything.
         if not self._is_idle or self._server.events.topic(name).log.position.seq:
             self.start_new_epoch(name)
 
     def publish(self, topic: str, event: Any) -> None:
-        """Publishes, and counts; for an event that can't be published its topic begins anew."""
+        """Publish an event, and count it. If it cannot be published, its topic starts a new epoch."""
         try:
             self._server.events.publish(topic, event, self._term)
         except EventError as error:
@@ -81,23 +81,23 @@ class SnapshotStore:
             self._heads[topic] += 1
 
     def start_new_epoch(self, topic: str) -> None:
-        """Begins a topic anew."""
-        self._left[topic] = self._server.events.topic(topic).log.position.epoch
+        """Start a new epoch of a topic."""
+        self._ended_epochs[topic] = self._server.events.topic(topic).log.position.epoch
         self._server.events.start_new_epoch(topic, self._term)
         self._heads[topic] = 0
 
     def save(self, views: NodeView) -> None:
-        """Keeps the views, where they have changed and it is time."""
+        """Publish a snapshot, if the views have changed and it is due."""
         if self._is_idle or not self._is_due():
             return
-        places = {}
+        positions = {}
         for name in VIEWED:
             epoch, seq = self._server.events.topic(name).log.position
-            if seq != self._heads[name] or epoch == self._left.get(name):
-                return  # not all that was published has come back; the next time
-            places[name] = [epoch, seq]
+            if seq != self._heads[name] or epoch == self._ended_epochs.get(name):
+                return  # not everything that was published has arrived; the next time
+            positions[name] = [epoch, seq]
         states = {
-            "places": places,
+            "places": positions,
             "mempool": None if views.mempool is None else views.mempool.state(),
             "peers": views.peers.state(),
             "mining": views.mining.state(),
@@ -105,17 +105,17 @@ class SnapshotStore:
         try:
             self._server.events.publish(VIEWS_TOPIC, states, self._term)
         except EventError as error:  # too large, as a rule
-            logger.info("the mempool is not kept for whoever watches next: %s", error)
+            logger.info("the mempool is not saved for the next leader: %s", error)
             self._server.events.publish(VIEWS_TOPIC, {**states, "mempool": None}, self._term)
-        self._kept, self._kept_at = dict(self._heads), self._clock()
+        self._saved, self._saved_at = dict(self._heads), self._clock()
 
     @property
     def _is_idle(self) -> bool:
-        """Whether nobody can come after: the logs end with the process."""
+        """Whether there can be no other leader: the logs end with the process."""
         return self._server.config.event_store == "memory"
 
     def _is_due(self) -> bool:
-        if self._kept is None:
+        if self._saved is None:
             return True
-        changes = sum(abs(self._heads[name] - self._kept[name]) for name in VIEWED)
-        return changes >= _EVENTS or (changes > 0 and self._clock() - self._kept_at >= _SECONDS)
+        changes = sum(abs(self._heads[name] - self._saved[name]) for name in VIEWED)
+        return changes >= _EVENTS or (changes > 0 and self._clock() - self._saved_at >= _SECONDS)

@@ -1,4 +1,4 @@
-"""What can go wrong between the gateway and its node, as clients are told it."""
+"""What can go wrong between the gateway and its node, and the errors that clients get."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ class UpstreamError(RpcError):
 
 
 def trouble(error: BaseException) -> UpstreamErrorKind | None:
-    """What went wrong; None where the node has answered, if with an error."""
+    """Return what went wrong, or None if the node has answered, even with an error."""
     return error.kind if isinstance(error, UpstreamError) else None

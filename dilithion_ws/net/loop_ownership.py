@@ -70,7 +70,7 @@ class LoopOwnership:
 
     Args:
         reactor: what the leader owns.
-        watch: set when a task begins while nobody watches.
+        watch: set when a task begins while the watchdog sleeps.
 
     Attributes:
         task: the running task, or None.

@@ -64,7 +64,7 @@ def make_event_loop(
         reactor: the connections.
         pool: the workers.
         tls: the server's TLS context, or None if connections are not encrypted.
-        watch: set when a task begins while nobody watches the leader.
+        watch: set when a task begins while the watchdog sleeps.
     """
     ownership = LoopOwnership(reactor, WakeFlag() if watch is None else watch)
     closer = CloseHandshake(reactor)

@@ -38,7 +38,7 @@ class Watchdog:
         loop: what the leader runs.
         pool: has the workers that can lead.
         shutdown: the steps to stop the server.
-        wake: set when a task begins while nobody watches, and when the server must stop.
+        wake: set when a task begins while the watchdog sleeps, and when the server must stop.
     """
 
     def __init__(self, loop: EventLoop, pool: WorkerPool, shutdown: ShutdownSequence, wake: WakeFlag) -> None:

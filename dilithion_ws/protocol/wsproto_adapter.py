@@ -3,9 +3,9 @@
 wsproto has four habits that surprise its callers. They end here:
 
 1. its state changes only while `events()` is iterated, so `feed` always iterates it to the end;
-2. a parse error looks like a close event and leaves the state OPEN, so the two are told apart by that state;
+2. a parse error looks like a close event and leaves the state OPEN, so that state distinguishes the two;
 3. payloads arrive in pieces, so whole messages are joined here;
-4. it takes None for the end of a stream (h11 takes b""), so it is never told of one.
+4. it takes None for the end of a stream (h11 takes b""), so the end is never passed on to it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ DECLARED_FAST, MEASURED_FAST, UNKNOWN, SLOW = Speed
 
 
 class SingleCall(Invocation):
-    """One request that needs its handler. (A Struct, since one is made for every call.)
+    """One request that needs its handler.
+
+    It is a Struct, since one is made for every call.
 
     Attributes:
         executor: runs it.

@@ -24,7 +24,7 @@ class CallContext(msgspec.Struct):
         method: the name that it called.
         id: the call's id as a Python value (a number or a string), or None for a notification or a null id.
         is_notification: whether no answer is expected.
-        deadline: when the client will be told that the call timed out; work beyond it is lost.
+        deadline: when the client gets the error that the call timed out; work beyond it is lost.
     """
 
     session: Session

@@ -46,7 +46,7 @@ def follow(chain: ChainTracker, model: Model) -> list[ChainStep]:
     told: list[ChainStep] = []
     while steps := chain.next_steps(len(model.best) - 1, model.best[-1].hash, model.fetch, model.fetch_range):
         for step in steps:
-            chain.take(step)
+            chain.record(step)
         told += steps
     return told
 

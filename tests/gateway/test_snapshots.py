@@ -30,7 +30,7 @@ def kept(gateway: Any) -> None:
         places = json.loads(entry.data)["places"]
         return all(list(hub.topic(name).log.position) == places[name] for name in TOPICS)
 
-    gateway.watcher._snapshots._kept_at = float("-inf")
+    gateway.watcher._snapshots._saved_at = float("-inf")
     wait_for(is_kept, what="views that are kept")
 
 

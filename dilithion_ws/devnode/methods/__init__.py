@@ -14,7 +14,7 @@ __all__ = ["register_methods"]
 
 
 def register_methods(rpc: RpcTable, node: DevNode, stop: Callable[[], object]) -> None:
-    """Registers the node's methods as a host does, through the public API alone.
+    """Register the node's methods as a host does, through the public API alone.
 
     Args:
         rpc: the table.

@@ -21,7 +21,7 @@ def failure(text: str) -> RpcError:
 
 
 def register_chain_methods(rpc: RpcTable, node: DevNode) -> None:
-    """Adds the methods to a table."""
+    """Add the methods to a table."""
     chain, mempool = node.chain, node.mempool
 
     @rpc.method(permission="READ_BLOCKCHAIN")

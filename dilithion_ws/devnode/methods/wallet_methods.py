@@ -15,7 +15,7 @@ __all__ = ["register_wallet_methods"]
 
 
 def register_wallet_methods(rpc: RpcTable, node: DevNode) -> None:
-    """Adds the methods to a table."""
+    """Add the methods to a table."""
     chain, wallet, mempool = node.chain, node.wallet, node.mempool
 
     @rpc.method(permission="READ_WALLET")

@@ -58,7 +58,7 @@ class _Dilithion(Dialect):
     name = "dilithion"
     headers: Mapping[str, str] = {"X-Dilithion-RPC": "1"}
     """Spelled so: the node knows no other."""
-    permissions = dict.fromkeys(NODE_METHODS)  # those that the server knows without being told
+    permissions = dict.fromkeys(NODE_METHODS)  # the server knows their permissions by itself
     names = _NAMES
     max_batch = 100
     max_body = 2 * 1024 * 1024
