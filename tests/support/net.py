@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
-from dilithion_ws.net.job_queue import JobQueue
+from dilithion_ws import CloseStatus, Session
+from dilithion_ws.net.connection_limiter import ConnectionLimiter
+from dilithion_ws.net.connection_registry import ConnectionRegistry
+from dilithion_ws.net.event_loop import EventLoop
+from dilithion_ws.net.interfaces import Accepted, Address
+from dilithion_ws.net.job_queue import JobQueue, QueuedJob
+from dilithion_ws.net.loop_ownership import OwnershipLost
+from dilithion_ws.net.mailbox import Mailbox
 from dilithion_ws.net.poller import Waker
+from dilithion_ws.net.reactor import Reactor
+from dilithion_ws.net.transport import make_event_loop
 from dilithion_ws.net.worker_pool import JobClass, JobClasses, WorkerPool
-from dilithion_ws.protocol.http import HttpRefusal
+from dilithion_ws.protocol.handshake import UpgradeRequest
+from dilithion_ws.protocol.http import HttpRefusal, HttpRequest, HttpResponse
 from dilithion_ws.util.clock import Deadline, monotonic
+from dilithion_ws.util.enums import Speed
+
+from . import Clock
+from .configs import make_config
 
 
 class AllowAll:
@@ -29,3 +47,151 @@ def worker_pool(workers: int, queue: int) -> Iterator[WorkerPool]:
     yield pool
     pool.shutdown(Deadline(monotonic, 2.0))
     waker.close()
+
+
+class Echo:
+    """A service that accepts every client and answers messages by their first word.
+
+    `echo …` is answered at once, `slow …` by a task for the pool, and `stall …` by a task during which the loop is taken
+    away from its thread, as the watchdog does.
+    """
+
+    def __init__(self) -> None:
+        self.loop: EventLoop | None = None
+        self.opened: list[int] = []
+        self.closed: list[tuple[int, CloseStatus]] = []
+
+    def check_connection(self, host: str) -> HttpRefusal | None:
+        return None
+
+    def upgrade(self, connection_id: int, address: Address, request: UpgradeRequest) -> Accepted:
+        return Accepted(Session(connection_id, address), (), math.inf)
+
+    def http(self, connection_id: int, address: Address, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, b"hello")
+
+    def login_priority(self, session: Session) -> int:
+        return 0
+
+    def on_open(self, session: Session) -> None:
+        self.opened.append(session.connection_id)
+
+    def on_bytes(self, session: Session, size: int) -> None: ...
+
+    def receive(self, session: Session, opcode: int, payload: bytes) -> Any:
+        word = payload.partition(b" ")[0]
+        if word == b"echo":
+            return payload
+        return EchoTask(self, session, payload, Speed.SLOW if word == b"slow" else Speed.DECLARED_FAST)
+
+    def may_ping(self, session: Session) -> bool:
+        return True
+
+    def on_deadline(self, session: Session) -> CloseStatus | None:
+        return None
+
+    def on_writable(self, session: Session) -> None: ...
+
+    def on_closed(self, session: Session, status: CloseStatus) -> None:
+        self.closed.append((session.connection_id, status))
+
+
+class EchoTask:
+    """Answers with the message."""
+
+    is_serial = False
+    is_login = False
+    hooks = None
+
+    def __init__(self, service: Echo, session: Session, payload: bytes, speed: Speed) -> None:
+        self._service = service
+        self.session = session
+        self.speed = speed
+        self._payload = payload
+        self.stalls = 0
+
+    def run(self) -> bytes:
+        if self.speed is Speed.DECLARED_FAST:
+            assert self._service.loop is not None
+            assert self._service.loop.seize(self)
+        return self._payload
+
+    def refuse(self, reason: str) -> bytes:
+        return b"refused: " + reason.encode()
+
+    def expire(self) -> bytes:
+        return b"expired " + self._payload
+
+    def on_stall(self) -> None:
+        self.stalls += 1
+
+
+class ManualPool:
+    """A pool without threads: the test runs its jobs."""
+
+    def __init__(self) -> None:
+        self.classes = JobClasses(*(JobClass(name, 1, JobQueue(1)) for name in ("calls", "logins", "handshakes")))
+        self.idle = 1
+        self.jobs: list[QueuedJob] = []
+
+    def submit(self, job: QueuedJob, job_class: JobClass) -> bool:
+        self.jobs.append(job)
+        return True
+
+    def cancel(self, run: Callable[[], None]) -> None:
+        self.jobs = [job for job in self.jobs if job.run != run]
+
+
+class Machine:
+    """The transport without threads: its event loop is stepped, its clock is set, its jobs are run by the test."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.clock = Clock()
+        self.service = Echo()
+        self.pool = ManualPool()
+        config = make_config(**limits)
+        self.mailbox = Mailbox()
+        self.registry = ConnectionRegistry(config.limits, self.mailbox)
+        self.limiter = ConnectionLimiter(config.limits, 1000, self.service)
+        self.reactor = Reactor(config, self.clock, self.service, self.registry, self.limiter)
+        self.loop = make_event_loop(self.reactor, cast(Any, self.pool))
+        self.service.loop = self.loop
+        self.reactor.leader = threading.get_ident()
+
+    def accept(self) -> socket.socket:
+        """Return the client's end of a new connection."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        theirs.setblocking(False)
+        assert self.limiter.acquire("127.0.0.1") is None
+        self.mailbox.post(lambda leader: leader.on_accepted(ours, ("127.0.0.1", 1)))
+        return theirs
+
+    def step(self) -> None:
+        """Take turns of the loop until nothing is ready; after a turn in which the loop was taken over, go on."""
+        for _ in range(1000):
+            events = self.reactor.poller.poll(0)
+            if not events and not self.mailbox.commands:
+                return
+            try:
+                self.loop.run_once(events, self.clock())
+            except OwnershipLost:
+                pass
+        raise AssertionError("the loop does not come to rest")
+
+    def run_job(self) -> None:
+        """Run the oldest job of the pool."""
+        self.pool.jobs.pop(0).run()
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock, and handle the timers that are due."""
+        self.clock.now += seconds
+        self.loop.run_once([], self.clock())
+        self.step()
+
+    def close(self) -> None:
+        """End the loop, and release all descriptors."""
+        self.mailbox.post(lambda leader: self.loop.end())
+        self.step()
+        self.reactor.close()
