@@ -199,7 +199,7 @@ def test_an_answer_that_does_not_come_times_out(waits: Waits, start: ServerFacto
     client = connect(start(call_timeout=0.2))
     client.text('{"method":"wait","id":1}')
     assert json.loads(client.frame()[1])["error"]["code"] == -32002
-    assert waits.waiting[0].cancelled()
+    wait_for(lambda: waits.waiting[0].cancelled())
     client.text('{"method":"getblockcount","id":2}')
     assert json.loads(client.frame()[1])["id"] == 2
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from dilithion_ws import CloseStatus, Session
+from dilithion_ws.config.config import parse_network
 from dilithion_ws.net.connection_limiter import ConnectionLimiter
 from dilithion_ws.net.connection_registry import ConnectionRegistry
 from dilithion_ws.net.event_loop import EventLoop
@@ -19,6 +20,7 @@ from dilithion_ws.net.loop_ownership import OwnershipLost
 from dilithion_ws.net.mailbox import Mailbox
 from dilithion_ws.net.poller import Waker
 from dilithion_ws.net.reactor import Reactor
+from dilithion_ws.net.tls import TlsContext
 from dilithion_ws.net.transport import make_event_loop
 from dilithion_ws.net.worker_pool import JobClass, JobClasses, WorkerPool
 from dilithion_ws.protocol.handshake import UpgradeRequest
@@ -60,6 +62,7 @@ class Echo:
         self.loop: EventLoop | None = None
         self.opened: list[int] = []
         self.closed: list[tuple[int, CloseStatus]] = []
+        self.http_task: Any = None
 
     def check_connection(self, host: str) -> HttpRefusal | None:
         return None
@@ -67,8 +70,10 @@ class Echo:
     def upgrade(self, connection_id: int, address: Address, request: UpgradeRequest) -> Accepted:
         return Accepted(Session(connection_id, address), (), math.inf)
 
-    def http(self, connection_id: int, address: Address, request: HttpRequest) -> HttpResponse:
-        return HttpResponse(200, b"hello")
+    def http(self, connection_id: int, address: Address, request: HttpRequest) -> Any:
+        if request.target == "/slow":
+            return self.http_task
+        return HttpResponse(200, b"hello " + address[0].encode())
 
     def login_priority(self, session: Session) -> int:
         return 0
@@ -145,27 +150,29 @@ class ManualPool:
 class Machine:
     """The transport without threads: its event loop is stepped, its clock is set, its jobs are run by the test."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         self.clock = Clock()
         self.service = Echo()
         self.pool = ManualPool()
-        config = make_config(**limits)
+        config = make_config(**options)
         self.mailbox = Mailbox()
         self.registry = ConnectionRegistry(config.limits, self.mailbox)
-        self.limiter = ConnectionLimiter(config.limits, 1000, self.service)
+        proxies = [parse_network(text, "trusted_proxies") for text in config.trusted_proxies]
+        self.limiter = ConnectionLimiter(config.limits, 1000, self.service, proxies)
+        tls = TlsContext(config.certificate, config.private_key, "") if config.has_tls else None
         self.reactor = Reactor(config, self.clock, self.service, self.registry, self.limiter)
-        self.loop = make_event_loop(self.reactor, cast(Any, self.pool))
+        self.loop = make_event_loop(self.reactor, cast(Any, self.pool), tls)
         self.service.loop = self.loop
         self.reactor.leader = threading.get_ident()
 
-    def accept(self) -> socket.socket:
-        """Return the client's end of a new connection."""
+    def accept(self, host: str = "127.0.0.1") -> socket.socket:
+        """Return the client's end of a new connection from an address."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         theirs.setblocking(False)
-        assert self.limiter.acquire("127.0.0.1") is None
-        self.mailbox.post(lambda leader: leader.on_accepted(ours, ("127.0.0.1", 1)))
+        assert self.limiter.acquire(host) is None
+        self.mailbox.post(lambda leader: leader.on_accepted(ours, (host, 1)))
         return theirs
 
     def step(self) -> None:

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dilithion_ws import CloseCode, Config, Limits, Session
+from dilithion_ws.auth.audit_log import AuditLog
+from dilithion_ws.auth.authenticator import Authenticator
+from dilithion_ws.auth.credentials import Credentials
+from dilithion_ws.auth.denial import Denial, DenialKind, NeedsPassword
+from dilithion_ws.auth.passwords import hash_password
+from dilithion_ws.auth.users import User, UserDirectory
+
+from ..support import Clock
+
+READER = User("reader", "readonly", 7, hash_password("right", "node"))
+
+
+class Desk:
+    """An authenticator with one user, and a clock."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.audit = AuditLog("", self.clock)
+        config = Config(users_file="users.json", limits=Limits.from_names(login_failures=3))
+        self.authenticator = Authenticator(config, UserDirectory([READER]), self.clock, self.audit)
+
+    def session(self, host: str = "192.0.2.1") -> Session:
+        session = Session(1, (host, 1))
+        session.is_authorized, session.rights = False, 0
+        return session
+
+
+def kind_of(decision: object) -> DenialKind:
+    assert isinstance(decision, Denial)
+    return decision.kind
+
+
+def test_a_password_is_verified_once_and_then_cached() -> None:
+    desk, session = Desk(), Desk().session()
+    credentials = Credentials("reader", "right")
+    decision = desk.authenticator.check_credentials(session, credentials)
+    assert decision == NeedsPassword("reader", "right")
+    assert "right" not in repr(decision)
+    assert desk.authenticator.verify_credentials(session, decision) is None  # type: ignore[arg-type]
+    assert (session.user, session.rights, session.is_authorized) == ("reader", 7, True)
+    again = desk.session()
+    assert desk.authenticator.check_credentials(again, credentials) is None
+    assert again.user == "reader"
+    assert desk.audit.counts == {"login": 2}
+
+
+def test_a_wrong_password_is_a_denial_and_locks_the_address_out() -> None:
+    desk, session = Desk(), Desk().session()
+    wrong = NeedsPassword("reader", "wrong")
+    for _ in range(3):
+        assert kind_of(desk.authenticator.verify_credentials(session, wrong)) is DenialKind.CREDENTIALS
+    assert kind_of(desk.authenticator.verify_credentials(session, wrong)) is DenialKind.LOCKED_OUT
+    assert kind_of(desk.authenticator.check_credentials(session, None)) is DenialKind.LOCKED_OUT
+    assert desk.authenticator.locked_for(session) > 0
+    assert desk.authenticator.locked_for(desk.session("192.0.2.2")) == 0
+    assert desk.authenticator.tracked_addresses == 1
+    desk.clock.now += 10_000
+    assert desk.authenticator.locked_for(session) == 0
+
+
+def test_malformed_credentials_count_as_a_failure() -> None:
+    desk = Desk()
+    assert kind_of(desk.authenticator.check_credentials(desk.session(), None)) is DenialKind.CREDENTIALS
+    assert desk.audit.counts["login failed"] == 1
+
+
+def test_a_connection_with_too_many_failures_is_closed_after_the_answer() -> None:
+    desk, session = Desk(), Desk().session()
+    decisions = [desk.authenticator.log_in(session, "reader", "wrong") for _ in range(3)]
+    assert [decision.close_after for decision in decisions[:2]] == [None, None]  # type: ignore[union-attr]
+    last = decisions[2]
+    assert isinstance(last, Denial)
+    assert last.close_after is not None
+    assert last.close_after.code == CloseCode.NOT_AUTHENTICATED
+
+
+def test_logging_in_returns_the_user() -> None:
+    desk, session = Desk(), Desk().session()
+    assert desk.authenticator.log_in(session, "reader", "right") is READER
+    assert desk.authenticator.login_priority(session) > desk.authenticator.login_priority(desk.session("192.0.2.9"))
+
+
+def test_sessions_get_the_rights_that_their_users_have_now() -> None:
+    desk = Desk()
+    session, other = desk.session(), desk.session()
+    desk.authenticator.log_in(session, "reader", "right")
+    desk.authenticator.replace_directory(UserDirectory([User("reader", "readonly", 1, READER.password)]))
+    assert desk.authenticator.refresh_all([session, other]) == [session]
+    assert session.rights == 1
+    desk.authenticator.replace_directory(UserDirectory())
+    desk.authenticator.refresh_all([session])
+    assert (session.is_authorized, session.rights) == (False, 0)
+    assert session.close_after == (CloseCode.NOT_AUTHENTICATED, "this user has been removed")
+    session.close_after = None
+    desk.authenticator.refresh_rights(session)
+    assert session.close_after is None, "once is enough"
+    desk.authenticator.refresh_rights(other)
+    assert other.close_after is None

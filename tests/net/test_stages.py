@@ -1,0 +1,336 @@
+"""The stages before messages: PROXY header, TLS handshake, HTTP requests; without threads."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dilithion_ws.protocol.frames import TEXT
+from dilithion_ws.protocol.http import HttpResponse
+from dilithion_ws.util.enums import Speed
+
+from ..support import REQUEST, client_frame
+from ..support.certificates import Authority
+from ..support.net import Machine
+from ..support.proxy_headers import version_1, version_2
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SLOW = b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PROXIES = {"trusted_proxies": ("10.0.0.0/8",)}
+
+
+@pytest.fixture
+def make() -> Iterator[Any]:
+    machines: list[Machine] = []
+
+    def make(**options: Any) -> Machine:
+        machines.append(Machine(**options))
+        return machines[-1]
+
+    yield make
+    for machine in machines:
+        machine.close()
+
+
+def received(sock: socket.socket) -> bytes:
+    """Return what there is to read; b"(end)" marks the end of the stream."""
+    data = b""
+    try:
+        while more := sock.recv(1 << 16):
+            data += more
+        return data + b"(end)"
+    except BlockingIOError:
+        return data
+    except ConnectionResetError:
+        return data + b"(end)"
+
+
+class HttpTask:
+    """The task of a request, whose outcome the test chooses."""
+
+    speed = Speed.SLOW
+    is_serial = True
+    is_login = False
+    session = None
+    hooks = None
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+
+    def run(self) -> Any:
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def refuse(self, reason: str) -> HttpResponse:
+        return HttpResponse(503, reason.encode())
+
+    def expire(self) -> HttpResponse:
+        return HttpResponse(504, b"too late")
+
+    def on_stall(self) -> None: ...
+
+
+# PROXY protocol
+
+
+@pytest.mark.parametrize("header", [version_1("192.0.2.7", 5), version_2("192.0.2.7", 5)])
+@pytest.mark.parametrize("step", [1, 1000])
+def test_the_client_of_a_proxy_is_the_one_in_its_header(make: Any, header: bytes, step: int) -> None:
+    machine = make(proxy_protocol=True, **PROXIES)
+    with machine.accept("10.0.0.1") as sock:
+        machine.step()
+        data = header + GET
+        for at in range(0, len(data), step):
+            sock.send(data[at : at + step])
+            machine.step()
+        assert received(sock).endswith(b"hello 192.0.2.7")
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"PROXY nonsense\r\n", b""])
+def test_a_proxy_without_a_header_is_dropped(make: Any, data: bytes) -> None:
+    machine = make(proxy_protocol=True, **PROXIES)
+    with machine.accept("10.0.0.1") as sock:
+        machine.step()
+        sock.send(data) if data else sock.shutdown(socket.SHUT_WR)
+        machine.step()
+        assert received(sock) == b"(end)"
+    assert machine.limiter.total == 0
+
+
+def test_a_client_for_which_there_is_no_room_is_refused_after_the_header(make: Any) -> None:
+    machine = make(proxy_protocol=True, connections_per_address=1, **PROXIES)
+    with machine.accept("10.0.0.1") as first, machine.accept("10.0.0.1") as second:
+        machine.step()
+        for sock in (first, second):
+            sock.send(version_1("192.0.2.7", 5) + GET)
+            machine.step()
+        assert received(first).startswith(b"HTTP/1.1 200 ")
+        assert received(second).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize(
+    ("header", "status"), [(b"192.0.2.8", b"200"), (b"192.0.2.8, 10.0.0.3", b"200"), (b"unknown", b"400")]
+)
+@pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1", b"upgrade"])
+def test_x_forwarded_for_names_the_client(make: Any, header: bytes, status: bytes, request_line: bytes) -> None:
+    machine = make(**PROXIES)
+    with machine.accept("10.0.0.1") as sock:
+        machine.step()
+        request = GET if request_line != b"upgrade" else REQUEST
+        sock.send(request[:-2] + b"X-Forwarded-For: " + header + b"\r\n\r\n")
+        machine.step()
+        answer = received(sock)
+        expected = b"101" if request_line == b"upgrade" and status == b"200" else status
+        assert answer.startswith(b"HTTP/1.1 " + expected)
+        if status == b"200":
+            assert machine.registry.all()[0].address[0] in ("192.0.2.8", "10.0.0.1")
+
+
+# TLS
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def secure(make: Any, authority: Authority) -> Machine:
+    machine: Machine = make(certificate=str(authority.certificate), private_key=str(authority.key))
+    return machine
+
+
+class TlsClient:
+    """A TLS client whose bytes the test moves."""
+
+    def __init__(self, machine: Machine, authority: Authority) -> None:
+        self.machine = machine
+        self.sock = machine.accept()
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = authority.context().wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        machine.step()
+
+    def exchange(self) -> None:
+        """Send what TLS wants to send, let the server work, and take what it answers."""
+        self.sock.send(self.outgoing.read() or b"")
+        self.machine.step()
+        while self.machine.pool.jobs:
+            self.machine.run_job()
+            self.machine.step()
+        self.incoming.write(received(self.sock).removesuffix(b"(end)"))
+
+    def shake_hands(self) -> None:
+        for _ in range(5):
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self.exchange()
+        self.exchange()
+
+    def send(self, data: bytes) -> None:
+        self.tls.write(data)
+        self.exchange()
+
+    def read(self) -> bytes:
+        data = b""
+        try:
+            while more := self.tls.read(1 << 16):
+                data += more
+        except ssl.SSLWantReadError:
+            pass
+        return data
+
+
+def test_messages_pass_over_tls(secure: Machine, authority: Authority) -> None:
+    client = TlsClient(secure, authority)
+    with client.sock:
+        client.shake_hands()
+        client.send(REQUEST + client_frame(TEXT, b"echo 1"))
+        assert client.read().endswith(b"\r\n\r\n\x81\x06echo 1")
+        client.send(client_frame(TEXT, b"echo 2") + client_frame(TEXT, b"echo " + b"x" * 3000))
+        assert client.read().startswith(b"\x81\x06echo 2")
+
+
+def test_plain_http_on_a_tls_port_is_told_to_use_tls(secure: Machine) -> None:
+    with secure.accept() as sock:
+        secure.step()
+        sock.send(GET)
+        secure.step()
+        assert b"this port speaks TLS" in received(sock)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x16", b"\x16\x03\x01\x00\x05hello"])
+def test_a_broken_handshake_ends_the_connection(secure: Machine, data: bytes) -> None:
+    with secure.accept() as sock:
+        secure.step()
+        if data:
+            sock.send(data)
+        else:
+            sock.shutdown(socket.SHUT_WR)
+        secure.step()
+        for _ in range(3):
+            while secure.pool.jobs:
+                secure.run_job()
+            secure.step()
+        secure.advance(secure.reactor.limits.connections.handshake_timeout + 0.1)
+        secure.advance(secure.reactor.limits.connections.linger_timeout + 0.1)
+        assert received(sock).endswith(b"(end)")
+    assert secure.limiter.total == 0
+
+
+def test_a_connection_that_is_dropped_before_its_step_needs_none(secure: Machine, authority: Authority) -> None:
+    client = TlsClient(secure, authority)
+    with client.sock:
+        with pytest.raises(ssl.SSLWantReadError):
+            client.tls.do_handshake()
+        client.sock.send(client.outgoing.read())
+        secure.step()
+        assert len(secure.pool.jobs) == 1
+        secure.advance(secure.reactor.limits.connections.handshake_timeout + 0.1)
+        secure.run_job()
+        secure.step()
+    assert secure.limiter.total == 0
+
+
+# HTTP
+
+
+def test_requests_are_answered_one_after_the_other(make: Any) -> None:
+    machine = make()
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(GET * 3)
+        machine.step()
+        assert received(sock).count(b"HTTP/1.1 200 OK") == 3
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        ([HttpResponse(200, b"done")], b"200"),
+        ([HttpTask(HttpResponse(201, b"done"))], b"201"),
+        ([ValueError("a fault")], b"503"),
+    ],
+)
+def test_a_request_may_need_a_task(make: Any, outcomes: list[Any], status: bytes) -> None:
+    machine = make()
+    machine.service.http_task = HttpTask(*outcomes)
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(SLOW + GET)
+        machine.step()
+        assert received(sock) == b""
+        while machine.pool.jobs:
+            machine.run_job()
+            machine.step()
+        answers = received(sock)
+        assert answers.startswith(b"HTTP/1.1 " + status)
+        assert answers.endswith(b"hello 127.0.0.1")
+
+
+def test_the_answer_of_a_request_may_come_later(make: Any) -> None:
+    machine, future = make(), Future[HttpResponse]()
+    machine.service.http_task = HttpTask(future)
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(SLOW)
+        machine.step()
+        machine.run_job()
+        machine.step()
+        assert received(sock) == b""
+        future.set_result(HttpResponse(200, b"later"))
+        machine.step()
+        assert received(sock).endswith(b"later")
+
+
+def test_a_request_past_its_deadline_is_refused_and_its_future_cancelled(make: Any) -> None:
+    machine, future = make(), Future[HttpResponse]()
+    machine.service.http_task = HttpTask(future)
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(SLOW)
+        machine.step()
+        machine.run_job()
+        machine.step()
+        machine.advance(machine.reactor.limits.calls.call_timeout + 60)
+        machine.advance(60)
+        assert received(sock).startswith(b"HTTP/1.1 ")
+        assert future.cancelled()
+
+
+def test_a_stopping_server_closes_after_the_response(make: Any) -> None:
+    machine = make()
+    with machine.accept() as sock:
+        machine.step()
+        machine.service.http_task = HttpTask(HttpResponse(200, b"done"))
+        sock.send(SLOW)
+        machine.step()
+        machine.mailbox.post(lambda leader: leader.closer.start_shutdown())
+        machine.step()
+        while machine.pool.jobs:
+            machine.run_job()
+        machine.step()
+        machine.advance(5)
+        assert received(sock).endswith(b"(end)")
+    assert machine.registry.all() == []
+
+
+def test_an_expectation_is_answered_with_100(make: Any) -> None:
+    machine = make()
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        machine.step()
+        assert received(sock).startswith(b"HTTP/1.1 100 ")
+        sock.send(b"ab")
+        machine.step()
+        assert received(sock).startswith(b"HTTP/1.1 200 ")

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from dilithion_ws import ConfigError
+from dilithion_ws.util.files import read_bounded_text, replace_private_file
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"\xef\xbb\xbfhello")
+    assert read_bounded_text(str(path), 5) == "hello"
+
+
+def test_a_file_that_does_not_exist_is_that_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_bounded_text(str(tmp_path / "none"), 5)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"123456", "is larger than 5 characters"), (b"\xff", "it is not UTF-8 text")]
+)
+def test_what_cannot_be_used_is_an_error_that_names_the_file(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_bounded_text(str(path), 5)
+    assert str(path) in str(caught.value)
+
+
+def test_a_directory_is_not_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Is a directory"):
+        read_bounded_text(str(tmp_path), 5)
+
+
+def test_a_private_file_is_replaced_with_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(0o644)
+    replace_private_file(str(path), "new")
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_private_file_that_cannot_be_written_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        replace_private_file(str(path), "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("file")
+    replace_private_file(str(tmp_path / "link"), "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
