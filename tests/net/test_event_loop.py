@@ -79,6 +79,10 @@ class Peer:
             if len(self.buffer) < 4:
                 return None
             (size,), at = struct.unpack("!H", self.buffer[2:4]), 4
+        if size == 127:
+            if len(self.buffer) < 10:
+                return None
+            (size,), at = struct.unpack("!Q", self.buffer[2:10]), 10
         if len(self.buffer) < at + size:
             return None
         frame = self.buffer[0] & 0x0F, self.buffer[at : at + size]
