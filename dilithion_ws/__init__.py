@@ -160,11 +160,17 @@ _MODULES = {
     "service.statistics": ("ServerStatistics",),
     "session": ("Session",),
 }
+_ROOMS = {
+    *("auth", "config", "errors", "events", "initialize", "net", "protocol", "rpc", "server", "service", "session"),
+    *("stores", "util"),
+}
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name (PEP 562)."""
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
     original = "METHODS" if name == "NODE_METHODS" else name
     module = _MODULE_OF.get(original) if name in __all__ else None
     if module is None:

@@ -20,7 +20,7 @@ __all__ = ["SETTINGS", "TABLE", "Config", "MethodRate", "load_config", "parse_me
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Config(SettingsGroup, frozen=True, kw_only=True):
+class Config(SettingsGroup, frozen=True):
     """How one server is to run. `Config.load` reads one from a file, the environment and options.
 
     Attributes:
@@ -116,8 +116,11 @@ class Config(SettingsGroup, frozen=True, kw_only=True):
                 "rpcwebsocketeventstore",
             )
         for setting in settings_of(Config):
-            if setting.kind in ("text", "path") and "\0" in setting.get(self):
+            value = setting.get(self)
+            if isinstance(value, str) and "\0" in value:
                 raise ConfigError(f"{setting.name} ({setting.key}) has a NUL character in it", setting.key)
+            if setting.kind == "bool" and value not in (True, False):
+                raise ConfigError(f"{setting.name} ({setting.key}) is {value!r}; it takes True or False", setting.key)
         if bool(self.user) != bool(self.password):
             raise ConfigError("rpcuser and rpcpassword belong together: set both, or neither", "rpcuser", "rpcpassword")
         if bool(self.certificate) != bool(self.private_key):

@@ -66,14 +66,14 @@ _WOULD_BLOCK = (BlockingIOError, InterruptedError, *WANTS)
 
 
 class ConnectionState(Enum):
-    """See the table above."""
+    """See the table above. The values are labels of `/metrics`, which keep the names of the first version."""
 
-    PROXY_HEADER = "proxy_header"
-    TLS_HANDSHAKE = "tls_handshake"
-    HTTP = "http"
+    PROXY_HEADER = "proxied"
+    TLS_HANDSHAKE = "securing"
+    HTTP = "handshake"
     OPEN = "open"
     CLOSING = "closing"
-    ANSWERING_CLOSE = "answering_close"
+    ANSWERING_CLOSE = "finishing"
     DRAINING = "draining"
     CLOSED = "closed"
 

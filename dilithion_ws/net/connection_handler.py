@@ -127,6 +127,15 @@ class ConnectionHandler:
         except Exception:
             self.messages.on_fault(request.connection)
 
+    @leader_only
+    def on_response_sent(self, connection: Connection) -> None:
+        """Continue with a request that was received behind the one that was answered, and with frames behind that."""
+        try:
+            self.handshake.on_written(connection)
+            self._after_handshake(connection)
+        except Exception:
+            self.messages.on_fault(connection)
+
     def _flush(self, connection: Connection) -> bool:
         """Send what is buffered. Return whether the connection still exists."""
         result = connection.flush(self._reactor.now)
@@ -170,7 +179,6 @@ class ConnectionHandler:
             session = connection.session
             if session.is_rate_limited:  # type: ignore[union-attr]
                 reactor.service.on_bytes(session, len(data))  # type: ignore[arg-type]
-                self.messages.close_if_demanded(connection)
             answer_events(self.messages, connection, connection.parser.receive(data))  # type: ignore[union-attr]
         elif state is HTTP:
             self.handshake.receive(connection, data)

@@ -148,4 +148,5 @@ class EventLoop:
     def end(self) -> None:
         """Close all connections, and end the loop after this turn."""
         self.handler.closer.abort_all()
+        self.handler.messages.abandon_calls()
         self._has_ended = True

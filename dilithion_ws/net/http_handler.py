@@ -93,7 +93,7 @@ class HttpHandler:
             reactor.set_deadline(connection, reactor.limits.connections.handshake_timeout)
             if result is SENT:
                 # A pipelined request may have arrived already. Other connections go first, so not before the next turn.
-                reactor.mailbox.post(lambda leader: leader.handshake.on_written(connection))
+                reactor.mailbox.post(lambda leader: leader.on_response_sent(connection))
             reactor.update_interest(connection)
 
     @leader_only

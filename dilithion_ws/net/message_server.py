@@ -78,11 +78,6 @@ class MessageServer:
                 reply_class = reply.__class__
                 if reply is not None and reply_class is not bytes and reply_class is not RawReply:
                     reply = self.run_task(reply, connection, events, index, output)  # type: ignore[arg-type]
-                if session.close_after is not None:
-                    if reply is not None:
-                        output.append(encode_reply(reply, encoder))  # type: ignore[arg-type]
-                    self._finish(connection, output, events[index + 1 :])
-                    return
                 if reply is None:
                     self.call_hooks()
                     if self.is_paused(connection):
@@ -92,9 +87,6 @@ class MessageServer:
                 data = encode_reply(reply, encoder)  # type: ignore[arg-type]
             elif kind == PING:
                 if not self.service.may_ping(session):
-                    if session.close_after is not None:
-                        self._finish(connection, output, events[index + 1 :])
-                        return
                     continue
                 data = encode_frame(PONG, event.payload)
             elif kind == PONG:
@@ -119,14 +111,7 @@ class MessageServer:
                     self.defer(connection, events[index + 1 :])
                     break
         self.send_all(connection, output)
-
-    @leader_only
-    def _finish(self, connection: Connection, output: list[bytes], later: list[MessageEvent]) -> None:
-        """Send the last answers to a connection that policy closes."""
-        self.send_all(connection, output)
-        self.call_hooks()
-        self.close_if_demanded(connection)
-        self._defer_if_open(connection, later)
+        self.close_if_demanded(connection)  # after the answers, also to what arrived together with the excess
 
     @leader_only
     def run_task(
@@ -291,6 +276,12 @@ class MessageServer:
             if deadline > reactor.now:
                 return
             self._expire(pending)
+
+    @leader_only
+    def abandon_calls(self) -> None:
+        """Cancel the futures that calls are waiting for; the loop ends, so their deadlines will not be noticed."""
+        for pending in list(self._reactor.calls):
+            pending.cancel()
 
     def _expire(self, pending: PendingCall) -> None:
         """Answer one call. Its worker may have answered it just now; then its report is in the mailbox already."""

@@ -123,6 +123,14 @@ class PendingCall:
             return not was_answered
 
     @leader_only
+    def cancel(self) -> None:
+        """Cancel the future that the call is waiting for, if there is one; its answer will not be sent."""
+        if self._future is not None and self.abandon():
+            self._future.cancel()
+            for hook in self._task.hooks or ():
+                hook(False)
+
+    @leader_only
     def on_stall(self) -> None:
         """Record that the task has held up the leading thread."""
         self._task.on_stall()
@@ -132,10 +140,13 @@ class PendingCall:
         """Answer that the deadline has passed. Return what became of that; None if it was answered before."""
         if self.is_answered:
             return None
-        hook_count = len(self._task.hooks or ())  # before the answers so far are collected
+        # Hooks of a batch belong to the answers so far, which are sent; those of a future to an answer that is not.
+        hook_count = 0 if self._future is not None else len(self._task.hooks or ())
         result = self._answer(self._task.expire(), hook_count)
         if self._future is not None:
             self._future.cancel()
+            for hook in (self._task.hooks or ()) if result is not None else ():
+                hook(False)
         return result
 
     def _answer(self, reply: Reply | None, hook_count: int | None = None) -> SendResult | None:

@@ -28,7 +28,7 @@ class ConnectionStatistics(msgspec.Struct, frozen=True):
     """Connections.
 
     Attributes:
-        by_state: how many there are in each state, under the names of `ConnectionState`.
+        by_state: how many there are in each state, under the values of `ConnectionState`.
         accepted: how many were accepted so far.
         bytes_received, bytes_sent: bytes of all connections so far.
         unsent_bytes: bytes that clients have not accepted yet.

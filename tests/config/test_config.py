@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -291,3 +292,17 @@ def test_the_example_file_with_every_line_in_force_is_the_default(tmp_path: Path
     path = tmp_path / "dilithion.conf"
     path.write_text("\n".join(line[1:] if line.startswith("#rpc") else line for line in example_file().splitlines()))
     assert Config.load(str(path), {}) == Config()
+
+
+@pytest.mark.parametrize("value", [2, "0", None])
+def test_a_switch_is_true_or_false(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"http \(rpcwebsockethttp\) is .*; it takes True or False"):
+        Config(http=value)
+
+
+def test_host_and_port_may_be_given_by_position() -> None:
+    assert Config("127.0.0.2", 5) == Config(host="127.0.0.2", port=5)
+
+
+def test_paths_may_be_path_objects(tmp_path: Path) -> None:
+    assert Config(users_file=tmp_path).users_file == tmp_path  # type: ignore[arg-type]

@@ -219,11 +219,15 @@ def test_a_task_that_raises_is_refused(desk: Desk, speed: Speed, caplog: pytest.
 
 def test_a_future_past_the_deadline_is_cancelled(desk: Desk) -> None:
     future: Future[bytes] = Future()
-    desk.send(Scripted(future, Speed.DECLARED_FAST))
+    called: list[bool] = []
+    task = Scripted(future, Speed.DECLARED_FAST)
+    task.hooks = [called.append]
+    desk.send(task)
     desk.machine.advance(desk.machine.reactor.limits.calls.call_timeout)
     desk.turn()
     assert texts(desk.peer.frames) == [b"expired"]
     assert future.cancelled()
+    assert called == [False], "the answer that the hook belongs to was not sent"
 
 
 def test_a_future_that_comes_after_the_deadline_is_cancelled_at_once(desk: Desk) -> None:
@@ -508,9 +512,41 @@ def test_bytes_of_a_rate_limited_client_are_charged_and_may_close(desk: Desk) ->
 
     desk.session.is_rate_limited = True
     desk.service.on_bytes = charge  # type: ignore[method-assign]
-    (close,) = [frame for frame in desk.send(b"a") if frame[0] == CLOSE]
+    answer, close = desk.send(b"a")
     assert charged == [8]
+    assert answer == (TEXT, b"a")
     assert code(close) == 1008
+
+
+def test_bytes_without_a_message_may_close_too(desk: Desk) -> None:
+    def charge(session: Session, size: int) -> None:
+        session.close_after = CloseStatus(1008, "too many bytes")
+
+    desk.session.is_rate_limited = True
+    desk.service.on_bytes = charge  # type: ignore[method-assign]
+    desk.peer.send(client_frame(TEXT, b"part of a message", fin=False))
+    (close,) = desk.turn()
+    assert code(close) == 1008
+
+
+def test_what_arrives_together_with_the_excess_is_answered(desk: Desk) -> None:
+    desk.session.close_after = CloseStatus(1008, "enough")
+    desk.service.replies = [b"a", b"b"]
+    desk.peer.send(client_frame(TEXT, b"1") + client_frame(TEXT, b"2") + client_frame(PING, b"p"))
+    assert texts(desk.turn()[:3]) == [b"a", b"b", b"p"]
+    assert code(desk.peer.frames[-1]) == 1008
+
+
+def test_the_end_of_the_loop_cancels_futures(make: Callable[..., Desk]) -> None:
+    desk, future, called = make(), Future[bytes](), []
+    desk.upgrade()
+    task = Scripted(future, Speed.DECLARED_FAST)
+    task.hooks = [called.append]
+    desk.send(task)
+    desk.machine.mailbox.post(lambda leader: desk.machine.loop.end())
+    desk.machine.step()
+    assert future.cancelled()
+    assert called == [False]
 
 
 def test_after_our_close_frame_messages_are_discarded(desk: Desk) -> None:
@@ -575,3 +611,54 @@ def test_a_deferred_message_that_fails_closes(desk: Desk, monkeypatch: pytest.Mo
     answer, close = desk.finish()
     assert answer[1] == b"login"
     assert code(close) == 1011
+
+
+# Clients that disconnect
+
+
+def test_a_reset_ends_the_connection(desk: Desk) -> None:
+    desk.machine.registry.broadcast(encode_message("unread"))
+    desk.peer.sock.close()  # with unread data: the server's next read fails
+    desk.machine.step()
+    assert desk.machine.registry.all() == []
+    assert desk.service.closed[0][1].code == 1006
+
+
+def test_a_client_that_disconnects_with_an_unsent_answer_is_dropped(desk: Desk) -> None:
+    desk.service.replies = [b"x" * 200_000]
+    desk.peer.send(client_frame(TEXT, b"m"))
+    desk.machine.step()
+    desk.peer.sock.close()
+    desk.machine.step()
+    assert desk.machine.registry.all() == []
+
+
+def test_a_broadcast_to_a_client_that_has_disconnected_drops_it(desk: Desk) -> None:
+    desk.peer.sock.close()
+    desk.machine.registry.broadcast(encode_message("x"))
+    desk.machine.step()
+    assert desk.machine.registry.all() == []
+
+
+def test_a_close_waits_for_what_is_unsent(desk: Desk) -> None:
+    desk.service.replies = [b"x" * 200_000]
+    desk.peer.send(client_frame(TEXT, b"m"))
+    desk.machine.step()
+    desk.machine.registry.close(desk.machine.registry.all()[0].id, CloseStatus(4000, "enough"))
+    for _ in range(100):
+        desk.turn()
+    assert [opcode for opcode, _ in desk.peer.frames] == [TEXT, CLOSE]
+    desk.peer.send(client_frame(CLOSE, struct.pack("!H", 4000)))
+    desk.turn()
+    desk.peer.sock.close()
+    desk.machine.step()
+    assert desk.machine.registry.all() == []
+
+
+def test_an_answer_to_a_close_past_its_deadline_ends_the_wait(desk: Desk) -> None:
+    desk.send(Scripted(b"slow"))
+    desk.peer.send(client_frame(CLOSE, struct.pack("!H", 1000)))
+    desk.turn()
+    desk.machine.advance(desk.machine.reactor.limits.connections.close_timeout + 0.1)
+    desk.turn()
+    assert code(desk.peer.frames[-1]) == 1000

@@ -324,6 +324,15 @@ def test_a_stopping_server_closes_after_the_response(make: Any) -> None:
     assert machine.registry.all() == []
 
 
+def test_frames_behind_a_request_and_an_upgrade_are_answered(make: Any) -> None:
+    machine = make()
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(GET + REQUEST + client_frame(TEXT, b"echo 1"))
+        machine.step()
+        assert received(sock).endswith(b"\x81\x06echo 1")
+
+
 def test_an_expectation_is_answered_with_100(make: Any) -> None:
     machine = make()
     with machine.accept() as sock:
@@ -334,3 +343,43 @@ def test_an_expectation_is_answered_with_100(make: Any) -> None:
         sock.send(b"ab")
         machine.step()
         assert received(sock).startswith(b"HTTP/1.1 200 ")
+
+
+# Stopping in each stage
+
+
+@pytest.mark.parametrize("stage", ["proxy", "tls", "http"])
+def test_a_server_that_stops_ends_connections_in_every_stage(make: Any, authority: Authority, stage: str) -> None:
+    options: dict[str, Any] = {}
+    if stage == "proxy":
+        options = {"proxy_protocol": True, **PROXIES}
+    elif stage == "tls":
+        options = {"certificate": str(authority.certificate), "private_key": str(authority.key)}
+    machine = make(**options)
+    with machine.accept("10.0.0.1") as sock:
+        machine.step()
+        machine.mailbox.post(lambda leader: leader.closer.start_shutdown())
+        machine.step()
+        machine.advance(machine.reactor.limits.connections.linger_timeout + 0.1)
+        assert received(sock).endswith(b"(end)")
+    assert machine.registry.all() == []
+
+
+def test_a_socket_that_cannot_be_wrapped_is_dropped(
+    secure: Machine, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        ssl.SSLContext, "wrap_socket", lambda *args, **options: (_ for _ in ()).throw(OSError("disconnected"))
+    )
+    with secure.accept() as sock:
+        secure.step()
+        sock.send(b"\x16\x03\x01")
+        secure.step()
+        assert received(sock) == b"(end)"
+    assert secure.limiter.total == 0
+
+
+def test_a_client_that_disconnects_before_tls_is_dropped(secure: Machine) -> None:
+    secure.accept().close()
+    secure.step()
+    assert secure.limiter.total == 0
