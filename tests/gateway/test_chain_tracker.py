@@ -121,7 +121,7 @@ def test_another_chain_altogether_is_a_gap() -> None:
     other.best.clear()
     other.numbers = itertools.count(1000)
     other.mine()
-    with pytest.raises(GapError, match="nothing in common"):
+    with pytest.raises(GapError, match="no block in common"):
         follow(ChainTracker(model.best[0], 10), other)
 
 
