@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dilithion_ws.events.log import Position
 from dilithion_ws.events.topic import Availability
@@ -118,3 +120,82 @@ def test_who_has_resigned_does_not_try_again(clock: Clock) -> None:
     lease.resume()
     lease.step(redis, Positions())
     assert lease.term == 2
+
+
+class ExpiringRedis:
+    """One key that expires, by the clock of the test; a connection to it may be cut."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.value: str | None = None
+        self.expires = 0.0
+        self.is_cut = False
+
+    def eval(self, script: str, keys: int, key: str, token: str, *more: Any) -> int:
+        if self.is_cut:
+            raise ConnectionError("cut off")
+        if self.clock.now >= self.expires:
+            self.value = None
+        if "'DEL'" in script:
+            if self.value == token:
+                self.value = None
+            return 1
+        if "PEXPIRE" in script:
+            if self.value != token:
+                return 0
+        elif self.value is not None and self.value != more[1]:
+            return 0
+        self.value, self.expires = token, self.clock.now + more[0] / 1000
+        return 1
+
+
+class LeaseModel(RuleBasedStateMachine):
+    """Servers take steps, lose their connection and resign in any order; never do two of them lead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.redis = ExpiringRedis(self.clock)
+        self.leases = [Lease("key", [], f"server{number}", 3.0, self.clock) for number in range(3)]
+        self.terms: list[set[int]] = [set() for _ in self.leases]
+
+    @rule(at=st.integers(0, 2))
+    def step(self, at: int) -> None:
+        try:
+            self.leases[at].step(self.redis, Positions())
+        except ConnectionError:
+            pass
+
+    @rule(seconds=st.floats(0.0, 4.0))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @rule(is_cut=st.booleans())
+    def cut(self, is_cut: bool) -> None:
+        self.redis.is_cut = is_cut
+
+    @rule(at=st.integers(0, 2))
+    def resign(self, at: int) -> None:
+        try:
+            self.leases[at].resign(self.redis)
+        except ConnectionError:
+            pass
+
+    @rule(at=st.integers(0, 2))
+    def resume(self, at: int) -> None:
+        self.leases[at].resume()
+
+    @invariant()
+    def at_most_one_leads_and_terms_only_grow(self) -> None:
+        terms = [lease.term for lease in self.leases]
+        assert sum(map(bool, terms)) <= 1
+        for lease, term, seen in zip(self.leases, terms, self.terms, strict=True):
+            if term:
+                assert term >= max(seen, default=0)
+                assert (
+                    lease.token(term) == self.redis.value or self.redis.is_cut or self.clock.now >= self.redis.expires
+                )
+                seen.add(term)
+
+
+TestLeaseModel = LeaseModel.TestCase
