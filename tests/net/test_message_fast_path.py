@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -64,12 +65,16 @@ def test_one_message_is_answered_as_several_are(chunks: list[list[tuple[int, byt
 class Recipient:
     """A cursor, as far as delivery knows it."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.subscriber = ConnectionSubscriber(connection, MAILBOX)
+    def __init__(self, connection: Connection, mailbox: Mailbox) -> None:
+        self.subscriber = ConnectionSubscriber(connection, mailbox)
         self.ended = False
 
 
-MAILBOX = Mailbox()
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    mailbox = Mailbox()
+    yield mailbox
+    mailbox.close()
 
 
 def send_slowly(data: bytes, recipient: Recipient) -> OfferResult:
@@ -85,7 +90,7 @@ def send_slowly(data: bytes, recipient: Recipient) -> OfferResult:
 
 @pytest.mark.parametrize("size", [10, 1 << 20])
 @pytest.mark.parametrize("case", ["open", "buffered", "closing", "closed", "ended", "broken"])
-def test_delivery_to_many_is_delivery_to_each(case: str, size: int) -> None:
+def test_delivery_to_many_is_delivery_to_each(case: str, size: int, mailbox: Mailbox) -> None:
     outcomes = []
     for function in ("many", "each"):
         ours, theirs = socket.socketpair()
@@ -93,7 +98,7 @@ def test_delivery_to_many_is_delivery_to_each(case: str, size: int) -> None:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         connection = Connection(1, ours, ("127.0.0.1", 1), monotonic)
         connection.state = {"closing": CLOSING, "closed": CLOSED}.get(case, OPEN)
-        recipient = Recipient(connection)
+        recipient = Recipient(connection, mailbox)
         recipient.ended = case == "ended"
         with ours, theirs:
             if case == "buffered":
@@ -110,12 +115,12 @@ def test_delivery_to_many_is_delivery_to_each(case: str, size: int) -> None:
     assert outcomes[:2] == outcomes[2:]
 
 
-def test_a_fault_ends_the_delivery_to_one_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_ends_the_delivery_to_one_only(caplog: pytest.LogCaptureFixture, mailbox: Mailbox) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        good = Recipient(Connection(1, ours, ("127.0.0.1", 1), monotonic))
+        good = Recipient(Connection(1, ours, ("127.0.0.1", 1), monotonic), mailbox)
         good.subscriber.connection.state = OPEN
-        bad = Recipient(good.subscriber.connection)
+        bad = Recipient(good.subscriber.connection, mailbox)
         bad.subscriber = type("Subscriber", (), {"connection": None})()  # type: ignore[assignment]
         assert send_to_many(b"x", (bad, good)) == [(bad, OfferResult.CLOSED)]
         assert theirs.recv(10) == b"x"
