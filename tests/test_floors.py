@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "devnode": {"public"},
     "gateway": {"config", "public"},
 }
-"""By room, a package or a module of the root: the rooms that it may import, besides itself. `public` stands for the names
+"""By room, a package or a module of the root: the rooms that it may import, and itself. `public` stands for the names
 that `dilithion_ws` exports. `__init__`, `__main__` and `cli` may import every room."""
 
 THIRD_PARTY: dict[str, set[str]] = {

@@ -101,7 +101,7 @@ class HttpUpstream:
             timeout: seconds; twice as many where a connection had to be waited for.
 
         Raises:
-            TroubleError: there is no whole answer; DOWN where nothing was sent.
+            UpstreamError: there is no whole answer; of kind DOWN if nothing was sent.
         """
         credentials = self._account.headers()
         reply = self._post(body, {**headers, **credentials}, timeout)

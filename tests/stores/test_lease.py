@@ -86,7 +86,7 @@ def test_a_renewal_that_returns_late_starts_a_new_term(clock: Clock) -> None:
     def slow(script: str, *arguments: Any) -> int:
         if "PEXPIRE" in script:
             clock.now += 1.5
-            assert lease.term == 0  # somebody may have seen that
+            assert lease.term == 0  # another thread may have seen that
         return answer(script, *arguments)
 
     redis.eval = slow  # type: ignore[method-assign, assignment]

@@ -52,7 +52,7 @@ def test_a_mark_is_kept_for_readers() -> None:
 
 def test_only_the_leader_may_call_what_is_the_leaders() -> None:
     machine = Machine()
-    assert machine.lead() == "led"  # nobody leads yet
+    assert machine.lead() == "led"  # no thread leads yet
     machine.leader = threading.get_ident()
     assert machine.lead() == "led"
     machine.leader += 1
