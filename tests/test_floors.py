@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "server": {"auth", "config", "errors", "events", "net", "protocol", "rpc", "service", "session", "stores", "util"},
     "initialize": {"config", "rpc", "server"},
     "devnode": {"public"},
-    "gateway": {"config", "public"},
+    "gateway": {"config", "public", "util"},
 }
 """By room, a package or a module of the root: the rooms that it may import, and itself. `public` stands for the names
 that `dilithion_ws` exports. `__init__`, `__main__` and `cli` may import every room."""

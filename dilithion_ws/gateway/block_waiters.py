@@ -1,12 +1,12 @@
 """Answer `waitfornewblock` and its like from the gateway's own log: the node never receives them.
 
 A Dilithion node answers no other call while it executes one of these. Here no thread waits: each caller gets a future,
-and one thread polls whether the tip has changed.
+and one thread checks whether the tip has changed.
 """
 
 from __future__ import annotations
 
-import logging
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,11 +15,10 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from .. import CallContext, RpcError, RpcTable
+from ..util.repeating_thread import Pause, RepeatingThread
 from .upstream_errors import UpstreamError, UpstreamErrorKind
 
 __all__ = ["BlockWaiters", "Tip"]
-
-logger = logging.getLogger("dilithion_ws.gateway")
 
 _MAX_TIMEOUT_MS = 300_000
 _DEFAULT_TIMEOUT_MS = 30_000
@@ -27,6 +26,7 @@ _DEADLINE_MARGIN = 0.5
 """Seconds before a call's deadline at which it is answered with the present tip."""
 _POLL_SECONDS = 0.05
 """Interval between two polls of the log while a caller waits: another gateway may have written to it."""
+_STOP_SECONDS = 5.0
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -55,10 +55,10 @@ class BlockWaiters:
     def __init__(self, tip: Callable[[], Tip | None], clock: Callable[[], float]) -> None:
         self._tip = tip
         self._clock = clock
-        self._changed = threading.Condition()  # guards all below
+        self._lock = threading.Lock()  # guards the two below
         self._waiters: list[_BlockWaiter] = []
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="dilithion-ws-gateway-waits", daemon=True)
+        self._is_stopping = False
+        self._thread = RepeatingThread("dilithion-ws-gateway-waits", lambda is_woken: self.step(), _POLL_SECONDS)
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -74,11 +74,10 @@ class BlockWaiters:
 
     def stop(self) -> None:
         """Answer all waiting calls with the present tip, and stop the thread."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join(5.0)
+        with self._lock:
+            self._is_stopping = True
+        self._thread.stop(_STOP_SECONDS)
+        self.step()
 
     def waitfornewblock(
         self,
@@ -132,33 +131,25 @@ class BlockWaiters:
         seconds = min(milliseconds, _MAX_TIMEOUT_MS) / 1000
         until = self._clock() + max(0.0, min(seconds, context.deadline.remaining() - _DEADLINE_MARGIN))
         future: Future[Any] = Future()
-        with self._changed:
-            if self._stopping:
+        with self._lock:
+            if self._is_stopping:
                 return _answer(tip)
             self._waiters.append(_BlockWaiter(future, is_satisfied, until))
-            self._changed.notify_all()
+        self._thread.wake()
         return future
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiters or self._stopping)
-                self._changed.wait_for(lambda: self._stopping, _POLL_SECONDS)
-            try:
-                self._answer_all()
-            except Exception:
-                logger.exception("answering calls that wait for a block failed; going on")
-            if self._stopping:
-                return
+    def step(self) -> Pause:
+        """Answer the calls whose condition is true or whose time is over; drop those that were cancelled.
 
-    def _answer_all(self) -> None:
-        """Answer the calls whose condition is true or whose time is over; drop those that were cancelled."""
+        Returns:
+            The pause until the next step. Without a waiting call, it lasts until there is one.
+        """
         tip, now = self._tip(), self._clock()
         done: list[_BlockWaiter] = []
         waiting: list[_BlockWaiter] = []
-        with self._changed:
+        with self._lock:
             for waiter in self._waiters:
-                is_over = self._stopping or waiter.future.done() or now >= waiter.until
+                is_over = self._is_stopping or waiter.future.done() or now >= waiter.until
                 (done if is_over or (tip is not None and waiter.is_satisfied(tip)) else waiting).append(waiter)
             self._waiters = waiting
         for waiter in done:
@@ -168,6 +159,7 @@ class BlockWaiters:
                 waiter.future.set_exception(_no_tip())
             else:
                 waiter.future.set_result(_answer(tip))
+        return Pause(_POLL_SECONDS, _POLL_SECONDS if waiting else math.inf)
 
 
 def _answer(tip: Tip) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Gateway:
         if config.zmq:
             self._hints = ZmqListener(config.zmq, self.watcher.hint, self.watcher.schedule)
         else:
-            self._hints = LongPoll(watched, self.watcher.is_leading, self.watcher.hint)
+            self._hints = LongPoll(watched, self.watcher.is_leading, self.watcher.hint, clock)
         self._waits.register(self.rpc)
         self.rpc.register("getnodestate", self._state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
         for name, text, read in (
@@ -139,7 +139,7 @@ class Gateway:
 
     @property
     def waiting_calls(self) -> int:
-        """Call that wait for a block."""
+        """The number of calls that wait for a block."""
         return len(self._waits)
 
     def _found(self, dialect: Dialect) -> None:

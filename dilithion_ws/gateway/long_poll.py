@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable
 
 from .. import JsonRpcCode, RpcError
+from ..util.clock import Clock
+from ..util.repeating_thread import Pause, RepeatingThread
 from .node_client import NodeClient
 
 __all__ = ["LongPoll"]
@@ -29,14 +29,15 @@ class LongPoll:
         node: the node.
         is_wanted: whether to wait now.
         hint: called when there is a block.
+        clock: seconds that never go backwards.
     """
 
-    def __init__(self, node: NodeClient, is_wanted: Callable[[], bool], hint: Callable[[], None]) -> None:
+    def __init__(self, node: NodeClient, is_wanted: Callable[[], bool], hint: Callable[[], None], clock: Clock) -> None:
         self._node = node
         self._is_wanted = is_wanted
         self._hint = hint
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dilithion-ws-gateway-longpoll", daemon=True)
+        self._clock = clock
+        self._thread = RepeatingThread("dilithion-ws-gateway-longpoll", lambda is_woken: self.step(), _RETRY_SECONDS)
 
     def start(self) -> None:
         """Start the thread."""
@@ -44,26 +45,27 @@ class LongPoll:
 
     def stop(self) -> None:
         """Stop waiting. A call that the node is executing is not cancelled."""
-        self._stopped.set()
+        self._thread.stop(0)
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            dialect = self._node.dialect
-            if dialect is not None and not dialect.can_wait:
-                return
-            if dialect is None or not self._is_wanted():
-                self._stopped.wait(_RETRY_SECONDS)
-                continue
-            started = time.monotonic()
-            try:
-                self._node.call("waitfornewblock", b"[%d]" % _WAIT_MS, _WAIT_MS / 1000 + _GRACE)
-                self._hint()
-                self._stopped.wait(_MIN_INTERVAL - (time.monotonic() - started))  # in case it does not wait after all
-            except RpcError as error:
-                if error.code == JsonRpcCode.METHOD_NOT_FOUND:
-                    logger.info("the node can't wait for blocks: it is polled")
-                    return
-                self._stopped.wait(_RETRY_SECONDS)
-            except Exception:
-                logger.exception("waiting for the next block failed; going on")
-                self._stopped.wait(_RETRY_SECONDS)
+    def step(self) -> Pause | None:
+        """Wait in the node for the next block, once.
+
+        Returns:
+            The pause until the next step, or None if the node cannot wait.
+        """
+        dialect = self._node.dialect
+        if dialect is not None and not dialect.can_wait:
+            return None
+        if dialect is None or not self._is_wanted():
+            return Pause(_RETRY_SECONDS, _RETRY_SECONDS)
+        started = self._clock()
+        try:
+            self._node.call("waitfornewblock", b"[%d]" % _WAIT_MS, _WAIT_MS / 1000 + _GRACE)
+        except RpcError as error:
+            if error.code == JsonRpcCode.METHOD_NOT_FOUND:
+                logger.info("the node can't wait for blocks: it is polled")
+                return None
+            return Pause(_RETRY_SECONDS, _RETRY_SECONDS)
+        self._hint()
+        rest = max(0.0, _MIN_INTERVAL - (self._clock() - started))  # in case it does not wait after all
+        return Pause(rest, rest)

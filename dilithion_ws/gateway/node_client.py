@@ -6,6 +6,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -63,6 +64,15 @@ class CircuitBreaker:
                     self._refused = min(self._refused + 1, 10)
                 self._until, self._kind = self._clock() + pause, outcome.kind
             logger.warning("no calls to the node for %g s: %s", pause, outcome.message)
+
+
+class _BatchEntry(NamedTuple):
+    """A call within a batch: its position among the calls, its id for the node, and its request as JSON."""
+
+    position: int
+    id: int
+    request: bytes
+    method: str
 
 
 class NodeClient:
@@ -134,7 +144,7 @@ class NodeClient:
         except UpstreamError as error:
             return [error] * len(calls)
         outcomes: dict[int, Outcome] = {}
-        group: list[tuple[int, int, bytes, str]] = []  # place, id, request, method
+        group: list[_BatchEntry] = []
         size, deadline = 2 + _HEADERS_SIZE, self._clock() + timeout
         for at, (method, params) in enumerate(calls):
             id = next(self._ids)
@@ -147,24 +157,24 @@ class NodeClient:
             if group and (len(group) >= dialect.max_batch or size + len(request) + 1 > dialect.max_body):
                 outcomes.update(self._send(group, dialect, deadline))
                 group, size = [], 2 + _HEADERS_SIZE
-            group.append((at, id, request, method))
+            group.append(_BatchEntry(at, id, request, method))
             size += len(request) + 1
         if group:
             outcomes.update(self._send(group, dialect, deadline))
         return [outcomes[at] for at in range(len(calls))]
 
-    def _send(self, group: list[tuple[int, int, bytes, str]], dialect: Dialect, deadline: float) -> dict[int, Outcome]:
-        body = b"[%b]" % b",".join(request for _, _, request, _ in group)
+    def _send(self, group: list[_BatchEntry], dialect: Dialect, deadline: float) -> dict[int, Outcome]:
+        body = b"[%b]" % b",".join(entry.request for entry in group)
         try:
             reply = self._post(body, dialect.headers, deadline - self._clock())
-            outcomes = read_batch(reply, [id for _, id, _, _ in group])
+            outcomes = read_batch(reply, [entry.id for entry in group])
         except UpstreamError as error:
             outcomes = [error] * len(group)
         for outcome in outcomes[:1]:
             self._noted(outcome)
         return {
-            at: _repeatable(outcome, method, dialect)
-            for (at, _, _, method), outcome in zip(group, outcomes, strict=True)
+            entry.position: _repeatable(outcome, entry.method, dialect)
+            for entry, outcome in zip(group, outcomes, strict=True)
         }
 
     def _known(self) -> Dialect:
@@ -177,7 +187,7 @@ class NodeClient:
         return self._poster.post(body, headers, timeout)
 
     def _noted(self, outcome: Outcome) -> Outcome:
-        """Leave the node alone for a while where it has said that it wants to be."""
+        """Pause calls for a while if the node asks for that. Return the outcome."""
         self._rest.note(outcome)
         return outcome
 

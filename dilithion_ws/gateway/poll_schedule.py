@@ -1,53 +1,65 @@
-"""How soon the next look at the node is due: quick where looking is cheap, seldom where it is slow or fails. No I/O."""
+"""When the next poll of the node is due: soon if polls are cheap, late if they are slow or fail. No I/O."""
 
 from __future__ import annotations
 
+from ..util.repeating_thread import Pause
 from .gateway_config import GatewayConfig
 
 __all__ = ["PollSchedule"]
 
-_FIRST, _PATIENT = 0.25, 5
-"""Seconds until it is tried again after a failure, and intervals between two tries in the long run."""
-_RECOVERS, _SLOWEST = 0.98, 16.0
-_CALM = 10
-"""Intervals between two looks where the node tells by itself when something happens."""
+_FIRST_RETRY = 0.25
+"""Seconds until the first retry after a failure."""
+_MAX_RETRY_INTERVALS = 5
+"""The longest pause between two retries, in intervals of ordinary polls."""
+_RECOVERY, _MAX_SLOWDOWN = 0.98, 16.0
+_INTERVALS_WITH_HINTS = 10
+"""How many times longer the interval is while the node sends hints."""
 
 
 class PollSchedule:
-    """Works out pauses.
+    """Works out the pauses between polls; a hint shortens a pause to its minimum.
 
     Args:
         config: interval, longest interval, share.
+
+    Attributes:
+        slowdown: factor of the interval. It grows each time the node refuses a poll because of its rate limit.
+        has_hints: whether the node reports by itself that something has happened.
     """
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
         self._failures = 0
-        self.slowdown = 1.0  # by how much, since the node has said that it is asked too often
-        self.has_hints = False  # whether the node tells by itself when something happens
+        self.slowdown = 1.0
+        self.has_hints = False
 
-    def succeeded(self, took: float) -> tuple[float, float]:
-        """After a look that took so many seconds: those until the next, and those until one that is called for."""
+    def succeeded(self, took: float) -> Pause:
+        """Return the pause after a poll that took so many seconds."""
         self._failures = 0
         config = self._config
         rest = self._rest(took)
-        self.slowdown = max(1.0, self.slowdown * _RECOVERS)
-        interval = min(config.poll_interval * self.slowdown * (_CALM if self.has_hints else 1), config.poll_longest)
-        return max(interval, rest), rest
+        self.slowdown = max(1.0, self.slowdown * _RECOVERY)
+        factor = self.slowdown * (_INTERVALS_WITH_HINTS if self.has_hints else 1)
+        return Pause(rest, max(min(config.poll_interval * factor, config.poll_longest), rest))
 
-    def failed(self, took: float, wanted: float = 0.0) -> tuple[float, float]:
-        """After one that failed; `wanted` are seconds for which the node wants to be left alone, 0 where it does not say.
+    def failed(self, took: float, retry_after: float = 0.0) -> Pause:
+        """Return the pause after a poll that failed.
 
-        A node with a rate limit has said so by that, and is looked at less often for a while: what is left is for calls.
+        A node with a rate limit is polled less often for a while, so that the rest of the limit is left for clients.
+
+        Args:
+            took: seconds that it took.
+            retry_after: seconds for which the node asks for no further request; 0 if it does not ask.
         """
-        if wanted:
-            self.slowdown = min(self.slowdown * 2, _SLOWEST)
+        if retry_after:
+            self.slowdown = min(self.slowdown * 2, _MAX_SLOWDOWN)
         config = self._config
-        interval = min(config.poll_interval, _FIRST) * 2 ** min(self._failures, 10)
+        interval = min(config.poll_interval, _FIRST_RETRY) * 2 ** min(self._failures, 10)
         self._failures += 1
-        pause = max(wanted, min(interval, _PATIENT * config.poll_interval, config.poll_longest), self._rest(took))
-        return pause, pause
+        longest = min(interval, _MAX_RETRY_INTERVALS * config.poll_interval, config.poll_longest)
+        pause = max(retry_after, longest, self._rest(took))
+        return Pause(pause, pause)
 
     def _rest(self, took: float) -> float:
-        """Seconds of rest that a look of this length calls for."""
+        """Return the seconds of pause that keep polls to their share of the node's time."""
         return min(took / self._config.poll_share - took, self._config.poll_longest)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from .. import NotLeadingError, RpcError, WebSocketServer
+from ..util.clock import Clock
+from ..util.repeating_thread import Pause, RepeatingThread
 from .chain_tracker import tip_after
 from .dialects.base import Dialect
 from .gateway_config import GatewayConfig
@@ -27,7 +28,7 @@ logger = logging.getLogger("dilithion_ws.gateway")
 NODE_TOPIC = "node"
 TOPICS = ("blocks", "mempool", "peers", "mining", NODE_TOPIC, VIEWS_TOPIC)
 
-_STANDBY_SECONDS = 0.1
+_STANDBY = Pause(0.1, 0.1)
 _STOP_SECONDS = 2.0
 _AFTER_HINT = 0.1
 
@@ -43,8 +44,9 @@ class PollerThread:
         clock: seconds that never go backwards.
 
     Attributes:
-        states: how the node is doing, as this gateway knows it.
-        looks: looks at the node so far.
+        schedule: the intervals.
+        status: the state of the node, as this gateway knows it.
+        polls: number of polls so far.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class PollerThread:
         server: WebSocketServer,
         config: GatewayConfig,
         found: Callable[[Dialect], None],
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._node = node
         self._server = server
@@ -67,10 +69,7 @@ class PollerThread:
         self._term = 0
         self._poller: NodePoller | None = None
         self._snapshots = SnapshotStore(server, 0, clock)
-        self._changed = threading.Condition()  # guards the two below
-        self._is_hinted = False
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="dilithion-ws-gateway-watcher", daemon=True)
+        self._thread = RepeatingThread("dilithion-ws-gateway-watcher", self.step, config.poll_longest)
 
     def start(self) -> None:
         """Start the thread."""
@@ -78,11 +77,7 @@ class PollerThread:
 
     def stop(self) -> None:
         """Stop the thread. Wait a moment for a poll that is in progress."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_SECONDS)
+        self._thread.stop(_STOP_SECONDS)
 
     def is_leading(self) -> bool:
         """Return whether this gateway is the leader."""
@@ -90,27 +85,22 @@ class PollerThread:
 
     def hint(self) -> None:
         """Poll soon. For any thread."""
-        with self._changed:
-            self._is_hinted = True
-            self._changed.notify_all()
+        self._thread.wake()
 
-    def _run(self) -> None:
-        called = False
-        while not self._stopping:
-            try:
-                interval, rest = self._step()
-            except Exception:
-                logger.exception("polling the node failed; going on")
-                interval = rest = self._config.poll_longest
-            with self._changed:
-                if called:  # what happened just after the hint may have none of its own
-                    interval = min(interval, _AFTER_HINT)
-                self._changed.wait_for(lambda: self._stopping, rest)
-                self._changed.wait_for(lambda: self._stopping or self._is_hinted, max(0.0, interval - rest))
-                called, self._is_hinted = self._is_hinted, False
+    def step(self, is_hinted: bool) -> Pause:
+        """Poll once if this gateway is the leader.
 
-    def _step(self) -> tuple[float, float]:
-        """Poll once if this gateway is the leader. Return the pauses until the next poll; see `PollSchedule`."""
+        Args:
+            is_hinted: whether a hint has caused this poll. Then the next one follows soon, since what happens just after
+                a hint may have none of its own.
+
+        Returns:
+            The pause until the next poll. A hint shortens it to the minimum.
+        """
+        pause = self._poll()
+        return Pause(pause.minimum, min(pause.maximum, _AFTER_HINT)) if is_hinted else pause
+
+    def _poll(self) -> Pause:
         term = self._leadership.term
         if term != self._term:
             self._term, self._poller, self.status = term, None, StatusTracker()
@@ -121,7 +111,7 @@ class PollerThread:
             if not known:
                 self._found(dialect)
             if not term:
-                return _STANDBY_SECONDS, _STANDBY_SECONDS
+                return _STANDBY
             if self._poller is None:
                 self._poller = self._take_over(dialect)
             self.polls += 1
@@ -131,12 +121,12 @@ class PollerThread:
         except NotLeadingError as error:
             logger.info("another gateway polls the node now: %s", error)
             self._poller = None
-            return _STANDBY_SECONDS, _STANDBY_SECONDS
+            return _STANDBY
         except RpcError as error:
             return self._failed(error, self._clock() - started)
         return self.schedule.succeeded(self._clock() - started)
 
-    def _failed(self, error: RpcError, took: float) -> tuple[float, float]:
+    def _failed(self, error: RpcError, took: float) -> Pause:
         limited = trouble(error) is UpstreamErrorKind.LIMITED
         if self._term and not limited:  # a node that limits the rate is not down
             try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,8 +25,9 @@ from dilithion_ws.gateway.node_queries import NodeQueries
 from dilithion_ws.gateway.node_view import NodeView
 from dilithion_ws.gateway.response_parser import UpstreamReply, read_one
 from dilithion_ws.gateway.upstream_errors import UpstreamError, UpstreamErrorKind
+from dilithion_ws.util.repeating_thread import Pause
 
-from ..support import Clock, RawClient, RedisServer, needs_redis, wait_for
+from ..support import TEST_TIMEOUT, Clock, RawClient, RedisServer, needs_redis, wait_for
 from ..support.gateways import GatewayFactory, put, ready, transaction
 from ..support.litecoin import Litecoin, needs_litecoind
 from ..support.standin import StandIn
@@ -90,9 +90,7 @@ def test_a_client_that_waits_in_a_loop_does_not_hold_up_the_stop(standin: StandI
     thread = threading.Thread(target=loop)
     thread.start()
     wait_for(lambda: gateway.waiting_calls)
-    started = time.monotonic()
-    gateway.stop()
-    assert time.monotonic() - started < 5
+    assert gateway.stop(10 * TEST_TIMEOUT), "well before the time for it is over"
     thread.join(10)
 
 
@@ -102,12 +100,17 @@ def test_a_client_that_waits_in_a_loop_does_not_hold_up_the_stop(standin: StandI
 @needs_litecoind
 def test_with_one_connection_clients_and_the_long_poll_get_by(litecoin: Litecoin, gateways: GatewayFactory) -> None:
     gateway = put(litecoin, gateways, upstream_connections=1)
-    wait_for(lambda: gateway._hints._thread.is_alive())
+
+    def waited() -> int:
+        """The microseconds for which the node has been executing the gateway's long poll."""
+        commands = litecoin.call("getrpcinfo")["active_commands"]
+        return sum(command["duration"] for command in commands if command["method"] == "waitfornewblock")
+
+    before = wait_for(waited)
     with Client(gateway.server.url) as client:
-        started = time.monotonic()
         for _ in range(20):
             assert client.call("getblockcount") == 0
-        assert time.monotonic() - started < 5
+    assert waited() > before, "all were answered while it went on"
 
 
 def test_slow_calls_of_clients_do_not_keep_looks_back(standin: StandIn, gateways: GatewayFactory) -> None:
@@ -229,41 +232,34 @@ def test_tls_that_fails_is_told_without_an_address(standin: StandIn, gateways: G
 
 
 def long_poll(*replies: UpstreamReply | Exception) -> tuple[LongPoll, Fake, list[int]]:
-    poster, hints = Fake(*replies), []
-    clock = time.monotonic
-    poll = LongPoll(NodeClient(poster, CORE, clock, CircuitBreaker(clock)), lambda: True, lambda: hints.append(1))
-    poll.start()
-    return poll, poster, hints
+    poster, hints, clock = Fake(*replies), [], Clock()
+    node = NodeClient(poster, CORE, clock, CircuitBreaker(clock))
+    return LongPoll(node, lambda: True, lambda: hints.append(1), clock), poster, hints
 
 
 GOOD = UpstreamReply(200, {}, b'{"result":{"height":1,"hash":"00"},"error":null,"id":1}')
 
 
-def test_a_node_that_starts_is_waited_at_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dilithion_ws.gateway.long_poll._RETRY_SECONDS", 0.01)
+def test_a_node_that_starts_is_asked_again_later() -> None:
     warming = UpstreamReply(500, {}, b'{"result":null,"error":{"code":-28,"message":"Loading"},"id":1}')
     poll, _, hints = long_poll(warming, GOOD)
-    wait_for(lambda: hints)
-    poll.stop()
-    poll._thread.join(5)
+    assert poll.step() == Pause(1.0, 1.0)
+    assert hints == []
+    poll.step()
+    assert hints == [1]
 
 
 def test_a_node_that_does_not_wait_is_not_called_in_a_loop() -> None:
-    poll, poster, _ = long_poll(GOOD)
-    wait_for(lambda: poster.count >= 3)
-    first, started = poster.count, time.monotonic()
-    wait_for(lambda: poster.count >= first + 5)
-    poll.stop()
-    poll._thread.join(5)
-    assert time.monotonic() - started > 0.15
+    poll, _, hints = long_poll(GOOD)
+    assert [poll.step() for _ in range(3)] == [Pause(0.05, 0.05)] * 3
+    assert hints == [1, 1, 1]
 
 
 def test_a_node_without_the_method_is_polled() -> None:
     missing = UpstreamReply(404, {}, b'{"result":null,"error":{"code":-32601,"message":"Method not found"},"id":1}')
-    poll, poster, _ = long_poll(missing)
-    poll._thread.join(5)
-    assert not poll._thread.is_alive()
-    assert poster.count == 1
+    poll, _, hints = long_poll(missing)
+    assert poll.step() is None
+    assert hints == []
 
 
 class Scripted:

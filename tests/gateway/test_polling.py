@@ -270,25 +270,25 @@ def test_the_numbers_of_notifications_tell_holes(numbers: list[int], missed: lis
 
 def test_pauses_grow_with_cost_and_failures() -> None:
     pace = PollSchedule(GatewayConfig(poll_interval=1.0, poll_longest=30.0, poll_share=0.2))
-    assert pace.succeeded(0.001)[0] == 1.0
+    assert pace.succeeded(0.001).maximum == 1.0
     assert pace.succeeded(2.0) == (8.0, 8.0)
     assert pace.succeeded(100.0) == (30.0, 30.0)
-    assert [pace.failed(0.0)[0] for _ in range(7)] == [0.25, 0.5, 1, 2, 4, 5, 5]
-    assert pace.succeeded(0.0)[0] == 1.0
+    assert [pace.failed(0.0).maximum for _ in range(7)] == [0.25, 0.5, 1, 2, 4, 5, 5]
+    assert pace.succeeded(0.0).maximum == 1.0
     pace.has_hints = True
-    assert pace.succeeded(0.0)[0] == 10.0
+    assert pace.succeeded(0.0).maximum == 10.0
 
 
 def test_a_node_that_wants_to_be_left_alone_is_looked_at_less_often_for_a_while() -> None:
     pace = PollSchedule(GatewayConfig(poll_interval=1.0))
-    assert pace.failed(0.0, wanted=60.0)[0] == 60.0
-    assert 1.9 < pace.succeeded(0.0)[0] < 2.0
+    assert pace.failed(0.0, retry_after=60.0).maximum == 60.0
+    assert 1.9 < pace.succeeded(0.0).maximum < 2.0
     for _ in range(9):
-        pace.failed(0.0, wanted=1.0)
-    assert 15 < pace.succeeded(0.0)[0] < 16
+        pace.failed(0.0, retry_after=1.0)
+    assert 15 < pace.succeeded(0.0).maximum < 16
     for _ in range(200):
         pace.succeeded(0.0)
-    assert pace.succeeded(0.0)[0] == 1.0
+    assert pace.succeeded(0.0).maximum == 1.0
 
 
 def test_the_same_number_is_another_peer_after_a_restart() -> None:

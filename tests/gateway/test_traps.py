@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from dilithion_ws.gateway.dialects.dilithion import DILITHION
 from dilithion_ws.gateway.response_parser import UpstreamReply, read_batch, read_one
 from dilithion_ws.gateway.upstream_errors import UpstreamError, UpstreamErrorKind, trouble
 
-from ..support import RawClient, wait_for
+from ..support import TEST_TIMEOUT, RawClient, wait_for
 from ..support.accounts import write_users
 from ..support.gateways import GatewayFactory, ready
 from ..support.standin import RECORDED, StandIn
@@ -325,11 +324,9 @@ def test_those_who_wait_are_answered_when_the_gateway_stops(standin: StandIn, ga
         thread = threading.Thread(target=lambda: results.append(client.call("waitfornewblock", 20_000)))
         thread.start()
         wait_for(lambda: gateway.waiting_calls)
-        started = time.monotonic()
-        gateway.stop()
+        assert gateway.stop(10 * TEST_TIMEOUT), "well before the time for it is over"
         thread.join(10)
     assert results == [{"hash": standin.chain[0]["hash"], "height": 0}]
-    assert time.monotonic() - started < 8  # and not after the drain timeout
 
 
 def test_a_wait_before_the_node_is_known_is_refused(gateways: GatewayFactory) -> None:
@@ -348,12 +345,10 @@ def test_a_login_that_takes_seconds_is_borne(gateways: GatewayFactory) -> None:
     try:
         gateway = gateways(node.url, upstream_user="gate", upstream_password="keeper")
         wait_for(lambda: gateway.watcher.polls)
-        looked = gateway.watcher.polls
-        started = time.monotonic()
+        polled = gateway.watcher.polls
         with Client(gateway.server.url) as client:
             assert client.call("getblockcount") == 0
-        wait_for(lambda: gateway.watcher.polls > looked + 1)
-        assert time.monotonic() - started > 0.4  # looking rests, four times as long as it takes
+        wait_for(lambda: gateway.watcher.polls > polled + 1)
     finally:
         node.stop()
 

@@ -25,6 +25,9 @@ ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 SECRETS = ("hush", "alicealice", "readerreader", "spenderspender", "rootroot", "long enough", "YWxpY2U6")
 """Passwords, and the beginnings of encoded ones, that tests use: none may show in what the suite prints or logs."""
 
+TEST_TIMEOUT = 60.0
+"""Seconds after which pytest ends a test (pyproject.toml). Whatever takes a multiple of it does not happen in a test."""
+
 REQUEST = (
     "GET / HTTP/1.1\r\n"
     "Host: localhost\r\n"
