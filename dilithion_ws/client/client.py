@@ -106,6 +106,7 @@ class Client:
             RefusedError: the server refuses this client.
             ConnectionLostError: there was none in time; the client goes on trying.
         """
+        self._link.start()
         self._link.connected(Deadline(monotonic, self._settings.timeout if timeout is None else timeout))
 
     def close(self) -> None:
@@ -132,6 +133,7 @@ class Client:
         """Call a method with all params in a list or a dictionary; see `call`."""
         waiter = AwaitedReply()
         deadline = Deadline(monotonic, self._timeout if timeout is None else timeout)
+        self._link.start()
         id = self._link.request(method, params, waiter.reply, deadline)
         try:
             return waiter.wait(deadline, method)
@@ -155,6 +157,7 @@ class Client:
         waiters = {next(self._link.ids): (AwaitedReply(), method, list(params)) for method, params in calls}
         if not waiters:
             return []
+        self._link.start()
         wire = self._link.connected(deadline)
         text = encode(
             [{"jsonrpc": "2.0", "method": m, "params": params, "id": id} for id, (_, m, params) in waiters.items()]
@@ -182,6 +185,7 @@ class Client:
         """Call a method without requesting an answer; errors are not reported."""
         deadline = Deadline(monotonic, self._timeout)
         message = {"jsonrpc": "2.0", "method": method, "params": to_params(params, named)}
+        self._link.start()
         self._link.connected(deadline).send(encode(message).decode(), deadline.remaining())
 
     def subscribe(
@@ -206,6 +210,7 @@ class Client:
         place = None if since is None else Position(*since)
         subscription = Subscription(topic, filter, mode, self._most_events, self._subscribe_again, self._unsubscribe)
         deadline = Deadline(monotonic, self._timeout)
+        self._link.start()
         with self._keeping:
             self._subscriptions[id(subscription)] = subscription
         try:

@@ -1,6 +1,7 @@
 """The connection of a client, made again whenever it is lost, and the calls that wait for their answers on it.
 
-One thread reads: it connects, hands answers and events on, and connects again.
+One thread connects, reads, and connects again. What it does then is in the methods `on_connected`, `on_message`,
+`on_connection_lost` and `on_connect_failed`, which a test calls in any order, without a thread, a socket or time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any, Protocol
 import msgspec
 
 from ..errors import RpcError
-from ..util.clock import Deadline, monotonic
+from ..util.clock import Clock, Deadline, monotonic
+from ..util.thread_contracts import any_thread, owner_only
 from .awaited_reply import Reply
 from .client_connection import ClientConnection, ConnectionOptions
 from .exceptions import ClientError, ConnectionLostError, RefusedError
@@ -51,6 +53,7 @@ class ReconnectingConnection:
         settings: how to connect.
         backoff: seconds between two attempts to connect: at first and at most.
         listener: gets events.
+        clock: seconds that never go backwards.
 
     Attributes:
         ids: numbers for calls.
@@ -64,23 +67,36 @@ class ReconnectingConnection:
         settings: ConnectionOptions,
         backoff: tuple[float, float],
         listener: ConnectionListener,
+        clock: Clock = monotonic,
     ) -> None:
         self._settings = settings
         self._backoff = backoff
         self._listener = listener
+        self._clock = clock
+        self._next_pause = backoff[0]
+        self._connected_at = 0.0
         self.ids = itertools.count(1)
         self.replies: dict[int, Reply] = {}
         self.batches: list[Reply] = []
         self._changed = threading.Condition()  # guards all below
         self.wire: ClientConnection | None = None
         self._failure: ClientError | None = None
-        self._closing = False
+        self._is_closing = False
         self._thread: threading.Thread | None = None
 
+    @any_thread
+    def start(self) -> None:
+        """Start the thread, if it was not started before."""
+        with self._changed:
+            if self._thread is None and not self._is_closing:
+                self._thread = threading.Thread(target=self._run, name="dilithion-ws-client", daemon=True)
+                self._thread.start()
+
+    @any_thread
     def close(self) -> None:
         """Close the connection and make no other."""
         with self._changed:
-            self._closing = True
+            self._is_closing = True
             wire, thread = self.wire, self._thread
             self._changed.notify_all()
         if wire is not None:
@@ -88,6 +104,7 @@ class ReconnectingConnection:
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_SECONDS)
 
+    @any_thread
     def request(self, method: str, params: Any, reply: Reply, deadline: Deadline | None) -> int:
         """Send a call; `reply` gets its answer, or the loss of the connection. Return its id.
 
@@ -118,77 +135,67 @@ class ReconnectingConnection:
             reply(None, ConnectionLostError("the connection was lost before the answer came"))
         return id
 
+    @any_thread
     def connected(self, deadline: Deadline) -> ClientConnection:
         """Return the connection, if necessary after waiting until the deadline. Raise ClientError if there is none."""
         with self._changed:
-            if self._thread is None and not self._closing:
-                self._thread = threading.Thread(target=self._run, name="dilithion-ws-client", daemon=True)
-                self._thread.start()
             while self.wire is None:
                 if self._failure is not None:
                     raise self._failure
-                if self._closing:
+                if self._is_closing:
                     raise ConnectionLostError("the client is closed")
                 if not self._changed.wait(deadline.remaining()):
                     raise ConnectionLostError(f"no connection to {self._settings.url} in time")
             return self.wire
 
-    def _run(self) -> None:
-        pause = self._backoff[0]
-        while not self._closing:
-            try:
-                wire = ClientConnection(self._settings, lambda: self._closing)
-            except RefusedError as error:
-                self._give_up(error)
-                return
-            except ClientError as error:
-                logger.debug("connecting to %s failed: %s", self._settings.url, error)
-            except Exception as error:
-                logger.exception("connecting to %s failed", self._settings.url)
-                self._give_up(ConnectionLostError(f"can't connect to {self._settings.url}: {error}"))
-                return
-            else:
-                began = monotonic()
-                if not self._converse(wire):
-                    return
-                if monotonic() - began >= _STEADY_SECONDS:
-                    pause = self._backoff[0]
-            with self._changed:
-                if not self._closing:
-                    self._changed.wait(pause * random.uniform(0.5, 1.0))
-            pause = min(self._backoff[1], pause * 2)
-        self._give_up(ConnectionLostError("the client is closed"))
-
-    def _converse(self, wire: ClientConnection) -> bool:
-        """Read one connection to its end. Return whether to make another."""
+    @owner_only
+    def on_connected(self, wire: ClientConnection) -> None:
+        """Use a connection from now on."""
+        self._connected_at = self._clock()
         with self._changed:
             self.wire = wire
             self._changed.notify_all()
-        if self._closing:
+        if self._is_closing:
             wire.shut()
-        try:
-            self._listener.on_open()
-            for message in wire.messages():
-                self._receive(message)
-        except ClientError as error:
-            logger.warning("the connection to %s can't be used: %s", self._settings.url, error)
-        except Exception:
-            logger.exception("the connection to %s can't be used", self._settings.url)
-        finally:
-            with self._changed:
-                self.wire = None
-            wire.shut()
-            wire.close()
+        self._listener.on_open()
+
+    @owner_only
+    def on_connection_lost(self, wire: ClientConnection) -> float | None:
+        """Report the loss to the calls that wait for an answer.
+
+        Returns:
+            Seconds until the next attempt to connect, or None if there is none: the client is closed, or the server has
+            closed for good.
+        """
+        with self._changed:
+            self.wire = None
+        if self._clock() - self._connected_at >= _STEADY_SECONDS:
+            self._next_pause = self._backoff[0]
         lost = ConnectionLostError(f"the connection was lost: {wire.close_code} {wire.close_reason}".rstrip())
         for id in list(self.replies):
             if (reply := self.replies.pop(id, None)) is not None:
                 reply(None, lost)
         if wire.close_code in _FINAL_CODES:
             self._give_up(RefusedError(wire.close_code, wire.close_reason))
-            return False
-        return True
+            return None
+        return self._pause()
 
-    def _receive(self, message: str | bytes) -> None:
+    @owner_only
+    def on_connect_failed(self, error: Exception) -> float | None:
+        """Decide what follows an attempt that has failed. Return seconds until the next one, or None if there is none."""
+        if isinstance(error, RefusedError):
+            self._give_up(error)
+            return None
+        if not isinstance(error, ClientError):
+            logger.error("connecting to %s failed", self._settings.url, exc_info=error)
+            self._give_up(ConnectionLostError(f"can't connect to {self._settings.url}: {error}"))
+            return None
+        logger.debug("connecting to %s failed: %s", self._settings.url, error)
+        return self._pause()
+
+    @owner_only
+    def on_message(self, message: str | bytes) -> None:
+        """Pass an answer to its call, or an event to the listener; ignore everything else."""
         try:
             found = msgspec.json.decode(message) if isinstance(message, str) else None
         except msgspec.DecodeError:
@@ -210,9 +217,49 @@ class ReconnectingConnection:
             else:
                 reply(None, RpcError(error.get("code", 0), error.get("message", ""), error.get("data")))
 
+    def _run(self) -> None:
+        pause: float | None = 0.0
+        while pause is not None:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closing, pause)
+            if self._is_closing:
+                self._give_up(ConnectionLostError("the client is closed"))
+                return
+            try:
+                wire = ClientConnection(self._settings, lambda: self._is_closing)
+            except Exception as error:
+                pause = self.on_connect_failed(error)
+            else:
+                self._read(wire)
+                pause = self.on_connection_lost(wire)
+
+    def _read(self, wire: ClientConnection) -> None:
+        """Read one connection to its end."""
+        try:
+            self.on_connected(wire)
+            for message in wire.messages():
+                self.on_message(message)
+        except ClientError as error:
+            logger.warning("the connection to %s can't be used: %s", self._settings.url, error)
+        except Exception:
+            logger.exception("the connection to %s can't be used", self._settings.url)
+        finally:
+            wire.shut()
+            wire.close()
+
+    def _pause(self) -> float | None:
+        """Return the pause before the next attempt, drawn from its second half; the one after it is twice as long."""
+        if self._is_closing:
+            self._give_up(ConnectionLostError("the client is closed"))
+            return None
+        pause = self._next_pause * random.uniform(0.5, 1.0)
+        self._next_pause = min(self._backoff[1], self._next_pause * 2)
+        return pause
+
     def _give_up(self, failure: ClientError) -> None:
+        """Make no other connection."""
         with self._changed:
-            if not self._closing:
+            if not self._is_closing:
                 self._failure = failure
             self._changed.notify_all()
-        self._listener.on_end(None if self._closing else failure)
+        self._listener.on_end(None if self._is_closing else failure)
