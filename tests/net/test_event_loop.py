@@ -270,6 +270,15 @@ def test_a_client_that_answers_pings_stays(machine: Machine, peer: Peer) -> None
     assert [opcode for opcode, _ in peer.frames] == [PING] * 4
 
 
+def test_a_client_that_sends_gets_no_pings(machine: Machine, peer: Peer) -> None:
+    for _ in range(5):
+        machine.advance(0.9 * machine.reactor.limits.connections.ping_interval)
+        peer.send(client_frame(TEXT, b"echo"))
+        machine.step()
+    peer.read()
+    assert [opcode for opcode, _ in peer.frames] == [TEXT] * 5
+
+
 def test_a_call_past_its_deadline_is_answered_once(machine: Machine, peer: Peer) -> None:
     peer.send(client_frame(TEXT, b"slow 1"))
     machine.step()

@@ -513,6 +513,4 @@ def test_stop_with_clients_in_every_stage(serve: Any, secure: Any, connect: Any)
     half = connect(server, upgrade=False)
     half.send(b"\x16\x03\x01")
     wait_for(lambda: server.statistics().connections.total == 3)
-    started = monotonic()
     assert server.stop(0.5)
-    assert monotonic() - started < 2
