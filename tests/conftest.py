@@ -15,6 +15,8 @@ from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
 from .support import SECRETS, RawClient, RedisServer
 from .support.accounts import write_users
 from .support.configs import take_config
+from .support.room_coverage import measure
+from .support.standin import StandIn
 from .support.thread_contracts import check_all
 
 pytest_plugins = ["pytester"]
@@ -37,6 +39,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"the test's output or log shows {found[0]!r}"
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Notes in the coverage data which room a test belongs to."""
+    measure(item)
+    return (yield)
 
 
 @pytest.fixture
@@ -103,6 +112,14 @@ def guarded(rpc: RpcTable, tmp_path: Path) -> Iterator[WebSocketServer]:
     rpc.register("getbalance", lambda: 5)
     with WebSocketServer(rpc, Config(users_file=str(path), limits=Limits.from_names(drain_timeout=1.0))) as server:
         yield server
+
+
+@pytest.fixture
+def standin() -> Iterator[StandIn]:
+    """A stand-in for a Dilithion node that asks for no password."""
+    node = StandIn()
+    yield node
+    node.stop()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`dilithion-ws gateway` as operators run it: in processes of their own, which are killed."""
+"""`dilithion-ws gateway` as operators run it: in processes of their own, some of which are killed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dilithion_ws import ConfigError
+from dilithion_ws.cli import main
 from dilithion_ws.client import Client
 from dilithion_ws.config.config import SETTINGS
 from dilithion_ws.gateway import GatewayConfig
@@ -34,18 +34,15 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         yield process, line.split()[2].rstrip(",")
 
 
-def fails(*options: str) -> str:
-    """What it says when it does not start."""
-    result = subprocess.run(
-        [sys.executable, "-m", "dilithion_ws", "gateway", *options],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        cwd=ROOT,
-    )
-    assert result.returncode == 1
-    return result.stderr
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command with options that it refuses, and returns what it says."""
+
+    def fails(*options: str) -> str:
+        assert main(["gateway", *options]) == 1
+        return capsys.readouterr().err
+
+    return fails
 
 
 def test_it_serves_what_its_file_says_and_stops_when_told(standin: StandIn, tmp_path: Path) -> None:
@@ -57,15 +54,13 @@ def test_it_serves_what_its_file_says_and_stops_when_told(standin: StandIn, tmp_
         with Client(url, user="alice", password="hush") as client:
             wait_for(lambda: client.call("getnodestate")["kind"] == "up")
             assert client.call("getblockcount") == 0
-        started = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
-        assert time.monotonic() - started < 8
         assert process.stderr is not None
         assert "hush" not in process.stderr.read()
 
 
-def test_without_another_word_it_listens_behind_the_node_s_port() -> None:
+def test_without_another_word_it_listens_behind_the_node_s_port(fails: Callable[..., str]) -> None:
     assert "65536" in fails("--upstream", "http://127.0.0.1:65535")  # there is none behind this one
 
 
@@ -84,7 +79,9 @@ def test_without_another_word_it_listens_behind_the_node_s_port() -> None:
         ("rpcgatewaycatchup=x", "it takes a whole number"),
     ],
 )
-def test_a_mistake_in_the_file_is_told_with_its_line(line: str, text: str, tmp_path: Path) -> None:
+def test_a_mistake_in_the_file_is_told_with_its_line(
+    fails: Callable[..., str], line: str, text: str, tmp_path: Path
+) -> None:
     conf = tmp_path / "dilithion.conf"
     conf.write_text(f"# a comment\n{line}\n")
     said = fails("--conf", str(conf))

@@ -13,15 +13,6 @@ from dilithion_ws.gateway import Gateway, GatewayConfig
 from ..support.configs import take_config
 from ..support.gateways import GatewayFactory
 from ..support.litecoin import Litecoin
-from ..support.standin import StandIn
-
-
-@pytest.fixture
-def standin() -> Iterator[StandIn]:
-    """A Dilithion node that asks for no password."""
-    node = StandIn()
-    yield node
-    node.stop()
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
-import io
 import json
-import os
 import shutil
 import stat
 import threading
@@ -22,7 +20,6 @@ from dilithion_ws.auth.authenticator import Authenticator
 from dilithion_ws.auth.credential_files import CredentialFiles
 from dilithion_ws.auth.credentials import BEARER_PREFIX
 from dilithion_ws.auth.users import UserDirectory
-from dilithion_ws.cli import main
 from dilithion_ws.net.connection import Connection
 from dilithion_ws.service.access_control import AccessControl
 from dilithion_ws.service.statistics import JobStatistics
@@ -438,44 +435,6 @@ def test_files_that_cannot_be_used_are_one_clear_error(tmp_path: Path, rpc: RpcT
         with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
             server.start()
         assert not server.is_running
-
-
-def test_user_command_edits_the_file_safely(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "users.json"
-
-    def user(*arguments: str, password: str = "") -> int:
-        monkeypatch.setattr("sys.stdin", io.StringIO(password + "\n"))
-        return main(["user", *arguments, "--file", str(path)])
-
-    assert user("add", "alice", "--role", "wallet", password="long enough") == 0
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert user("add", "bob", "--scheme", "pbkdf2-sha3-256:100000", password="also long enough") == 0
-    capsys.readouterr()
-    assert user("list") == 0
-    assert capsys.readouterr().out == "alice\twallet\tscrypt:16384:8:1\nbob\treadonly\tpbkdf2-sha3-256:100000\n"
-    before = path.read_text()
-    assert "long enough" not in before
-    for arguments, password, words in (
-        (["add", "alice"], "long enough", "already"),
-        (["add", "carol"], "short", "at least 8"),
-        (["add", "carol", "--role", "king"], "long enough", "no role 'king'"),
-        (["add", "a:b"], "long enough", "no colon"),
-        (["remove", "carol"], "", "no user 'carol'"),
-        (["passwd", "carol"], "long enough", "no user 'carol'"),
-    ):
-        assert user(*arguments, password=password) == 1
-        assert words in capsys.readouterr().err
-        assert path.read_text() == before
-    assert user("passwd", "alice", password="another long one") == 0
-    assert path.read_text() != before
-    assert user("remove", "bob") == 0
-    assert user("list") == 0
-    assert "bob" not in capsys.readouterr().out
-    path.write_text("{")
-    assert user("list") == 1
-    assert os.listdir(tmp_path) == ["users.json"]
 
 
 # Rates

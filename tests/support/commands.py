@@ -27,8 +27,12 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         )
         yield process, line
     finally:
-        process.kill()
-        process.communicate()
+        process.terminate()
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
 @contextmanager

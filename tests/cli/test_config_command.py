@@ -1,0 +1,70 @@
+"""`dilithion-ws config`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dilithion_ws.cli import main
+from dilithion_ws.config.reference import example_file, json_schema, settings_rows
+from dilithion_ws.gateway.gateway_config import GATEWAY_SETTINGS
+
+from ..support.commands import ROOT
+
+
+def test_config_shows_values_sources_and_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "dilithion.conf"
+    path.write_text('rpcuser=alice\nrpcpassword="hush#hush"\n')
+    assert main(["config", "--conf", str(path), "--queue", "7"]) == 0
+    text = capsys.readouterr().out
+    assert "rpcwebsocketqueue=7" in text
+    assert "# option --queue" in text
+    assert f"# file {path} line 1" in text
+    assert "rpcpassword=********" in text
+    assert "hush" not in text
+    assert main(["config", "--conf", str(path), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["rpcuser"] == {"value": "alice", "source": f"file {path} line 1"}
+    assert data["rpcpassword"]["value"] == "********"
+
+
+def test_config_example_and_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--example"]) == 0
+    assert capsys.readouterr().out == example_file()
+    path = tmp_path / "dilithion.conf"
+    path.write_text("rpcwebsocketport=x")
+    assert main(["config", "--conf", str(path)]) == 1
+    assert "line 1: rpcwebsocketport" in capsys.readouterr().err
+
+
+def test_the_reference_in_the_documentation_is_the_programs_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--reference"]) == 0
+    page = ROOT / "docs" / "configuration.md"
+    assert capsys.readouterr().out == page.read_text(), "run dilithion-ws config --reference > docs/configuration.md"
+
+
+def test_the_documentation_has_every_setting_of_the_gateway() -> None:
+    assert "\n".join(settings_rows(GATEWAY_SETTINGS.values())) in (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_the_data_directory_and_the_cookie(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def sources(*options: str) -> dict[str, dict[str, str]]:
+        assert main(["config", "--json", *options]) == 0
+        found: dict[str, dict[str, str]] = json.loads(capsys.readouterr().out)
+        return found
+
+    (tmp_path / "dilithion.conf").write_text("rpcwebsocketport=99")
+    assert sources("--datadir", str(tmp_path))["rpcwebsocketport"]["value"] == "99"
+    found = sources("--datadir", str(tmp_path), "--cookie")
+    assert found["rpcwebsocketcookiefile"]["value"] == str(tmp_path / ".cookie")
+    (tmp_path / "rpc_permissions.json").write_text('{"version": 1}')
+    found = sources("--conf", str(tmp_path / "dilithion.conf"), "--cookie")
+    assert found["rpcwebsocketusersfile"]["value"] == str(tmp_path / "rpc_permissions.json")
+    assert found["rpcwebsocketcookiefile"]["value"] == "", "a cookie only where nothing else is configured"
+
+
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == json_schema()
