@@ -105,7 +105,7 @@ def parse_rights(text: str, what: str) -> int:
             rights |= int(Permission[name.strip().upper()])
         except KeyError:
             known = ", ".join(permission.name or "" for permission in Permission)
-            raise ConfigError(f"{what} has {name.strip()!r}, which is no permission; known are {known}") from None
+            raise ConfigError(f"{what} has {name.strip()!r}, which is not a permission; known are {known}") from None
     return rights
 
 

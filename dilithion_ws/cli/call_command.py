@@ -46,12 +46,12 @@ def add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser = commands.add_parser(
         "watch",
         help="print events as they come",
-        description="Subscribes to topics of a running server and prints their events until interrupted. It goes on "
-        "after a lost connection, and says so where events were lost.",
+        description="Subscribes to topics of a running server and prints their events until interrupted. It reconnects "
+        "after a lost connection, and reports lost events.",
     )
     parser.add_argument("topics", nargs="+", metavar="TOPIC", help="such as blocks, mempool, peers, mining")
     parser.add_argument("--filter", metavar="JSON", help='which events, such as {"kind": "added"}')
-    parser.add_argument("--since", metavar="EPOCH:SEQ", help="begin behind this place (of one topic)")
+    parser.add_argument("--since", metavar="EPOCH:SEQ", help="begin after this position (of one topic)")
     parser.add_argument("--latest", action="store_true", help="skip to the newest whenever there is more than one")
     parser.add_argument("--count", type=int, metavar="N", help="stop after so many events")
     add_connection(parser)
@@ -59,7 +59,7 @@ def add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def call(options: argparse.Namespace) -> int:
-    """Make the call; 1 where it fails."""
+    """Make the call. Return the exit status, 1 if it fails."""
     named = [text.partition("=") for text in options.params]
     by_name = bool(named) and all(equals and name.isidentifier() for name, equals, _ in named)
     try:
@@ -82,7 +82,7 @@ def call(options: argparse.Namespace) -> int:
 
 
 def watch(options: argparse.Namespace) -> int:
-    """Print events; 1 where it can't go on."""
+    """Print events. Return the exit status, 1 after an error."""
     try:
         filter = None if options.filter is None else _filter(options.filter)
         since = None if options.since is None else _since(options.since, options.topics)
@@ -117,7 +117,7 @@ def _print_all(subscriptions: list[Subscription], options: argparse.Namespace) -
 
 
 def _follow(subscription: Subscription, found: queue.Queue[Event | BaseException | None]) -> None:
-    """Hand the events of one subscription on."""
+    """Put the events of one subscription into a queue."""
     while True:
         try:
             event = subscription.get()
@@ -150,7 +150,7 @@ def _shown(value: Any) -> str:
 
 
 def clean(text: str) -> str:
-    """A text of a server's without what would control the terminal."""
+    """Return a text of a server with its control characters escaped."""
     return "".join(sign if sign.isprintable() or sign in "\n\t" else repr(sign)[1:-1] for sign in text)
 
 
@@ -164,14 +164,14 @@ def _value(text: str) -> Any:
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _filter(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"--filter is no JSON: {error}") from None
+        raise ConfigError(f"--filter is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise ConfigError('--filter takes an object, such as {"kind": "added"}')
     return found

@@ -40,7 +40,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 
 
 def connect(options: argparse.Namespace) -> Client:
-    """A client as the options, the environment and the configuration file say.
+    """Return a client for the options, the environment and the configuration file.
 
     Raises:
         ConfigError: they do not fit together.

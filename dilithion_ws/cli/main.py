@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 failed, 2 wrongly called."""
+    """Run one command. Return the exit status: 0 for success, 1 for a failure, 2 for wrong usage."""
     parser = argparse.ArgumentParser(
         prog="dilithion-ws", description="A WebSocket server for Dilithion nodes: JSON-RPC 2.0 over RFC 6455."
     )

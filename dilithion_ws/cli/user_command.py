@@ -47,7 +47,7 @@ def add_user(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def edit(options: argparse.Namespace) -> int:
-    """Carries one action out; 1 where it can't be done, and then the file is as it was."""
+    """Carry out one action. Return the exit status: after a failure it is 1, and the file is unchanged."""
     try:
         file = _load(options.file)
         if options.action == "list":
@@ -85,7 +85,7 @@ def _changed(file: UsersFile, options: argparse.Namespace) -> UsersFile:
 
 
 def _ask_password() -> str:
-    """A new password: asked for twice at a terminal, else the first line of standard input."""
+    """Return a new password: typed twice at a terminal, otherwise the first line of standard input."""
     if sys.stdin.isatty():
         password = getpass.getpass("Password: ")
         if getpass.getpass("Again: ") != password:

@@ -8,7 +8,7 @@
             print(event.seq, event.data["hash"])
 
 Concurrency. All methods may be called from any thread. One thread of the client's own reads, answers pings, and connects
-again when the connection is lost; subscriptions then go on where they were.
+again when the connection is lost; subscriptions then continue after the last event received.
 """
 
 from .client import Client

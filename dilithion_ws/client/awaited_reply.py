@@ -1,4 +1,4 @@
-"""Answers to calls, and threads that wait for them."""
+"""Lets a thread wait for the answer to its call."""
 
 from __future__ import annotations
 

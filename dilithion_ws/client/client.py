@@ -1,4 +1,4 @@
-"""The client: calls and subscriptions over one connection, which is made again when it is lost."""
+"""The client: calls and subscriptions over one connection, which it renews when it is lost."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ class Client:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection at this moment."""
+        """Whether the client is connected."""
         return self._link.wire is not None
 
     def connect(self, timeout: float | None = None) -> None:
-        """Wait until there is a connection; calls do so by themselves.
+        """Wait until the client is connected. Calls do this by themselves.
 
         Raises:
             RefusedError: the server refuses this client.
@@ -110,7 +110,7 @@ class Client:
         self._link.connected(Deadline(monotonic, self._settings.timeout if timeout is None else timeout))
 
     def close(self) -> None:
-        """Close the connection; iterations over subscriptions end."""
+        """Close the connection, and end the iterations over subscriptions."""
         self._link.close()
         self._ended(None)
 
@@ -130,7 +130,7 @@ class Client:
         return self.request(method, to_params(params, named), timeout)
 
     def request(self, method: str, params: list[Any] | dict[str, Any], timeout: float | None = None) -> Any:
-        """Call a method with all params in a list or a dictionary; see `call`."""
+        """Call a method with its params in a list or a dictionary; see `call`."""
         waiter = AwaitedReply()
         deadline = Deadline(monotonic, self._timeout if timeout is None else timeout)
         self._link.start()
@@ -182,7 +182,7 @@ class Client:
             return error
 
     def notify(self, method: str, *params: Any, **named: Any) -> None:
-        """Call a method without requesting an answer; errors are not reported."""
+        """Call a method without requesting an answer. Errors of the method are not reported."""
         deadline = Deadline(monotonic, self._timeout)
         message = {"jsonrpc": "2.0", "method": method, "params": to_params(params, named)}
         self._link.start()
@@ -196,7 +196,7 @@ class Client:
         since: Position | tuple[str, int] | None = None,
         mode: str | None = None,
     ) -> Subscription:
-        """Subscribe to a topic; the subscription survives lost connections.
+        """Subscribe to a topic. The subscription continues after a lost connection.
 
         Args:
             topic: its name.
@@ -261,7 +261,7 @@ class Client:
         """Continue after the last event that was received. It does not wait for the answer."""
 
         def answered(result: Any, error: BaseException | None) -> None:
-            # A lost connection is no end: all subscriptions are made again once there is another.
+            # A lost connection does not end a subscription: the next connection renews all of them.
             if isinstance(error, RpcError) and subscription.ended(error.to_object()):
                 self._later(_pause(error), lambda: self._subscribe_again(subscription))
 
@@ -284,7 +284,7 @@ class Client:
         self._stop_events(subscription, lambda: None)
 
     def _stop_events(self, subscription: Subscription, then: Callable[[], None]) -> None:
-        """Ask the server for no more events; `then` is called once it has agreed, or there is no connection."""
+        """Unsubscribe at the server. Call `then` after its answer, or if there is no connection."""
         found = subscription.id
         if found is not None and self._by_id.pop(found, None) is not None:
             self._end(found, then)
@@ -298,7 +298,7 @@ class Client:
     # In the reading thread; see `_Listener`
 
     def _opened(self) -> None:
-        """Make all subscriptions again, over a new connection."""
+        """Renew all subscriptions over a new connection."""
         with self._keeping:
             self._by_id.clear()
             subscriptions = list(self._subscriptions.values())
@@ -307,7 +307,7 @@ class Client:
                 self._subscribe_again(subscription)
 
     def _ended(self, failure: ClientError | None) -> None:
-        """End all subscriptions; there will be no other connection."""
+        """End all subscriptions, because no other connection will be made."""
         with self._keeping:
             subscriptions = list(self._subscriptions.values())
         for subscription in subscriptions:
@@ -327,7 +327,7 @@ class Client:
 
 
 class _Listener:
-    """Passes on to a client what its connection reports."""
+    """Passes reports of a connection to its client."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -343,7 +343,7 @@ class _Listener:
 
 
 class _Refused:
-    """Tells all calls of a batch that the batch was refused as a whole."""
+    """Answers all calls of a batch with the error that the server returned for the whole batch."""
 
     def __init__(self, waiters: list[AwaitedReply]) -> None:
         self._waiters = waiters
@@ -356,7 +356,7 @@ class _Refused:
 
 
 def _pause(error: RpcError) -> float:
-    """Seconds after which the server says that another try is worth it."""
+    """Return the seconds after which the server advises to try again."""
     data = error.data if isinstance(error.data, dict) else {}
     wanted = data.get("retry_after_ms")
     return max(_RETRY_SECONDS, wanted / 1000) if isinstance(wanted, (int, float)) else _RETRY_SECONDS

@@ -1,4 +1,4 @@
-"""One WebSocket connection of a client: a socket, wsproto, and nothing of what the messages mean.
+"""One WebSocket connection of a client: a socket and wsproto, without any knowledge of the messages.
 
 The socket never blocks: with TLS, reading and writing share OpenSSL's object, which is not made for two threads, so that
 each use of it holds a lock, and waiting is done outside of it.
@@ -55,7 +55,7 @@ def check_url(url: str) -> None:
         good = False
     if not good or "@" in url:
         shown = url.rpartition("@")[2][:100]  # what is before an @ may be a password
-        raise ValueError(f"{shown!r} is no address of a server: ws://host:port or wss://host:port, without credentials")
+        raise ValueError(f"{shown!r} is not the address of a server, such as ws://host:port or wss://host:port")
 
 
 class ConnectionOptions(NamedTuple):
@@ -216,7 +216,7 @@ class ClientConnection:
                     return
 
     def shut(self) -> None:
-        """Says goodbye if that is possible at once, and closes the socket's both directions."""
+        """Send a close frame if that is possible at once, and shut down the socket in both directions."""
         self._queue(CloseConnection(code=1000))
         try:
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
@@ -242,7 +242,7 @@ class ClientConnection:
         return b"".join(bytes(part) for part in parts)  # type: ignore[arg-type]
 
     def _queue(self, event: Pong | CloseConnection | TextMessage) -> None:
-        """Send a frame now, or leave that to the thread that is sending a message."""
+        """Send a frame now, or leave it to the thread that is sending a message."""
         with self._protocol:
             try:
                 self._control.append(self._ws.send(event))
@@ -273,7 +273,7 @@ class ClientConnection:
                 raise ConnectionLostError(f"the connection is lost: {error.strerror or error}") from None
 
     def shut_quietly(self) -> None:
-        """End the connection: half a frame was sent, so nothing can follow it."""
+        """Shut down the socket without a close frame, since half of another frame was sent."""
         try:
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
         except OSError:

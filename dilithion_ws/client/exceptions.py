@@ -1,4 +1,4 @@
-"""What can go wrong for a client. Errors that the server answers a call with are `RpcError`."""
+"""Exceptions of the client. An error that the server returns for a call is an `RpcError`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ __all__ = ["CallTimeoutError", "ClientError", "ConnectionLostError", "EventsLost
 
 
 class ClientError(DilithionWsError):
-    """Root of the client's own errors."""
+    """Base of the exceptions below."""
 
 
 class ConnectionLostError(ClientError):
-    """The connection is lost, or could not be made in time. A call that was under way may or may not have been done."""
+    """The connection was lost, or could not be made in time. The server may have executed a call without an answer."""
 
 
 class RefusedError(ClientError):
-    """The server does not want this client as it is: wrong credentials, or a Host or Origin that is not allowed.
+    """The server refuses this client, because of its credentials, Host or Origin.
 
     Attributes:
         status: the HTTP status, or the close code.
@@ -29,21 +29,21 @@ class RefusedError(ClientError):
 
 
 class CallTimeoutError(ClientError, TimeoutError):
-    """No answer came in time; the call may still be done."""
+    """No answer arrived in time. The server may still execute the call."""
 
 
 class EventsLostError(ClientError):
-    """Events were published that this subscription will never see. It goes on behind them when it is read again.
+    """Events were published that this subscription will never receive. It continues after them when it is read again.
 
     Attributes:
         topic: of the subscription.
         reason: `expired` (the server no longer had them), `epoch` (its log is a new one), `ahead`, or `gap`.
-        last: behind which place events are missing.
-        now: at which place it goes on.
+        last: the position after which events are missing.
+        now: the position after which the subscription continues.
     """
 
     def __init__(self, topic: str, reason: str, last: Position, now: Position) -> None:
-        super().__init__(f"events of {topic} are lost behind {last.seq} ({reason}); going on behind {now.seq}")
+        super().__init__(f"events of {topic} are lost after {last.seq} ({reason}); continuing after {now.seq}")
         self.topic = topic
         self.reason = reason
         self.last = last

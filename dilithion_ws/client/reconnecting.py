@@ -1,4 +1,4 @@
-"""The connection of a client, made again whenever it is lost, and the calls that wait for their answers on it.
+"""The connection of a client, which is renewed whenever it is lost, and the calls that wait for their answers.
 
 One thread connects, reads, and connects again. What it does then is in the methods `on_connected`, `on_message`,
 `on_connection_lost` and `on_connect_failed`, which a test calls in any order, without a thread, a socket or time.
@@ -37,13 +37,13 @@ class ConnectionListener(Protocol):
     """What a connection reports, in the reading thread."""
 
     def on_open(self) -> None:
-        """Called when there is a connection."""
+        """Handle a new connection."""
 
     def on_event(self, params: dict[str, Any]) -> None:
-        """Called with the params of each event."""
+        """Handle the params of an event."""
 
     def on_end(self, failure: ClientError | None) -> None:
-        """Called when there will be no connection any more: with the reason, or None if the client was closed."""
+        """Handle that no other connection will be made: for this reason, or, if None, because the client was closed."""
 
 
 class ReconnectingConnection:
@@ -106,7 +106,7 @@ class ReconnectingConnection:
 
     @any_thread
     def request(self, method: str, params: Any, reply: Reply, deadline: Deadline | None) -> int:
-        """Send a call; `reply` gets its answer, or the loss of the connection. Return its id.
+        """Send a call. `reply` receives its answer, or the loss of the connection. Return its id.
 
         Args:
             method, params: what is called.
@@ -248,7 +248,7 @@ class ReconnectingConnection:
             wire.close()
 
     def _pause(self) -> float | None:
-        """Return the pause before the next attempt, drawn from its second half; the one after it is twice as long."""
+        """Return the pause before the next attempt, at random from its second half. The next pause is twice as long."""
         if self._is_closing:
             self._give_up(ConnectionLostError("the client is closed"))
             return None

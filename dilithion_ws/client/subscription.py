@@ -1,4 +1,4 @@
-"""A subscription as its reader sees it: events one after the other, or an error that says what is missing."""
+"""A subscription: an iterator over events, which raises an error if events are missing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Event(NamedTuple):
 
 
 class Subscription:
-    """Iterate over it; leaving the loop does not end it, `close()` or a `with` block does.
+    """Iterates over the events of a topic. `close()` or a `with` block ends it; leaving the loop does not.
 
     What it has not been read of yet is kept here, up to a bound. Past that the server is asked for no more; when the rest
     has been read it goes on from there, out of the server's log.
@@ -84,7 +84,7 @@ class Subscription:
 
     @property
     def position(self) -> Position | None:
-        """The position after the last event that was read, or where it began."""
+        """The position of the last event that was read, or the one at which it began."""
         return self._position
 
     def __iter__(self) -> Iterator[Event]:
@@ -141,15 +141,15 @@ class Subscription:
         self.finish(None)
 
     def params(self, since: Position | None) -> dict[str, Any]:
-        """Return the params of the call that makes it."""
+        """Return the params of `subscribe`."""
         place = None if since is None else {"epoch": since.epoch, "seq": since.seq}
         found = {"topic": self.topic, "filter": self.filter, "since": place, "mode": self.mode}
         return {name: value for name, value in found.items() if value is not None}
 
-    # What the client's reading thread tells it
+    # Called by the client's reading thread
 
     def begin(self, reply: dict[str, Any], since: Position | None) -> None:
-        """The server has taken it, behind the place where it was, or not."""
+        """Record the reply to `subscribe`: the subscription continues at the position `since`, or events are lost."""
         now = Position(reply["epoch"], reply["seq"])
         with self._changed:
             self.id = reply["subscription"]
@@ -166,7 +166,7 @@ class Subscription:
             self._changed.notify_all()
 
     def notify(self, params: dict[str, Any]) -> bool:
-        """An event has come; whether more can be taken."""
+        """Add an event. Return whether there is room for another."""
         with self._changed:
             if self._behind or self._closed or self.reached is None or params["epoch"] != self.reached.epoch:
                 return True
@@ -182,20 +182,20 @@ class Subscription:
             return len(self._queue) < self._most
 
     def fall_behind(self) -> None:
-        """The server sends no more: when what there is has been read, it is to be asked again."""
+        """Record that the server sends no more events. The reader subscribes again after the last event in the queue."""
         with self._changed:
             self._behind = True
             self._changed.notify_all()
 
     def ended(self, error: dict[str, Any]) -> bool:
-        """The server has ended it; whether it is worth subscribing again."""
+        """Record that the server has ended the subscription. Return whether to subscribe again."""
         if error.get("code") in RETRIED:
             return True
         self.finish(RpcError(int(error.get("code", 0)), str(error.get("message", "")), error.get("data")))
         return False
 
     def finish(self, failure: BaseException | None) -> None:
-        """End iteration; there are no more events."""
+        """End the iteration."""
         with self._changed:
             self._closed = True
             if self._failure is None:
@@ -204,10 +204,9 @@ class Subscription:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it has ended."""
         return self._closed
 
     @property
     def is_behind(self) -> bool:
-        """Whether it takes no more until it has been read."""
+        """Whether it accepts no events until its reader has read the queue."""
         return self._behind

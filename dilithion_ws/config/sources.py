@@ -95,7 +95,7 @@ def _collect(
             texts[key] = _Text(text, f"environment {name}")
     for key, text in (options or {}).items():
         if key not in keys:
-            raise ConfigError(f"option {key[:64]!r} is no key of the configuration")
+            raise ConfigError(f"option {key[:64]!r} is not a key of the configuration")
         texts[key] = _Text(text, f"option {keys[key].option}")
     return texts
 

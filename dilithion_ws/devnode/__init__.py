@@ -1,4 +1,4 @@
-"""A small but honest node in memory, to develop clients against: a host of the server like any other.
+"""A development node: a small node in memory with real blocks and transactions, to develop clients against.
 
 It has real proof of work (SHA3-256, at a trivial target), real transactions with inputs and outputs, a mempool, a wallet
 whose balances follow the chain, and reorganisations. Only signatures are play: a spender reveals a secret of which the

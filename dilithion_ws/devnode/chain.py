@@ -1,4 +1,4 @@
-"""The block chain: all blocks known, the best branch, and what its outputs hold.
+"""The block chain: all known blocks, the active branch, and its unspent outputs.
 
 Connecting a block records what it spent, so that it can be disconnected again. A branch with more work than the active
 one makes a reorganisation: blocks are disconnected down to the fork, then the others are connected.
@@ -27,14 +27,14 @@ class Coin:
 
 @dataclass(frozen=True)
 class Step:
-    """One change of the active chain: a block came, or went."""
+    """One change of the active chain: a block was connected or disconnected."""
 
     connected: bool
     block: Block
 
 
 class Chain:
-    """Not thread-safe: the node holds its lock around every use."""
+    """The blocks and the active chain. Not thread-safe: the node holds its lock around every use."""
 
     def __init__(self, genesis: Block) -> None:
         self._known: dict[str, Block] = {genesis.hash: genesis}
@@ -61,22 +61,22 @@ class Chain:
         return self._work[self.tip.hash]
 
     def block(self, hash: str) -> Block | None:
-        """Any block known, on whatever branch."""
+        """Return a block of any branch."""
         return self._known.get(hash)
 
     def is_active(self, block: Block) -> bool:
-        """Whether a block is on the active chain."""
+        """Return whether a block is on the active chain."""
         return block.height <= self.height and self.active[block.height].hash == block.hash
 
     def find_transaction(self, txid: str) -> tuple[Transaction, Block] | None:
-        """A transaction of the active chain, and its block."""
+        """Return a transaction of the active chain, and its block."""
         block = self._places.get(txid)
         if block is None:
             return None
         return next(tx for tx in block.transactions if tx.txid == txid), block
 
     def tips(self) -> list[tuple[Block, int]]:
-        """The last blocks of all branches, each with the length of its branch beside the active chain."""
+        """Return the last block of each branch, with the length of the branch outside of the active chain."""
         parents = {block.header.previous for block in self._known.values()}
         ends = [block for block in self._known.values() if block.hash not in parents]
         return [(block, self._branch_length(block)) for block in sorted(ends, key=lambda block: -block.height)]
@@ -89,7 +89,7 @@ class Chain:
         return length
 
     def check_spend(self, tx: Transaction, coins: dict[Outpoint, Coin], height: int) -> int:
-        """The fee of a transaction in a block of this height; raises ValueError with the reason where it is invalid."""
+        """Return the fee of a transaction in a block of this height. Raise ValueError if it is invalid."""
         sources = [item.source for item in tx.inputs]
         if len(set(sources)) != len(sources):
             raise ValueError("an output is spent twice")
@@ -109,7 +109,7 @@ class Chain:
         return fee
 
     def add(self, block: Block) -> list[Step]:
-        """Take a block in; returns how that changed the active chain, in order. Raises ValueError for an invalid one."""
+        """Add a block. Return the changes of the active chain, in order. Raise ValueError if the block is invalid."""
         parent = self._known.get(block.header.previous)
         if parent is None or block.height != parent.height + 1 or not block.header.has_work:
             raise ValueError("the block has no known parent, or no proof of work")

@@ -17,7 +17,7 @@ MINIMUM_FEE_RATE = 5
 
 @dataclass(frozen=True)
 class MempoolEntry:
-    """A waiting transaction, its fee in ions, and when it came."""
+    """An unconfirmed transaction, its fee in ions, and the time of its arrival."""
 
     tx: Transaction
     fee: int
@@ -25,7 +25,7 @@ class MempoolEntry:
 
 
 class Mempool:
-    """Not thread-safe: the node holds its lock around every use."""
+    """The unconfirmed transactions. Not thread-safe: the node holds its lock around every use."""
 
     def __init__(self, chain: Chain, publish: Publish = discard) -> None:
         self._chain = chain
@@ -35,7 +35,7 @@ class Mempool:
         self.entries: dict[str, MempoolEntry] = {}
 
     def check(self, tx: Transaction) -> int:
-        """The fee of a transaction that could come in; raises ValueError with the reason where it could not."""
+        """Return the fee of a transaction. Raise ValueError with the reason if the mempool does not accept it."""
         if tx.is_coinbase:
             raise ValueError("Coinbase transaction not allowed in mempool")
         if tx.txid in self.entries:
@@ -50,7 +50,7 @@ class Mempool:
         return fee
 
     def add(self, tx: Transaction, time: int) -> MempoolEntry:
-        """Take a transaction in; raises ValueError with the reason where it can't come in."""
+        """Add a transaction. Raise ValueError with the reason if the mempool does not accept it."""
         entry = self._add(tx, time)
         self._tell(entry, "added")
         return entry
@@ -76,11 +76,11 @@ class Mempool:
         self._publish("mempool", event)
 
     def is_spent(self, source: Outpoint) -> bool:
-        """Whether a waiting transaction spends an output."""
+        """Return whether an unconfirmed transaction spends an output."""
         return source in self._spends
 
     def view(self) -> dict[Outpoint, Coin]:
-        """Outputs that a new transaction may spend: those of the chain, and those of transactions that wait."""
+        """Return the outputs that a new transaction may spend, confirmed and unconfirmed."""
         coins = dict(self._chain.coins)
         for entry in self.entries.values():
             for index, output in enumerate(entry.tx.outputs):
@@ -88,12 +88,12 @@ class Mempool:
         return coins
 
     def choose(self, most: int) -> tuple[list[Transaction], int]:
-        """What a new block should have, parents before children, and the fees of it."""
+        """Return the transactions for a new block, parents before children, and their fees."""
         chosen = list(self.entries.values())[:most]
         return [entry.tx for entry in chosen], sum(entry.fee for entry in chosen)
 
     def follow(self, steps: Iterable[Step], time: int) -> None:
-        """Take out what blocks have brought, and what these made impossible; takes back what came out of blocks."""
+        """Remove transactions that blocks contain or contradict, and add those of disconnected blocks."""
         before, mined = dict(self.entries), set()
         returned: list[Transaction] = []
         for step in steps:

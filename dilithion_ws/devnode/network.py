@@ -1,4 +1,4 @@
-"""Peers that come and go, and bans. Nothing of it touches a network."""
+"""Simulated peers and bans, without a network."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Ban:
 
 
 class Network:
-    """Not thread-safe: the node holds its lock around every use. Hosts are of the ranges kept for documentation."""
+    """The peers. Not thread-safe: the node holds its lock. Hosts are of the ranges reserved for documentation."""
 
     def __init__(self, rng: random.Random, publish: Publish = discard) -> None:
         self._rng = rng
@@ -53,7 +53,7 @@ class Network:
         self.bans: dict[str, Ban] = {}
 
     def connect(self, now: int, height: int, address: str | None = None) -> Peer | None:
-        """A peer comes, by itself or because it was asked; None where it is banned."""
+        """Add a peer. Return None if its address is banned."""
         rng = self._rng
         if address is None:
             host, port = f"203.0.113.{rng.randrange(1, 255)}", 8444
@@ -71,7 +71,7 @@ class Network:
         return peer
 
     def disconnect(self, wanted: str) -> list[Peer]:
-        """Peers of an address, with or without a port, go."""
+        """Remove the peers of an address, with or without a port."""
         gone = [peer for peer in self.peers.values() if wanted in (peer.host, peer.address)]
         for peer in gone:
             self._drop(peer)
@@ -86,13 +86,13 @@ class Network:
         self._publish("peers", event)
 
     def ban(self, host: str, now: int, seconds: int) -> list[Peer]:
-        """Bans an address; its peers go."""
+        """Ban an address, and remove its peers."""
         self.bans[host] = Ban(host, now, now + seconds)
         self._publish("peers", {"kind": "banned", "addr": host, "banned_until": now + seconds})
         return self.disconnect(host)
 
     def step(self, now: int, height: int) -> None:
-        """Let bans run out, messages flow, and now and then a peer come or go."""
+        """Expire bans, count messages, and occasionally add or remove a peer."""
         for host in [host for host, ban in self.bans.items() if ban.until <= now]:
             del self.bans[host]
         rng = self._rng

@@ -1,4 +1,4 @@
-"""The development node: chain, mempool, wallet and peers under one lock, moved on by one step after the other.
+"""The development node: chain, mempool, wallet and peers under one lock, advanced step by step.
 
 A step is all that a node lives through in one block interval: peers come and go, others pay each other and us, a block is
 mined, now and then a branch of two blocks overtakes the last one. Steps draw from one random generator, so that the same
@@ -77,16 +77,16 @@ class DevNode:
 
     @property
     def now(self) -> int:
-        """The node's time in Unix seconds: real, or counted from the blocks where a seed was given."""
+        """Return the node's time in Unix seconds: the real time, or, with a seed, a time derived from the blocks."""
         return self.chain.tip.header.time if self._seeded else int(time.time())
 
     def start(self) -> None:
-        """Let time pass in a thread of its own."""
+        """Start the thread that calls `step` once per block interval."""
         self._thread = threading.Thread(target=self._run, name="devnode", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Let time stand still."""
+        """Stop the thread."""
         self._stopped.set()
         with self.changed:
             self.changed.notify_all()
@@ -101,7 +101,7 @@ class DevNode:
                 logger.exception("a step of the development node failed")
 
     def step(self) -> None:
-        """One block interval of history."""
+        """Simulate one block interval."""
         with self.changed:
             self.network.step(self.now, self.chain.height)
             self._trade()
@@ -116,7 +116,7 @@ class DevNode:
 
     @property
     def hash_rate(self) -> int:
-        """Hashes for a block, on average."""
+        """The mean number of hashes for a block."""
         return self.hashes // max(1, self.chain.height) if self.mining else 0
 
     def set_mining(self, mining: bool) -> None:

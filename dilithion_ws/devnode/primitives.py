@@ -44,17 +44,17 @@ class Coins(Decimal):
 
 
 def coins(ions: int) -> Coins:
-    """An amount of ions in DIL."""
+    """Return an amount of ions in DIL."""
     return Coins(Decimal(ions).scaleb(-8))
 
 
 def digest(data: bytes) -> bytes:
-    """SHA3-256."""
+    """Return the SHA3-256 hash."""
     return hashlib.sha3_256(data).digest()
 
 
 def encode_address(key_hash: bytes) -> str:
-    """The address of a 20-byte hash: Base58Check, beginning with D, 34 characters."""
+    """Return the address of a 20-byte hash: Base58Check, 34 characters that begin with D."""
     payload = bytes((_VERSION,)) + key_hash
     number = int.from_bytes(payload + digest(digest(payload))[:4], "big")
     text = ""
@@ -65,7 +65,7 @@ def encode_address(key_hash: bytes) -> str:
 
 
 def decode_address(address: str) -> bytes | None:
-    """The 20-byte hash of an address, None where it is none."""
+    """Return the 20-byte hash of an address, or None if it is not an address."""
     number = 0
     for character in address:
         at = _ALPHABET.find(character)
@@ -79,13 +79,13 @@ def decode_address(address: str) -> bytes | None:
 
 
 def script_of_address(address: str) -> bytes | None:
-    """The output script that pays to an address, None where it is no address."""
+    """Return the output script that pays to an address, or None if it is not an address."""
     key_hash = decode_address(address)
     return None if key_hash is None else _SCRIPT_HEAD + key_hash + _SCRIPT_TAIL
 
 
 def address_of_script(script: bytes) -> str | None:
-    """The address that a script pays to, None where it pays to none."""
+    """Return the address that a script pays to, or None."""
     if len(script) == 25 and script.startswith(_SCRIPT_HEAD) and script.endswith(_SCRIPT_TAIL):
         return encode_address(script[3:23])
     return None
@@ -101,7 +101,7 @@ class Outpoint:
 
 @dataclass(frozen=True)
 class TxInput:
-    """What is spent, and the proof of the right to do so."""
+    """The output that is spent, and the signature for it."""
 
     source: Outpoint
     script: bytes
@@ -145,7 +145,7 @@ class Transaction:
 
     @cached_property
     def raw(self) -> bytes:
-        """Its bytes."""
+        """Return the serialized transaction."""
         parts = [self.version.to_bytes(4, "little"), _size(len(self.inputs))]
         for item in self.inputs:
             parts += [
@@ -163,7 +163,7 @@ class Transaction:
 
     @cached_property
     def txid(self) -> str:
-        """Its hash."""
+        """The hash of the transaction."""
         return digest(self.raw)[::-1].hex()
 
     @property
@@ -173,7 +173,7 @@ class Transaction:
 
     @staticmethod
     def parse(data: bytes) -> Transaction:
-        """Read a transaction; raises ValueError with the reason where it is none."""
+        """Return the transaction in some bytes. Raise ValueError with the reason if they are not one."""
         reader = _Reader(data)
         version = reader.number(4, "uint32_t")
         inputs = []
@@ -224,7 +224,7 @@ def _size(number: int) -> bytes:
 
 @dataclass(frozen=True)
 class BlockHeader:
-    """What the proof of work is about."""
+    """The part of a block that is hashed for the proof of work."""
 
     version: int
     previous: str
@@ -235,7 +235,7 @@ class BlockHeader:
 
     @cached_property
     def raw(self) -> bytes:
-        """Its 80 bytes."""
+        """Return the serialized header, 80 bytes."""
         return b"".join(
             (
                 self.version.to_bytes(4, "little"),
@@ -259,7 +259,7 @@ class BlockHeader:
 
     @property
     def work(self) -> int:
-        """Hashes that such a block takes on average."""
+        """The mean number of hashes for such a block."""
         return (1 << 256) // (target_of_bits(self.bits) + 1)
 
 
@@ -294,12 +294,12 @@ class Block:
 
 
 def target_of_bits(bits: int) -> int:
-    """The number that a compact target stands for."""
+    """Return the number that a compact target encodes."""
     return (bits & 0x7FFFFF) << (8 * ((bits >> 24) - 3))
 
 
 def merkle_root(txids: list[str]) -> str:
-    """The root of the tree over transaction ids; the last one stands twice where their number is odd."""
+    """Return the root of the Merkle tree of transaction ids. The last id is repeated if their number is odd."""
     level = [bytes.fromhex(txid)[::-1] for txid in txids]
     while len(level) > 1:
         level += level[-1:] * (len(level) % 2)

@@ -18,7 +18,7 @@ DUST = 50_000
 
 @dataclass(frozen=True)
 class Balance:
-    """Ions: spendable, of transactions that wait, and of coinbases that are not mature."""
+    """Amounts in ions: spendable, unconfirmed, and of immature coinbases."""
 
     available: int
     unconfirmed: int
@@ -26,7 +26,7 @@ class Balance:
 
 
 class Wallet:
-    """Not thread-safe: the node holds its lock around every use."""
+    """The wallet of the node. Not thread-safe: the node holds its lock around every use."""
 
     def __init__(self, seed: bytes, chain: Chain, mempool: Mempool) -> None:
         self._seed = seed
@@ -38,7 +38,7 @@ class Wallet:
         self.new_address()
 
     def new_address(self) -> str:
-        """A fresh address, m/44'/573'/0'/0'/i' with i counting up."""
+        """Return a new address, m/44'/573'/0'/0'/i' with the next i."""
         secret = digest(self._seed + len(self.addresses).to_bytes(4, "big"))
         address = encode_address(digest(secret)[:20])
         self._secrets[address] = secret
@@ -46,11 +46,11 @@ class Wallet:
         return address
 
     def owns(self, address: str | None) -> bool:
-        """Whether an address is the wallet's."""
+        """Return whether an address belongs to the wallet."""
         return address in self._secrets
 
     def coins(self) -> list[tuple[Outpoint, Coin]]:
-        """Its unspent outputs, oldest first, those excluded that a waiting transaction spends."""
+        """Return the unspent outputs, oldest first, without those that an unconfirmed transaction spends."""
         mine = [
             (source, coin)
             for source, coin in self._chain.coins.items()
@@ -59,11 +59,11 @@ class Wallet:
         return sorted(mine, key=lambda item: (item[1].height, item[0]))
 
     def is_mature(self, coin: Coin) -> bool:
-        """Whether the next block may spend an output."""
+        """Return whether the next block may spend an output."""
         return not coin.coinbase or self._chain.height + 1 - coin.height >= MATURITY
 
     def balance(self) -> Balance:
-        """What it has."""
+        """Return the balance."""
         coins = [coin for _, coin in self.coins()]
         waiting = sum(
             output.value
@@ -75,7 +75,7 @@ class Wallet:
         return Balance(mature, waiting, sum(coin.output.value for coin in coins) - mature)
 
     def build(self, address: str, amount: int, source: str | None = None) -> tuple[Transaction, int]:
-        """A payment and its fee, in ions; raises ValueError with the node's own words where it can't be made."""
+        """Return a payment and its fee in ions. Raise ValueError with the node's message if it is not possible."""
         script = script_of_address(address)
         if script is None:
             raise ValueError(f"Invalid Dilithion address: {address}")
@@ -104,7 +104,7 @@ class Wallet:
         return Transaction(inputs, tuple(outputs)), fee
 
     def history(self) -> list[tuple[str, str, int, int | None, Transaction, Block]]:
-        """Its transactions in blocks, newest first: category, address, amount, fee, transaction, block."""
+        """Return the confirmed transactions, newest first: category, address, amount, fee, transaction, block."""
         found: list[tuple[str, str, int, int | None, Transaction, Block]] = []
         for block in reversed(self._chain.active):
             for tx in reversed(block.transactions):

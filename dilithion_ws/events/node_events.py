@@ -1,7 +1,7 @@
-"""What the events of a node's four topics look like: contract, and checked when a host publishes.
+"""The events of a node's four topics. The hub checks events against these types when a host publishes them.
 
-Names of members are the node's own, as its methods have them. A host may add members; these are the ones that clients can
-count on. `kind` tells which of a topic's events it is.
+Members have the names that the node's methods use. A host may add members; clients can rely on the ones here. `kind`
+distinguishes the events of a topic.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Block(_Event, frozen=True, kw_only=True):
 
 
 class BlockConnected(_Block, tag="connected", frozen=True, kw_only=True):
-    """A block has become part of the best chain; its parent was the tip.
+    """A block was connected to the best chain; its parent was the tip.
 
     Attributes:
         height: its height.
@@ -50,19 +50,21 @@ class BlockConnected(_Block, tag="connected", frozen=True, kw_only=True):
 
 
 class BlockDisconnected(_Block, tag="disconnected", frozen=True, kw_only=True):
-    """The tip has left the best chain, which ends with its parent now; a reorganisation is several of these, tip first,
-    and then `connected` ones."""
+    """The tip was disconnected from the best chain, which now ends with its parent.
+
+    A reorganisation is several of these, tip first, and then `connected` events.
+    """
 
 
 class TransactionAdded(_Event, tag="added", frozen=True, kw_only=True):
-    """A transaction has come into the mempool.
+    """A transaction was added to the mempool.
 
     Attributes:
         txid: hex.
         size: bytes.
-        fee: coins; absent where the host can't tell it.
+        fee: coins; absent if the host does not know it.
         sequence: counts all changes of the mempool, as Bitcoin Core's mempool sequence does.
-        addresses: those that it pays or spends from, as far as the node knows.
+        addresses: those that it pays or spends from, if the node knows them.
     """
 
     txid: str
@@ -73,8 +75,10 @@ class TransactionAdded(_Event, tag="added", frozen=True, kw_only=True):
 
 
 class TransactionRemoved(_Event, tag="removed", frozen=True, kw_only=True):
-    """A transaction has left the mempool; `reason` tells why, `unknown` where the host can't tell. The rest is as in
-    `TransactionAdded`."""
+    """A transaction was removed from the mempool.
+
+    `reason` is the cause, `unknown` if the host does not know it. The other members are those of `TransactionAdded`.
+    """
 
     txid: str
     reason: Literal["mined", "replaced", "expired", "conflict", "unknown"]
@@ -91,7 +95,7 @@ class PeerConnected(_Event, tag="connected", frozen=True, kw_only=True):
         id: the node's number for it.
         addr: host and port.
         inbound: whether it connected to us.
-        peers: how many there are now.
+        peers: the number of peers now.
     """
 
     id: int
@@ -101,7 +105,7 @@ class PeerConnected(_Event, tag="connected", frozen=True, kw_only=True):
 
 
 class PeerDisconnected(_Event, tag="disconnected", frozen=True, kw_only=True):
-    """A peer has gone; members as in `PeerConnected`."""
+    """A peer has disconnected. The members are those of `PeerConnected`."""
 
     id: int
     addr: str

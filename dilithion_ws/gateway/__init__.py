@@ -13,7 +13,7 @@ __all__ = ["Gateway", "GatewayConfig"]
 
 
 def __getattr__(name: str) -> Any:
-    """`Gateway`, when it is asked for: it needs the extra `gateway`, and the command line's help does not."""
+    """Import `Gateway` on first use, since it needs the extra `gateway`, and the help of the command line does not."""
     if name == "Gateway":
         from .gateway import Gateway
 

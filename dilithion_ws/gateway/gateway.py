@@ -1,4 +1,4 @@
-"""The gateway: a host of a `WebSocketServer` like any other, whose node is at the other end of HTTP."""
+"""The gateway: the host of a `WebSocketServer` whose node is reached by HTTP."""
 
 from __future__ import annotations
 

@@ -21,13 +21,13 @@ _MIB = 1024 * 1024
 
 
 def _limit(key: str, unit: str, description: str, ge: float) -> msgspec.Meta:
-    """Declare a number of the gateway, which has keys of its own."""
+    """Declare a number whose key has the prefix of the gateway."""
     meta = limit(unit, description, ge=ge)
     return msgspec.Meta(ge=meta.ge, le=meta.le, description=description, extra={"unit": unit, "key": _PREFIX + key})
 
 
 class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
-    """How one gateway is to run. A value out of range raises `ConfigError`.
+    """The settings of a gateway. A value out of range raises `ConfigError`.
 
     Attributes:
         upstream: the node's URL, such as `http://127.0.0.1:8332`; a path in it (`/wallet/name`) is kept.

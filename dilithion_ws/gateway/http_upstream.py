@@ -1,4 +1,4 @@
-"""HTTP to the node: pooled connections, kept where the node keeps them, with a deadline and a bound on answers."""
+"""HTTP requests to the node over pooled connections, with a deadline and a limit on the size of answers."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _NOT_SENT = (NewConnectionError, ConnectTimeoutError, NameResolutionError, Close
 
 
 class HttpPoster(Protocol):
-    """What sends requests to the node; tests have others."""
+    """Sends requests to the node. Tests have implementations of their own."""
 
     def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
         """See `HttpUpstream.post`."""
 
 
 class NodeAccount:
-    """The gateway's credentials on the node. Thread-safe.
+    """The gateway's credentials at the node. Thread-safe.
 
     Args:
         user, password: the account; empty for none.
@@ -57,7 +57,7 @@ class NodeAccount:
             self.renew()
 
     def renew(self) -> None:
-        """Read the cookie file again; where it can't be read, what was in it last stays."""
+        """Read the cookie file again. If it cannot be read, keep the previous credentials."""
         if not self._cookie_file:
             return
         try:
@@ -69,19 +69,19 @@ class NodeAccount:
             self._text = text
 
     def headers(self) -> dict[str, str]:
-        """For a request: spelled as the Dilithion node must have it."""
+        """Return the headers for a request, in the spelling that the Dilithion node requires."""
         with self._reading:
             text = self._text
         return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()} if text else {}
 
 
 class HttpUpstream:
-    """See above. Thread-safe.
+    """Sends requests to the node. Thread-safe.
 
     Args:
         config: where the node is.
-        account: who the gateway is there.
-        connections: at a time.
+        account: the gateway's credentials.
+        connections: open at the same time.
     """
 
     def __init__(self, config: GatewayConfig, account: NodeAccount, connections: int) -> None:
@@ -93,19 +93,19 @@ class HttpUpstream:
         )
 
     def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
-        """Send a request and reads its whole answer.
+        """Send a request, and read its whole answer.
 
         Args:
             body: of the request.
-            headers: beside the credentials.
-            timeout: seconds; twice as many where a connection had to be waited for.
+            headers: in addition to the credentials.
+            timeout: seconds; twice as many if no connection was free at first.
 
         Raises:
             UpstreamError: there is no whole answer; of kind DOWN if nothing was sent.
         """
         credentials = self._account.headers()
         reply = self._post(body, {**headers, **credentials}, timeout)
-        if reply.status == 401:  # the node may have been started again, and have another cookie
+        if reply.status == 401:  # the node may have restarted with another cookie
             self._account.renew()
             other = self._account.headers()
             if other != credentials:
@@ -169,12 +169,12 @@ class HttpUpstream:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Close the connections that are not in use: a node that is to stop waits for them to end, for half a minute."""
+        """Close the idle connections. A node that stops waits up to half a minute for them."""
         self._pool.clear()
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, in a few words and without addresses: clients need not know where the node is."""
+    """Return the cause of an error without addresses, which clients should not learn."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.strerror:

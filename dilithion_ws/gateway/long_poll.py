@@ -1,4 +1,4 @@
-"""Learn from a call that waits in the node that there is a new block."""
+"""Learn of new blocks from a call that waits in the node."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class _BatchEntry(NamedTuple):
 
 
 class NodeClient:
-    """The node, as the gateway sees it. Thread-safe.
+    """Makes calls to the node. Thread-safe.
 
     Args:
         poster: sends requests.

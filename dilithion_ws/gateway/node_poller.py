@@ -30,7 +30,7 @@ class BatchCaller(Protocol):
 
 
 class EventPublisher(Protocol):
-    """Where events go."""
+    """Receives the events. See `SnapshotStore`."""
 
     def publish(self, topic: str, event: Any) -> None:
         """Publish an event."""
@@ -43,7 +43,7 @@ class EventPublisher(Protocol):
 
 
 class Published(NamedTuple):
-    """What subscribers know already.
+    """The state that subscribers have been sent.
 
     Attributes:
         tip: the last block that was published, or None.
@@ -55,7 +55,7 @@ class Published(NamedTuple):
 
 
 class NodePoller:
-    """Follows the node, from what was published.
+    """Follows the node, beginning with the state that was published.
 
     Args:
         node: answers the calls.
@@ -84,7 +84,7 @@ class NodePoller:
         self._full = False
 
     def poll(self) -> NodeInfo:
-        """Look once, and publishes what has changed.
+        """Poll once, and publish what has changed.
 
         Returns:
             The state of the node.

@@ -1,4 +1,4 @@
-"""What the gateway asks the node to see how it stands, and what the answers mean, in both dialects. No I/O."""
+"""The calls of a poll, and the meaning of their answers, in both dialects. No I/O."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _FAR = 10
 
 
 class NodeInfo(msgspec.Struct):
-    """How the node stands: of `getblockchaininfo`.
+    """The answer to `getblockchaininfo`.
 
     Attributes:
         blocks, bestblockhash: its tip.
-        headers: how far it knows the chain; None where it does not say.
+        headers: the height of the chain as far as it knows it, or None if it does not say.
         initialblockdownload: whether it is syncing.
         verificationprogress: how far it is, 0 to 1.
     """
@@ -97,7 +97,7 @@ _entry, _transaction, _peers = _decoder(_WireEntry), _decoder(_WireTransaction),
 
 
 class NodeQueries:
-    """Questions and answers.
+    """Makes calls and reads their answers.
 
     Args:
         dialect: the node's.
@@ -109,13 +109,13 @@ class NodeQueries:
     # One look at everything
 
     def all(self) -> list[Call]:
-        """The calls of one look, for one request."""
+        """Return the calls of one poll, which are sent in one request."""
         # The mempool first: a block that comes in between is then known before its transactions are missed.
         calls = [("getrawmempool", b""), ("getblockchaininfo", b""), ("getpeerinfo", b"")]
         return calls if self._is_core else [*calls, ("getmininginfo", b"")]
 
     def info(self, answers: Sequence[Any]) -> NodeInfo:
-        """How the node stands; raises RpcError where it does not say."""
+        """Return the state of the node. Raise RpcError if the answer is an error."""
         info: NodeInfo = _info(answers[1])
         if not self._is_core:
             heights = sorted(peer.startingheight for peer in _peers(answers[2]))
@@ -127,16 +127,16 @@ class NodeQueries:
         return info
 
     def txids(self, answers: Sequence[Any]) -> list[str]:
-        """The mempool."""
+        """Return the ids of the transactions in the mempool."""
         found: list[str] = _txids(answers[0])
         return found
 
     def peers(self, answers: Sequence[Any]) -> Any:
-        """The peers, as the node has them."""
+        """Return the peers."""
         return _any(answers[2])
 
     def mining(self, answers: Sequence[Any]) -> Any:
-        """What the node says of its mining; empty where it is not asked."""
+        """Return what the node reports about mining, or an empty answer if it was not asked."""
         return _any(answers[3]) if len(answers) > 3 else {}
 
     # Blocks
@@ -146,23 +146,23 @@ class NodeQueries:
         return "getblockhash", b"[%d]" % height
 
     def read_hash(self, answer: Any) -> str:
-        """The hash."""
+        """Return the hash of a block."""
         text: str = _hash(answer) if self._is_core else _hash_object(answer)["blockhash"]
         return text
 
     def block(self, hash: str, count: int = 1) -> Call:
-        """Ask for a block, of which one of so many are asked for at a time."""
+        """Ask for a block. `count` is the number of blocks in the same request."""
         quoted = b'"%b"' % hash.encode()
         if self._is_core and count > _FEW:
             return "getblockheader", b"[%b]" % quoted
         return "getblock", b"[%b,1]" % quoted
 
     def is_unknown(self, error: RpcError) -> bool:
-        """Whether an error says that the node does not know what it was asked for."""
+        """Return whether an error means that the node does not know the block or transaction."""
         return error.code == _NOT_FOUND or (error.code == _ANY_FAILURE and "not found" in error.message.lower())
 
     def read_block(self, answer: Any) -> ChainBlock:
-        """The block."""
+        """Return a block."""
         found: _WireBlock = _block(answer)
         count = found.nTx or found.tx_count or len(found.tx)
         return ChainBlock(found.height, found.hash, found.previousblockhash, found.time, count, tuple(found.tx))
@@ -175,7 +175,7 @@ class NodeQueries:
         return ("getmempoolentry", b"[%b]" % quoted) if self._is_core else ("getrawtransaction", b"[%b,true]" % quoted)
 
     def read_transaction(self, answer: Any) -> MempoolTransaction | None:
-        """The transaction; None where it has left the mempool."""
+        """Return a transaction, or None if it has left the mempool."""
         if isinstance(answer, RpcError) and not isinstance(answer, UpstreamError):
             return None
         if self._is_core:

@@ -15,13 +15,13 @@ _STEP = 0.01
 
 
 class NodeUp(msgspec.Struct, tag_field="kind", tag="up", frozen=True):
-    """It answers, and has all blocks that it knows; `blocks` is its height when this was published."""
+    """The node answers, and has all blocks that it knows of; `blocks` is its height when this was published."""
 
     blocks: int
 
 
 class NodeSyncing(msgspec.Struct, tag_field="kind", tag="syncing", frozen=True):
-    """It answers, and is still loading blocks: how many it has and knows, and the progress from 0 to 1."""
+    """The node answers, and is still loading blocks: how many it has, how many it knows of, and the part, from 0 to 1."""
 
     blocks: int
     headers: int
@@ -29,7 +29,7 @@ class NodeSyncing(msgspec.Struct, tag_field="kind", tag="syncing", frozen=True):
 
 
 class NodeDown(msgspec.Struct, tag_field="kind", tag="down", frozen=True):
-    """It does not answer, for this reason."""
+    """The node does not answer, for this reason."""
 
     reason: str
 

@@ -1,6 +1,6 @@
-"""From what a node sends over HTTP to results and errors, whatever state it is in. No I/O.
+"""Read results and errors from the HTTP responses of a node, malformed ones included. No I/O.
 
-A result or an error is passed on as the bytes that came. What is no JSON-RPC (a bare `error`, a status without a body,
+A result or an error is passed on as the bytes that came. What is not JSON-RPC (a bare `error`, a status without a body,
 JSON that is broken by an unescaped quote) is made into an error that says what happened.
 """
 
@@ -55,19 +55,19 @@ _BROKEN_ERROR = re.compile(
 """An error of the Dilithion node, which does not escape what it quotes in messages."""
 
 _BARE = re.compile(rb'\s*\{"error":("(?:[^"\\]|\\.)*")(?:,"code":-?\d+)?\}\s*\Z')
-"""An error of the Dilithion node that is no JSON-RPC: a text, and nothing else. Looked for in whole bodies only, since a
+"""An error of the Dilithion node that is not JSON-RPC: a text, and nothing else. Looked for in whole bodies only, since a
 client can put into other answers what it likes, as part of a message that quotes it."""
 
 _BETWEEN = re.compile(rb'(?<=\}),(?=\{"jsonrpc":"2\.0",)')
 
 
 def read_one(reply: UpstreamReply) -> Outcome:
-    """What a reply to a single call says."""
+    """Return the outcome of a single call."""
     return _bare(reply) or _outcome(_parse(reply.body), reply)
 
 
 def read_batch(reply: UpstreamReply, ids: Sequence[int]) -> list[Outcome]:
-    """What a reply to a batch says about each of its calls, in the order of the ids."""
+    """Return the outcomes of the calls of a batch, in the order of their ids."""
     body = reply.body.strip()
     if body[:1] != b"[":
         return [read_one(reply)] * len(ids)  # one word for all of them
@@ -88,7 +88,7 @@ def _pieces(body: bytes) -> list[bytes]:
 
 
 def _parse(body: bytes) -> _Answer | None:
-    """The answer in some bytes; None where there is none."""
+    """Return the answer in some bytes, or None if they contain none."""
     try:
         body.decode()
         return _decode_answer(body)
@@ -137,7 +137,7 @@ def _raw(error: bytes, reply: UpstreamReply) -> RpcError:
 
 
 def _bare(reply: UpstreamReply) -> UpstreamError | None:
-    """An `error` that is a text and no object: not JSON-RPC, with whatever status; None where it is no such thing."""
+    """Return the error of a response whose `error` is a text, which is not JSON-RPC, or None for other responses."""
     found = _BARE.match(reply.body)
     if found is None:
         return None
@@ -155,7 +155,7 @@ def _bare(reply: UpstreamReply) -> UpstreamError | None:
 
 
 def _of_status(reply: UpstreamReply) -> UpstreamError:
-    """What a reply without a readable body says by its status alone."""
+    """Return the error of a response without a readable body, by its status."""
     if reply.status == 401:
         return UpstreamError(UpstreamErrorKind.REFUSED)
     if reply.status == 403:

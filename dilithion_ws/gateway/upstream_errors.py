@@ -1,4 +1,4 @@
-"""What can go wrong between the gateway and its node, and the errors that clients get."""
+"""Errors for calls that the node has not answered, with the JSON-RPC code and text that clients see."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["UpstreamErrorKind", "UpstreamError", "trouble"]
 
 
 class UpstreamErrorKind(Enum):
-    """What went wrong: text, code, seconds until a call is worth another try, whether the gateway itself should pause."""
+    """The cause: text, code, seconds until a client should try again, and whether the gateway itself should pause."""
 
     DOWN = ("the node can't be reached", JsonRpcCode.SERVER_BUSY, 1.0, False)
     """Nothing was sent."""
     LOST = ("the node broke off, and may have carried out the call", JsonRpcCode.CALL_TIMED_OUT, 0.0, False)
     """Nothing that a client should repeat by itself."""
     BROKEN_OFF = ("the node broke off before it had answered", JsonRpcCode.SERVER_BUSY, 1.0, False)
-    """The same where the call only reads, so that it may be repeated."""
+    """The same for a call that only reads, so that it may be repeated."""
     SLOW = ("the node did not answer in time, and may still carry out the call", JsonRpcCode.CALL_TIMED_OUT, 0.0, False)
     BUSY = ("the node has too much to do", JsonRpcCode.SERVER_BUSY, 1.0, False)
     LIMITED = ("the node's rate limit is reached", JsonRpcCode.RATE_LIMITED, 1.0, True)
@@ -37,7 +37,7 @@ class UpstreamErrorKind(Enum):
 
 
 class UpstreamError(RpcError):
-    """A call that the node has not answered.
+    """The node has not answered a call.
 
     Attributes:
         kind: why.
@@ -58,5 +58,5 @@ class UpstreamError(RpcError):
 
 
 def trouble(error: BaseException) -> UpstreamErrorKind | None:
-    """Return what went wrong, or None if the node has answered, even with an error."""
+    """Return the cause of an error, or None if the node has answered, even with an error."""
     return error.kind if isinstance(error, UpstreamError) else None

@@ -1,4 +1,4 @@
-"""Learn from the node's ZeroMQ publishers that something has happened.
+"""Listen to the node's ZeroMQ publishers, to poll when something has happened.
 
 A notification is only a hint: what has happened is read by RPC. So one that was lost, repeated or out of order costs a
 poll, and never a block.

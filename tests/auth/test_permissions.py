@@ -82,7 +82,7 @@ def test_undeclared_methods_are_restricted_to_the_role_admin(method: str) -> Non
 def test_a_declared_permission_overrides_the_table(caplog: pytest.LogCaptureFixture) -> None:
     assert Method("getblockcount", lambda: None, MethodOptions(permission="ADMIN_SERVER")).required_rights == 0x200
     assert resolve_rights("read_wallet | WRITE_WALLET", "x") == 0x12
-    with pytest.raises(ConfigError, match="'FLY', which is no permission; known are READ_BLOCKCHAIN"):
+    with pytest.raises(ConfigError, match="'FLY', which is not a permission; known are READ_BLOCKCHAIN"):
         parse_rights("FLY", "here")
     assert resolve_rights("FLY", "method x", 0x1) == UNDECLARED, "a mistake must not open a method"
     assert "only the role admin may use it" in caplog.text

@@ -89,7 +89,7 @@ def test_without_a_server_a_call_exits_with_1(run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--url", "http://x"), "is no address of a server"),
+        (("--url", "http://x"), "is not the address of a server"),
         (("--timeout", "0"), "--timeout is 0; it takes seconds, more than 0"),
         (("--ca", "nowhere.pem"), "--ca: nowhere.pem can't be used"),
     ],
@@ -264,7 +264,7 @@ def _remove_once_subscribed(server: WebSocketServer, path: Path) -> None:
     ("arguments", "words"),
     [
         (["nosuch"], "there is no topic 'nosuch'"),
-        (["blocks", "--filter", "{"], "--filter is no JSON"),
+        (["blocks", "--filter", "{"], "--filter is not JSON"),
         (["blocks", "--filter", "[]"], "--filter takes an object"),
         (["blocks", "--since", "x"], "--since is 'x'; it takes EPOCH:SEQ"),
         (["blocks", "peers", "--since", "x:1"], "goes with one topic"),

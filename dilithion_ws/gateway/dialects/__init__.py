@@ -1,1 +1,1 @@
-"""What differs between kinds of nodes: methods, errors, events, and how to tell the kinds apart."""
+"""The differences between families of nodes: methods, errors, events, and their detection."""

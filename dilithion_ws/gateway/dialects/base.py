@@ -1,4 +1,4 @@
-"""What the gateway must know of a kind of node: how it wants to be spoken to, and what its methods need. No I/O."""
+"""A dialect: the headers, params and limits of one family of nodes, and the permissions of its methods. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Dialect:
         headers: that each request must have.
         version: the `jsonrpc` member of requests.
         permissions: what a caller must be allowed, by method.
-        names: of the params of a method, in order, where they are known.
+        names: of the params of a method, in order, if they are known.
         max_batch: calls in one request.
         max_body: bytes of a request, its headers included.
         can_wait: whether a call that waits for a block holds up no other.
@@ -34,21 +34,21 @@ class Dialect:
     can_wait = False
 
     def only_reads(self, method: str) -> bool:
-        """Whether a call may be made twice."""
+        """Return whether a method only reads, so that a call may be repeated."""
         return method.startswith(_READS) and method not in _WRITES
 
     def params(self, method: str, params: bytes) -> bytes:
-        """The params as this node understands them; raises RpcError where it would misunderstand them."""
+        """Return the params as this node understands them. Raise RpcError if it would misunderstand them."""
         return b"[]" if params in (b"", b"null") else params
 
     def request(self, method: str, params: bytes, id: int) -> bytes:
-        """One request object. The method's name is one of letters, digits, `_` and `.`: there is nothing to escape."""
+        """Return a request object. A method name of letters, digits, `_` and `.` needs no escapes."""
         text = self.params(method, params)
         return b'{"jsonrpc":"%b","method":"%b","params":%b,"id":%d}' % (self.version, method.encode(), text, id)
 
 
 def permissions(text: str) -> dict[str, str | None]:
-    """By method, from lines of `PERMISSION: method method ...`."""
+    """Return permissions by method, from lines of `PERMISSION: method method ...`."""
     found: dict[str, str | None] = {}
     permission = ""
     for word in text.split():

@@ -1,4 +1,4 @@
-"""The dialect of Bitcoin Core and its family (Litecoin Core and others): takes what a client says as it is."""
+"""The dialect of Bitcoin Core and its family (Litecoin Core and others): forwards params unchanged."""
 
 from __future__ import annotations
 

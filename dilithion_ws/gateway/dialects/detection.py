@@ -1,4 +1,4 @@
-"""Which dialect a node speaks, from how it answers one harmless call. No I/O."""
+"""Detect the dialect of a node from its answer to one harmless call. No I/O."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _TEXTS = ("Rate limit exceeded", "Too many failed auth", "Unauthorized - Invalid
 
 
 def dialect_named(name: str) -> Dialect | None:
-    """The dialect of this name; None for `auto`."""
+    """Return the dialect with a name, or None for `auto`."""
     return {"dilithion": DILITHION, "core": CORE}.get(name)
 
 
 def recognise(reply: UpstreamReply) -> Dialect | None:
-    """The dialect of a node that answered `PROBE` so; None where the answer does not tell."""
+    """Return the dialect of a node by its answer to `PROBE`, or None if the answer does not show it."""
     try:
         answer: Any = json.loads(reply.body)
     except (ValueError, RecursionError):

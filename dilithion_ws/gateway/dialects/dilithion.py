@@ -86,7 +86,7 @@ class _Dilithion(Dialect):
         return _encode(named)
 
     def _named(self, method: str, values: list[msgspec.Raw]) -> dict[str, msgspec.Raw] | None:
-        """Positional params by name; None where the node takes them as they are."""
+        """Return positional params by name, or None if the node accepts them by position."""
         names = _NAMES.get(method)
         if names is None or method in _TAKES_ARRAY:
             return None
@@ -98,7 +98,7 @@ class _Dilithion(Dialect):
     def _with_amount(self, method: str, named: dict[str, msgspec.Raw]) -> bytes:
         amount = _amount(bytes(named["amount"]))
         if amount is None:
-            return _encode(named)  # what is no number, the node refuses
+            return _encode(named)  # the node refuses what is not a number
         array = method in _PAYS and named.keys() == {"address", "amount"}
         if not array and 0 < amount < _SMALLEST:
             raise _wrong(
@@ -109,12 +109,12 @@ class _Dilithion(Dialect):
 
 
 def _amount(text: bytes) -> Decimal | None:
-    """An amount in coins, from a number or a string; None where it is neither."""
+    """Return an amount in coins from a number or a string, or None if it is neither."""
     if text[:1] not in b'"-0123456789':
         return None
     found = _NUMBER.fullmatch(text)
     if found is None:
-        raise _wrong("the amount is no number")
+        raise _wrong("the amount is not a number")
     digits = found[1].decode()
     amount = Decimal(digits) if len(digits) <= _LONGEST else None
     if amount == 0:
@@ -125,7 +125,7 @@ def _amount(text: bytes) -> Decimal | None:
 
 
 def _as_the_node_reads_it(amount: Decimal) -> str:
-    """A number that the node, which multiplies a double by 1e8 and cuts, takes for exactly this amount."""
+    """Return a number that the node, which multiplies a double by 1e8 and truncates, reads as exactly this amount."""
     text = f"{amount:f}"
     if int(float(text) * 1e8) == int(amount * _COIN):
         return text
@@ -133,13 +133,13 @@ def _as_the_node_reads_it(amount: Decimal) -> str:
 
 
 def _gettxout(named: dict[str, msgspec.Raw]) -> bytes:
-    """`n` one level deeper: the node sorts the names, and then does not find an `n` in front of `txid`."""
+    """Return the params with `n` one level deeper. The node sorts names, and does not find an `n` before `txid`."""
     n = named.pop("n", None)
     return _encode(named if n is None else {**named, "z": {"n": n}})
 
 
 def _check_depth(params: bytes) -> None:
-    """Refuses what is nested deeper than the node takes: in a batch it would refuse all the others with it."""
+    """Raise RpcError if params are nested too deeply for the node, which would refuse the whole batch."""
     depth = deepest = 0
     in_string = escaped = False
     if params.count(b"[") + params.count(b"{") <= _DEPTH - 3:
