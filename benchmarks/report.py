@@ -24,7 +24,7 @@ def ratio(taken: Iterable[tuple[int, str, Sample]], peer: str, key: str = "per_s
     ]
     if not pairs:
         return None
-    return median(theirs / ours if key == "cpu_us" else ours / theirs for ours, theirs in pairs)
+    return float(median(theirs / ours if key == "cpu_us" else ours / theirs for ours, theirs in pairs))
 
 
 def table(name: str, taken: list[tuple[int, str, Sample]]) -> str:

@@ -128,7 +128,9 @@ class Server:
     def memory(self) -> int:
         """Bytes of memory that are this process's own or its share of what is shared (PSS)."""
         text = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
-        return int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1]) * 1024
+        found = re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)
+        assert found is not None
+        return int(found[1]) * 1024
 
     def cpu_seconds(self) -> float:
         """Processor time that it has used so far, in seconds."""

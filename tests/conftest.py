@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
 from .support import SECRETS, RawClient, RedisServer
 from .support.accounts import write_users
 from .support.configs import take_config
+from .support.fixtures import ClientFactory, ServerFactory
 from .support.room_coverage import measure
 from .support.standin import StandIn
 from .support.thread_contracts import check_all
@@ -25,8 +26,6 @@ settings.register_profile("untimed", parent=settings(), deadline=None)  # a busy
 settings.load_profile("untimed")
 
 check_all()
-
-ServerFactory = Callable[..., WebSocketServer]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -82,7 +81,7 @@ def start(rpc: RpcTable) -> Iterator[ServerFactory]:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[..., RawClient]]:
+def connect() -> Iterator[ClientFactory]:
     """Makes raw clients that are closed at the end."""
     clients: list[RawClient] = []
 

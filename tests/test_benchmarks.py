@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from benchmarks.report import ratio, table
 from benchmarks.scenarios import SCENARIOS, visits
 from benchmarks.servers import BARE, PEERS, US
 
-TAKEN = [
+TAKEN: list[tuple[int, str, dict[str, Any]]] = [
     (0, US, {"per_s": 200.0, "cpu_us": 5.0}),
     (0, "picows", {"per_s": 100.0, "cpu_us": 20.0}),
     (1, US, {"per_s": 50.0, "cpu_us": 10.0}),

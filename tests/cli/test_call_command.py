@@ -14,10 +14,10 @@ from dilithion_ws import WebSocketServer
 from dilithion_ws.cli import main
 from dilithion_ws.cli.call_command import clean
 
-from ..conftest import ServerFactory
 from ..support import free_port, wait_for
 from ..support.accounts import write_users
 from ..support.certificates import Authority
+from ..support.fixtures import ServerFactory
 
 Run = Callable[..., "tuple[int, str, str]"]
 

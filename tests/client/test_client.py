@@ -7,7 +7,7 @@ import itertools
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..support import free_port, sockets_of, wait_for
 from ..support.accounts import write_users
 from ..support.certificates import Authority
 from ..support.configs import make_config
+from ..support.fixtures import ServerFactory
 from ..support.subscriptions import block
 
 
@@ -37,7 +38,7 @@ def make() -> Iterator[Any]:
         client.close()
 
 
-def test_calls(start: Any, make: Any, rpc: RpcTable) -> None:
+def test_calls(start: ServerFactory, make: Callable[..., Client], rpc: RpcTable) -> None:
     rpc.register("price", lambda: decimal.Decimal("0.10"))
     client = make(start())
     assert client.call("getblockcount") == 840000
@@ -52,7 +53,7 @@ def test_calls(start: Any, make: Any, rpc: RpcTable) -> None:
         client.call("add", 1, b=2)
 
 
-def test_batches_and_notifications(start: Any, make: Any, rpc: RpcTable) -> None:
+def test_batches_and_notifications(start: ServerFactory, make: Callable[..., Client], rpc: RpcTable) -> None:
     seen: list[int] = []
     rpc.register("note", lambda value: seen.append(value))
     client = make(start())
@@ -64,7 +65,7 @@ def test_batches_and_notifications(start: Any, make: Any, rpc: RpcTable) -> None
     wait_for(lambda: seen == [7])
 
 
-def test_calls_from_many_threads(start: Any, make: Any) -> None:
+def test_calls_from_many_threads(start: ServerFactory, make: Callable[..., Client]) -> None:
     client, wrong = make(start()), []
 
     def work(number: int) -> None:
@@ -80,7 +81,9 @@ def test_calls_from_many_threads(start: Any, make: Any) -> None:
     assert wrong == []
 
 
-def test_a_call_that_takes_too_long(start: Any, make: Any, rpc: RpcTable, gate: threading.Event) -> None:
+def test_a_call_that_takes_too_long(
+    start: ServerFactory, make: Callable[..., Client], rpc: RpcTable, gate: threading.Event
+) -> None:
     rpc.register("wait", lambda: gate.wait(20), blocking=True)
     client = make(start())
     with pytest.raises(CallTimeoutError, match="no answer to wait in time"):
@@ -88,7 +91,7 @@ def test_a_call_that_takes_too_long(start: Any, make: Any, rpc: RpcTable, gate: 
     assert client.call("getblockcount") == 840000
 
 
-def test_there_is_no_server(make: Any) -> None:
+def test_there_is_no_server(make: Callable[..., Client]) -> None:
     client = make(f"ws://127.0.0.1:{free_port()}", timeout=0.3)
     with pytest.raises(ConnectionLostError, match="no connection to ws://"):
         client.call("getblockcount")
@@ -96,7 +99,7 @@ def test_there_is_no_server(make: Any) -> None:
         Client("http://localhost")
 
 
-def test_a_call_waits_for_a_server_that_comes_up(make: Any, rpc: RpcTable) -> None:
+def test_a_call_waits_for_a_server_that_comes_up(make: Callable[..., Client], rpc: RpcTable) -> None:
     port = free_port()
     client = make(f"ws://127.0.0.1:{port}")
     results: list[Any] = []
@@ -108,7 +111,7 @@ def test_a_call_waits_for_a_server_that_comes_up(make: Any, rpc: RpcTable) -> No
         client.close()
 
 
-def test_credentials(rpc: RpcTable, make: Any, tmp_path: Path) -> None:
+def test_credentials(rpc: RpcTable, make: Callable[..., Client], tmp_path: Path) -> None:
     path = tmp_path / "users.json"
     write_users(path, reader="readonly")
     with WebSocketServer(rpc, Config(users_file=str(path))) as server:
@@ -135,7 +138,7 @@ def test_credentials(rpc: RpcTable, make: Any, tmp_path: Path) -> None:
         Client("ws://localhost", user="x")
 
 
-def test_over_tls(rpc: RpcTable, make: Any, tmp_path: Path) -> None:
+def test_over_tls(rpc: RpcTable, make: Callable[..., Client], tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     config = Config(certificate=str(authority.certificate), private_key=str(authority.key))
     with WebSocketServer(rpc, config) as server:
@@ -166,7 +169,7 @@ def test_over_tls(rpc: RpcTable, make: Any, tmp_path: Path) -> None:
         client.close()
 
 
-def test_events_in_order_and_the_position(start: Any, make: Any) -> None:
+def test_events_in_order_and_the_position(start: ServerFactory, make: Callable[..., Client]) -> None:
     server = start()
     client = make(server)
     with client.subscribe("blocks") as subscription:
@@ -186,7 +189,7 @@ def test_events_in_order_and_the_position(start: Any, make: Any) -> None:
         client.subscribe("nosuch")
 
 
-def test_an_iteration_ends_when_the_client_is_closed(start: Any, make: Any) -> None:
+def test_an_iteration_ends_when_the_client_is_closed(start: ServerFactory, make: Callable[..., Client]) -> None:
     client = make(start())
     subscription = client.subscribe("blocks")
     ended: list[list[Any]] = []
@@ -199,7 +202,7 @@ def test_an_iteration_ends_when_the_client_is_closed(start: Any, make: Any) -> N
         client.call("getblockcount")
 
 
-def test_it_resumes_where_it_was(start: Any, make: Any) -> None:
+def test_it_resumes_where_it_was(start: ServerFactory, make: Callable[..., Client]) -> None:
     server = start()
     client = make(server)
     subscription = client.subscribe("blocks")
@@ -211,7 +214,7 @@ def test_it_resumes_where_it_was(start: Any, make: Any) -> None:
     assert [subscription.get(10).seq for _ in range(20)] == list(range(1, 21))
 
 
-def test_it_says_so_where_events_are_lost(make: Any, rpc: RpcTable) -> None:
+def test_it_says_so_where_events_are_lost(make: Callable[..., Client], rpc: RpcTable) -> None:
     port = free_port()
     with WebSocketServer(rpc, Config(port=port)) as server:
         client = make(server)
@@ -230,7 +233,9 @@ def test_it_says_so_where_events_are_lost(make: Any, rpc: RpcTable) -> None:
         client.close()
 
 
-def test_a_reader_that_falls_behind_loses_nothing_and_calls_go_on(start: Any, make: Any) -> None:
+def test_a_reader_that_falls_behind_loses_nothing_and_calls_go_on(
+    start: ServerFactory, make: Callable[..., Client]
+) -> None:
     server = start(history_entries=10_000)
     client = make(server, most_events=50)
     subscription = client.subscribe("blocks")
@@ -242,7 +247,7 @@ def test_a_reader_that_falls_behind_loses_nothing_and_calls_go_on(start: Any, ma
     assert [subscription.get(10).seq for _ in range(3000)] == list(range(1, 3001))
 
 
-def test_latest_only(start: Any, make: Any) -> None:
+def test_latest_only(start: ServerFactory, make: Callable[..., Client]) -> None:
     server = start()
     server.topic("price", mode="latest", filters={})
     client = make(server)
@@ -255,7 +260,9 @@ def test_latest_only(start: Any, make: Any) -> None:
     assert seen == sorted(seen)
 
 
-def test_a_subscription_that_the_server_ends_for_good(rpc: RpcTable, make: Any, tmp_path: Path) -> None:
+def test_a_subscription_that_the_server_ends_for_good(
+    rpc: RpcTable, make: Callable[..., Client], tmp_path: Path
+) -> None:
     path = tmp_path / "users.json"
     write_users(path, spender="wallet")
     with WebSocketServer(rpc, Config(users_file=str(path))) as server:
@@ -270,7 +277,7 @@ def test_a_subscription_that_the_server_ends_for_good(rpc: RpcTable, make: Any, 
         client.close()
 
 
-def test_pings_are_answered_while_nobody_calls(start: Any, make: Any) -> None:
+def test_pings_are_answered_while_nobody_calls(start: ServerFactory, make: Callable[..., Client]) -> None:
     server = start(ping_interval=0.05, pong_timeout=0.2)
     client = make(server)
     client.connect()
@@ -281,7 +288,7 @@ def test_pings_are_answered_while_nobody_calls(start: Any, make: Any) -> None:
     assert client.is_connected
 
 
-def test_a_server_that_falls_silent_is_given_up(make: Any) -> None:
+def test_a_server_that_falls_silent_is_given_up(make: Callable[..., Client]) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(8)
@@ -305,7 +312,7 @@ def test_nothing_is_left_behind(rpc: RpcTable) -> None:
 # What a review found
 
 
-def test_what_a_host_broadcasts_disturbs_nothing(start: Any, make: Any) -> None:
+def test_what_a_host_broadcasts_disturbs_nothing(start: ServerFactory, make: Callable[..., Client]) -> None:
     server = start()
     client = make(server)
     client.connect()
@@ -316,7 +323,7 @@ def test_what_a_host_broadcasts_disturbs_nothing(start: Any, make: Any) -> None:
     assert server.connections()[0].id == first
 
 
-def test_a_batch_that_is_refused_as_a_whole(start: Any, make: Any) -> None:
+def test_a_batch_that_is_refused_as_a_whole(start: ServerFactory, make: Callable[..., Client]) -> None:
     client = make(start(batch_size=3))
     with pytest.raises(RpcError, match="Batch of 5 calls") as caught:
         client.batch([("getblockcount", [])] * 5)
@@ -325,7 +332,7 @@ def test_a_batch_that_is_refused_as_a_whole(start: Any, make: Any) -> None:
     assert client._link.replies == {}
 
 
-def test_a_rate_that_is_reached_ends_no_subscription(rpc: RpcTable, make: Any) -> None:
+def test_a_rate_that_is_reached_ends_no_subscription(rpc: RpcTable, make: Callable[..., Client]) -> None:
     with WebSocketServer(rpc, Config(limit_loopback=True, method_rates=("subscribe=3/5",))) as server:
         for name in "abcde":
             server.topic(name)
@@ -339,7 +346,9 @@ def test_a_rate_that_is_reached_ends_no_subscription(rpc: RpcTable, make: Any) -
         client.close()
 
 
-def test_a_subscription_that_nobody_waited_for_is_ended(start: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subscription_that_nobody_waited_for_is_ended(
+    start: ServerFactory, make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = start()
     client = make(server, timeout=0.2)
     client.connect()
@@ -388,7 +397,9 @@ def test_close_does_not_wait_for_a_server_that_says_nothing() -> None:
         assert not client._link._thread.is_alive()
 
 
-def test_reading_with_a_deadline_keeps_it_while_there_is_no_connection(make: Any, rpc: RpcTable) -> None:
+def test_reading_with_a_deadline_keeps_it_while_there_is_no_connection(
+    make: Callable[..., Client], rpc: RpcTable
+) -> None:
     with WebSocketServer(rpc) as server:
         client = make(server, most_events=5)
         subscription = client.subscribe("blocks")

@@ -82,7 +82,8 @@ class ReconnectingMachine(RuleBasedStateMachine):
         self.wire: Wire | None = None
         self.open_calls: dict[int, Outcome] = {}
         self.pause = FIRST
-        self.opened = self.connected_at = 0
+        self.opened = 0
+        self.connected_at = 0.0
         self.events = 0
         self.is_closed = False
         self.failure: ClientError | None = None
@@ -201,7 +202,7 @@ class ReconnectingMachine(RuleBasedStateMachine):
     def who_waits_gets_the_connection_or_the_reason(self) -> None:
         deadline = Deadline(self.clock, 0.0)
         if self.wire is not None:
-            assert self.link.connected(deadline) is self.wire
+            assert self.link.connected(deadline) is cast(Any, self.wire)
             return
         with pytest.raises(ClientError) as caught:
             self.link.connected(deadline)

@@ -226,7 +226,7 @@ def test_the_line_named_is_that_of_the_key_and_of_no_other_with_its_beginning(tm
         ("rpcwebsocketbacklog", "9" * 20, "from 1 to 65535"),
         ("rpcwebsocketusersfile", "a\0b", "NUL character"),
         ("rpcsslcertificatechainfile", "a\0b", "NUL character"),
-        ("rpcwebsocketnosuch", "1", "is no key"),
+        ("rpcwebsocketnosuch", "1", "is not a key"),
     ],
 )
 def test_values_out_of_every_bound_are_one_clear_error(key: str, value: str, words: str) -> None:
@@ -251,4 +251,4 @@ def test_host_and_port_may_be_given_by_position() -> None:
 
 
 def test_paths_may_be_path_objects(tmp_path: Path) -> None:
-    assert Config(users_file=tmp_path).users_file == tmp_path  # type: ignore[arg-type]
+    assert Config(users_file=tmp_path).users_file == tmp_path  # type: ignore[arg-type,comparison-overlap]

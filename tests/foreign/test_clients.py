@@ -21,11 +21,12 @@ from dilithion_ws.devnode import DevNode
 from dilithion_ws.devnode.methods import register_methods
 
 from ..support import wait_for
+from ..support.fixtures import ServerFactory
 from ..support.programs import MEBIBYTE, NODE_MODULES, browse, needs_chromium, needs_node
 
 
 @pytest.fixture
-def node(start: Any) -> Iterator[WebSocketServer]:
+def node(start: ServerFactory) -> Iterator[WebSocketServer]:
     """A server with a development node, as scripts/run has it."""
     rpc, development = RpcTable(), DevNode(seed=1, mining=False)
     register_methods(rpc, development, lambda: None)

@@ -15,11 +15,13 @@ import pytest
 import websocket
 import websockets.asyncio.client
 import websockets.sync.client
+from websockets.typing import Subprotocol
 
 from dilithion_ws import WebSocketServer
 
 from ..support import wait_for
 from ..support.browser import Browser
+from ..support.fixtures import ServerFactory
 from ..support.programs import MEBIBYTE, NODE_MODULES, needs_chromium, needs_node
 
 BIG = "".join(f"{number:07}\n" for number in range(MEBIBYTE // 8))
@@ -31,7 +33,7 @@ pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
 @pytest.fixture
-def server(start: Any) -> WebSocketServer:
+def server(start: ServerFactory) -> WebSocketServer:
     server: WebSocketServer = start(deflate=1)
     return server
 
@@ -54,7 +56,7 @@ def answer(message: str | bytes) -> Any:
 
 @encodings
 def test_websockets_sync(server: WebSocketServer, protocol: str) -> None:
-    with websockets.sync.client.connect(server.url, subprotocols=[protocol], max_size=None) as client:
+    with websockets.sync.client.connect(server.url, subprotocols=[Subprotocol(protocol)], max_size=None) as client:
         assert client.subprotocol == protocol
         assert "permessage-deflate" in client.response.headers["Sec-WebSocket-Extensions"]
         for _ in range(3):
@@ -66,7 +68,9 @@ def test_websockets_sync(server: WebSocketServer, protocol: str) -> None:
 @encodings
 def test_websockets_asyncio(server: WebSocketServer, protocol: str) -> None:
     async def talk() -> None:
-        async with websockets.asyncio.client.connect(server.url, subprotocols=[protocol], max_size=None) as client:
+        async with websockets.asyncio.client.connect(
+            server.url, subprotocols=[Subprotocol(protocol)], max_size=None
+        ) as client:
             assert client.subprotocol == protocol
             for _ in range(3):
                 await client.send(request(protocol))
@@ -79,7 +83,7 @@ def test_websockets_asyncio(server: WebSocketServer, protocol: str) -> None:
 @encodings
 def test_websocket_client_which_has_no_deflate(server: WebSocketServer, protocol: str) -> None:
     """It offers none, so that the server must not use it."""
-    client = websocket.create_connection(server.url, subprotocols=[protocol], timeout=20)
+    client = websocket.create_connection(server.url, subprotocols=[Subprotocol(protocol)], timeout=20)
     try:
         assert client.subprotocol == protocol
         assert "sec-websocket-extensions" not in client.headers

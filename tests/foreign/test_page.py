@@ -10,6 +10,7 @@ from dilithion_ws.service.page import page
 
 from ..support import wait_for
 from ..support.browser import Browser
+from ..support.fixtures import ServerFactory
 from ..support.programs import needs_chromium
 from ..support.subscriptions import block
 
@@ -38,9 +39,9 @@ def test_the_page_from_log_in_to_a_restart_under_it(rpc: RpcTable, tmp_path: Pat
             # By keyboard alone: the first field has the focus.
             for password, outcome in (("wrong", "Wrong user or password"), ("alicealice", "")):
                 browser.run("el('user').value = ''")
-                browser.type("alice")
+                browser.insert("alice")
                 browser.press("Tab")
-                browser.type(password)
+                browser.insert(password)
                 browser.press("Enter")
                 if outcome:
                     wait_for(lambda outcome=outcome: text(browser, "wrong") == outcome, 20)
@@ -63,9 +64,9 @@ def test_the_page_from_log_in_to_a_restart_under_it(rpc: RpcTable, tmp_path: Pat
                 "[...document.querySelectorAll('#methods option')].some(o => o.value === 'getblockcount')"
             )
             browser.run("el('method').focus()")
-            browser.type("add")
+            browser.insert("add")
             browser.press("Tab")
-            browser.type("[40, 2]")
+            browser.insert("[40, 2]")
             browser.press("Enter")
             wait_for(lambda: "42" in text(browser, "log"), 20)
             assert "Add two numbers (a, [b])" in text(browser, "summary")
@@ -101,7 +102,7 @@ def test_the_page_may_load_and_run_nothing_else() -> None:
     assert "https://" not in body
 
 
-def test_the_page_can_be_turned_off(start: Any) -> None:
+def test_the_page_can_be_turned_off(start: ServerFactory) -> None:
     from ..support.http import request
 
     assert request(start(), "GET", "/")[0] == 200

@@ -23,6 +23,7 @@ from dilithion_ws.client import Client
 from ..support import REQUEST, RawClient, free_port, wait_for
 from ..support.certificates import Authority
 from ..support.configs import make_config
+from ..support.fixtures import ServerFactory
 from ..support.proxy_headers import SIGNATURE, version_1, version_2
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,14 +69,14 @@ def address_of(server: WebSocketServer) -> str:
         (["127.0.0.1"], "127.0.0.1"),
     ],
 )
-def test_the_client_is_the_last_that_is_no_proxy(values: list[str], client: str, serve: Any) -> None:
+def test_the_client_is_the_last_that_is_no_proxy(values: list[str], client: str, serve: ServerFactory) -> None:
     server = serve()
     with RawClient(server.port, upgrade=False) as raw:
         raw.upgrade(forwarded(*values))
         assert address_of(server) == client
 
 
-def test_nobody_else_is_believed(serve: Any) -> None:
+def test_nobody_else_is_believed(serve: ServerFactory) -> None:
     server = serve(trusted_proxies=("192.0.2.0/24",))
     with RawClient(server.port, upgrade=False) as raw:
         raw.upgrade(forwarded("203.0.113.7"))
@@ -83,7 +84,7 @@ def test_nobody_else_is_believed(serve: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["unknown", "_hidden", "203.0.113.7, x", ""])
-def test_what_is_no_address_is_refused(value: str, serve: Any) -> None:
+def test_what_is_no_address_is_refused(value: str, serve: ServerFactory) -> None:
     with RawClient(serve().port, upgrade=False) as raw:
         raw.send(forwarded(value))
         status, _, body = raw.response()
@@ -91,7 +92,7 @@ def test_what_is_no_address_is_refused(value: str, serve: Any) -> None:
     assert b"X-Forwarded-For" in body
 
 
-def test_limits_are_those_of_the_client_behind(serve: Any) -> None:
+def test_limits_are_those_of_the_client_behind(serve: ServerFactory) -> None:
     server = serve(connections_per_address=2, connections=10, call_burst=5, call_rate=0.01)
     first, second = RawClient(server.port, upgrade=False), RawClient(server.port, upgrade=False)
     first.upgrade(forwarded("203.0.113.7"))
@@ -114,7 +115,7 @@ def test_limits_are_those_of_the_client_behind(serve: Any) -> None:
         again.upgrade(forwarded("203.0.113.7"))
 
 
-def test_an_address_that_may_not_connect_may_not_behind_a_proxy_either(serve: Any) -> None:
+def test_an_address_that_may_not_connect_may_not_behind_a_proxy_either(serve: ServerFactory) -> None:
     server = serve(allow_ips=("203.0.113.0/24",))
     for request in (forwarded("198.51.100.1"), _post("198.51.100.1")):
         with RawClient(server.port, upgrade=False) as raw:
@@ -135,7 +136,7 @@ def _post(client: str) -> bytes:
 
 
 @pytest.mark.parametrize("header", [version_1("203.0.113.7", 4711), version_2("203.0.113.7", 4711)], ids=["v1", "v2"])
-def test_the_header_tells_the_client(header: bytes, serve: Any) -> None:
+def test_the_header_tells_the_client(header: bytes, serve: ServerFactory) -> None:
     server = serve(proxy_protocol=True)
     with RawClient(server.port, upgrade=False) as raw:
         for byte in header:
@@ -145,14 +146,14 @@ def test_the_header_tells_the_client(header: bytes, serve: Any) -> None:
         assert server.connections()[0].address == ("203.0.113.7", 4711)
 
 
-def test_header_and_request_may_come_together(serve: Any) -> None:
+def test_header_and_request_may_come_together(serve: ServerFactory) -> None:
     server = serve(proxy_protocol=True)
     with RawClient(server.port, upgrade=False) as raw:
         raw.upgrade(version_2("2001:db8::1", 1) + REQUEST)
         assert address_of(server) == "2001:db8::1"
 
 
-def test_a_proxy_s_own_checks_are_answered_or_forgotten(serve: Any) -> None:
+def test_a_proxy_s_own_checks_are_answered_or_forgotten(serve: ServerFactory) -> None:
     server = serve(proxy_protocol=True)
     with RawClient(server.port, upgrade=False) as raw:
         raw.send(SIGNATURE + b"\x20\x00\x00\x00" + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -163,7 +164,7 @@ def test_a_proxy_s_own_checks_are_answered_or_forgotten(serve: Any) -> None:
     wait_for(lambda: not server.statistics().connections.total)
 
 
-def test_who_says_nothing_or_something_else_is_dropped(serve: Any) -> None:
+def test_who_says_nothing_or_something_else_is_dropped(serve: ServerFactory) -> None:
     server = serve(proxy_protocol=True, handshake_timeout=0.3)
     with RawClient(server.port, upgrade=False) as silent, RawClient(server.port, upgrade=False) as other:
         other.send(REQUEST)
@@ -171,20 +172,20 @@ def test_who_says_nothing_or_something_else_is_dropped(serve: Any) -> None:
         assert silent.at_end()
 
 
-def test_who_is_no_proxy_needs_no_header(serve: Any) -> None:
+def test_who_is_no_proxy_needs_no_header(serve: ServerFactory) -> None:
     server = serve(proxy_protocol=True, trusted_proxies=("192.0.2.1",))
     with RawClient(server.port) as raw:
         assert raw.call("getblockcount")["result"] == 840000
 
 
-def test_a_client_behind_the_header_may_be_refused(serve: Any) -> None:
+def test_a_client_behind_the_header_may_be_refused(serve: ServerFactory) -> None:
     server = serve(proxy_protocol=True, allow_ips=("203.0.113.0/24",))
     with RawClient(server.port, upgrade=False) as raw:
         raw.send(version_1("198.51.100.1", 1) + REQUEST)
         assert raw.response()[0] == 403
 
 
-def test_the_header_comes_before_tls(serve: Any, tmp_path: Path) -> None:
+def test_the_header_comes_before_tls(serve: ServerFactory, tmp_path: Path) -> None:
     files = Authority(tmp_path)
     server = serve(proxy_protocol=True, certificate=str(files.certificate), private_key=str(files.key))
     with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
@@ -257,7 +258,7 @@ def _configuration(name: str) -> str:
     text = (ROOT / "docs/operations.md").read_text()
     found = [block for block in re.findall(r"```\w+\n(.*?)```", text, re.DOTALL) if block.startswith(f"# {name}\n")]
     assert len(found) == 1, name
-    return found[0]
+    return str(found[0])
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +271,9 @@ PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "haproxy-tcp": "haprox
 
 
 @pytest.fixture(params=[f"{name}-{kind}" for name in KINDS for kind in ("plain", "tls")])
-def proxied(request: pytest.FixtureRequest, serve: Any, authority: Authority, tmp_path: Path) -> Iterator[Any]:
+def proxied(
+    request: pytest.FixtureRequest, serve: ServerFactory, authority: Authority, tmp_path: Path
+) -> Iterator[Any]:
     """A server behind a proxy, and how to connect to it."""
     name, _, kind = request.param.rpartition("-")
     tls = kind == "tls"
@@ -332,7 +335,7 @@ def test_the_client_s_address_comes_through_and_its_own_word_does_not(proxied: A
             assert address_of(server) == "127.0.0.2"
 
 
-def test_pings_keep_an_idle_connection_open(proxied: Any, serve: Any) -> None:
+def test_pings_keep_an_idle_connection_open(proxied: Any, serve: ServerFactory) -> None:
     """The proxies of this test give up after a second and a half; the server pings seven times in that."""
     _, url, context = proxied
     with websockets.sync.client.connect(url, ssl=context, compression=None, ping_interval=None) as ws:

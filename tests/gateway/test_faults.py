@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -266,7 +267,9 @@ class Scripted:
     """A node of few words, for one watch."""
 
     def __init__(self) -> None:
-        self.tip, self.blocks, self.error = 0, {}, None  # type: ignore[var-annotated]
+        self.tip = 0
+        self.blocks: dict[str, dict[str, Any]] = {}
+        self.error: RpcError | None = None
         self.published: list[tuple[str, Any]] = []
         self.anew: list[str] = []
         self.begun: list[str] = []
@@ -295,14 +298,14 @@ class Scripted:
         if method == "getblock" and self.error is not None:
             return self.error
         values = json.loads(params or b"[]")
-        found = {
+        answers: dict[str, Callable[[], Any]] = {
             "getrawmempool": list,
             "getpeerinfo": list,
             "getblockchaininfo": lambda: {"blocks": self.tip, "bestblockhash": f"{self.tip}"},
             "getblockhash": lambda: f"{values[0]}",
             "getblock": lambda: self.blocks[values[0]],
-        }[method]()
-        return msgspec.Raw(json.dumps(found).encode())
+        }
+        return msgspec.Raw(json.dumps(answers[method]()).encode())
 
     def poller(self) -> NodePoller:
         return NodePoller(self, NodeQueries(CORE), self, GatewayConfig(catch_up=10), Published(None, NodeView()))
@@ -366,7 +369,7 @@ def test_a_mempool_that_is_followed_again_begins_anew(standin: StandIn, gateways
 
 
 def test_blocks_of_a_log_that_the_store_began_anew_are_not_missed(
-    standin: StandIn, gateways: GatewayFactory, tmp_path: Any
+    standin: StandIn, gateways: GatewayFactory, tmp_path: Path
 ) -> None:
     store = f"sqlite:{tmp_path / 'events.db'}"
     first = ready(gateways(standin.url, event_store=store))

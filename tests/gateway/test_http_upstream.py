@@ -73,7 +73,7 @@ def upstream(url: str, account: NodeAccount | None = None, **settings: int) -> H
 
 def failure(url: str, timeout: float = 5.0, **settings: int) -> UpstreamErrorKind:
     with pytest.raises(UpstreamError) as caught:
-        upstream(url, **settings).post(b"{}", {}, timeout)
+        upstream(url, None, **settings).post(b"{}", {}, timeout)
     return caught.value.kind
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,7 +146,7 @@ def test_while_it_syncs_from_far_away_blocks_are_not_told_one_by_one(
 
 
 def test_what_happened_while_the_gateway_was_away_is_made_up_for(
-    standin: StandIn, gateways: GatewayFactory, tmp_path: Any
+    standin: StandIn, gateways: GatewayFactory, tmp_path: Path
 ) -> None:
     store = f"sqlite:{tmp_path / 'events.db'}"
     first = ready(gateways(standin.url, event_store=store))

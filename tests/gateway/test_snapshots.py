@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def change(standin: StandIn, name: str) -> None:
 @pytest.mark.parametrize("when", ["kept", "told since"])
 @pytest.mark.parametrize("store", ["sqlite", pytest.param("redis", marks=needs_redis)])
 def test_who_takes_over_goes_on_with_everything(
-    store: str, when: str, standin: StandIn, gateways: GatewayFactory, request: pytest.FixtureRequest, tmp_path: Any
+    store: str, when: str, standin: StandIn, gateways: GatewayFactory, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     standin.mining = {"mining": False, "hashrate": 0, "threads": 1}
     standin.mempool["old"] = transaction()

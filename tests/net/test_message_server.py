@@ -588,7 +588,7 @@ def test_a_fault_in_any_handler_closes_one_connection(desk: Desk, monkeypatch: p
 
 def test_a_command_that_fails_is_logged_and_the_next_ones_run(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     ran: list[int] = []
-    desk.machine.mailbox.post(lambda leader: 1 // 0)
+    desk.machine.mailbox.post(lambda leader: [0].remove(1))
     desk.machine.mailbox.post(lambda leader: ran.append(1))
     desk.machine.step()
     assert ran == [1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class HttpTask:
 
 @pytest.mark.parametrize("header", [version_1("192.0.2.7", 5), version_2("192.0.2.7", 5)])
 @pytest.mark.parametrize("step", [1, 1000])
-def test_the_client_of_a_proxy_is_the_one_in_its_header(make: Any, header: bytes, step: int) -> None:
+def test_the_client_of_a_proxy_is_the_one_in_its_header(make: Callable[..., Machine], header: bytes, step: int) -> None:
     machine = make(proxy_protocol=True, **PROXIES)
     with machine.accept("10.0.0.1") as sock:
         machine.step()
@@ -95,7 +95,7 @@ def test_the_client_of_a_proxy_is_the_one_in_its_header(make: Any, header: bytes
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"PROXY nonsense\r\n", b""])
-def test_a_proxy_without_a_header_is_dropped(make: Any, data: bytes) -> None:
+def test_a_proxy_without_a_header_is_dropped(make: Callable[..., Machine], data: bytes) -> None:
     machine = make(proxy_protocol=True, **PROXIES)
     with machine.accept("10.0.0.1") as sock:
         machine.step()
@@ -105,7 +105,7 @@ def test_a_proxy_without_a_header_is_dropped(make: Any, data: bytes) -> None:
     assert machine.limiter.total == 0
 
 
-def test_a_client_for_which_there_is_no_room_is_refused_after_the_header(make: Any) -> None:
+def test_a_client_for_which_there_is_no_room_is_refused_after_the_header(make: Callable[..., Machine]) -> None:
     machine = make(proxy_protocol=True, connections_per_address=1, **PROXIES)
     with machine.accept("10.0.0.1") as first, machine.accept("10.0.0.1") as second:
         machine.step()
@@ -120,7 +120,9 @@ def test_a_client_for_which_there_is_no_room_is_refused_after_the_header(make: A
     ("header", "status"), [(b"192.0.2.8", b"200"), (b"192.0.2.8, 10.0.0.3", b"200"), (b"unknown", b"400")]
 )
 @pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1", b"upgrade"])
-def test_x_forwarded_for_names_the_client(make: Any, header: bytes, status: bytes, request_line: bytes) -> None:
+def test_x_forwarded_for_names_the_client(
+    make: Callable[..., Machine], header: bytes, status: bytes, request_line: bytes
+) -> None:
     machine = make(**PROXIES)
     with machine.accept("10.0.0.1") as sock:
         machine.step()
@@ -143,7 +145,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def secure(make: Any, authority: Authority) -> Machine:
+def secure(make: Callable[..., Machine], authority: Authority) -> Machine:
     machine: Machine = make(certificate=str(authority.certificate), private_key=str(authority.key))
     return machine
 
@@ -244,7 +246,7 @@ def test_a_connection_that_is_dropped_before_its_step_needs_none(secure: Machine
 # HTTP
 
 
-def test_requests_are_answered_one_after_the_other(make: Any) -> None:
+def test_requests_are_answered_one_after_the_other(make: Callable[..., Machine]) -> None:
     machine = make()
     with machine.accept() as sock:
         machine.step()
@@ -261,7 +263,7 @@ def test_requests_are_answered_one_after_the_other(make: Any) -> None:
         ([ValueError], b"503"),
     ],
 )
-def test_a_request_may_need_a_task(make: Any, outcomes: list[Any], status: bytes) -> None:
+def test_a_request_may_need_a_task(make: Callable[..., Machine], outcomes: list[Any], status: bytes) -> None:
     machine = make()
     machine.service.http_task = HttpTask(*outcomes)
     with machine.accept() as sock:
@@ -277,7 +279,7 @@ def test_a_request_may_need_a_task(make: Any, outcomes: list[Any], status: bytes
         assert answers.endswith(b"hello 127.0.0.1")
 
 
-def test_the_answer_of_a_request_may_come_later(make: Any) -> None:
+def test_the_answer_of_a_request_may_come_later(make: Callable[..., Machine]) -> None:
     machine, future = make(), Future[HttpResponse]()
     machine.service.http_task = HttpTask(future)
     with machine.accept() as sock:
@@ -292,7 +294,7 @@ def test_the_answer_of_a_request_may_come_later(make: Any) -> None:
         assert received(sock).endswith(b"later")
 
 
-def test_a_request_past_its_deadline_is_refused_and_its_future_cancelled(make: Any) -> None:
+def test_a_request_past_its_deadline_is_refused_and_its_future_cancelled(make: Callable[..., Machine]) -> None:
     machine, future = make(), Future[HttpResponse]()
     machine.service.http_task = HttpTask(future)
     with machine.accept() as sock:
@@ -307,7 +309,7 @@ def test_a_request_past_its_deadline_is_refused_and_its_future_cancelled(make: A
         assert future.cancelled()
 
 
-def test_a_stopping_server_closes_after_the_response(make: Any) -> None:
+def test_a_stopping_server_closes_after_the_response(make: Callable[..., Machine]) -> None:
     machine = make()
     with machine.accept() as sock:
         machine.step()
@@ -324,7 +326,7 @@ def test_a_stopping_server_closes_after_the_response(make: Any) -> None:
     assert machine.registry.all() == []
 
 
-def test_frames_behind_a_request_and_an_upgrade_are_answered(make: Any) -> None:
+def test_frames_behind_a_request_and_an_upgrade_are_answered(make: Callable[..., Machine]) -> None:
     machine = make()
     with machine.accept() as sock:
         machine.step()
@@ -333,7 +335,7 @@ def test_frames_behind_a_request_and_an_upgrade_are_answered(make: Any) -> None:
         assert received(sock).endswith(b"\x81\x06echo 1")
 
 
-def test_an_expectation_is_answered_with_100(make: Any) -> None:
+def test_an_expectation_is_answered_with_100(make: Callable[..., Machine]) -> None:
     machine = make()
     with machine.accept() as sock:
         machine.step()
@@ -349,7 +351,9 @@ def test_an_expectation_is_answered_with_100(make: Any) -> None:
 
 
 @pytest.mark.parametrize("stage", ["proxy", "tls", "http"])
-def test_a_server_that_stops_ends_connections_in_every_stage(make: Any, authority: Authority, stage: str) -> None:
+def test_a_server_that_stops_ends_connections_in_every_stage(
+    make: Callable[..., Machine], authority: Authority, stage: str
+) -> None:
     options: dict[str, Any] = {}
     if stage == "proxy":
         options = {"proxy_protocol": True, **PROXIES}

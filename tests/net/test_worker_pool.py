@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -19,13 +19,28 @@ def pool() -> Iterator[WorkerPool]:
         yield pool
 
 
+def waits_for(gate: threading.Event) -> Callable[[], None]:
+    """Return a job that blocks until the gate opens."""
+
+    def job() -> None:
+        gate.wait()
+
+    return job
+
+
 def test_the_last_free_worker_takes_no_slow_call(pool: WorkerPool, gate: threading.Event) -> None:
-    assert pool.start_leader(gate.wait)  # one leads, two run slow calls, one is spare
-    assert [pool.submit(QueuedJob(gate.wait), pool.classes.calls) for _ in range(5)] == [True, True, True, True, False]
+    assert pool.start_leader(waits_for(gate))  # one leads, two run slow calls, one is spare
+    assert [pool.submit(QueuedJob(waits_for(gate)), pool.classes.calls) for _ in range(5)] == [
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]
     assert pool.idle == 1
     assert len(pool.classes.calls.queue) == 2
-    assert pool.start_leader(gate.wait), "the spare one takes the lead"
-    assert not pool.start_leader(gate.wait)
+    assert pool.start_leader(waits_for(gate)), "the spare one takes the lead"
+    assert not pool.start_leader(waits_for(gate))
     gate.set()
     wait_for(lambda: pool.idle == 4)
     assert len(pool.classes.calls.queue) == 0
@@ -34,7 +49,7 @@ def test_the_last_free_worker_takes_no_slow_call(pool: WorkerPool, gate: threadi
 def test_a_waiting_job_can_be_forgotten(pool: WorkerPool, gate: threading.Event) -> None:
     ran: list[int] = []
     for _ in range(3):
-        pool.submit(QueuedJob(gate.wait), pool.classes.calls)
+        pool.submit(QueuedJob(waits_for(gate)), pool.classes.calls)
 
     def job() -> None:
         ran.append(1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ class Bench:
         data = message if isinstance(message, bytes) else json.dumps(message).encode()
         found = self.dispatcher.receive(data, SESSION)
         answer = found if found is None or isinstance(found, bytes) else found.run()
+        assert not isinstance(answer, Future)
         return None if answer is None else json.loads(answer)
 
     def call(self, method: str, params: Any = None, id: Any = 1) -> Any:
@@ -193,7 +195,9 @@ def test_the_deadline_counts_from_the_arrival(bench: Bench) -> None:
     call = bench.dispatcher.receive(b'{"method":"left","id":1}', SESSION)
     assert isinstance(call, SingleCall)
     bench.clock.now += 10
-    assert json.loads(call.run() or b"")["result"] == 20.0
+    answer = call.run()
+    assert isinstance(answer, bytes)
+    assert json.loads(answer)["result"] == 20.0
 
 
 def test_a_batch_is_answered_in_order_without_its_notifications(bench: Bench) -> None:

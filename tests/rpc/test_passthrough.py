@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,11 +16,9 @@ import pytest
 from dilithion_ws import CallContext, Config, RawRpcError, RpcError, RpcTable, WebSocketServer
 from dilithion_ws.client import Client
 
-from ..conftest import ServerFactory
 from ..support import RawClient, wait_for
 from ..support.accounts import write_users
-
-Connect = Callable[..., RawClient]
+from ..support.fixtures import ClientFactory, ServerFactory
 
 
 def passing_on(context: CallContext, params: bytes) -> Any:
@@ -37,14 +36,14 @@ def table() -> RpcTable:
     return rpc
 
 
-def test_params_and_results_pass_unchanged(table: RpcTable, start: ServerFactory, connect: Connect) -> None:
+def test_params_and_results_pass_unchanged(table: RpcTable, start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(table))
     client.text('{"jsonrpc":"2.0","method":"getblock","params":[1.50, 18446744073709551617,"\\u00e9"],"id":1.0}')
     expected = b'{"method": "getblock",  "params": [1.50, 18446744073709551617,"\\u00e9"]}'
     assert client.frame()[1] == b'{"jsonrpc":"2.0","result":%b,"id":1.0}' % expected
 
 
-def test_an_error_passes_unchanged(table: RpcTable, start: ServerFactory, connect: Connect) -> None:
+def test_an_error_passes_unchanged(table: RpcTable, start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(table))
     client.text('{"method":"fails","id":"a"}')
     error = b'{"code": -5, "message": "no \\u00fc", "data": 1.50}'
@@ -68,7 +67,7 @@ def test_registered_methods_come_first(table: RpcTable, start: ServerFactory) ->
         assert client.call("other")["method"] == "other"
 
 
-def test_rights_are_those_that_were_declared(table: RpcTable, tmp_path: Any) -> None:
+def test_rights_are_those_that_were_declared(table: RpcTable, tmp_path: Path) -> None:
     users = tmp_path / "users.json"
     write_users(users, reader="readonly", root="admin")
     with WebSocketServer(table, Config(users_file=str(users))) as server:
@@ -108,7 +107,7 @@ def batch_of(*names: str) -> str:
     return json.dumps([{"jsonrpc": "2.0", "method": name, "id": at} for at, name in enumerate(names)])
 
 
-def test_a_batch_is_passed_on_whole(start: ServerFactory, connect: Connect) -> None:
+def test_a_batch_is_passed_on_whole(start: ServerFactory, connect: ClientFactory) -> None:
     seen: list[list[str]] = []
 
     def together(calls: Sequence[tuple[CallContext, bytes]]) -> list[Any]:
@@ -128,7 +127,7 @@ def test_a_batch_is_passed_on_whole(start: ServerFactory, connect: Connect) -> N
 
 
 @pytest.mark.parametrize("outcomes", [[], [1, 2, 3], None], ids=repr)
-def test_a_batch_that_fails_answers_every_call(outcomes: Any, start: ServerFactory, connect: Connect) -> None:
+def test_a_batch_that_fails_answers_every_call(outcomes: Any, start: ServerFactory, connect: ClientFactory) -> None:
     def together(calls: Sequence[tuple[CallContext, bytes]]) -> list[Any]:
         if outcomes is None:
             raise RuntimeError("no")
@@ -142,7 +141,7 @@ def test_a_batch_that_fails_answers_every_call(outcomes: Any, start: ServerFacto
     assert [answer["error"]["code"] for answer in answers] == [-32603, -32603]
 
 
-def test_a_batch_keeps_the_limit_of_its_results(start: ServerFactory, connect: Connect) -> None:
+def test_a_batch_keeps_the_limit_of_its_results(start: ServerFactory, connect: ClientFactory) -> None:
     rpc = RpcTable()
     rpc.fallback(passing_on, batch=lambda calls: ["x" * 400 for _ in calls])
     client = connect(start(rpc, result_size=1000))
@@ -170,7 +169,7 @@ def waits(request: pytest.FixtureRequest, rpc: RpcTable) -> Waits:
     return made
 
 
-def test_an_answer_may_come_later(waits: Waits, start: ServerFactory, connect: Connect) -> None:
+def test_an_answer_may_come_later(waits: Waits, start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start())
     client.text('{"method":"wait","id":1}')
     client.text('{"method":"getblockcount","id":2}')
@@ -180,7 +179,7 @@ def test_an_answer_may_come_later(waits: Waits, start: ServerFactory, connect: C
     assert json.loads(client.frame()[1]) == {"jsonrpc": "2.0", "result": "there", "id": 1}
 
 
-def test_many_wait_without_a_thread(waits: Waits, start: ServerFactory, connect: Connect) -> None:
+def test_many_wait_without_a_thread(waits: Waits, start: ServerFactory, connect: ClientFactory) -> None:
     server = start(workers=3, queue=8)  # a worker may be a moment from being free
     before = threading.active_count()
     clients = [connect(server) for _ in range(40)]
@@ -195,7 +194,7 @@ def test_many_wait_without_a_thread(waits: Waits, start: ServerFactory, connect:
     assert [json.loads(client.frame()[1])["error"]["code"] for client in clients] == [-7] * 40
 
 
-def test_an_answer_that_does_not_come_times_out(waits: Waits, start: ServerFactory, connect: Connect) -> None:
+def test_an_answer_that_does_not_come_times_out(waits: Waits, start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(call_timeout=0.2))
     client.text('{"method":"wait","id":1}')
     assert json.loads(client.frame()[1])["error"]["code"] == -32002
@@ -204,7 +203,7 @@ def test_an_answer_that_does_not_come_times_out(waits: Waits, start: ServerFacto
     assert json.loads(client.frame()[1])["id"] == 2
 
 
-def test_a_client_that_has_gone_is_not_missed(waits: Waits, start: ServerFactory, connect: Connect) -> None:
+def test_a_client_that_has_gone_is_not_missed(waits: Waits, start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     client = connect(server)
     client.text('{"method":"wait","id":1}')
@@ -216,7 +215,7 @@ def test_a_client_that_has_gone_is_not_missed(waits: Waits, start: ServerFactory
         assert other.call("getblockcount") == 840000
 
 
-def test_in_a_batch_nothing_waits(waits: Waits, start: ServerFactory, connect: Connect) -> None:
+def test_in_a_batch_nothing_waits(waits: Waits, start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start())
     client.text(batch_of("wait", "getblockcount"))
     first, second = json.loads(client.frame()[1])

@@ -119,7 +119,7 @@ def test_registration_while_serving_never_shows_a_half_made_table() -> None:
     assert list(rpc.methods()) == ["stays"]
 
 
-def speeds(blocking: bool | None, *durations: float) -> list[int]:
+def speeds(blocking: bool | None, *durations: float) -> list[Speed]:
     method = Method("m", lambda: None, MethodOptions(blocking=blocking))
     result = [method.speed]
     for seconds in durations:

@@ -13,6 +13,7 @@ from dilithion_ws import CallContext, RpcTable
 from dilithion_ws.protocol.frames import PING, PONG, TEXT
 
 from ..support import RawClient, client_frame, wait_for
+from ..support.fixtures import ClientFactory, ServerFactory
 
 
 def answers(client: RawClient, count: int) -> dict[Any, Any]:
@@ -21,7 +22,7 @@ def answers(client: RawClient, count: int) -> dict[Any, Any]:
     return {answer["id"]: answer for answer in found}
 
 
-def test_many_calls_in_one_packet_are_answered_in_order(start: Any, connect: Any) -> None:
+def test_many_calls_in_one_packet_are_answered_in_order(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start())
     client.send(
         b"".join(
@@ -33,20 +34,22 @@ def test_many_calls_in_one_packet_are_answered_in_order(start: Any, connect: Any
     ]
 
 
-def test_a_call_in_a_binary_frame_is_answered_in_text(start: Any, connect: Any) -> None:
+def test_a_call_in_a_binary_frame_is_answered_in_text(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start())
     client.send(client_frame(2, b'{"method":"getblockcount","id":1}'))
     assert client.frame() == (TEXT, b'{"jsonrpc":"2.0","result":840000,"id":1}')
 
 
 @pytest.mark.parametrize("ids", [b'"12"', b'"1abc"', rb'"a\"b"', b"18446744073709551615", b"1.50", b'"-"', b"null"])
-def test_the_ids_that_the_node_garbles(start: Any, connect: Any, ids: bytes) -> None:
+def test_the_ids_that_the_node_garbles(start: ServerFactory, connect: ClientFactory, ids: bytes) -> None:
     client = connect(start())
     client.send(client_frame(TEXT, b'{"method":"getblockcount","id":%b}' % ids))
     assert client.message() == b'{"jsonrpc":"2.0","result":840000,"id":%b}' % ids
 
 
-def test_methods_can_be_added_and_removed_while_serving(start: Any, connect: Any, rpc: RpcTable) -> None:
+def test_methods_can_be_added_and_removed_while_serving(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable
+) -> None:
     client = connect(start())
     assert client.call("late")["error"]["code"] == -32601
     rpc.register("late", lambda: "here")
@@ -56,7 +59,7 @@ def test_methods_can_be_added_and_removed_while_serving(start: Any, connect: Any
 
 
 def test_sixteen_handlers_that_block_for_ever(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event, caplog: pytest.LogCaptureFixture
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The promise of the design: whatever handlers do, other clients are served, and stop() keeps its deadline."""
     rpc.register("block", lambda: gate.wait(60))
@@ -82,7 +85,7 @@ def test_sixteen_handlers_that_block_for_ever(
 
 
 def test_different_methods_that_block_for_ever_on_every_worker(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     """No worker is left, and not even the leader's own method was known to be slow."""
     for at in range(8):
@@ -102,7 +105,7 @@ def test_different_methods_that_block_for_ever_on_every_worker(
 
 
 def test_a_known_fast_method_that_blocks_on_the_last_worker(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     """Then a thread in reserve leads: pings and methods declared fast go on, and all is well once a worker returns."""
     blocks = threading.Event()
@@ -129,7 +132,7 @@ def test_a_known_fast_method_that_blocks_on_the_last_worker(
 
 
 def test_methods_declared_fast_that_block_after_all(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     """Each can be mistaken once, even where no worker is left; stop() keeps its deadline."""
     for at in range(6):
@@ -145,7 +148,7 @@ def test_methods_declared_fast_that_block_after_all(
 
 
 def test_a_method_that_blocks_in_batches_is_found_out(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     rpc.register("block", lambda: gate.wait(60))
     server = start(workers=5)
@@ -159,7 +162,7 @@ def test_a_method_that_blocks_in_batches_is_found_out(
 
 
 def test_a_raw_message_left_to_rpc_times_out_like_a_call(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     rpc.register("wait", lambda: gate.wait(30))
     client = connect(start(call_timeout=0.2, on_message=lambda session, message: NotImplemented))
@@ -169,7 +172,9 @@ def test_a_raw_message_left_to_rpc_times_out_like_a_call(
     assert client.call("getblockcount")["result"] == 840000
 
 
-def test_a_raw_message_that_never_ends_closes_its_connection(start: Any, connect: Any, gate: threading.Event) -> None:
+def test_a_raw_message_that_never_ends_closes_its_connection(
+    start: ServerFactory, connect: ClientFactory, gate: threading.Event
+) -> None:
     client = connect(start(call_timeout=0.2, on_message=lambda session, message: gate.wait(30)))
     client.text("x")
     code, reason = client.close_frame()
@@ -177,7 +182,7 @@ def test_a_raw_message_that_never_ends_closes_its_connection(start: Any, connect
 
 
 def test_a_slow_call_does_not_hold_up_its_own_connection(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     rpc.register("wait", lambda: gate.wait(30))
     client = connect(start())
@@ -191,7 +196,9 @@ def test_a_slow_call_does_not_hold_up_its_own_connection(
     assert client.answer() == {"jsonrpc": "2.0", "result": True, "id": 2}
 
 
-def test_a_method_that_was_slow_goes_to_the_pool_at_once(start: Any, connect: Any, rpc: RpcTable) -> None:
+def test_a_method_that_was_slow_goes_to_the_pool_at_once(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable
+) -> None:
     threads: list[str] = []
     pause = threading.Event()
 
@@ -210,7 +217,7 @@ def test_a_method_that_was_slow_goes_to_the_pool_at_once(start: Any, connect: An
 
 
 def test_at_most_max_in_flight_slow_calls_of_one_connection(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     rpc.register("wait", lambda: gate.wait(30), blocking=True)
     server = start(in_flight=3)
@@ -224,7 +231,9 @@ def test_at_most_max_in_flight_slow_calls_of_one_connection(
     assert set(answers(client, 10)) == set(range(10))
 
 
-def test_a_call_that_times_out_is_told_so_once(start: Any, connect: Any, rpc: RpcTable, gate: threading.Event) -> None:
+def test_a_call_that_times_out_is_told_so_once(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
+) -> None:
     ended = threading.Event()
 
     def wait() -> str:
@@ -249,7 +258,7 @@ def test_a_call_that_times_out_is_told_so_once(start: Any, connect: Any, rpc: Rp
 
 
 def test_a_call_that_times_out_in_the_queue_is_never_run(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     runs: list[int] = []
 
@@ -270,7 +279,7 @@ def test_a_call_that_times_out_in_the_queue_is_never_run(
 
 
 def test_a_batch_with_a_slow_method_waits_in_the_pool(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     rpc.register("wait", lambda: gate.wait(30), blocking=True)
     client = connect(start(call_timeout=0.3))
@@ -302,7 +311,7 @@ def leave() -> None:
     ("function", "code"), [(huge, -32011), (recurse, -32603), (leave, -32603), (object, -32603)], ids=str
 )
 def test_faulty_handlers_cost_no_worker(
-    start: Any, connect: Any, rpc: RpcTable, function: Any, code: int, blocking: bool | None
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, function: Any, code: int, blocking: bool | None
 ) -> None:
     rpc.register("faulty", function, blocking=blocking)
     server = start(workers=4)
@@ -314,7 +323,7 @@ def test_faulty_handlers_cost_no_worker(
     assert sum(thread.name.startswith("dilithion-ws_") and thread.is_alive() for thread in threading.enumerate()) >= 4
 
 
-def test_a_handler_may_call_back_into_the_server(start: Any, connect: Any, rpc: RpcTable) -> None:
+def test_a_handler_may_call_back_into_the_server(start: ServerFactory, connect: ClientFactory, rpc: RpcTable) -> None:
     def meddle(context: CallContext) -> Any:
         server.send(context.connection_id, "from the handler")
         reached = server.broadcast(b"to all")
@@ -331,7 +340,7 @@ def test_a_handler_may_call_back_into_the_server(start: Any, connect: Any, rpc: 
     assert client.answer()["result"][:2] == [1, 1]
 
 
-def test_a_handler_may_close_its_own_connection(start: Any, connect: Any, rpc: RpcTable) -> None:
+def test_a_handler_may_close_its_own_connection(start: ServerFactory, connect: ClientFactory, rpc: RpcTable) -> None:
     def leave(context: CallContext) -> str:
         server.close_connection(context.connection_id, 4000, "as you wish")
         return "bye"
@@ -344,7 +353,7 @@ def test_a_handler_may_close_its_own_connection(start: Any, connect: Any, rpc: R
 
 
 def test_incidents_are_logged_and_not_told(
-    start: Any, connect: Any, rpc: RpcTable, caplog: pytest.LogCaptureFixture
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
         raise ValueError("the database password is 1234")
@@ -358,7 +367,7 @@ def test_incidents_are_logged_and_not_told(
     assert "1234" in caplog.text
 
 
-def test_calls_from_many_clients_at_once(start: Any, rpc: RpcTable) -> None:
+def test_calls_from_many_clients_at_once(start: ServerFactory, rpc: RpcTable) -> None:
     pause = threading.Event()
     rpc.register("nap", lambda: pause.wait(0.005), blocking=True)
     server = start()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import ConnectionNotFoundError, OutboxFullError, RpcTable, Session
+from dilithion_ws import ConnectionNotFoundError, OutboxFullError, RpcTable, Session, WebSocketServer
 from dilithion_ws.net.pending_call import PendingCall
 from dilithion_ws.protocol.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload
 from dilithion_ws.protocol.http_connection import HttpConnection
@@ -20,11 +20,12 @@ from dilithion_ws.protocol.message_parser import MessageParser
 from dilithion_ws.service.rpc_service import RpcService
 
 from ..support import REQUEST, TEST_TIMEOUT, RawClient, client_frame, wait_for
+from ..support.fixtures import ClientFactory, ServerFactory
 
 # The host's side
 
 
-def test_send_broadcast_and_close(start: Any, connect: Any) -> None:
+def test_send_broadcast_and_close(start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     clients = [connect(server) for _ in range(5)]
     wait_for(lambda: server.connection_count == 5)
@@ -48,17 +49,17 @@ def test_send_broadcast_and_close(start: Any, connect: Any) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000])
-def test_codes_that_may_not_be_sent(start: Any, code: int) -> None:
+def test_codes_that_may_not_be_sent(start: ServerFactory, code: int) -> None:
     with pytest.raises(ValueError, match=str(code)):
         start().close_connection(1, code)
 
 
-def test_messages_are_text_or_bytes(start: Any) -> None:
+def test_messages_are_text_or_bytes(start: ServerFactory) -> None:
     with pytest.raises(TypeError, match="str or bytes, not int"):
-        start().broadcast(5)
+        start().broadcast(5)  # type: ignore[arg-type]
 
 
-def test_callbacks_in_order_with_code_and_reason(start: Any, connect: Any) -> None:
+def test_callbacks_in_order_with_code_and_reason(start: ServerFactory, connect: ClientFactory) -> None:
     events: list[Any] = []
 
     def on_connect(session: Session) -> None:
@@ -79,7 +80,9 @@ def test_callbacks_in_order_with_code_and_reason(start: Any, connect: Any) -> No
     assert events[3][1:] == (1006, "")
 
 
-def test_a_callback_that_blocks_holds_up_nobody(start: Any, connect: Any, gate: threading.Event) -> None:
+def test_a_callback_that_blocks_holds_up_nobody(
+    start: ServerFactory, connect: ClientFactory, gate: threading.Event
+) -> None:
     server = start(on_connect=lambda session: gate.wait(30), callback_backlog=3)
     for _ in range(8):
         client = connect(server)
@@ -87,7 +90,7 @@ def test_a_callback_that_blocks_holds_up_nobody(start: Any, connect: Any, gate: 
     assert server.stop(0.5)
 
 
-def test_raw_messages_are_answered_or_left_to_rpc(start: Any, connect: Any) -> None:
+def test_raw_messages_are_answered_or_left_to_rpc(start: ServerFactory, connect: ClientFactory) -> None:
     def on_message(session: Session, message: str | bytes) -> Any:
         if message == "raise":
             raise KeyError
@@ -105,7 +108,7 @@ def test_raw_messages_are_answered_or_left_to_rpc(start: Any, connect: Any) -> N
     assert client.call("getblockcount")["result"] == 840000
 
 
-def test_raw_messages_of_one_client_stay_in_order(start: Any, connect: Any) -> None:
+def test_raw_messages_of_one_client_stay_in_order(start: ServerFactory, connect: ClientFactory) -> None:
     pause = threading.Event()
 
     def on_message(session: Session, message: str | bytes) -> Any:
@@ -120,13 +123,13 @@ def test_raw_messages_of_one_client_stay_in_order(start: Any, connect: Any) -> N
 # The protocol on the wire
 
 
-def test_frames_in_the_same_packet_as_the_upgrade(start: Any, connect: Any) -> None:
+def test_frames_in_the_same_packet_as_the_upgrade(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(), upgrade=False)
     client.upgrade(REQUEST + client_frame(TEXT, b'{"method":"getblockcount","id":1}'))
     assert client.answer()["result"] == 840000
 
 
-def test_everything_byte_by_byte(start: Any, connect: Any) -> None:
+def test_everything_byte_by_byte(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(), upgrade=False)
     for at in range(len(REQUEST)):
         client.send(REQUEST[at : at + 1])
@@ -156,7 +159,9 @@ def test_everything_byte_by_byte(start: Any, connect: Any) -> None:
         (client_frame(BINARY, b"x" * 3_000_000)[:14], 1009),
     ],
 )
-def test_broken_rules_end_in_the_right_code_and_harm_nobody(start: Any, connect: Any, data: bytes, code: int) -> None:
+def test_broken_rules_end_in_the_right_code_and_harm_nobody(
+    start: ServerFactory, connect: ClientFactory, data: bytes, code: int
+) -> None:
     server = start()
     other, client = connect(server), connect(server)
     client.send(data)
@@ -170,7 +175,9 @@ def test_broken_rules_end_in_the_right_code_and_harm_nobody(start: Any, connect:
 
 
 @pytest.mark.parametrize("payload", [b"", close_payload(1000), close_payload(3000, "why"), close_payload(1014)])
-def test_a_close_is_answered_with_its_code_and_the_end_of_the_stream(start: Any, connect: Any, payload: bytes) -> None:
+def test_a_close_is_answered_with_its_code_and_the_end_of_the_stream(
+    start: ServerFactory, connect: ClientFactory, payload: bytes
+) -> None:
     client = connect(start(linger_timeout=10 * TEST_TIMEOUT))
     client.send(client_frame(CLOSE, payload))
     assert client.frame() == (CLOSE, payload[:2])
@@ -178,7 +185,7 @@ def test_a_close_is_answered_with_its_code_and_the_end_of_the_stream(start: Any,
 
 
 def test_calls_before_a_close_are_answered_before_it(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     rpc.register("wait", lambda: gate.wait(30), blocking=True)
     client = connect(start())
@@ -191,7 +198,7 @@ def test_calls_before_a_close_are_answered_before_it(
 
 
 def test_a_close_does_not_wait_for_ever_for_calls(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     rpc.register("wait", lambda: gate.wait(30), blocking=True)
     client = connect(start(close_timeout=0.2))
@@ -201,7 +208,7 @@ def test_a_close_does_not_wait_for_ever_for_calls(
     assert client.at_end()
 
 
-def test_a_client_that_does_not_answer_our_close_is_dropped(start: Any, connect: Any) -> None:
+def test_a_client_that_does_not_answer_our_close_is_dropped(start: ServerFactory, connect: ClientFactory) -> None:
     server = start(close_timeout=0.2)
     client = connect(server)
     wait_for(lambda: server.connection_count == 1)
@@ -226,7 +233,9 @@ def test_a_client_that_does_not_answer_our_close_is_dropped(start: Any, connect:
         (REQUEST[:-2] + b"Origin: null\r\n\r\n", 403),
     ],
 )
-def test_refused_handshakes_are_http_answers(start: Any, connect: Any, request_: bytes, status: int) -> None:
+def test_refused_handshakes_are_http_answers(
+    start: ServerFactory, connect: ClientFactory, request_: bytes, status: int
+) -> None:
     client = connect(start(http=0), upgrade=False)
     client.send(request_)
     found, headers, body = client.response()
@@ -238,7 +247,9 @@ def test_refused_handshakes_are_http_answers(start: Any, connect: Any, request_:
 
 
 @pytest.mark.parametrize("message", [b'{"method":"getblockcount","id":"\xff"}', b'{"method":"add","z":"\xff","id":1}'])
-def test_binary_frames_with_bad_utf8_are_a_parse_error(start: Any, connect: Any, message: bytes) -> None:
+def test_binary_frames_with_bad_utf8_are_a_parse_error(
+    start: ServerFactory, connect: ClientFactory, message: bytes
+) -> None:
     client = connect(start())
     client.send(client_frame(BINARY, message))
     assert client.answer()["error"]["code"] == -32700
@@ -246,7 +257,7 @@ def test_binary_frames_with_bad_utf8_are_a_parse_error(start: Any, connect: Any,
 
 
 def test_our_close_crosses_a_close_that_waits_behind_calls(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     rpc.register("wait", lambda: gate.wait(30), blocking=True)
     server = start(in_flight=2, close_timeout=30)
@@ -258,14 +269,14 @@ def test_our_close_crosses_a_close_that_waits_behind_calls(
     assert client.at_end()
 
 
-def test_a_client_can_be_sent_to_from_on_connect(start: Any, connect: Any) -> None:
-    server = start(on_connect=lambda session: server.send(session.connection_id, "welcome"))
+def test_a_client_can_be_sent_to_from_on_connect(start: ServerFactory, connect: ClientFactory) -> None:
+    server: WebSocketServer = start(on_connect=lambda session: server.send(session.connection_id, "welcome"))
     for _ in range(20):
         assert connect(server).frame() == (TEXT, b"welcome")
 
 
 def test_a_fault_of_the_server_ends_one_connection_only(
-    start: Any, connect: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start: ServerFactory, connect: ClientFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start()
     other, client = connect(server), connect(server)
@@ -286,21 +297,21 @@ def test_a_fault_of_the_server_ends_one_connection_only(
 # Deadlines
 
 
-def test_a_silent_connection_is_told_and_closed(start: Any, connect: Any) -> None:
+def test_a_silent_connection_is_told_and_closed(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(handshake_timeout=0.2), upgrade=False)
     status, _, body = client.response()
     assert status == 408
     assert b"handshake timeout limit of 0.2 s (rpcwebsockethandshaketimeout)" in body
 
 
-def test_pings_keep_their_interval_where_the_timeout_is_longer(start: Any, connect: Any) -> None:
+def test_pings_keep_their_interval_where_the_timeout_is_longer(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(ping_interval=0.1, pong_timeout=60.0))
     for _ in range(3):  # the socket's own timeout is far shorter than that of the pong
         assert client.frame() == (PING, b"")
         client.send(client_frame(PONG))
 
 
-def test_pings_are_sent_after_silence_and_answers_keep_a_client(start: Any, connect: Any) -> None:
+def test_pings_are_sent_after_silence_and_answers_keep_a_client(start: ServerFactory, connect: ClientFactory) -> None:
     server = start(ping_interval=0.1, pong_timeout=0.3)
     client, silent = connect(server), connect(server)
     for _ in range(6):
@@ -316,7 +327,7 @@ def test_pings_are_sent_after_silence_and_answers_keep_a_client(start: Any, conn
 # Limits
 
 
-def test_the_limit_of_connections(start: Any, connect: Any) -> None:
+def test_the_limit_of_connections(start: ServerFactory, connect: ClientFactory) -> None:
     server = start(connections=2)
     first, _ = connect(server), connect(server)
     third = connect(server, upgrade=False)
@@ -328,7 +339,9 @@ def test_the_limit_of_connections(start: Any, connect: Any) -> None:
     assert connect(server).call("getblockcount")["result"] == 840000
 
 
-def test_a_client_that_never_reads_is_bounded_and_cut(start: Any, connect: Any, rpc: RpcTable) -> None:
+def test_a_client_that_never_reads_is_bounded_and_cut(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable
+) -> None:
     rpc.register("big", lambda: "x" * 500_000)
     ends: list[Any] = []
     server = start(write_stall=0.7, outbox=1 << 20, on_disconnect=lambda *end: ends.append(end[1:]))
@@ -343,7 +356,7 @@ def test_a_client_that_never_reads_is_bounded_and_cut(start: Any, connect: Any, 
     assert "rpcwebsocketwritestall" in ends[0][1]
 
 
-def test_a_host_cannot_flood_a_client_that_does_not_read(start: Any, connect: Any) -> None:
+def test_a_host_cannot_flood_a_client_that_does_not_read(start: ServerFactory, connect: ClientFactory) -> None:
     server = start(outbox=100_000)
     client = connect(server, receive_buffer=4096)
     wait_for(lambda: server.connection_count == 1)
@@ -364,7 +377,7 @@ def test_a_host_cannot_flood_a_client_that_does_not_read(start: Any, connect: An
 
 
 def test_slow_answers_to_a_client_that_does_not_read_are_bounded(
-    start: Any, connect: Any, rpc: RpcTable, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     def big() -> str:
         gate.wait(30)
@@ -387,7 +400,9 @@ def test_slow_answers_to_a_client_that_does_not_read_are_bounded(
     assert "rpcwebsocketoutbox" in refused[0]["error"]["message"]
 
 
-def test_one_legal_reply_larger_than_the_outbox_goes_out_whole(start: Any, connect: Any, rpc: RpcTable) -> None:
+def test_one_legal_reply_larger_than_the_outbox_goes_out_whole(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable
+) -> None:
     rpc.register("big", lambda: "x" * 5_000_000)
     client = connect(start(outbox=4096), receive_buffer=4096)
     assert len(client.call("big")["result"]) == 5_000_000
@@ -397,7 +412,7 @@ def test_one_legal_reply_larger_than_the_outbox_goes_out_whole(start: Any, conne
     assert client.close_frame() == (1000, "")
 
 
-def test_a_flood_of_pings_without_reading_is_bounded(start: Any, connect: Any) -> None:
+def test_a_flood_of_pings_without_reading_is_bounded(start: ServerFactory, connect: ClientFactory) -> None:
     server = start(outbox=64 * 1024, write_stall=30)
     client = connect(server, receive_buffer=4096)
     client.sock.settimeout(0.3)
@@ -408,7 +423,7 @@ def test_a_flood_of_pings_without_reading_is_bounded(start: Any, connect: Any) -
     assert connect(server).call("getblockcount")["result"] == 840000
 
 
-def test_two_hundred_slow_lorises_harm_nobody(start: Any, connect: Any) -> None:
+def test_two_hundred_slow_lorises_harm_nobody(start: ServerFactory, connect: ClientFactory) -> None:
     server = start(handshake_timeout=0.8)
     slow = [connect(server, upgrade=False) for _ in range(200)]
     client = connect(server)
@@ -423,7 +438,7 @@ def test_two_hundred_slow_lorises_harm_nobody(start: Any, connect: Any) -> None:
         assert client.call("getblockcount")["result"] == 840000
 
 
-def test_five_thousand_idle_connections_add_no_thread(start: Any) -> None:
+def test_five_thousand_idle_connections_add_no_thread(start: ServerFactory) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 5000
     if hard < 2 * wanted + 300:
@@ -452,7 +467,7 @@ def test_five_thousand_idle_connections_add_no_thread(start: Any) -> None:
     assert server.statistics().connections.total == 0
 
 
-def test_nothing_of_a_closed_connection_is_kept(start: Any) -> None:
+def test_nothing_of_a_closed_connection_is_kept(start: ServerFactory) -> None:
     server = start()
     for _ in range(50):
         with RawClient(server.port) as client:
@@ -463,7 +478,7 @@ def test_nothing_of_a_closed_connection_is_kept(start: Any) -> None:
     assert [found for found in gc.get_objects() if isinstance(found, kept)] == []
 
 
-def test_disconnects_in_the_middle_of_everything(start: Any, rpc: RpcTable) -> None:
+def test_disconnects_in_the_middle_of_everything(start: ServerFactory, rpc: RpcTable) -> None:
     pause = threading.Event()
     rpc.register("nap", lambda: pause.wait(0.01), blocking=True)
     server = start()

@@ -22,10 +22,11 @@ from dilithion_ws.net.message_server import MessageServer
 from ..support import RawClient, client_frame, wait_for
 from ..support.accounts import code, log_in, write_users
 from ..support.configs import make_config
+from ..support.fixtures import ClientFactory, ServerFactory
 from ..support.subscriptions import block, events, subscribe
 
 
-def test_blocks_arrive_as_published(start: Any, connect: Any) -> None:
+def test_blocks_arrive_as_published(start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     client = connect(server)
     reply = subscribe(client)
@@ -42,7 +43,7 @@ def test_blocks_arrive_as_published(start: Any, connect: Any) -> None:
     assert client.call("getblockcount")["result"] == 840000, "nothing came in between"
 
 
-def test_topics_and_subscriptions_tell_what_there_is(start: Any, connect: Any) -> None:
+def test_topics_and_subscriptions_tell_what_there_is(start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     server.topic("prices", permission="READ_BLOCKCHAIN", mode="latest", filters={"pair": "pair"})
     client = connect(server)
@@ -65,7 +66,7 @@ def test_topics_and_subscriptions_tell_what_there_is(start: Any, connect: Any) -
     ]
 
 
-def test_mempool_is_filtered_by_address_and_kind(start: Any, connect: Any) -> None:
+def test_mempool_is_filtered_by_address_and_kind(start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     client = connect(server)
     reply = subscribe(client, "mempool", filter={"address": "Dmine", "kind": ["added"]})
@@ -85,7 +86,9 @@ def test_mempool_is_filtered_by_address_and_kind(start: Any, connect: Any) -> No
 @pytest.mark.parametrize(
     ("since", "reason"), [({"epoch": "other", "seq": 1}, "epoch"), ({"seq": 99}, "ahead"), ({"seq": 1}, "expired")]
 )
-def test_recovery_is_whole_or_refused(start: Any, connect: Any, since: dict[str, Any], reason: str) -> None:
+def test_recovery_is_whole_or_refused(
+    start: ServerFactory, connect: ClientFactory, since: dict[str, Any], reason: str
+) -> None:
     server = start(history_entries=3)
     for height in range(1, 8):
         server.publish("blocks", block(height))
@@ -126,7 +129,7 @@ class Publisher(threading.Thread):
 
 
 def test_reply_before_events_and_replay_before_live_under_a_publisher_that_does_not_pause(
-    start: Any, connect: Any
+    start: ServerFactory, connect: ClientFactory
 ) -> None:
     server = start(history_entries=100_000)
     server.topic("t")
@@ -153,7 +156,7 @@ def test_reply_before_events_and_replay_before_live_under_a_publisher_that_does_
 
 
 def test_without_the_hold_events_do_overtake_the_reply(
-    start: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+    start: ServerFactory, connect: ClientFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above, turned round: the hold is what makes it pass."""
     server = start(history_entries=100_000)
@@ -179,7 +182,9 @@ def test_without_the_hold_events_do_overtake_the_reply(
     raise AssertionError("no event came before its reply")
 
 
-def test_a_reorganisation_is_every_disconnect_and_then_every_connect(start: Any, connect: Any) -> None:
+def test_a_reorganisation_is_every_disconnect_and_then_every_connect(
+    start: ServerFactory, connect: ClientFactory
+) -> None:
     rpc, node = RpcTable(), DevNode(seed=4, mining=False)
     register_methods(rpc, node, lambda: None)
     server = start(rpc)
@@ -209,7 +214,7 @@ def test_a_reorganisation_is_every_disconnect_and_then_every_connect(start: Any,
     assert chain[-1] == node.chain.tip.hash
 
 
-def test_state_and_stream_join_without_a_hole(start: Any, connect: Any) -> None:
+def test_state_and_stream_join_without_a_hole(start: ServerFactory, connect: ClientFactory) -> None:
     """A snapshot stamped with its position, and the events behind it, are the state: while it changes all the time."""
     state: set[int] = set()
     changing = threading.Lock()
@@ -253,7 +258,7 @@ def test_state_and_stream_join_without_a_hole(start: Any, connect: Any) -> None:
 
 
 def test_publishing_costs_the_same_whatever_the_number_of_subscribers(
-    start: Any, connect: Any, record_property: Any
+    start: ServerFactory, connect: ClientFactory, record_property: Any
 ) -> None:
     """2,000 subscribers of whom 500 never read. What publish() itself takes is measured in CPU time of its thread."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -316,7 +321,9 @@ def read_all(clients: list[RawClient], stopping: threading.Event) -> None:
                     pass
 
 
-def test_a_slow_client_gets_everything_that_the_log_has_and_then_the_end(start: Any, connect: Any) -> None:
+def test_a_slow_client_gets_everything_that_the_log_has_and_then_the_end(
+    start: ServerFactory, connect: ClientFactory
+) -> None:
     server = start(history_size=400_000, write_stall=60.0)
     server.topic("t")
     slow, quick = connect(server, receive_buffer=4096), connect(server)
@@ -339,7 +346,9 @@ def test_a_slow_client_gets_everything_that_the_log_has_and_then_the_end(start: 
     assert events(slow, 1)[0]["seq"] == 1001
 
 
-def test_events_go_on_while_every_worker_is_stuck(start: Any, connect: Any, gate: threading.Event) -> None:
+def test_events_go_on_while_every_worker_is_stuck(
+    start: ServerFactory, connect: ClientFactory, gate: threading.Event
+) -> None:
     rpc = RpcTable()
     rpc.register("stuck", lambda: gate.wait(30), blocking=True)
     server = start(rpc, workers=4)
@@ -352,7 +361,7 @@ def test_events_go_on_while_every_worker_is_stuck(start: Any, connect: Any, gate
     assert len(events(client, 19)) == 19
 
 
-def test_publishing_from_a_handler_and_from_a_callback(start: Any, connect: Any) -> None:
+def test_publishing_from_a_handler_and_from_a_callback(start: ServerFactory, connect: ClientFactory) -> None:
     rpc = RpcTable()
     server: WebSocketServer | None = None
 
@@ -371,7 +380,7 @@ def test_publishing_from_a_handler_and_from_a_callback(start: Any, connect: Any)
     assert {"mined", 1} == {answer.get("result") or answer["params"]["seq"] for answer in found}
 
 
-def test_broadcast_reaches_all_and_says_how_many(start: Any, connect: Any) -> None:
+def test_broadcast_reaches_all_and_says_how_many(start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     clients = [connect(server) for _ in range(5)]
     wait_for(lambda: server.connection_count == 5)
@@ -380,7 +389,7 @@ def test_broadcast_reaches_all_and_says_how_many(start: Any, connect: Any) -> No
     assert [client.frame() for client in clients for _ in range(2)] == [(1, b"hello"), (2, b"\x00\xff")] * 5
 
 
-def test_events_before_start_and_after_stop(rpc: RpcTable, connect: Any) -> None:
+def test_events_before_start_and_after_stop(rpc: RpcTable, connect: ClientFactory) -> None:
     server = WebSocketServer(rpc)
     server.publish("blocks", block(1))
     with server:
@@ -405,7 +414,7 @@ def test_events_before_start_and_after_stop(rpc: RpcTable, connect: Any) -> None
 
 
 def test_a_batch_that_times_out_has_the_subscriptions_that_it_tells_of(
-    start: Any, connect: Any, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, gate: threading.Event
 ) -> None:
     rpc = RpcTable()
     rpc.register("stuck", lambda: gate.wait(30), blocking=True)
@@ -427,7 +436,7 @@ def test_a_batch_that_times_out_has_the_subscriptions_that_it_tells_of(
     wait_for(lambda: [one.stream.id for one in server.events.cursors.of(server.connections()[0].id)] == ["blocks"])
 
 
-def test_a_reply_that_is_replaced_leaves_no_subscription(start: Any, connect: Any) -> None:
+def test_a_reply_that_is_replaced_leaves_no_subscription(start: ServerFactory, connect: ClientFactory) -> None:
     rpc = RpcTable()
     rpc.register("long", lambda: "x" * 150)
     server = start(rpc, result_size=200)
@@ -438,7 +447,7 @@ def test_a_reply_that_is_replaced_leaves_no_subscription(start: Any, connect: An
 
 
 def test_a_handler_that_outlives_a_stop_does_not_meet_a_stranger(
-    start: Any, connect: Any, gate: threading.Event
+    start: ServerFactory, connect: ClientFactory, gate: threading.Event
 ) -> None:
     rpc, ids = RpcTable(), []
 
@@ -484,7 +493,7 @@ def serve(rpc: RpcTable, users: Path) -> Any:
         server.stop(2)
 
 
-def test_each_topic_has_its_permission(serve: Callable[..., WebSocketServer], connect: Any) -> None:
+def test_each_topic_has_its_permission(serve: Callable[..., WebSocketServer], connect: ClientFactory) -> None:
     server = serve()
     server.topic("open", permission="READ_MINING")
     server.topic("control", permission="CONTROL_MINING")
@@ -501,7 +510,7 @@ def test_each_topic_has_its_permission(serve: Callable[..., WebSocketServer], co
 
 
 def test_losing_a_permission_ends_just_the_affected_subscriptions(
-    serve: Callable[..., WebSocketServer], connect: Any, users: Path
+    serve: Callable[..., WebSocketServer], connect: ClientFactory, users: Path
 ) -> None:
     server = serve()
     server.topic("wallets", permission="WRITE_WALLET")
@@ -522,7 +531,7 @@ def test_losing_a_permission_ends_just_the_affected_subscriptions(
 
 
 def test_a_removed_user_gets_no_more_events_while_a_call_of_his_runs(
-    rpc: RpcTable, serve: Callable[..., WebSocketServer], connect: Any, users: Path, gate: threading.Event
+    rpc: RpcTable, serve: Callable[..., WebSocketServer], connect: ClientFactory, users: Path, gate: threading.Event
 ) -> None:
     rpc.register("wait", lambda: gate.wait(20), blocking=True, permission="READ_WALLET")
     server = serve()
@@ -539,7 +548,9 @@ def test_a_removed_user_gets_no_more_events_while_a_call_of_his_runs(
     assert reader.close_frame()[0] == 4401
 
 
-def test_messages_for_a_user_wait_while_he_is_away(serve: Callable[..., WebSocketServer], connect: Any) -> None:
+def test_messages_for_a_user_wait_while_he_is_away(
+    serve: Callable[..., WebSocketServer], connect: ClientFactory
+) -> None:
     server = serve()
     reader = log_in(server, "reader", connect)
     reply = subscribe(reader, "user/reader")
@@ -558,7 +569,7 @@ def test_messages_for_a_user_wait_while_he_is_away(serve: Callable[..., WebSocke
     assert answer["params"]["error"]["code"] == -32003, "another user now"
 
 
-def test_a_client_that_never_reads_and_goes_leaves_nothing(start: Any, connect: Any) -> None:
+def test_a_client_that_never_reads_and_goes_leaves_nothing(start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     server.topic("t")
     client = connect(server, receive_buffer=4096)

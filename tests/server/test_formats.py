@@ -16,6 +16,7 @@ from dilithion_ws import Config, ConfigError, Limits, RpcTable, WebSocketServer
 from dilithion_ws.rpc.msgpack import MessagePack
 
 from ..support import REQUEST, RawClient, client_frame, wait_for
+from ..support.fixtures import ClientFactory, ServerFactory
 from ..support.subscriptions import block
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
@@ -56,11 +57,11 @@ def packed_call(client: RawClient, message: Any) -> Any:
         ("", ""),
     ],
 )
-def test_the_server_prefers(start: Any, connect: Any, offered: str, chosen: str) -> None:
+def test_the_server_prefers(start: ServerFactory, connect: ClientFactory, offered: str, chosen: str) -> None:
     assert upgrade(connect(start(), upgrade=False), offered) == chosen
 
 
-def test_calls_in_messagepack(start: Any, connect: Any, rpc: RpcTable) -> None:
+def test_calls_in_messagepack(start: ServerFactory, connect: ClientFactory, rpc: RpcTable) -> None:
     rpc.register("large", lambda: 2**70)
     client = connect(start(), upgrade=False)
     upgrade(client, "dilithion.v1+msgpack")
@@ -86,7 +87,7 @@ def test_both_encodings_say_the_same(value: Any) -> None:
     assert unpack(codec.encode(text)) == msgspec.json.decode(text)
 
 
-def test_values_come_back_the_same_from_a_handler(start: Any, connect: Any) -> None:
+def test_values_come_back_the_same_from_a_handler(start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     packed, plain = connect(server, upgrade=False), connect(server)
     upgrade(packed, "dilithion.v1+msgpack")
@@ -99,7 +100,7 @@ def test_values_come_back_the_same_from_a_handler(start: Any, connect: Any) -> N
     same()
 
 
-def test_a_client_that_was_away_resumes_in_another_encoding(start: Any, connect: Any) -> None:
+def test_a_client_that_was_away_resumes_in_another_encoding(start: ServerFactory, connect: ClientFactory) -> None:
     server = start(deflate=1, deflate_minimum=10)
     first = connect(server, upgrade=False)
     upgrade(first, "dilithion.v1+msgpack", "permessage-deflate")
@@ -119,7 +120,7 @@ def test_a_client_that_was_away_resumes_in_another_encoding(start: Any, connect:
         assert missed == [2, 3]
 
 
-def test_events_in_each_encoding_deflated_and_not(start: Any, connect: Any) -> None:
+def test_events_in_each_encoding_deflated_and_not(start: ServerFactory, connect: ClientFactory) -> None:
     """All subscribers of one stream, each with the frames of its own framing."""
     server = start(deflate=1, deflate_minimum=10)
     offers = [
@@ -155,7 +156,7 @@ def message_of(client: RawClient, protocol: str, extensions: str) -> Any:
     return unpack(payload) if protocol else json.loads(payload)
 
 
-def test_deflate_is_off_unless_it_is_asked_for(start: Any, connect: Any) -> None:
+def test_deflate_is_off_unless_it_is_asked_for(start: ServerFactory, connect: ClientFactory) -> None:
     assert upgrade(connect(start(), upgrade=False), "", "permessage-deflate") == ""
     server = start(deflate=1, deflate_window=10)
     offer = "permessage-deflate; client_max_window_bits"
@@ -164,7 +165,7 @@ def test_deflate_is_off_unless_it_is_asked_for(start: Any, connect: Any) -> None
     assert upgrade(connect(server, upgrade=False), "", "x-webkit-deflate-frame") == ""
 
 
-def test_large_messages_deflated_both_ways(start: Any) -> None:
+def test_large_messages_deflated_both_ways(start: ServerFactory) -> None:
     server = start(deflate=1)
     text = "".join(f"line {number}\n" for number in range(80_000))
     with websockets.sync.client.connect(server.url, compression="deflate", max_size=None) as client:
@@ -173,7 +174,7 @@ def test_large_messages_deflated_both_ways(start: Any) -> None:
         assert json.loads(client.recv())["result"] == text
 
 
-def test_bombs_on_fifty_connections_at_once(start: Any, connect: Any) -> None:
+def test_bombs_on_fifty_connections_at_once(start: ServerFactory, connect: ClientFactory) -> None:
     server = start(deflate=1)
     healthy = connect(server)
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -215,7 +216,7 @@ class Upside:
         return self.encode(data)
 
 
-def test_a_host_may_have_a_subprotocol_of_its_own(rpc: RpcTable, connect: Any) -> None:
+def test_a_host_may_have_a_subprotocol_of_its_own(rpc: RpcTable, connect: ClientFactory) -> None:
     server = WebSocketServer(rpc, Config(limits=Limits()))
     server.subprotocol("upside.v1", Upside())
     for name in ("dilithion.v1", "upside.v1", "a b", "", "base64url.bearer.dilithion.x"):

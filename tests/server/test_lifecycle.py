@@ -31,6 +31,7 @@ from dilithion_ws.net.connection import Connection
 
 from ..support import TEST_TIMEOUT, RawClient, client_frame, free_port, open_files, wait_for
 from ..support.configs import make_config
+from ..support.fixtures import ClientFactory, ServerFactory
 
 
 def our_threads() -> list[str]:
@@ -108,7 +109,7 @@ def test_a_failed_start_leaves_nothing(rpc: RpcTable) -> None:
     wait_for(lambda: open_files() <= files)
 
 
-def test_a_second_start_is_an_error(start: Any) -> None:
+def test_a_second_start_is_an_error(start: ServerFactory) -> None:
     server = start()
     with pytest.raises(StartError, match="runs already"):
         server.start()
@@ -152,7 +153,9 @@ def _connections_left() -> list[Connection]:
 # Stopping
 
 
-def test_stop_says_1001_to_idle_clients_and_returns_when_they_answer(start: Any, connect: Any) -> None:
+def test_stop_says_1001_to_idle_clients_and_returns_when_they_answer(
+    start: ServerFactory, connect: ClientFactory
+) -> None:
     server = start(drain_timeout=10)
     client = connect(server)
     client.call("getblockcount")
@@ -166,7 +169,9 @@ def test_stop_says_1001_to_idle_clients_and_returns_when_they_answer(start: Any,
     assert not done.is_alive()
 
 
-def test_stop_lets_running_calls_end(start: Any, connect: Any, rpc: RpcTable, gate: threading.Event) -> None:
+def test_stop_lets_running_calls_end(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
+) -> None:
     rpc.register("wait", lambda: gate.wait(10), blocking=True)
     server = start()
     client = connect(server)
@@ -183,7 +188,7 @@ def test_stop_lets_running_calls_end(start: Any, connect: Any, rpc: RpcTable, ga
     assert not stopper.is_alive()
 
 
-def test_stop_drops_clients_that_do_not_answer_at_its_deadline(start: Any, connect: Any) -> None:
+def test_stop_drops_clients_that_do_not_answer_at_its_deadline(start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     client = connect(server)
     assert server.stop(0.5)
@@ -191,7 +196,7 @@ def test_stop_drops_clients_that_do_not_answer_at_its_deadline(start: Any, conne
     assert client.at_end()
 
 
-def test_stop_from_many_threads_and_twice(start: Any) -> None:
+def test_stop_from_many_threads_and_twice(start: ServerFactory) -> None:
     server = start()
     threads = [threading.Thread(target=server.stop) for _ in range(8)]
     for thread in threads:
@@ -214,7 +219,9 @@ def test_stop_from_within_a_handler(rpc: RpcTable, blocking: bool | None) -> Non
     assert server.wait(5)
 
 
-def test_stop_with_every_worker_stuck(start: Any, connect: Any, rpc: RpcTable, gate: threading.Event) -> None:
+def test_stop_with_every_worker_stuck(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
+) -> None:
     rpc.register("stuck", lambda: gate.wait(30))
     server = start(workers=4, queue=2)
     clients = [connect(server) for _ in range(8)]
@@ -225,7 +232,7 @@ def test_stop_with_every_worker_stuck(start: Any, connect: Any, rpc: RpcTable, g
     assert not server.is_running
 
 
-def test_a_broken_client_does_not_hold_up_stop(start: Any, connect: Any) -> None:
+def test_a_broken_client_does_not_hold_up_stop(start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     client = connect(server, upgrade=False)
     client.send(b"GET / HT")
@@ -285,7 +292,7 @@ def test_stop_from_a_callback_does_not_wait_for_itself(rpc: RpcTable) -> None:
 
 
 def test_stop_by_a_signal_that_interrupts_a_send_does_not_wait(
-    start: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+    start: ServerFactory, connect: ClientFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The interrupted thread may hold the lock of a connection, for which the leader waits."""
     server, results = start(), []
@@ -329,7 +336,7 @@ def test_a_start_without_room_for_threads_is_undone(
         assert client.call("getblockcount")["result"] == 840000
 
 
-def test_a_forked_child_is_told(start: Any) -> None:
+def test_a_forked_child_is_told(start: ServerFactory) -> None:
     server = start()
     read, write = os.pipe()
     child = os.fork()
@@ -372,7 +379,9 @@ def test_initialize_websocket_never_raises(rpc: RpcTable, port: int, caplog: pyt
     assert "the node goes on without" in caplog.text
 
 
-def test_initialize_websocket_on_a_port_in_use(start: Any, rpc: RpcTable, caplog: pytest.LogCaptureFixture) -> None:
+def test_initialize_websocket_on_a_port_in_use(
+    start: ServerFactory, rpc: RpcTable, caplog: pytest.LogCaptureFixture
+) -> None:
     assert not initialize_websocket(rpc, start().port)
     assert "another program listens there" in caplog.text
 

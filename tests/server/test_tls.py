@@ -12,7 +12,7 @@ import ssl
 import statistics
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from dilithion_ws.util.clock import monotonic
 from ..support import REQUEST, RawClient, client_frame, open_files, sockets_of, wait_for
 from ..support.certificates import Authority
 from ..support.configs import make_config
+from ..support.fixtures import ClientFactory, ServerFactory
 from ..support.programs import NODE_MODULES, browse, needs_chromium, needs_node
 
 MEBIBYTE = 1 << 20
@@ -57,6 +58,8 @@ def serve(rpc: RpcTable, authority: Authority) -> Iterator[Any]:
 class TlsClient(RawClient):
     """A raw client that speaks TLS."""
 
+    sock: ssl.SSLSocket
+
     def __init__(self, port: int, context: ssl.SSLContext, **options: Any) -> None:
         super().__init__(port, upgrade=False, **options)
         try:
@@ -67,8 +70,11 @@ class TlsClient(RawClient):
             raise
 
 
+TlsClientFactory = Callable[..., TlsClient]
+
+
 @pytest.fixture
-def secure(authority: Authority) -> Iterator[Any]:
+def secure(authority: Authority) -> Iterator[TlsClientFactory]:
     clients: list[TlsClient] = []
 
     def secure(server: WebSocketServer, **options: Any) -> TlsClient:
@@ -83,7 +89,7 @@ def secure(authority: Authority) -> Iterator[Any]:
 # Talking
 
 
-def test_calls_and_close_over_tls(serve: Any, secure: Any) -> None:
+def test_calls_and_close_over_tls(serve: ServerFactory, secure: TlsClientFactory) -> None:
     server = serve()
     assert server.url.startswith("wss://")
     client = secure(server)
@@ -94,7 +100,7 @@ def test_calls_and_close_over_tls(serve: Any, secure: Any) -> None:
     assert client.sock.recv(1) == b"", "TLS's own end, so that nobody can cut it short unseen"
 
 
-def test_many_records_in_one_packet_and_large_messages(serve: Any, secure: Any) -> None:
+def test_many_records_in_one_packet_and_large_messages(serve: ServerFactory, secure: TlsClientFactory) -> None:
     """Bytes that OpenSSL holds are read though the poller is silent about them."""
     client = secure(serve())
     frames = [client_frame(1, json.dumps({"method": "add", "params": [at], "id": at}).encode()) for at in range(3000)]
@@ -106,7 +112,7 @@ def test_many_records_in_one_packet_and_large_messages(serve: Any, secure: Any) 
         assert client.call("echo", text)["result"] == text
 
 
-def test_frames_in_the_packet_that_ends_the_handshake(serve: Any, authority: Authority) -> None:
+def test_frames_in_the_packet_that_ends_the_handshake(serve: ServerFactory, authority: Authority) -> None:
     """The request and a frame, sent in the same flight as the client's Finished."""
     server = serve()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -134,7 +140,9 @@ def test_frames_in_the_packet_that_ends_the_handshake(serve: Any, authority: Aut
                     break
 
 
-def test_a_client_that_does_not_read_is_bounded_over_tls_too(serve: Any, secure: Any, rpc: RpcTable) -> None:
+def test_a_client_that_does_not_read_is_bounded_over_tls_too(
+    serve: ServerFactory, secure: TlsClientFactory, rpc: RpcTable
+) -> None:
     rpc.register("big", lambda: "y" * 300_000)
     server = serve(in_flight=2)  # what is in flight is not in the outbox yet, where a method is measured as slow
     client = secure(server, receive_buffer=4096)
@@ -201,7 +209,12 @@ def hold(rpc: RpcTable) -> Iterator[Any]:
 
 
 def test_a_close_that_openssl_holds_already_is_seen_at_once(
-    serve: Any, secure: Any, authority: Authority, rpc: RpcTable, gate: threading.Event, hold: Any
+    serve: ServerFactory,
+    secure: TlsClientFactory,
+    authority: Authority,
+    rpc: RpcTable,
+    gate: threading.Event,
+    hold: Any,
 ) -> None:
     """The client's own close lies behind a call that runs, in a record that the poller is silent about."""
     rpc.register("wait", lambda: gate.wait(20), blocking=True)
@@ -221,7 +234,12 @@ def test_a_close_that_openssl_holds_already_is_seen_at_once(
 
 
 def test_a_call_that_openssl_holds_behind_one_that_stalls_is_answered(
-    serve: Any, secure: Any, authority: Authority, rpc: RpcTable, gate: threading.Event, hold: Any
+    serve: ServerFactory,
+    secure: TlsClientFactory,
+    authority: Authority,
+    rpc: RpcTable,
+    gate: threading.Event,
+    hold: Any,
 ) -> None:
     """The reading thread loses the lead to the first call, and what it had noted down must not be lost with it."""
     calls: list[int] = []
@@ -246,7 +264,7 @@ def test_a_call_that_openssl_holds_behind_one_that_stalls_is_answered(
             received += client.read()
 
 
-def test_a_handshake_that_is_dropped_while_a_worker_is_in_it(serve: Any, authority: Authority) -> None:
+def test_a_handshake_that_is_dropped_while_a_worker_is_in_it(serve: ServerFactory, authority: Authority) -> None:
     """The leader leaves the socket open for the worker to close, so that its number is nobody else's meanwhile."""
     server = serve(handshake_timeout=0.02, connections=5000)
     for _ in range(300):
@@ -266,7 +284,7 @@ def test_a_handshake_that_is_dropped_while_a_worker_is_in_it(serve: Any, authori
     wait_for(both_ends_are_seen, what="the count, which would see both ends of one")
 
 
-def test_sessions_are_resumed(serve: Any, authority: Authority) -> None:
+def test_sessions_are_resumed(serve: ServerFactory, authority: Authority) -> None:
     server, context = serve(), authority.context()
     session = None
     for expected in (False, True):
@@ -278,7 +296,7 @@ def test_sessions_are_resumed(serve: Any, authority: Authority) -> None:
             session = tls.session
 
 
-def test_clients_of_other_makes_over_wss(serve: Any, authority: Authority) -> None:
+def test_clients_of_other_makes_over_wss(serve: ServerFactory, authority: Authority) -> None:
     server = serve()
     url = f"wss://localhost:{server.port}"
     request = json.dumps({"method": "echo", "params": ["z" * MEBIBYTE], "id": 1})
@@ -310,7 +328,7 @@ ws.on('error', error => console.log(error.message));
 
 
 @needs_node
-def test_node_ws_over_wss(serve: Any, authority: Authority) -> None:
+def test_node_ws_over_wss(serve: ServerFactory, authority: Authority) -> None:
     environment = {**os.environ, "NODE_PATH": str(NODE_MODULES), "NODE_EXTRA_CA_CERTS": str(authority.root)}
     url = f"wss://localhost:{serve().port}"
     command = ["node", "-e", NODE_SCRIPT, "-", url]
@@ -331,7 +349,9 @@ ws.onmessage = event => step(JSON.parse(event.data));
 
 @needs_chromium
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_page_that_authenticates_over_wss(serve: Any, rpc: RpcTable, authority: Authority, count: int) -> None:
+def test_a_page_that_authenticates_over_wss(
+    serve: ServerFactory, rpc: RpcTable, authority: Authority, count: int
+) -> None:
     """By the call `authenticate` alone, and by the subprotocol as well."""
     reports: list[Any] = []
     rpc.register("report", lambda size, protocol: reports.append((size, protocol)))
@@ -346,7 +366,7 @@ def test_a_page_that_authenticates_over_wss(serve: Any, rpc: RpcTable, authority
 
 
 def test_a_new_certificate_is_for_new_connections_and_drops_none(
-    serve: Any, secure: Any, authority: Authority, caplog: pytest.LogCaptureFixture
+    serve: ServerFactory, secure: TlsClientFactory, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve()
     clients = [secure(server) for _ in range(100)]
@@ -363,14 +383,14 @@ def test_a_new_certificate_is_for_new_connections_and_drops_none(
     assert [client.call("getblockcount")["result"] for client in clients] == [840000] * 100
 
 
-def test_a_changed_certificate_is_noticed(serve: Any, secure: Any, authority: Authority) -> None:
+def test_a_changed_certificate_is_noticed(serve: ServerFactory, secure: TlsClientFactory, authority: Authority) -> None:
     server = serve()
     old = secure(server).sock.getpeercert(True)
     authority.renew()
     wait_for(lambda: secure(server).sock.getpeercert(True) != old)
 
 
-def test_client_certificates_are_optional_and_checked(serve: Any, authority: Authority) -> None:
+def test_client_certificates_are_optional_and_checked(serve: ServerFactory, authority: Authority) -> None:
     server = serve(client_ca=str(authority.root))
     mine, foreign = authority.context(), authority.context()
     authority.ca.issue_cert("me@example.org").configure_cert(mine)
@@ -415,7 +435,7 @@ def test_initialize_ssl(authority: Authority, rpc: RpcTable) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 @pytest.mark.filterwarnings("ignore:.*TLSv1.*:DeprecationWarning")
-def test_old_versions_are_refused(serve: Any, authority: Authority, version: ssl.TLSVersion) -> None:
+def test_old_versions_are_refused(serve: ServerFactory, authority: Authority, version: ssl.TLSVersion) -> None:
     context = authority.context()
     context.minimum_version = version
     context.maximum_version = version
@@ -424,7 +444,7 @@ def test_old_versions_are_refused(serve: Any, authority: Authority, version: ssl
         TlsClient(serve().port, context)
 
 
-def test_tls_1_2_has_forward_secrecy_and_no_renegotiation(serve: Any, authority: Authority) -> None:
+def test_tls_1_2_has_forward_secrecy_and_no_renegotiation(serve: ServerFactory, authority: Authority) -> None:
     context = authority.context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     server = serve()
@@ -449,7 +469,7 @@ def test_tls_1_2_has_forward_secrecy_and_no_renegotiation(serve: Any, authority:
 # Faults
 
 
-def test_a_plain_http_client_gets_a_clear_answer(serve: Any, connect: Any) -> None:
+def test_a_plain_http_client_gets_a_clear_answer(serve: ServerFactory, connect: ClientFactory) -> None:
     client = connect(serve(), upgrade=False)
     client.send(REQUEST)
     status, _, body = client.response()
@@ -465,7 +485,9 @@ def hello(context: ssl.SSLContext) -> bytes:
     return outgoing.read()
 
 
-def test_five_hundred_clients_in_every_stage_of_a_bad_handshake(serve: Any, secure: Any, authority: Authority) -> None:
+def test_five_hundred_clients_in_every_stage_of_a_bad_handshake(
+    serve: ServerFactory, secure: TlsClientFactory, authority: Authority
+) -> None:
     """Silence, garbage, half a hello, a hello and then nothing: others are served, at no more than twice the latency."""
     server = serve(handshake_timeout=3.0, connections=2000)
     client = secure(server)
@@ -495,7 +517,9 @@ def test_five_hundred_clients_in_every_stage_of_a_bad_handshake(serve: Any, secu
     assert open_files() <= files + 4
 
 
-def test_clients_that_vanish_in_the_middle_of_a_handshake(serve: Any, secure: Any, authority: Authority) -> None:
+def test_clients_that_vanish_in_the_middle_of_a_handshake(
+    serve: ServerFactory, secure: TlsClientFactory, authority: Authority
+) -> None:
     server = serve()
     first = hello(authority.context())
     for at in range(200):
@@ -506,7 +530,9 @@ def test_clients_that_vanish_in_the_middle_of_a_handshake(serve: Any, secure: An
     wait_for(lambda: server.statistics().connections.total == 1)
 
 
-def test_stop_with_clients_in_every_stage(serve: Any, secure: Any, connect: Any) -> None:
+def test_stop_with_clients_in_every_stage(
+    serve: ServerFactory, secure: TlsClientFactory, connect: ClientFactory
+) -> None:
     server = serve()
     secure(server)
     connect(server, upgrade=False)

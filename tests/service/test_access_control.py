@@ -29,6 +29,7 @@ from dilithion_ws.util.file_watcher import FileWatcher
 from ..support import client_frame, open_files, wait_for
 from ..support.accounts import basic, code, log_in, with_header, write_users
 from ..support.configs import make_config
+from ..support.fixtures import ClientFactory, ServerFactory
 
 CHEAP = "scrypt:2:1:1"
 
@@ -61,7 +62,7 @@ def serve(rpc: RpcTable) -> Iterator[Any]:
 # Logins
 
 
-def test_basic_credentials_at_the_upgrade(serve: Any, connect: Any) -> None:
+def test_basic_credentials_at_the_upgrade(serve: ServerFactory, connect: ClientFactory) -> None:
     server = serve(user="alice", password="alicealice")
     client = log_in(server, "alice", connect)
     assert client.call("getblockcount")["result"] == 840000
@@ -81,7 +82,9 @@ def test_basic_credentials_at_the_upgrade(serve: Any, connect: Any) -> None:
         with_header(f"Sec-WebSocket-Protocol: {BEARER_PREFIX}YTpi"),
     ],
 )
-def test_wrong_credentials_at_the_upgrade_are_401(serve: Any, connect: Any, request_: bytes) -> None:
+def test_wrong_credentials_at_the_upgrade_are_401(
+    serve: ServerFactory, connect: ClientFactory, request_: bytes
+) -> None:
     client = connect(serve(user="alice", password="alicealice"), upgrade=False)
     client.send(request_)
     status, headers, _ = client.response()
@@ -89,7 +92,7 @@ def test_wrong_credentials_at_the_upgrade_are_401(serve: Any, connect: Any, requ
     assert headers["www-authenticate"].startswith('Basic realm="Dilithion RPC"')
 
 
-def test_the_bearer_subprotocol_is_not_echoed(serve: Any, connect: Any) -> None:
+def test_the_bearer_subprotocol_is_not_echoed(serve: ServerFactory, connect: ClientFactory) -> None:
     server = serve(user="alice", password="alicealice")
     client = connect(server, upgrade=False)
     secret = base64.urlsafe_b64encode(b"alice:alicealice").decode().rstrip("=")
@@ -99,7 +102,7 @@ def test_the_bearer_subprotocol_is_not_echoed(serve: Any, connect: Any) -> None:
     assert client.call("getblockcount")["result"] == 840000
 
 
-def test_authenticate_as_the_first_call(serve: Any, connect: Any, users_file: Path) -> None:
+def test_authenticate_as_the_first_call(serve: ServerFactory, connect: ClientFactory, users_file: Path) -> None:
     server = serve(users_file=str(users_file))
     client = connect(server)
     assert code(client.call("getblockcount")) == -32001
@@ -111,7 +114,9 @@ def test_authenticate_as_the_first_call(serve: Any, connect: Any, users_file: Pa
     assert server.connections()[0].user == "spender"
 
 
-def test_five_failures_close_the_connection_and_lock_the_address(serve: Any, connect: Any, users_file: Path) -> None:
+def test_five_failures_close_the_connection_and_lock_the_address(
+    serve: ServerFactory, connect: ClientFactory, users_file: Path
+) -> None:
     server = serve(users_file=str(users_file))
     client = connect(server)
     for _ in range(5):
@@ -130,7 +135,9 @@ def test_five_failures_close_the_connection_and_lock_the_address(serve: Any, con
     assert 0 < answer["error"]["data"]["retry_after_ms"] <= 60_000
 
 
-def test_who_does_not_authenticate_in_time_is_closed(serve: Any, connect: Any, users_file: Path) -> None:
+def test_who_does_not_authenticate_in_time_is_closed(
+    serve: ServerFactory, connect: ClientFactory, users_file: Path
+) -> None:
     server = serve(users_file=str(users_file), authentication_timeout=0.2)
     silent, late = connect(server), log_in(server, "reader", connect)
     found, reason = silent.close_frame()
@@ -139,14 +146,14 @@ def test_who_does_not_authenticate_in_time_is_closed(serve: Any, connect: Any, u
     assert late.call("getblockcount")["result"] == 840000
 
 
-def test_without_users_everybody_may_do_everything(serve: Any, connect: Any) -> None:
+def test_without_users_everybody_may_do_everything(serve: ServerFactory, connect: ClientFactory) -> None:
     client = connect(serve())
     assert client.call("stop")["result"] == "stopped"
     assert client.call("authenticate", "a", "b")["result"] == {"user": None, "role": "admin"}
 
 
 def test_a_login_is_remembered_without_the_password(
-    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch
+    serve: ServerFactory, connect: ClientFactory, users_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
     original = UserDirectory.check
@@ -163,7 +170,11 @@ def test_a_login_is_remembered_without_the_password(
 
 
 def test_passwords_are_never_checked_in_the_leading_thread(
-    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+    serve: ServerFactory,
+    connect: ClientFactory,
+    users_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gate: threading.Event,
 ) -> None:
     original = UserDirectory.check
 
@@ -192,7 +203,11 @@ def test_passwords_are_never_checked_in_the_leading_thread(
 
 
 def test_a_client_that_leaves_while_its_password_is_checked(
-    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+    serve: ServerFactory,
+    connect: ClientFactory,
+    users_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gate: threading.Event,
 ) -> None:
     original = UserDirectory.check
     monkeypatch.setattr(UserDirectory, "check", lambda *args: gate.wait(20) and original(*args))
@@ -207,7 +222,11 @@ def test_a_client_that_leaves_while_its_password_is_checked(
 
 
 def test_guesses_that_wait_together_are_not_all_checked(
-    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+    serve: ServerFactory,
+    connect: ClientFactory,
+    users_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gate: threading.Event,
 ) -> None:
     """Fifty upgrades and fifty calls arrive before the first guess has failed."""
     guesses: list[str] = []
@@ -237,7 +256,11 @@ def test_guesses_that_wait_together_are_not_all_checked(
 
 
 def test_a_user_removed_while_the_password_is_checked_does_not_come_in(
-    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+    serve: ServerFactory,
+    connect: ClientFactory,
+    users_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gate: threading.Event,
 ) -> None:
     original = UserDirectory.check
     inside: list[str] = []
@@ -298,7 +321,9 @@ def test_a_secret_in_the_output_would_be_noticed(pytester: pytest.Pytester, monk
         ("root", {"getblockcount", "getbalance", "sendtoaddress", "stop", "echo"}),
     ],
 )
-def test_roles_may_do_what_they_may(serve: Any, connect: Any, users_file: Path, name: str, allowed: set[str]) -> None:
+def test_roles_may_do_what_they_may(
+    serve: ServerFactory, connect: ClientFactory, users_file: Path, name: str, allowed: set[str]
+) -> None:
     client = log_in(serve(users_file=str(users_file)), name, connect)
     params: dict[str, list[Any]] = {"sendtoaddress": ["x", 1], "echo": [1]}
     for method in ("getblockcount", "getbalance", "sendtoaddress", "stop", "echo"):
@@ -311,7 +336,7 @@ def test_roles_may_do_what_they_may(serve: Any, connect: Any, users_file: Path, 
 
 
 def test_each_element_of_a_batch_is_checked_by_itself(
-    serve: Any, connect: Any, users_file: Path, rpc: RpcTable
+    serve: ServerFactory, connect: ClientFactory, users_file: Path, rpc: RpcTable
 ) -> None:
     ran: list[str] = []
     rpc.register("savemempool", lambda: ran.append("savemempool"))
@@ -324,7 +349,7 @@ def test_each_element_of_a_batch_is_checked_by_itself(
     assert ran == []
 
 
-def test_raw_messages_are_for_the_admitted(serve: Any, connect: Any, users_file: Path) -> None:
+def test_raw_messages_are_for_the_admitted(serve: ServerFactory, connect: ClientFactory, users_file: Path) -> None:
     seen: list[Any] = []
     server = serve(users_file=str(users_file), on_message=lambda session, message: seen.append(message))
     stranger = connect(server)
@@ -337,7 +362,7 @@ def test_raw_messages_are_for_the_admitted(serve: Any, connect: Any, users_file:
 
 
 def test_reload_removes_users_and_changes_roles_without_dropping_others(
-    serve: Any, connect: Any, users_file: Path
+    serve: ServerFactory, connect: ClientFactory, users_file: Path
 ) -> None:
     server = serve(users_file=str(users_file))
     reader, spender, root = (log_in(server, name, connect) for name in ("reader", "spender", "root"))
@@ -353,7 +378,7 @@ def test_reload_removes_users_and_changes_roles_without_dropping_others(
     assert log_in(server, "spender", connect).call("getbalance")["result"] == 5
 
 
-def test_a_change_of_the_users_file_is_noticed(serve: Any, connect: Any, users_file: Path) -> None:
+def test_a_change_of_the_users_file_is_noticed(serve: ServerFactory, connect: ClientFactory, users_file: Path) -> None:
     server = serve(users_file=str(users_file))
     reader = log_in(server, "reader", connect)
     write_users(users_file, root="admin")
@@ -363,7 +388,7 @@ def test_a_change_of_the_users_file_is_noticed(serve: Any, connect: Any, users_f
 # Files
 
 
-def test_the_cookie_is_made_private_and_removed(serve: Any, connect: Any, tmp_path: Path) -> None:
+def test_the_cookie_is_made_private_and_removed(serve: ServerFactory, connect: ClientFactory, tmp_path: Path) -> None:
     path = tmp_path / ".cookie"
     server = serve(cookie_file=str(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -386,7 +411,7 @@ def test_a_cookie_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_a_start_on_a_port_in_use_leaves_the_cookie_of_the_running_server(serve: Any, tmp_path: Path) -> None:
+def test_a_start_on_a_port_in_use_leaves_the_cookie_of_the_running_server(serve: ServerFactory, tmp_path: Path) -> None:
     path = tmp_path / ".cookie"
     server = serve(cookie_file=str(path))
     before = path.read_text()
@@ -395,7 +420,7 @@ def test_a_start_on_a_port_in_use_leaves_the_cookie_of_the_running_server(serve:
     assert path.read_text() == before
 
 
-def test_a_start_that_fails_over_its_cookie_leaves_nothing(serve: Any, tmp_path: Path) -> None:
+def test_a_start_that_fails_over_its_cookie_leaves_nothing(serve: ServerFactory, tmp_path: Path) -> None:
     before = open_files()
     with pytest.raises(ConfigError, match="rpcwebsocketcookiefile"):
         serve(cookie_file=str(tmp_path / "none" / ".cookie"))
@@ -440,7 +465,7 @@ def test_files_that_cannot_be_used_are_one_clear_error(tmp_path: Path, rpc: RpcT
 # Rates
 
 
-def test_the_nodes_rates_hold_for_each_user_and_not_for_loopback(serve: Any, connect: Any) -> None:
+def test_the_nodes_rates_hold_for_each_user_and_not_for_loopback(serve: ServerFactory, connect: ClientFactory) -> None:
     free = connect(serve())
     for _ in range(50):
         assert free.call("sendtoaddress", "x", 1)["result"] == "txid"
@@ -454,7 +479,9 @@ def test_the_nodes_rates_hold_for_each_user_and_not_for_loopback(serve: Any, con
     assert code(client.call("getblockcount")) is None, "each method has a bucket of its own"
 
 
-def test_rates_survive_reconnects_and_count_every_element_of_a_batch(serve: Any, connect: Any) -> None:
+def test_rates_survive_reconnects_and_count_every_element_of_a_batch(
+    serve: ServerFactory, connect: ClientFactory
+) -> None:
     server = serve(limit_loopback=True, method_rates=("getblockcount=5/0.01",))
     client = connect(server)
     client.text(json.dumps([{"method": "getblockcount", "id": at} for at in range(7)]))
@@ -462,7 +489,7 @@ def test_rates_survive_reconnects_and_count_every_element_of_a_batch(serve: Any,
     assert code(connect(server).call("getblockcount")) == -32005
 
 
-def test_who_keeps_on_is_closed(serve: Any, connect: Any) -> None:
+def test_who_keeps_on_is_closed(serve: ServerFactory, connect: ClientFactory) -> None:
     client = connect(serve(limit_loopback=True, method_rates=("default=1/0.01",), rate_strikes=5))
     for _ in range(6):
         client.call("getblockcount")
@@ -471,7 +498,7 @@ def test_who_keeps_on_is_closed(serve: Any, connect: Any) -> None:
     assert "rpcwebsocketratestrikes" in reason
 
 
-def test_messages_bytes_and_connections_have_rates(serve: Any, connect: Any) -> None:
+def test_messages_bytes_and_connections_have_rates(serve: ServerFactory, connect: ClientFactory) -> None:
     server = serve(limit_loopback=True, message_burst=3, message_rate=0.01)
     client = connect(server)
     answers = [client.call("getblockcount") for _ in range(4)]
@@ -491,7 +518,7 @@ def test_messages_bytes_and_connections_have_rates(serve: Any, connect: Any) -> 
     assert b"rpcwebsocketconnectionrate" in body
 
 
-def test_nothing_that_comes_is_free(serve: Any, connect: Any, users_file: Path) -> None:
+def test_nothing_that_comes_is_free(serve: ServerFactory, connect: ClientFactory, users_file: Path) -> None:
     """Batches of no requests, calls of strangers, pings and pieces of messages are counted as well."""
     limits = {"limit_loopback": True, "call_burst": 3, "call_rate": 0.001}
     client = connect(serve(**limits))
@@ -512,7 +539,7 @@ def test_nothing_that_comes_is_free(serve: Any, connect: Any, users_file: Path) 
     assert "rpcwebsocketbyterate" in reason
 
 
-def test_a_raw_message_past_its_rate_is_told_so(serve: Any, connect: Any) -> None:
+def test_a_raw_message_past_its_rate_is_told_so(serve: ServerFactory, connect: ClientFactory) -> None:
     server = serve(limit_loopback=True, message_burst=1, message_rate=0.001, on_message=lambda session, message: "ok")
     client = connect(server)
     client.text("no JSON")
@@ -522,7 +549,7 @@ def test_a_raw_message_past_its_rate_is_told_so(serve: Any, connect: Any) -> Non
 
 
 def test_on_message_can_leave_slow_calls_and_logins_to_the_pool(
-    serve: Any, connect: Any, users_file: Path, rpc: RpcTable, monkeypatch: pytest.MonkeyPatch
+    serve: ServerFactory, connect: ClientFactory, users_file: Path, rpc: RpcTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: dict[str, set[int]] = {"raw": set(), "slow": set(), "check": set()}
     original = UserDirectory.check
@@ -550,7 +577,7 @@ def test_on_message_can_leave_slow_calls_and_logins_to_the_pool(
 
 
 def test_a_remembered_login_forgives_earlier_failures_under_its_name(
-    serve: Any, connect: Any, users_file: Path
+    serve: ServerFactory, connect: ClientFactory, users_file: Path
 ) -> None:
     server = serve(users_file=str(users_file))
     for _ in range(8):
@@ -561,7 +588,11 @@ def test_a_remembered_login_forgives_earlier_failures_under_its_name(
 
 
 def test_who_has_hung_up_is_not_computed_for(
-    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+    serve: ServerFactory,
+    connect: ClientFactory,
+    users_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gate: threading.Event,
 ) -> None:
     checked: list[str] = []
 
@@ -586,7 +617,9 @@ def test_who_has_hung_up_is_not_computed_for(
     assert checked == ["first"]
 
 
-def test_who_is_locked_out_and_keeps_on_is_closed(serve: Any, connect: Any, users_file: Path) -> None:
+def test_who_is_locked_out_and_keeps_on_is_closed(
+    serve: ServerFactory, connect: ClientFactory, users_file: Path
+) -> None:
     server = serve(users_file=str(users_file), rate_strikes=10, login_failures=3)
     client = connect(server)
     guess = connect(server)
@@ -597,7 +630,7 @@ def test_who_is_locked_out_and_keeps_on_is_closed(serve: Any, connect: Any, user
     assert client.close_frame()[0] == 1008
 
 
-def test_strikes_are_counted_in_a_row_for_raw_messages_too(serve: Any, connect: Any) -> None:
+def test_strikes_are_counted_in_a_row_for_raw_messages_too(serve: ServerFactory, connect: ClientFactory) -> None:
     server = serve(
         limit_loopback=True,
         message_burst=1,
@@ -614,7 +647,7 @@ def test_strikes_are_counted_in_a_row_for_raw_messages_too(serve: Any, connect: 
         wait_for(lambda: client.text("x") or client.message() == b"ok")
 
 
-def test_a_refused_binary_message_is_answered_in_valid_text(serve: Any, connect: Any) -> None:
+def test_a_refused_binary_message_is_answered_in_valid_text(serve: ServerFactory, connect: ClientFactory) -> None:
     server = serve(limit_loopback=True, message_burst=1, message_rate=0.001, on_message=lambda session, message: "ok")
     client = connect(server)
     client.text("x")
@@ -623,14 +656,14 @@ def test_a_refused_binary_message_is_answered_in_valid_text(serve: Any, connect:
     assert client.answer()["id"] is None
 
 
-def test_logins_in_a_batch_are_charged_as_well(serve: Any, connect: Any) -> None:
+def test_logins_in_a_batch_are_charged_as_well(serve: ServerFactory, connect: ClientFactory) -> None:
     client = connect(serve(limit_loopback=True, call_burst=3, call_rate=0.001))
     client.text(json.dumps([{"method": "authenticate", "params": ["a", "b"], "id": at} for at in range(6)]))
     assert [code(answer) for answer in client.answer()] == [-32600] * 3 + [-32005] * 3
 
 
 def test_what_waits_behind_a_message_that_times_out_is_never_begun(
-    serve: Any, connect: Any, gate: threading.Event
+    serve: ServerFactory, connect: ClientFactory, gate: threading.Event
 ) -> None:
     begun: list[Any] = []
 
@@ -644,7 +677,7 @@ def test_what_waits_behind_a_message_that_times_out_is_never_begun(
     assert begun == ["first"]
 
 
-def test_calls_behind_a_login_wait_for_it(serve: Any, connect: Any, users_file: Path) -> None:
+def test_calls_behind_a_login_wait_for_it(serve: ServerFactory, connect: ClientFactory, users_file: Path) -> None:
     client = connect(serve(users_file=str(users_file)))
     request = '{"method":"%s","params":%s,"id":%d}'
     login = request % ("authenticate", '["reader","readerreader"]', 1)
@@ -652,7 +685,9 @@ def test_calls_behind_a_login_wait_for_it(serve: Any, connect: Any, users_file: 
     assert [client.answer().get("result") for _ in range(2)] == [{"user": "reader", "role": "readonly"}, 5]
 
 
-def test_a_login_among_other_calls_of_a_batch_is_refused(serve: Any, connect: Any, users_file: Path) -> None:
+def test_a_login_among_other_calls_of_a_batch_is_refused(
+    serve: ServerFactory, connect: ClientFactory, users_file: Path
+) -> None:
     client = connect(serve(users_file=str(users_file)))
     login = '{"method":"authenticate","params":["reader","readerreader"],"id":1}'
     client.text(f'[{login},{{"method":"getbalance","id":2}}]')
@@ -679,7 +714,7 @@ def test_addresses_may_be_restricted() -> None:
 
 
 def test_the_audit_log_has_a_line_for_each_event_and_no_secret(
-    serve: Any, connect: Any, users_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    serve: ServerFactory, connect: ClientFactory, users_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "audit.log"
     server = serve(users_file=str(users_file), audit_log=str(path))
@@ -706,7 +741,9 @@ def test_the_audit_log_has_a_line_for_each_event_and_no_secret(
         assert secret not in text
 
 
-def test_the_audit_log_counts_what_comes_too_often(serve: Any, connect: Any, users_file: Path, tmp_path: Path) -> None:
+def test_the_audit_log_counts_what_comes_too_often(
+    serve: ServerFactory, connect: ClientFactory, users_file: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "audit.log"
     path.touch(0o644)
     server = serve(users_file=str(users_file), audit_log=str(path), audit_burst=5, audit_rate=0.001)
@@ -724,7 +761,7 @@ def test_the_audit_log_counts_what_comes_too_often(serve: Any, connect: Any, use
 
 
 def test_an_audit_file_that_fails_changes_no_decision(
-    serve: Any, connect: Any, users_file: Path, tmp_path: Path
+    serve: ServerFactory, connect: ClientFactory, users_file: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
@@ -741,7 +778,7 @@ def test_an_audit_file_that_fails_changes_no_decision(
 
 
 def test_a_user_removed_during_a_slow_reload_is_closed(
-    serve: Any, connect: Any, users_file: Path, monkeypatch: pytest.MonkeyPatch
+    serve: ServerFactory, connect: ClientFactory, users_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who opens while the new file is being read has met the old users, and is looked at again afterwards."""
     server = serve(users_file=str(users_file))
@@ -761,7 +798,7 @@ def test_a_user_removed_during_a_slow_reload_is_closed(
 
 
 def test_nothing_that_is_logged_or_shown_has_a_secret(
-    serve: Any, connect: Any, users_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    serve: ServerFactory, connect: ClientFactory, users_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(0)
     cookie = tmp_path / ".cookie"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dilithion_ws.auth.users import User, UsersFile, render_users
 
 from ..support import RawClient, wait_for
 from ..support.accounts import basic
+from ..support.fixtures import ClientFactory, ServerFactory
 from ..support.http import authorization, request
 
 CSRF = {"X-Dilithion-RPC": "1"}
@@ -29,7 +31,7 @@ def call(server: WebSocketServer, body: Any, **headers: str) -> tuple[int, Any]:
     return status, json.loads(answer)
 
 
-def test_calls_by_post(start: Any) -> None:
+def test_calls_by_post(start: ServerFactory) -> None:
     server = start()
     assert call(server, {"method": "add", "params": [1, 2], "id": 1}) == (200, {"jsonrpc": "2.0", "result": 3, "id": 1})
     status, answer = call(server, {"method": "nosuch", "id": "x"})
@@ -44,14 +46,14 @@ def test_calls_by_post(start: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"method":"echo","id":"\xff"}', b'{"method":"echo","x":"\xff"}', b'["\xff"]'])
-def test_bodies_that_are_no_utf8(start: Any, body: bytes) -> None:
+def test_bodies_that_are_no_utf8(start: ServerFactory, body: bytes) -> None:
     status, answer = call(start(), body)
     assert status in (200, 400)
     assert answer["error"]["code"] == -32700
     assert answer["id"] is None
 
 
-def test_the_header_against_forged_requests(start: Any) -> None:
+def test_the_header_against_forged_requests(start: ServerFactory) -> None:
     server = start()
     status, _, body = request(server, "POST", "/", {"method": "getblockcount", "id": 1})
     assert status == 403
@@ -61,7 +63,7 @@ def test_the_header_against_forged_requests(start: Any) -> None:
         assert request(server, "POST", "/", {"method": "getblockcount", "id": 1}, {spelling: ""})[0] == 200
 
 
-def test_pages_of_other_origins_and_other_names(start: Any) -> None:
+def test_pages_of_other_origins_and_other_names(start: ServerFactory) -> None:
     server = start()
     body = {"method": "getblockcount", "id": 1}
     foreign = request(server, "POST", "/", body, {**CSRF, "Origin": "https://evil.example"})
@@ -105,7 +107,9 @@ def test_rates(rpc: RpcTable) -> None:
         assert json.loads(answer)["error"]["code"] == -32000
 
 
-def test_a_connection_is_kept_and_pipelined_requests_are_answered_in_order(start: Any, connect: Any) -> None:
+def test_a_connection_is_kept_and_pipelined_requests_are_answered_in_order(
+    start: ServerFactory, connect: ClientFactory
+) -> None:
     server = start()
     client = connect(server, upgrade=False)
 
@@ -131,7 +135,7 @@ def test_a_connection_is_kept_and_pipelined_requests_are_answered_in_order(start
     assert client.call("getblockcount")["result"] == 840000, "a kept connection may become a WebSocket"
 
 
-def test_slow_calls_hold_up_nobody(start: Any, connect: Any, gate: threading.Event) -> None:
+def test_slow_calls_hold_up_nobody(start: ServerFactory, connect: ClientFactory, gate: threading.Event) -> None:
     rpc = RpcTable()
     rpc.register("stuck", lambda: gate.wait(20), blocking=True)
     rpc.register("quick", lambda: 1)
@@ -178,7 +182,7 @@ HOST = b"Host: localhost\r\nX-Dilithion-RPC: 1\r\n"
         b"POST / HTTP/9.9\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}",
     ],
 )
-def test_requests_that_mean_two_things_are_refused(start: Any, connect: Any, data: bytes) -> None:
+def test_requests_that_mean_two_things_are_refused(start: ServerFactory, connect: ClientFactory, data: bytes) -> None:
     client = connect(start(), upgrade=False)
     client.send(data + b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n")
     status, _, body = client.response()
@@ -186,7 +190,7 @@ def test_requests_that_mean_two_things_are_refused(start: Any, connect: Any, dat
     assert client.buffer == body or client.at_end()
 
 
-def test_bodies_have_a_limit(start: Any, connect: Any) -> None:
+def test_bodies_have_a_limit(start: ServerFactory, connect: ClientFactory) -> None:
     server = start(message_size=1000)
     assert request(server, "POST", "/", b"x" * 1001, CSRF)[0] == 413
     client = connect(server, upgrade=False)
@@ -198,7 +202,7 @@ def test_bodies_have_a_limit(start: Any, connect: Any) -> None:
     assert b"rpcwebsocketmessagesize" in body
 
 
-def test_who_waits_to_be_told_to_go_on(start: Any, connect: Any) -> None:
+def test_who_waits_to_be_told_to_go_on(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(), upgrade=False)
     body = b'{"method":"getblockcount","id":1}'
     client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
@@ -207,7 +211,7 @@ def test_who_waits_to_be_told_to_go_on(start: Any, connect: Any) -> None:
     assert client.response()[0] == 200
 
 
-def test_health_and_what_is_not_there(start: Any) -> None:
+def test_health_and_what_is_not_there(start: ServerFactory) -> None:
     server = start()
     status, _, body = request(server, "GET", "/health")
     assert status == 200
@@ -219,7 +223,9 @@ def test_health_and_what_is_not_there(start: Any) -> None:
     assert request(start(http=0), "GET", "/health")[0] == 426
 
 
-def test_health_says_when_the_server_drains(start: Any, connect: Any, gate: threading.Event) -> None:
+def test_health_says_when_the_server_drains(
+    start: ServerFactory, connect: ClientFactory, gate: threading.Event
+) -> None:
     rpc = RpcTable()
     rpc.register("stuck", lambda: gate.wait(20), blocking=True)
     server = start(rpc)
@@ -239,7 +245,7 @@ def test_health_says_when_the_server_drains(start: Any, connect: Any, gate: thre
 # Metrics
 
 
-def test_metrics_count_what_happened(guarded: WebSocketServer, connect: Any) -> None:
+def test_metrics_count_what_happened(guarded: WebSocketServer, connect: ClientFactory) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
     assert request(guarded, "GET", "/metrics")[0] == 401
@@ -274,8 +280,9 @@ def test_metrics_count_what_happened(guarded: WebSocketServer, connect: Any) -> 
     assert found["dilithion_ws_queue", "calls"] == 0
 
 
-def test_a_host_has_gauges_of_its_own(start: Any) -> None:
-    server, heights = start(), iter([7, None, "high", 8])
+def test_a_host_has_gauges_of_its_own(start: ServerFactory) -> None:
+    server = start()
+    heights: Iterator[Any] = iter([7, None, "high", 8])
     server.gauge("node_height", "The height of the chain", lambda: next(heights))
     server.gauge("broken", "It can't be read", lambda: 1 / 0)
     texts = [request(server, "GET", "/metrics")[2].decode() for _ in range(4)]
@@ -285,14 +292,16 @@ def test_a_host_has_gauges_of_its_own(start: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a-b", "1st", "a\nb", "dilithion_ws_queue", "taken", "x" * 200])
-def test_names_that_are_not_for_gauges(start: Any, name: str) -> None:
+def test_names_that_are_not_for_gauges(start: ServerFactory, name: str) -> None:
     server = start()
     server.gauge("taken", "", lambda: 1)
     with pytest.raises(ConfigError, match="is not a name for a gauge of the host"):
         server.gauge(name, "", lambda: 1)
 
 
-def test_metrics_without_their_library_are_a_clear_answer(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_without_their_library_are_a_clear_answer(
+    start: ServerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     status, _, body = request(start(), "GET", "/metrics")
     assert status == 501
@@ -302,7 +311,7 @@ def test_metrics_without_their_library_are_a_clear_answer(start: Any, monkeypatc
 # Clients of the node as they are today
 
 
-def test_curl(start: Any) -> None:
+def test_curl(start: ServerFactory) -> None:
     server = start()
     command = ["curl", "-s", "-H", "X-Dilithion-RPC: 1", "-H", "Content-Type: application/json", "--data-binary"]
     url = f"http://127.0.0.1:{server.port}/"
@@ -311,7 +320,7 @@ def test_curl(start: Any) -> None:
     assert json.loads(result.stdout) == {"jsonrpc": "2.0", "result": 3, "id": 1}
 
 
-def test_urllib_whose_header_the_node_refuses(start: Any) -> None:
+def test_urllib_whose_header_the_node_refuses(start: ServerFactory) -> None:
     server = start()
     body = json.dumps({"method": "getblockcount", "id": 1}).encode()
     made = urllib.request.Request(f"http://127.0.0.1:{server.port}/", body, CSRF)

@@ -15,6 +15,7 @@ from dilithion_ws import RpcTable, WebSocketServer
 from dilithion_ws.devnode import DevNode
 from dilithion_ws.devnode.methods import register_methods
 
+from ..support.fixtures import ClientFactory, ServerFactory
 from ..support.http import authorization, request
 from ..support.programs import NODE_MODULES, needs_node
 
@@ -41,7 +42,7 @@ def test_the_description_follows_the_rights(guarded: WebSocketServer) -> None:
     assert add["result"] == {"name": "result", "schema": {"type": "integer"}}
 
 
-def test_the_same_by_the_call_rpc_discover(start: Any, connect: Any) -> None:
+def test_the_same_by_the_call_rpc_discover(start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     by_call = connect(server).call("rpc.discover")["result"]
     assert by_call == json.loads(request(server, "GET", "/openrpc.json")[2])
@@ -67,7 +68,7 @@ def check_openrpc(document: Any) -> None:
 
 
 @needs_node
-def test_the_standards_own_schema_accepts_it(start: Any) -> None:
+def test_the_standards_own_schema_accepts_it(start: ServerFactory) -> None:
     """The meta-schema of OpenRPC, in the words of its package for Node; its schemas are JSON Schema's draft 7."""
     found = subprocess.run(
         ["node", "-p", "JSON.stringify(require('@open-rpc/meta-schema').openrpcDocument)"],

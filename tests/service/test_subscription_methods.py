@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from dilithion_ws import RpcError, WebSocketServer
 from dilithion_ws.client import Client
 
-from ..conftest import ServerFactory
 from ..support import RawClient
 from ..support.accounts import log_in
+from ..support.fixtures import ClientFactory, ServerFactory
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def test_topics_are_listed_with_filters_and_positions(server: WebSocketServer, c
     }
 
 
-def test_a_user_has_a_topic_of_their_own(guarded: WebSocketServer, connect: Any) -> None:
+def test_a_user_has_a_topic_of_their_own(guarded: WebSocketServer, connect: ClientFactory) -> None:
     names = [topic["topic"] for topic in log_in(guarded, "reader", connect).call("topics")["result"]]
     assert "user/reader" in names
 

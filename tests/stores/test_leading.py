@@ -16,6 +16,7 @@ from dilithion_ws.events.log import EventLog, Retention
 
 from ..support import Clock, RedisServer, needs_redis, wait_for
 from ..support.configs import make_config
+from ..support.fixtures import ServerFactory
 
 TOPICS = ("blocks", "mempool")
 PATIENCE = 0.6
@@ -45,7 +46,7 @@ def numbers(server: WebSocketServer) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_a_server_by_itself_always_leads(kind: str, serve: Any, tmp_path: Path) -> None:
+def test_a_server_by_itself_always_leads(kind: str, serve: ServerFactory, tmp_path: Path) -> None:
     server = serve("memory" if kind == "memory" else f"sqlite:{tmp_path / 'events.db'}")
     leadership = server.events.lead(["t"])
     assert leadership.term == 1
@@ -54,7 +55,7 @@ def test_a_server_by_itself_always_leads(kind: str, serve: Any, tmp_path: Path) 
 
 
 @needs_redis
-def test_one_leads_and_what_the_others_publish_does_not_count(serve: Any, redis_server: RedisServer) -> None:
+def test_one_leads_and_what_the_others_publish_does_not_count(serve: ServerFactory, redis_server: RedisServer) -> None:
     servers = [serve(redis_server.url, leader_patience=PATIENCE) for _ in range(3)]
     terms = [server.events.lead(["t"]) for server in servers]
     wait_for(lambda: any(one.term for one in terms))
@@ -68,7 +69,7 @@ def test_one_leads_and_what_the_others_publish_does_not_count(serve: Any, redis_
 
 
 @needs_redis
-def test_the_next_leader_has_all_that_the_last_one_published(serve: Any, redis_server: RedisServer) -> None:
+def test_the_next_leader_has_all_that_the_last_one_published(serve: ServerFactory, redis_server: RedisServer) -> None:
     first = serve(redis_server.url, leader_patience=PATIENCE)
     leading = first.events.lead(["t"])
     wait_for(lambda: leading.term)
@@ -83,7 +84,9 @@ def test_the_next_leader_has_all_that_the_last_one_published(serve: Any, redis_s
 
 
 @needs_redis
-def test_a_former_leader_writes_nothing(serve: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_former_leader_writes_nothing(
+    serve: ServerFactory, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was cut off with events in its backlog, and comes back when another leads."""
 
     first = serve(redis_server.url, leader_patience=PATIENCE)
@@ -125,7 +128,7 @@ def test_a_former_leader_writes_nothing(serve: Any, redis_server: RedisServer, m
 
 
 @needs_redis
-def test_a_term_that_comes_back_is_another(serve: Any, redis_server: RedisServer) -> None:
+def test_a_term_that_comes_back_is_another(serve: ServerFactory, redis_server: RedisServer) -> None:
     server = serve(redis_server.url, leader_patience=PATIENCE)
     leading = server.events.lead(["t"])
     before = wait_for(lambda: leading.term)
@@ -136,7 +139,7 @@ def test_a_term_that_comes_back_is_another(serve: Any, redis_server: RedisServer
 
 
 @needs_redis
-def test_a_server_tries_to_lead_once(serve: Any, redis_server: RedisServer) -> None:
+def test_a_server_tries_to_lead_once(serve: ServerFactory, redis_server: RedisServer) -> None:
     server = serve(redis_server.url)
     server.events.lead(["t"])
     with pytest.raises(ConfigError, match="tries to lead already"):
@@ -145,7 +148,7 @@ def test_a_server_tries_to_lead_once(serve: Any, redis_server: RedisServer) -> N
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", pytest.param("redis", marks=needs_redis)])
 def test_a_topic_that_begins_anew_tells_its_readers(
-    kind: str, serve: Any, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, serve: ServerFactory, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     store = {"memory": "memory", "sqlite": f"sqlite:{tmp_path / 'events.db'}"}.get(kind)
     server = serve(store or request.getfixturevalue("redis_server").url)

@@ -24,6 +24,7 @@ from dilithion_ws.stores.sqlite_store import SqliteStore
 
 from ..support import RedisServer, free_port, needs_redis, wait_for
 from ..support.configs import make_config
+from ..support.fixtures import ClientFactory, ServerFactory
 from ..support.subscriptions import block, events, subscribe
 
 ROOT = Path(__file__).parent.parent.parent
@@ -118,7 +119,7 @@ class Follower(threading.Thread):
 @pytest.mark.timeout(
     180
 )  # two hundred clients are four hundred threads of Python, and more slowly when they are traced
-def test_exactly_once_and_in_order(serve: Any, store: str) -> None:
+def test_exactly_once_and_in_order(serve: ServerFactory, store: str) -> None:
     """4 publishers at full speed, 200 clients that cut their connections at random, 50 of them slow."""
     server = serve(store, history_entries=20_000, event_backlog=50_000)
     followers = [Follower(server.url, seed, slow=seed % 4 == 0) for seed in range(200)]
@@ -208,7 +209,7 @@ def test_a_server_that_is_killed_again_and_again(kind: str, tmp_path: Path, requ
             assert by_seq.setdefault((epoch, seq), data) == data, "one number, one event"
 
 
-def test_history_is_there_after_a_restart(serve: Any, connect: Any, tmp_path: Path) -> None:
+def test_history_is_there_after_a_restart(serve: ServerFactory, connect: ClientFactory, tmp_path: Path) -> None:
     store = f"sqlite:{tmp_path / 'events.db'}"
     first = serve(store)
     client = connect(first)
@@ -230,7 +231,7 @@ def test_history_is_there_after_a_restart(serve: Any, connect: Any, tmp_path: Pa
 
 
 def test_a_damaged_file_is_set_aside(
-    serve: Any, connect: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    serve: ServerFactory, connect: ClientFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "events.db"
     path.write_bytes(b"this is no database" * 1000)
@@ -243,7 +244,7 @@ def test_a_damaged_file_is_set_aside(
     assert events(client, 1)[0]["seq"] == 1
 
 
-def test_a_file_damaged_in_the_middle_is_noticed_at_the_start(serve: Any, tmp_path: Path) -> None:
+def test_a_file_damaged_in_the_middle_is_noticed_at_the_start(serve: ServerFactory, tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     server = serve(f"sqlite:{path}", history_entries=5000)
     for number in range(3000):
@@ -259,7 +260,7 @@ def test_a_file_damaged_in_the_middle_is_noticed_at_the_start(serve: Any, tmp_pa
     assert list(tmp_path.glob("events.db.damaged-*"))
 
 
-def test_two_servers_cannot_use_one_file(serve: Any, tmp_path: Path) -> None:
+def test_two_servers_cannot_use_one_file(serve: ServerFactory, tmp_path: Path) -> None:
     serve(f"sqlite:{tmp_path / 'events.db'}")
     with pytest.raises(ConfigError, match="can't be used: database is locked"):
         serve(f"sqlite:{tmp_path / 'events.db'}")
@@ -269,7 +270,7 @@ def test_two_servers_cannot_use_one_file(serve: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_a_crash_of_the_machine_begins_new_epochs(
-    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: bool
+    serve: ServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: bool
 ) -> None:
     path = tmp_path / "events.db"
     server = serve(f"sqlite:{path}")
@@ -287,7 +288,11 @@ def test_a_crash_of_the_machine_begins_new_epochs(
 
 
 def test_a_file_that_cannot_be_written_any_more(
-    serve: Any, connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    serve: ServerFactory,
+    connect: ClientFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Events go on in memory, under new epochs, so that the file stays true."""
     store = f"sqlite:{tmp_path / 'events.db'}"
@@ -319,7 +324,7 @@ def test_a_file_that_cannot_be_written_any_more(
 
 
 def test_a_store_that_does_not_keep_up_loses_nothing_silently(
-    serve: Any, connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+    serve: ServerFactory, connect: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
     original = SqliteStore._insert
     monkeypatch.setattr(SqliteStore, "_insert", lambda *args: gate.wait(20) and original(*args))
@@ -339,7 +344,7 @@ def test_a_store_that_does_not_keep_up_loses_nothing_silently(
     assert events(client, 1)[0]["seq"] == 1
 
 
-def test_a_server_whose_file_is_gone_begins_anew(serve: Any, tmp_path: Path) -> None:
+def test_a_server_whose_file_is_gone_begins_anew(serve: ServerFactory, tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     server = serve(f"sqlite:{path}")
     for number in range(3):
@@ -354,7 +359,7 @@ def test_a_server_whose_file_is_gone_begins_anew(serve: Any, tmp_path: Path) -> 
     assert server.events.topic("t").log.position.epoch != before.epoch
 
 
-def test_epochs_of_topics_without_events_survive_a_restart_too(serve: Any, tmp_path: Path) -> None:
+def test_epochs_of_topics_without_events_survive_a_restart_too(serve: ServerFactory, tmp_path: Path) -> None:
     server = serve(f"sqlite:{tmp_path / 'events.db'}")
     before = {topic.name: topic.log.position for topic in server.events.topics()}
     assert server.stop(5)
@@ -362,7 +367,7 @@ def test_epochs_of_topics_without_events_survive_a_restart_too(serve: Any, tmp_p
     assert {topic.name: topic.log.position for topic in again.events.topics()} == before
 
 
-def test_a_users_topic_that_gave_way_leaves_nothing_in_the_file(serve: Any, tmp_path: Path) -> None:
+def test_a_users_topic_that_gave_way_leaves_nothing_in_the_file(serve: ServerFactory, tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     server = serve(f"sqlite:{path}", user_topics=3)
     for number in range(50):
@@ -379,7 +384,7 @@ def test_a_users_topic_that_gave_way_leaves_nothing_in_the_file(serve: Any, tmp_
 
 
 def test_a_fault_of_any_kind_does_not_end_delivery(
-    serve: Any, connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: ServerFactory, connect: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(f"sqlite:{tmp_path / 'events.db'}")
     monkeypatch.setattr(SqliteStore, "_save_head", lambda *args: 1 / 0)
@@ -395,7 +400,7 @@ def test_a_fault_of_any_kind_does_not_end_delivery(
 
 
 @needs_redis
-def test_a_redis_that_refuses_some_writes_loses_none(serve: Any, redis_server: RedisServer) -> None:
+def test_a_redis_that_refuses_some_writes_loses_none(serve: ServerFactory, redis_server: RedisServer) -> None:
     """Its memory limit comes and goes in the middle of pipelines; who subscribes is told meanwhile."""
     import redis
 
@@ -424,7 +429,7 @@ def lost_or_next(subscription: Any) -> Any:
 
 @needs_redis
 def test_a_loss_is_told_though_telling_fails_at_first(
-    serve: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    serve: ServerFactory, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dilithion_ws.stores.redis_store import RedisStore
 
@@ -452,7 +457,9 @@ def test_a_loss_is_told_though_telling_fails_at_first(
 
 
 @needs_redis
-def test_servers_share_logs_and_clients_resume_on_any(serve: Any, redis_server: RedisServer, connect: Any) -> None:
+def test_servers_share_logs_and_clients_resume_on_any(
+    serve: ServerFactory, redis_server: RedisServer, connect: ClientFactory
+) -> None:
     first, second = serve(redis_server.url), serve(redis_server.url)
     one, two = connect(first), connect(second)
     reply = subscribe(one)
@@ -473,7 +480,9 @@ def test_servers_share_logs_and_clients_resume_on_any(serve: Any, redis_server: 
 
 
 @needs_redis
-def test_redis_goes_away_and_comes_back(serve: Any, redis_server: RedisServer, connect: Any) -> None:
+def test_redis_goes_away_and_comes_back(
+    serve: ServerFactory, redis_server: RedisServer, connect: ClientFactory
+) -> None:
     server = serve(redis_server.url, store_patience=0.3)
     client = connect(server)
     reply = subscribe(client)
@@ -493,7 +502,7 @@ def test_redis_goes_away_and_comes_back(serve: Any, redis_server: RedisServer, c
 
 
 @needs_redis
-def test_a_short_absence_is_not_noticed_by_clients(serve: Any, redis_server: RedisServer) -> None:
+def test_a_short_absence_is_not_noticed_by_clients(serve: ServerFactory, redis_server: RedisServer) -> None:
     server = serve(redis_server.url, store_patience=30.0)
     with Client(server.url) as client:
         subscription = client.subscribe("t")
@@ -506,7 +515,7 @@ def test_a_short_absence_is_not_noticed_by_clients(serve: Any, redis_server: Red
 
 
 @needs_redis
-def test_a_redis_that_has_forgotten_is_told(serve: Any, redis_server: RedisServer) -> None:
+def test_a_redis_that_has_forgotten_is_told(serve: ServerFactory, redis_server: RedisServer) -> None:
     import redis
 
     server = serve(redis_server.url)
@@ -529,7 +538,9 @@ def test_a_redis_that_has_forgotten_is_told(serve: Any, redis_server: RedisServe
 
 
 @needs_redis
-def test_a_server_starts_without_its_redis(serve: Any, redis_server: RedisServer, rpc: RpcTable, connect: Any) -> None:
+def test_a_server_starts_without_its_redis(
+    serve: ServerFactory, redis_server: RedisServer, rpc: RpcTable, connect: ClientFactory
+) -> None:
     redis_server.kill()
     with WebSocketServer(rpc, Config(event_store=redis_server.url)) as server:
         client = connect(server)

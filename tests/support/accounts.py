@@ -8,6 +8,7 @@ from dilithion_ws import WebSocketServer
 from dilithion_ws.auth.passwords import hash_password
 from dilithion_ws.auth.users import User, UsersFile, render_users
 
+from ..support.fixtures import ClientFactory
 from . import REQUEST, RawClient
 
 CHEAP = "scrypt:2:1:1"
@@ -32,7 +33,7 @@ def basic(name: str, password: str | None = None) -> bytes:
     return with_header("Authorization: Basic " + base64.b64encode(text.encode()).decode())
 
 
-def log_in(server: WebSocketServer, name: str, connect: Any) -> RawClient:
+def log_in(server: WebSocketServer, name: str, connect: ClientFactory) -> RawClient:
     client: RawClient = connect(server, upgrade=False)
     client.upgrade(basic(name))
     return client

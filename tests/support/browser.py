@@ -70,7 +70,7 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def type(self, text: str) -> None:
+    def insert(self, text: str) -> None:
         self.command("Input.insertText", text=text)
 
     def press(self, key: str) -> None:

@@ -139,13 +139,13 @@ class StandIn:
         except ValueError:
             return _response(200, _error(-32700, "Parse error: JSON parse error", None, "RPC-PARSE-ERROR"))
         if _depth(request) > 10:
-            text = "Parse error: JSON nesting too deep (max 10 levels)"
-            return _response(200, _error(-32700, text, None, "RPC-PARSE-ERROR"))
+            deep = "Parse error: JSON nesting too deep (max 10 levels)"
+            return _response(200, _error(-32700, deep, None, "RPC-PARSE-ERROR"))
         if not isinstance(request, list):
             return _response(200, self._answer(request))
         if len(request) > 100:
-            text = "Batch size too large (max 100 requests)"
-            return _response(200, _error(-32600, text, None, "RPC-BATCH-TOO-LARGE"))
+            large = "Batch size too large (max 100 requests)"
+            return _response(200, _error(-32600, large, None, "RPC-BATCH-TOO-LARGE"))
         self.tokens -= 1
         return _response(200, b"[%b]" % b",".join(self._answer(one) for one in request))
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -20,8 +22,8 @@ class Server:
 def test_running_servers_are_stopped_and_collected_ones_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     registered: list[Any] = []
     monkeypatch.setattr(module, "_is_registered", False)
-    monkeypatch.setattr(module.threading, "_register_atexit", registered.append)
-    monkeypatch.setattr(module, "_running", module.weakref.WeakSet())
+    monkeypatch.setattr(threading, "_register_atexit", registered.append)
+    monkeypatch.setattr(module, "_running", weakref.WeakSet())
     kept, dropped = Server(), Server()
     for server in (kept, dropped):
         module.stop_at_exit(server)

@@ -1,0 +1,17 @@
+"""Types of the fixtures that make things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dilithion_ws import WebSocketServer
+
+from . import RawClient
+
+__all__ = ["ClientFactory", "ServerFactory"]
+
+ServerFactory = Callable[..., WebSocketServer]
+"""Starts a server; keyword arguments that name a limit set it, the others go to the server."""
+
+ClientFactory = Callable[..., RawClient]
+"""Connects a raw client to a server."""
