@@ -22,7 +22,7 @@ from .support.thread_contracts import check_all
 
 pytest_plugins = ["pytester"]
 
-settings.register_profile("untimed", parent=settings(), deadline=None)  # a busy machine is no fault of the code
+settings.register_profile("untimed", parent=settings(), deadline=None)  # a busy machine is not a fault of the code
 settings.load_profile("untimed")
 
 check_all()

@@ -27,14 +27,14 @@ def test_a_ratio_is_the_median_of_those_within_a_round() -> None:
     assert ratio(TAKEN, "aiohttp") is None
 
 
-def test_a_table_says_who_failed() -> None:
+def test_a_table_names_the_servers_that_failed() -> None:
     text = table("calls-50", [*TAKEN, (0, "aiohttp", {"error": "does not answer"})])
     assert "| aiohttp | failed: does not answer |" in text
     row = next(line for line in text.splitlines() if line.startswith("| picows"))
     assert "| 1.25 | 2.50 | 1.2 |" in row
 
 
-def test_who_has_a_target_is_measured_in_every_round_and_nobody_always_first() -> None:
+def test_servers_with_a_target_are_measured_in_every_round_and_none_always_first() -> None:
     found = visits(SCENARIOS["calls-50"], 3, ())
     assert [number for number, name in found if name == "picows"] == [0, 1, 2]
     assert [number for number, name in found if name == "tornado"] == [0]
@@ -44,6 +44,6 @@ def test_who_has_a_target_is_measured_in_every_round_and_nobody_always_first() -
     assert {name for _, name in visits(SCENARIOS["calls-50"], 1, ["picows"])} == {US, "picows"}
 
 
-def test_every_target_is_of_somebody_who_takes_part() -> None:
+def test_every_target_belongs_to_a_server_of_its_scenario() -> None:
     for name, scenario in SCENARIOS.items():
         assert set(scenario.targets) <= set(scenario.servers), name

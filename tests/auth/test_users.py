@@ -88,12 +88,12 @@ def test_only_the_right_password_of_a_known_user_is_right() -> None:
     assert UserDirectory().check("alice", "a") is None
 
 
-def test_time_does_not_tell_whether_a_user_exists() -> None:
+def test_the_duration_does_not_show_whether_a_user_exists() -> None:
     """Wrong passwords for known and unknown names, in turns, so that a drift of the machine meets both alike; by
     processor time, in which the work of other programs does not show.
 
-    A check computes each scheme in use once, whoever is asked for, so both kinds do the same work. The medians of 150
-    pairs must differ by less than a fifth. Without the computation for nobody the unknown names would be quicker by a
+    A check computes each scheme in use once for every name, so both kinds do the same work. The medians of 150
+    pairs must differ by less than a fifth. Without the computation for unknown names these would be quicker by a
     factor of thousands, and with the wrong scheme computed by a factor of about two.
     """
     directory = UserDirectory([user("alice", "a", "scrypt:1024:8:1"), user("bob", "b", NODE_SCHEME)])
@@ -254,7 +254,7 @@ def test_a_name_that_cannot_be_written_is_no_name() -> None:
         check_name("a\ud800b", "x")
 
 
-def test_a_look_up_does_the_same_work_for_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_does_the_same_work_for_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = PasswordCache(Clock(), 10, 10)
     user = User("bob", "admin", 1, hash_password("pw", "node"))
     directory = UserDirectory([user])

@@ -143,7 +143,7 @@ def test_a_password_comes_from_standard_input(
     assert run("call", "getblockcount", "--user", "alice", *alice)[0] == 0
 
 
-def test_a_wrong_password_is_told(run: Run, alice: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_password_is_reported(run: Run, alice: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DILITHION_RPCPASSWORD", "hush-wrong")
     status, _, errors = run("call", "getblockcount", "--user", "alice", *alice)
     assert status == 1

@@ -45,7 +45,7 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return fails
 
 
-def test_it_serves_what_its_file_says_and_stops_when_told(standin: StandIn, tmp_path: Path) -> None:
+def test_it_serves_as_its_file_says_and_stops_at_a_signal(standin: StandIn, tmp_path: Path) -> None:
     conf = tmp_path / "dilithion.conf"
     conf.write_text(
         f"rpcgatewayupstream={standin.url}\nrpcuser=alice\nrpcpassword=hush\n# and the node's own:\nport=8444\n"
@@ -79,7 +79,7 @@ def test_without_another_word_it_listens_behind_the_node_s_port(fails: Callable[
         ("rpcgatewaycatchup=x", "it takes a whole number"),
     ],
 )
-def test_a_mistake_in_the_file_is_told_with_its_line(
+def test_a_mistake_in_the_file_is_reported_with_its_line(
     fails: Callable[..., str], line: str, text: str, tmp_path: Path
 ) -> None:
     conf = tmp_path / "dilithion.conf"

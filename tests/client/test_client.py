@@ -277,7 +277,7 @@ def test_a_subscription_that_the_server_ends_for_good(
         client.close()
 
 
-def test_pings_are_answered_while_nobody_calls(start: ServerFactory, make: Callable[..., Client]) -> None:
+def test_pings_are_answered_between_calls(start: ServerFactory, make: Callable[..., Client]) -> None:
     server = start(ping_interval=0.05, pong_timeout=0.2)
     client = make(server)
     client.connect()
@@ -346,7 +346,7 @@ def test_a_rate_that_is_reached_ends_no_subscription(rpc: RpcTable, make: Callab
         client.close()
 
 
-def test_a_subscription_that_nobody_waited_for_is_ended(
+def test_a_subscription_without_a_waiting_caller_is_ended(
     start: ServerFactory, make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start()

@@ -27,7 +27,7 @@ class Interrupted(FakeSubscriber):
         return OfferResult.REJECTED
 
 
-def test_while_an_end_is_told_its_place_is_not_taken() -> None:
+def test_while_an_end_is_delivered_its_slot_is_not_reused() -> None:
     hub, client = make(), Interrupted(3)
     first, _ = hub.subscribe(client, "t")
     hub.activate(first)

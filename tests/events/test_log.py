@@ -64,7 +64,7 @@ def test_reading_stops_at_a_size_but_never_before_the_first() -> None:
     assert log.read(Position("e1", 2), 8)[1] is False
 
 
-def test_nobody_reads_across_a_hole_that_a_store_has_left() -> None:
+def test_no_subscription_reads_across_a_hole_in_a_store() -> None:
     log, _ = make()
     log.append(b"x", 1)
     log.append(b"x", 5)

@@ -48,7 +48,7 @@ class Model(RuleBasedStateMachine):
         self.vanished: list[Reader] = []
         self.next_id = 1
         self.looked_at = 0  # the last event that the pump has seen
-        self.unseen = 0  # the last one that was dropped before: nobody knows whom it would have gone to
+        self.unseen = 0  # the last one that was dropped unread: it might have matched
 
     def wanted(self, reader: Reader, seq: int) -> bool:
         event, filter = self.events[seq - 1], reader.filter or {}
@@ -143,7 +143,7 @@ class Model(RuleBasedStateMachine):
         if not reader.ended and not waits:
             rest = [seq for seq in range(reader.at + 1, len(self.events) + 1) if self.wanted(reader, seq)]
             kept = [seq for seq in rest if seq >= self.topic.log.first]
-            assert not (kept if reader.mode == "latest" else rest), "whoever reads has everything"
+            assert not (kept if reader.mode == "latest" else rest), "a client that reads has everything"
 
     @invariant()
     def memory_is_bounded(self) -> None:
@@ -345,8 +345,8 @@ def test_a_client_that_is_behind_gets_the_end_when_it_reads_again() -> None:
     assert subscribe(hub, client)["seq"] == 20
 
 
-def test_what_expired_before_anybody_looked_might_have_matched() -> None:
-    """Its subscribers are told, filter or not: nothing is lost without a word."""
+def test_an_entry_that_expired_unread_might_have_matched() -> None:
+    """Its subscribers receive an error, with a filter or without."""
     clock = Clock()
     hub, client = make(clock), FakeSubscriber(1)
     subscribe(hub, client, filter={"kind": "a"})
@@ -484,7 +484,7 @@ def test_numbers_of_thousands_of_digits_are_nothing_to_filter_by() -> None:
     settle(hub)
 
 
-def test_an_end_that_can_not_be_told_stops_nobody_else() -> None:
+def test_an_end_that_cannot_be_delivered_stops_no_other_subscription() -> None:
     """A host's codec may raise on it."""
 
     class Speechless(LineEncoder):

@@ -76,7 +76,7 @@ def test_the_client_is_the_last_that_is_no_proxy(values: list[str], client: str,
         assert address_of(server) == client
 
 
-def test_nobody_else_is_believed(serve: ServerFactory) -> None:
+def test_headers_of_other_addresses_are_ignored(serve: ServerFactory) -> None:
     server = serve(trusted_proxies=("192.0.2.0/24",))
     with RawClient(server.port, upgrade=False) as raw:
         raw.upgrade(forwarded("203.0.113.7"))
@@ -136,7 +136,7 @@ def _post(client: str) -> bytes:
 
 
 @pytest.mark.parametrize("header", [version_1("203.0.113.7", 4711), version_2("203.0.113.7", 4711)], ids=["v1", "v2"])
-def test_the_header_tells_the_client(header: bytes, serve: ServerFactory) -> None:
+def test_the_header_names_the_client(header: bytes, serve: ServerFactory) -> None:
     server = serve(proxy_protocol=True)
     with RawClient(server.port, upgrade=False) as raw:
         for byte in header:
@@ -196,7 +196,7 @@ def test_the_header_comes_before_tls(serve: ServerFactory, tmp_path: Path) -> No
             assert server.connections()[0].address == ("203.0.113.7", 4711)
 
 
-def test_a_header_that_nobody_is_believed_for_is_a_mistake() -> None:
+def test_proxy_headers_without_trusted_proxies_are_a_mistake() -> None:
     with pytest.raises(ConfigError, match="needs rpcwebsockettrustedproxies"):
         Config(proxy_protocol=True)
     with pytest.raises(ConfigError, match="rpcwebsockettrustedproxies"):

@@ -1,4 +1,4 @@
-"""The steps from what was told to the node's chain: every block once and in order, whatever the node does in between."""
+"""The steps from the published chain to the node's: every block once and in order, whatever the node does meanwhile."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Model:
 
 
 def follow(chain: ChainTracker, model: Model) -> list[ChainStep]:
-    """What is told until the node's tip is reached."""
+    """Return the steps until the node's tip is reached."""
     told: list[ChainStep] = []
     while steps := chain.next_steps(len(model.best) - 1, model.best[-1].hash, model.fetch, model.fetch_range):
         for step in steps:
@@ -52,7 +52,7 @@ def follow(chain: ChainTracker, model: Model) -> list[ChainStep]:
 
 
 def apply(view: list[str], told: list[ChainStep]) -> None:
-    """What a client does with what it is told; fails where that does not fit."""
+    """Apply steps as a client does; fail if they do not fit."""
     for step in told:
         if step.connected:
             assert step.block.previous == view[-1]
@@ -125,8 +125,8 @@ def test_another_chain_altogether_is_a_gap() -> None:
         follow(ChainTracker(model.best[0], 10), other)
 
 
-def test_a_node_that_has_forgotten_blocks_goes_back_to_those_that_were_told() -> None:
-    """It was killed before it had written them down: what was told is remembered here."""
+def test_a_node_that_has_lost_blocks_returns_to_the_published_ones() -> None:
+    """It was killed before it had written them down: the published blocks are remembered here."""
     model = Model()
     chain = ChainTracker(model.best[0], 100)
     view = [model.best[0].hash]

@@ -86,7 +86,7 @@ def test_a_client_that_waits_in_a_loop_does_not_hold_up_the_stop(standin: StandI
             while True:
                 client.call("waitfornewblock", 20_000)
         except Exception:
-            client.close()  # it was told that this is the end
+            client.close()  # the server has closed the connection
 
     thread = threading.Thread(target=loop)
     thread.start()
@@ -114,7 +114,7 @@ def test_with_one_connection_clients_and_the_long_poll_get_by(litecoin: Litecoin
     assert waited() > before, "all were answered while it went on"
 
 
-def test_slow_calls_of_clients_do_not_keep_looks_back(standin: StandIn, gateways: GatewayFactory) -> None:
+def test_slow_calls_of_clients_do_not_delay_polls(standin: StandIn, gateways: GatewayFactory) -> None:
     """The stand-in serves one call at a time; what counts here is that a look is sent while the calls wait."""
     gateway = ready(gateways(standin.url, upstream_connections=2))
     threads = []
@@ -141,7 +141,7 @@ def _ignore(call: Callable[[], Any]) -> None:
 
 
 class Fake:
-    """A poster that answers as it is told."""
+    """A poster with given replies."""
 
     def __init__(self, *replies: UpstreamReply | Exception) -> None:
         self.replies = list(replies)
@@ -215,12 +215,12 @@ def test_a_limit_that_is_over_at_once_still_says_when() -> None:
         (200, b"[]"),
     ],
 )
-def test_a_proxy_s_answer_does_not_tell_the_dialect(status: int, body: bytes) -> None:
+def test_the_answer_of_a_proxy_does_not_show_the_dialect(status: int, body: bytes) -> None:
     assert recognise(UpstreamReply(status, {}, body)) is None
 
 
-def test_tls_that_fails_is_told_without_an_address(standin: StandIn, gateways: GatewayFactory) -> None:
-    plain = ready(gateways(standin.url)).server  # answers at once that this is no TLS
+def test_a_failure_of_tls_is_reported_without_an_address(standin: StandIn, gateways: GatewayFactory) -> None:
+    plain = ready(gateways(standin.url)).server  # answers at once that it does not speak TLS
     gateway = gateways(f"https://127.0.0.1:{plain.port}")
     with Client(gateway.server.url) as client:
         state = wait_for(lambda: client.call("getnodestate"))
@@ -320,7 +320,7 @@ class Scripted:
     ],
     ids=str,
 )
-def test_an_error_between_two_requests_of_a_look_loses_no_block(error: RpcError) -> None:
+def test_an_error_between_two_requests_of_a_poll_loses_no_block(error: RpcError) -> None:
     scripted = Scripted()
     poller = scripted.poller()
     poller.poll()
@@ -334,7 +334,7 @@ def test_an_error_between_two_requests_of_a_look_loses_no_block(error: RpcError)
     assert [event["height"] for _, event in scripted.published] == [3, 4]
 
 
-def test_a_gap_is_told_once_however_often_the_node_breaks_off() -> None:
+def test_a_gap_is_reported_once_however_often_the_node_disconnects() -> None:
     scripted = Scripted()
     poller = scripted.poller()
     poller.poll()
@@ -351,8 +351,8 @@ def test_a_gap_is_told_once_however_often_the_node_breaks_off() -> None:
     assert [event["height"] for _, event in scripted.published] == [3, 23]
 
 
-def test_a_mempool_that_is_followed_again_begins_anew(standin: StandIn, gateways: GatewayFactory) -> None:
-    """Whoever came while it was not followed knows another mempool than the one that it begins with."""
+def test_a_mempool_that_is_tracked_again_starts_a_new_epoch(standin: StandIn, gateways: GatewayFactory) -> None:
+    """A client that came while it was not tracked knows another mempool."""
     standin.mempool.update({f"t{n}": transaction() for n in range(5)})
     gateway = ready(gateways(standin.url, mempool=3))
     with Client(gateway.server.url) as client:
@@ -368,7 +368,7 @@ def test_a_mempool_that_is_followed_again_begins_anew(standin: StandIn, gateways
         assert (event.data["txid"], event.data["sequence"]) == ("new", 1)
 
 
-def test_blocks_of_a_log_that_the_store_began_anew_are_not_missed(
+def test_blocks_of_a_new_epoch_of_the_store_are_not_missed(
     standin: StandIn, gateways: GatewayFactory, tmp_path: Path
 ) -> None:
     store = f"sqlite:{tmp_path / 'events.db'}"
@@ -420,7 +420,7 @@ def test_what_belongs_to_an_earlier_term_can_t_be_published(
 
 
 @needs_redis
-def test_a_state_that_changed_before_the_takeover_is_told_after_it(
+def test_a_state_that_changed_before_the_takeover_is_published_after_it(
     standin: StandIn, gateways: GatewayFactory, redis_server: RedisServer
 ) -> None:
     import redis
@@ -452,12 +452,14 @@ def test_a_state_that_changed_before_the_takeover_is_told_after_it(
         ({"upstream": "http://"}, "rpcgatewayupstream"),
     ],
 )
-def test_addresses_that_can_t_be_are_told_at_once(options: dict[str, Any], text: str) -> None:
+def test_impossible_addresses_are_refused_at_once(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         GatewayConfig(**options)
 
 
-def test_whose_end_was_told_may_subscribe_again_at_once(standin: StandIn, gateways: GatewayFactory) -> None:
+def test_after_the_end_of_a_subscription_a_client_may_subscribe_again_at_once(
+    standin: StandIn, gateways: GatewayFactory
+) -> None:
     gateway = ready(gateways(standin.url))
     with RawClient(gateway.server.port) as client:
         client.call("subscribe", "peers")

@@ -29,7 +29,7 @@ def watching(gateway: Any, topic: str) -> Iterator[Subscription]:
         yield client.subscribe(topic)
 
 
-def test_blocks_are_told_one_by_one(standin: StandIn, gateways: GatewayFactory) -> None:
+def test_blocks_are_published_one_by_one(standin: StandIn, gateways: GatewayFactory) -> None:
     with watching(ready(gateways(standin.url)), "blocks") as blocks:
         mined = [standin.mine() for _ in range(250)]
         told = take(blocks, 250)
@@ -44,7 +44,7 @@ def test_blocks_are_told_one_by_one(standin: StandIn, gateways: GatewayFactory) 
     }
 
 
-def test_a_reorganisation_is_told_as_disconnects_and_connects(standin: StandIn, gateways: GatewayFactory) -> None:
+def test_a_reorganisation_is_published_as_disconnects_and_connects(standin: StandIn, gateways: GatewayFactory) -> None:
     for _ in range(5):
         standin.mine()
     with watching(ready(gateways(standin.url)), "blocks") as blocks:
@@ -59,7 +59,7 @@ def test_a_reorganisation_is_told_as_disconnects_and_connects(standin: StandIn, 
     ]
 
 
-def test_the_mempool_is_told_with_the_reason(standin: StandIn, gateways: GatewayFactory) -> None:
+def test_removals_from_the_mempool_are_published_with_their_reason(standin: StandIn, gateways: GatewayFactory) -> None:
     standin.mempool["old"] = transaction(100)
     gateway = ready(gateways(standin.url))
     with watching(gateway, "mempool") as mempool, Client(gateway.server.url) as client:
@@ -76,7 +76,7 @@ def test_the_mempool_is_told_with_the_reason(standin: StandIn, gateways: Gateway
         assert paid.get(10).data["reason"] in ("unknown", "mined")  # type: ignore[union-attr]
 
 
-def test_a_mempool_past_the_limit_is_told_as_a_loss(standin: StandIn, gateways: GatewayFactory) -> None:
+def test_a_mempool_past_the_limit_is_reported_as_a_loss(standin: StandIn, gateways: GatewayFactory) -> None:
     gateway = ready(gateways(standin.url, mempool=3))
     with watching(gateway, "mempool") as mempool:
         standin.mempool["a"] = transaction()
@@ -91,7 +91,7 @@ def test_a_mempool_past_the_limit_is_told_as_a_loss(standin: StandIn, gateways: 
         assert take(mempool, 1)[0]["txid"] == "f"
 
 
-def test_peers_and_mining_are_told(standin: StandIn, gateways: GatewayFactory) -> None:
+def test_peers_and_mining_are_published(standin: StandIn, gateways: GatewayFactory) -> None:
     standin.mining = {"mining": False, "hashrate": 0, "threads": 0}
     gateway = ready(gateways(standin.url))
     with watching(gateway, "peers") as peers, watching(gateway, "mining") as mining:
@@ -126,7 +126,7 @@ def test_a_node_that_is_behind_is_syncing(standin: StandIn, gateways: GatewayFac
         assert next(event.data for event in states if event.data["kind"] != "syncing") == {"kind": "up", "blocks": 195}
 
 
-def test_while_it_syncs_from_far_away_blocks_are_not_told_one_by_one(
+def test_while_it_syncs_from_far_away_blocks_are_not_published_one_by_one(
     standin: StandIn, gateways: GatewayFactory
 ) -> None:
     gateway = ready(gateways(standin.url, catch_up=20))
@@ -139,7 +139,7 @@ def test_while_it_syncs_from_far_away_blocks_are_not_told_one_by_one(
         with standin._handling:
             for _ in range(100):
                 standin.mine()
-        with pytest.raises(EventsLostError):  # it has arrived: the log begins anew, and says so
+        with pytest.raises(EventsLostError):  # the log has a new epoch
             take(blocks, 1)
         standin.mine()
         assert next(event.data["height"] for event in blocks if event.data["height"] > 200) == 201
@@ -263,7 +263,7 @@ def _until(client: RawClient, height: int) -> None:
         ([4, 4], [0, 1]),
     ],
 )
-def test_the_numbers_of_notifications_tell_holes(numbers: list[int], missed: list[int]) -> None:
+def test_the_numbers_of_notifications_show_lost_ones(numbers: list[int], missed: list[int]) -> None:
     sequences = ZmqSequences()
     assert [sequences.missed("hashblock", number) for number in numbers] == missed
     assert sequences.missed("rawtx", 99) == 0  # each topic counts by itself
@@ -280,7 +280,7 @@ def test_pauses_grow_with_cost_and_failures() -> None:
     assert pace.succeeded(0.0).maximum == 10.0
 
 
-def test_a_node_that_wants_to_be_left_alone_is_looked_at_less_often_for_a_while() -> None:
+def test_a_node_that_limits_the_rate_is_polled_less_often_for_a_while() -> None:
     pace = PollSchedule(GatewayConfig(poll_interval=1.0))
     assert pace.failed(0.0, retry_after=60.0).maximum == 60.0
     assert 1.9 < pace.succeeded(0.0).maximum < 2.0

@@ -90,7 +90,7 @@ def test_who_takes_over_goes_on_with_everything(
 
 
 @needs_redis
-def test_views_that_are_too_large_begin_anew_and_say_so(
+def test_views_that_are_too_large_start_a_new_epoch(
     standin: StandIn, gateways: GatewayFactory, redis_server: RedisServer
 ) -> None:
     options = {"event_store": redis_server.url, "leader_patience": 0.5, "event_size": 1000}

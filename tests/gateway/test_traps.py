@@ -240,7 +240,7 @@ def test_positional_params_and_odd_ones_are_understood(client: Client) -> None:
     assert client.call("setminingaddress", address="D1")["address"] == "D1"
 
 
-def test_the_names_of_params_are_told(client: Client) -> None:
+def test_the_names_of_params_are_described(client: Client) -> None:
     described = {method["name"]: method for method in client.call("rpc.discover")["methods"]}
     assert [param["name"] for param in described["getblock"]["params"]] == ["hash", "verbosity"]
 
@@ -278,7 +278,7 @@ def test_a_request_that_is_too_large_for_the_node_is_refused(standin: StandIn, g
         client.call("sendrawtransaction", "a" * 2**21)
 
 
-def test_the_rate_limit_is_told_as_one(standin: StandIn, gateways: GatewayFactory) -> None:
+def test_the_rate_limit_is_reported_as_such(standin: StandIn, gateways: GatewayFactory) -> None:
     gateway = ready(gateways(standin.url))
     with Client(gateway.server.url) as client:
         standin.tokens = 0
@@ -307,7 +307,7 @@ def test_calls_that_wait_never_reach_the_node(standin: StandIn, gateways: Gatewa
         threads.append(thread)
     wait_for(lambda: gateway.waiting_calls == 30)
     with Client(gateway.server.url) as client:
-        assert client.call("getblockcount") == 0  # nobody is held up
+        assert client.call("getblockcount") == 0  # no other client is held up
     standin.mine()
     for thread in threads:
         thread.join(10)
@@ -317,7 +317,7 @@ def test_calls_that_wait_never_reach_the_node(standin: StandIn, gateways: Gatewa
     assert not any(method.startswith("waitfor") for method in standin.methods)
 
 
-def test_those_who_wait_are_answered_when_the_gateway_stops(standin: StandIn, gateways: GatewayFactory) -> None:
+def test_waiting_calls_are_answered_when_the_gateway_stops(standin: StandIn, gateways: GatewayFactory) -> None:
     gateway = ready(gateways(standin.url))
     results: list[Any] = []
     with Client(gateway.server.url) as client:
@@ -432,7 +432,7 @@ def _answers(client: Client) -> bool:
         return False
 
 
-def test_a_node_that_is_away_is_told_as_retryable(standin: StandIn, gateways: GatewayFactory) -> None:
+def test_an_error_of_a_node_that_is_down_says_when_to_retry(standin: StandIn, gateways: GatewayFactory) -> None:
     gateway = ready(gateways(standin.url))
     with Client(gateway.server.url) as client:
         nodes = client.subscribe("node")

@@ -35,7 +35,7 @@ class Accepted(Mailbox):
 
 
 class Listener:
-    """A listener whose accept() fails as often as it is told to."""
+    """A listener whose accept() fails with the given errors first."""
 
     def __init__(self, real: socket.socket, *errors: int) -> None:
         self._real = real
@@ -79,7 +79,7 @@ def test_admitted_sockets_are_handed_on_without_blocking(accept: Any) -> None:
         sock.close()
 
 
-def test_the_refused_are_told_why(accept: Any) -> None:
+def test_a_refused_client_gets_the_reason(accept: Any) -> None:
     port, accepted = accept(Limits.from_names(connections=1))
     with RawClient(port, upgrade=False), RawClient(port, upgrade=False) as second:
         status, headers, body = second.response()
@@ -111,7 +111,7 @@ def _refused(client: RawClient) -> bool:
 
 
 def test_the_spare_descriptor_is_given_back_once(accept: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it can't be had again, its number belongs to somebody else: nobody may close it a second time."""
+    """If it cannot be opened again, its number belongs to another file, and must not be closed a second time."""
     port, _ = accept(Limits(), errno.EMFILE, errno.EMFILE)
     closed: list[int] = []
     original = os.close

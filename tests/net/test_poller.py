@@ -15,7 +15,7 @@ def poller(request: pytest.FixtureRequest) -> Any:
     poller.close()
 
 
-def test_a_poller_waits_for_what_it_was_told(poller: Any) -> None:
+def test_a_poller_waits_for_the_registered_events(poller: Any) -> None:
     left, right = socket.socketpair()
     with left, right:
         fd = left.fileno()

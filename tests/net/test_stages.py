@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dilithion_ws import CloseStatus
 from dilithion_ws.protocol.frames import TEXT
 from dilithion_ws.protocol.http import HttpResponse
 from dilithion_ws.util.enums import Speed
@@ -202,7 +203,7 @@ def test_messages_pass_over_tls(secure: Machine, authority: Authority) -> None:
         assert client.read().startswith(b"\x81\x06echo 2")
 
 
-def test_plain_http_on_a_tls_port_is_told_to_use_tls(secure: Machine) -> None:
+def test_plain_http_on_a_tls_port_gets_an_answer_that_says_so(secure: Machine) -> None:
     with secure.accept() as sock:
         secure.step()
         sock.send(GET)
@@ -387,3 +388,144 @@ def test_a_client_that_disconnects_before_tls_is_dropped(secure: Machine) -> Non
     secure.accept().close()
     secure.step()
     assert secure.limiter.total == 0
+
+
+# Ends in unusual moments
+
+
+def test_a_request_is_refused_if_the_queue_is_full(
+    make: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = make()
+    machine.service.http_task = HttpTask(HttpResponse(200, b"done"))
+    monkeypatch.setattr(machine.pool, "submit", lambda job, job_class: False)
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(SLOW)
+        machine.step()
+        assert received(sock).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_client_that_disconnects_before_its_response_is_dropped(make: Callable[..., Machine], is_reset: bool) -> None:
+    machine = make()
+    machine.service.http_task = HttpTask(HttpResponse(200, b"done"))
+    sock = machine.accept()
+    machine.step()
+    sock.send(SLOW)
+    machine.step()
+    if is_reset:
+        sock.send(b"unread")
+    sock.close()
+    while machine.pool.jobs:
+        machine.run_job()
+    machine.step()
+    machine.advance(machine.reactor.limits.connections.handshake_timeout + 60)
+    machine.advance(machine.reactor.limits.connections.linger_timeout + 1)
+    assert machine.registry.all() == []
+
+
+def test_a_task_that_ends_after_its_deadline_changes_nothing(make: Callable[..., Machine]) -> None:
+    machine = make()
+    machine.service.http_task = HttpTask(HttpResponse(200, b"late"))
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(SLOW)
+        machine.step()
+        machine.advance(machine.reactor.limits.calls.call_timeout + 60)
+        answer = received(sock)
+        assert answer.startswith(b"HTTP/1.1 ")
+        while machine.pool.jobs:
+            machine.run_job()
+        machine.step()
+        assert b"late" not in answer + received(sock)
+
+
+def test_a_close_before_the_upgrade_is_a_503(make: Callable[..., Machine]) -> None:
+    machine = make()
+    with machine.accept() as sock:
+        machine.step()
+        (connection,) = machine.registry.all()
+        machine.mailbox.post(lambda leader: leader.closer.start_close(connection, CloseStatus(1001, "restarting")))
+        machine.step()
+        answer = received(sock)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"restarting" in answer
+
+
+@pytest.mark.parametrize("method", ["start_close", "fail"])
+def test_a_connection_in_its_tls_handshake_is_ended_without_a_word(secure: Machine, method: str) -> None:
+    with secure.accept() as sock:
+        secure.step()
+        (connection,) = secure.registry.all()
+        argument: Any = CloseStatus(1001, "") if method == "start_close" else b""
+        secure.mailbox.post(lambda leader: getattr(leader.closer, method)(connection, argument))
+        secure.step()
+        assert received(sock) == b"(end)"
+
+
+def test_a_second_end_of_a_connection_does_nothing(make: Callable[..., Machine]) -> None:
+    machine = make()
+    with machine.accept() as sock:
+        machine.step()
+        (connection,) = machine.registry.all()
+        for _ in range(2):
+            machine.mailbox.post(lambda leader: leader.closer.fail(connection, b""))
+        machine.step()
+        for _ in range(2):
+            machine.mailbox.post(lambda leader: leader.closer.abort(connection))
+        machine.step()
+        assert received(sock) == b"(end)"
+    assert machine.registry.all() == []
+
+
+def test_a_client_that_accepts_no_response_is_dropped(make: Callable[..., Machine]) -> None:
+    machine = make()
+    machine.service.http_task = HttpResponse(200, b"x" * 1_000_000)
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(SLOW)
+        machine.step()
+        machine.advance(machine.reactor.limits.connections.write_stall + 1)
+        assert machine.registry.all() == []
+
+
+def test_a_large_message_over_tls_arrives_in_pieces(secure: Machine, authority: Authority) -> None:
+    client = TlsClient(secure, authority)
+    with client.sock:
+        client.shake_hands()
+        client.send(REQUEST)
+        client.read()
+        text = b"echo " + b"y" * 300_000
+        client.tls.write(client_frame(TEXT, text))
+        data = client.outgoing.read()
+        for at in range(0, len(data), 50_000):
+            client.sock.setblocking(True)
+            client.sock.send(data[at : at + 50_000])
+            client.sock.setblocking(False)
+            secure.step()
+            client.incoming.write(received(client.sock))
+        for _ in range(100):
+            secure.step()
+            client.incoming.write(received(client.sock))
+        assert client.read().endswith(b"y" * 300_000)
+
+
+def test_a_reset_over_tls_ends_the_connection(secure: Machine, authority: Authority) -> None:
+    client = TlsClient(secure, authority)
+    client.shake_hands()
+    client.send(REQUEST)
+    client.sock.close()
+    secure.step()
+    assert secure.registry.all() == []
+
+
+def test_a_garbled_record_ends_the_connection(secure: Machine, authority: Authority) -> None:
+    client = TlsClient(secure, authority)
+    with client.sock:
+        client.shake_hands()
+        client.send(REQUEST)
+        client.sock.send(b"\x17\x03\x03\x00\x05hello")
+        secure.step()
+        secure.advance(secure.reactor.limits.connections.linger_timeout + 1)
+        assert secure.registry.all() == []

@@ -4,7 +4,7 @@ from dilithion_ws.net.write_buffer import WriteBuffer
 
 
 class Taker:
-    """Takes as many bytes at a time as it is told to."""
+    """Accepts the given numbers of bytes."""
 
     def __init__(self, *portions: int) -> None:
         self.portions = list(portions)

@@ -84,7 +84,7 @@ def test_every_broken_rule_has_its_status(data: bytes, status: int | None) -> No
         assert outcome.to_bytes().startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_a_wrong_version_is_told_the_right_one() -> None:
+def test_a_wrong_version_is_answered_with_the_right_one() -> None:
     outcome = shake(changed("Version: 13", "Version: 25"))
     assert isinstance(outcome, HttpRefusal)
     assert b"\r\nSec-WebSocket-Version: 13\r\n" in outcome.to_bytes()

@@ -157,7 +157,7 @@ def test_fragments_count_together_against_the_limit() -> None:
     events = machine.receive(client_frame(CONTINUATION, b"x" * 600))
     assert comparable(events) == [(PROTOCOL_ERROR, 1009)]
     machine = TupleParser(1000, "too big")
-    for _ in range(3):  # the count begins anew with each message
+    for _ in range(3):  # each message has a count of its own
         assert machine.receive(client_frame(TEXT, b"x" * 600, fin=False)) == []
         assert machine.receive(client_frame(CONTINUATION, b"x" * 400)) == [(TEXT, b"x" * 1000)]
 

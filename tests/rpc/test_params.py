@@ -69,7 +69,7 @@ def test_no_params_in_every_spelling(params: bytes) -> None:
 
 
 @pytest.mark.parametrize("params", [b"[1]", b'{"a": 1}'])
-def test_params_that_nobody_takes_are_refused(params: bytes) -> None:
+def test_unexpected_params_are_refused(params: bytes) -> None:
     assert refused(lambda: None, params).code == -32602
 
 

@@ -1,4 +1,4 @@
-"""Calls of methods that nobody registered, and answers that come later, through a running server."""
+"""Calls of methods that are not registered, and answers that come later, through a running server."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ def test_at_most_max_in_flight_slow_calls_of_one_connection(
     assert set(answers(client, 10)) == set(range(10))
 
 
-def test_a_call_that_times_out_is_told_so_once(
+def test_a_call_that_times_out_is_answered_once(
     start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     ended = threading.Event()
@@ -352,7 +352,7 @@ def test_a_handler_may_close_its_own_connection(start: ServerFactory, connect: C
     assert client.close_frame() == (4000, "as you wish")
 
 
-def test_incidents_are_logged_and_not_told(
+def test_incidents_are_logged_and_not_sent(
     start: ServerFactory, connect: ClientFactory, rpc: RpcTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:

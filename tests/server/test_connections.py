@@ -80,7 +80,7 @@ def test_callbacks_in_order_with_code_and_reason(start: ServerFactory, connect: 
     assert events[3][1:] == (1006, "")
 
 
-def test_a_callback_that_blocks_holds_up_nobody(
+def test_a_callback_that_blocks_holds_up_no_client(
     start: ServerFactory, connect: ClientFactory, gate: threading.Event
 ) -> None:
     server = start(on_connect=lambda session: gate.wait(30), callback_backlog=3)
@@ -159,7 +159,7 @@ def test_everything_byte_by_byte(start: ServerFactory, connect: ClientFactory) -
         (client_frame(BINARY, b"x" * 3_000_000)[:14], 1009),
     ],
 )
-def test_broken_rules_end_in_the_right_code_and_harm_nobody(
+def test_protocol_errors_end_in_the_right_code_and_affect_no_other_client(
     start: ServerFactory, connect: ClientFactory, data: bytes, code: int
 ) -> None:
     server = start()
@@ -297,7 +297,7 @@ def test_a_fault_of_the_server_ends_one_connection_only(
 # Deadlines
 
 
-def test_a_silent_connection_is_told_and_closed(start: ServerFactory, connect: ClientFactory) -> None:
+def test_a_silent_connection_gets_an_answer_and_is_closed(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(handshake_timeout=0.2), upgrade=False)
     status, _, body = client.response()
     assert status == 408
@@ -423,7 +423,7 @@ def test_a_flood_of_pings_without_reading_is_bounded(start: ServerFactory, conne
     assert connect(server).call("getblockcount")["result"] == 840000
 
 
-def test_two_hundred_slow_lorises_harm_nobody(start: ServerFactory, connect: ClientFactory) -> None:
+def test_two_hundred_slow_lorises_delay_no_other_client(start: ServerFactory, connect: ClientFactory) -> None:
     server = start(handshake_timeout=0.8)
     slow = [connect(server, upgrade=False) for _ in range(200)]
     client = connect(server)

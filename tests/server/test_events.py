@@ -43,7 +43,7 @@ def test_blocks_arrive_as_published(start: ServerFactory, connect: ClientFactory
     assert client.call("getblockcount")["result"] == 840000, "nothing came in between"
 
 
-def test_topics_and_subscriptions_tell_what_there_is(start: ServerFactory, connect: ClientFactory) -> None:
+def test_topics_and_subscriptions_are_listed(start: ServerFactory, connect: ClientFactory) -> None:
     server = start()
     server.topic("prices", permission="READ_BLOCKCHAIN", mode="latest", filters={"pair": "pair"})
     client = connect(server)
@@ -413,7 +413,7 @@ def test_events_before_start_and_after_stop(rpc: RpcTable, connect: ClientFactor
 # Answers that are not what the handler gave
 
 
-def test_a_batch_that_times_out_has_the_subscriptions_that_it_tells_of(
+def test_a_batch_that_times_out_has_the_subscriptions_in_its_answers(
     start: ServerFactory, connect: ClientFactory, gate: threading.Event
 ) -> None:
     rpc = RpcTable()

@@ -39,7 +39,7 @@ def our_threads() -> list[str]:
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens."""
+    """Return whether the port refuses connections."""
     try:
         RawClient(port, upgrade=False).close()
     except ConnectionRefusedError:
@@ -336,7 +336,7 @@ def test_a_start_without_room_for_threads_is_undone(
         assert client.call("getblockcount")["result"] == 840000
 
 
-def test_a_forked_child_is_told(start: ServerFactory) -> None:
+def test_a_forked_child_gets_an_error(start: ServerFactory) -> None:
     server = start()
     read, write = os.pipe()
     child = os.fork()

@@ -97,7 +97,7 @@ def test_calls_and_close_over_tls(serve: ServerFactory, secure: TlsClientFactory
     assert client.call("getblockcount")["result"] == 840000
     client.send(client_frame(8, (1000).to_bytes(2, "big")))
     assert client.close_frame() == (1000, "")
-    assert client.sock.recv(1) == b"", "TLS's own end, so that nobody can cut it short unseen"
+    assert client.sock.recv(1) == b"", "TLS's own end, so that the client can tell it from a cut connection"
 
 
 def test_many_records_in_one_packet_and_large_messages(serve: ServerFactory, secure: TlsClientFactory) -> None:
@@ -265,7 +265,7 @@ def test_a_call_that_openssl_holds_behind_one_that_stalls_is_answered(
 
 
 def test_a_handshake_that_is_dropped_while_a_worker_is_in_it(serve: ServerFactory, authority: Authority) -> None:
-    """The leader leaves the socket open for the worker to close, so that its number is nobody else's meanwhile."""
+    """The leader leaves the socket open for the worker to close, so that its number is not reused meanwhile."""
     server = serve(handshake_timeout=0.02, connections=5000)
     for _ in range(300):
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

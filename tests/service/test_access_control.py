@@ -247,7 +247,7 @@ def test_guesses_that_wait_together_are_not_all_checked(
     gate.set()
     statuses = [client.response()[0] for client in clients]
     codes = {code(stranger.answer()) for _ in range(50)}
-    assert set(statuses) == {401, 429, 503}, "those for whom there is no place are told to come again"
+    assert set(statuses) == {401, 429, 503}, "the others may try again"
     # Which of them find the address locked out, and which the queue full, is a matter of milliseconds.
     assert -32001 in codes
     assert codes <= {-32001, -32005, -32009}
@@ -403,7 +403,7 @@ def test_the_cookie_is_made_private_and_removed(serve: ServerFactory, connect: C
     assert not path.exists()
 
 
-def test_a_cookie_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_cookie_of_another_server_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / ".cookie"
     files = CredentialFiles(Config(cookie_file=str(path)))
     path.write_text("__cookie__:of another server")
@@ -539,7 +539,7 @@ def test_nothing_that_comes_is_free(serve: ServerFactory, connect: ClientFactory
     assert "rpcwebsocketbyterate" in reason
 
 
-def test_a_raw_message_past_its_rate_is_told_so(serve: ServerFactory, connect: ClientFactory) -> None:
+def test_a_raw_message_past_its_rate_is_refused(serve: ServerFactory, connect: ClientFactory) -> None:
     server = serve(limit_loopback=True, message_burst=1, message_rate=0.001, on_message=lambda session, message: "ok")
     client = connect(server)
     client.text("no JSON")
@@ -729,7 +729,7 @@ def test_the_audit_log_has_a_line_for_each_event_and_no_secret(
     foreign.response()
     path.rename(tmp_path / "audit.log.1")
     server.reload()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600, "made anew after a rotation"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600, "created again after a rotation"
     lines = [json.loads(line) for file in (tmp_path / "audit.log.1", path) for line in file.read_text().splitlines()]
     events = [line["event"] for line in lines]
     assert events == ["login", "denied", *["login failed"] * 5, "locked out", "refused", "reload"]

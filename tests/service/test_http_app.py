@@ -135,7 +135,9 @@ def test_a_connection_is_kept_and_pipelined_requests_are_answered_in_order(
     assert client.call("getblockcount")["result"] == 840000, "a kept connection may become a WebSocket"
 
 
-def test_slow_calls_hold_up_nobody(start: ServerFactory, connect: ClientFactory, gate: threading.Event) -> None:
+def test_slow_calls_hold_up_no_other_client(
+    start: ServerFactory, connect: ClientFactory, gate: threading.Event
+) -> None:
     rpc = RpcTable()
     rpc.register("stuck", lambda: gate.wait(20), blocking=True)
     rpc.register("quick", lambda: 1)
@@ -202,7 +204,7 @@ def test_bodies_have_a_limit(start: ServerFactory, connect: ClientFactory) -> No
     assert b"rpcwebsocketmessagesize" in body
 
 
-def test_who_waits_to_be_told_to_go_on(start: ServerFactory, connect: ClientFactory) -> None:
+def test_a_client_that_waits_for_100_gets_it_first(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(), upgrade=False)
     body = b'{"method":"getblockcount","id":1}'
     client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))

@@ -100,7 +100,7 @@ def test_ten_thousand_wrong_logins_from_one_address_leave_others_alone(server: W
 
 
 def test_ten_thousand_wrong_logins_from_as_many_addresses(server: WebSocketServer) -> None:
-    """Who has been here before comes in at the first try, and who has not when he tries again as he is told to."""
+    """A user with an earlier login gets in at the first try, a new user by trying again after Retry-After."""
     assert attempt(server, "127.250.0.1", basic("user0", "hush")) == 101
     attack = Attack(server, 10_000, spread=True)
     attack.start()

@@ -1,4 +1,4 @@
-"""One of several servers publishes: exactly once each event, whoever dies, sleeps or is cut off."""
+"""One of several servers publishes each event exactly once, whichever of them dies, sleeps or is cut off."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_next_leader_has_all_that_the_last_one_published(serve: ServerFactor
     for n in range(50):
         first.publish("t", {"n": n})
     assert waiting.term == 0
-    first.stop(2)  # resigns: nobody has to wait for the lease to run out
+    first.stop(2)  # resigns, so that the lease need not expire
     wait_for(lambda: waiting.term, 5)
     assert numbers(second) == list(range(50))
 
@@ -147,7 +147,7 @@ def test_a_server_tries_to_lead_once(serve: ServerFactory, redis_server: RedisSe
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", pytest.param("redis", marks=needs_redis)])
-def test_a_topic_that_begins_anew_tells_its_readers(
+def test_a_new_epoch_is_reported_to_the_readers_of_a_topic(
     kind: str, serve: ServerFactory, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     store = {"memory": "memory", "sqlite": f"sqlite:{tmp_path / 'events.db'}"}.get(kind)

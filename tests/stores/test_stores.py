@@ -112,7 +112,7 @@ class Follower(threading.Thread):
             if seen_epoch != epoch or seq != last + 1:
                 assert any(
                     tuple(before) == (epoch, last) and tuple(after) == (seen_epoch, seq - 1) for before, after in holes
-                ), f"{epoch}:{last} is followed by {seen_epoch}:{seq}, and nobody was told ({holes})"
+                ), f"{epoch}:{last} is followed by {seen_epoch}:{seq} without an error ({holes})"
             epoch, last = seen_epoch, seq
 
 
@@ -170,7 +170,7 @@ for number in itertools.count():
 @pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=needs_redis)])
 def test_a_server_that_is_killed_again_and_again(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """kill -9 while it publishes: clients resume, and what one has seen is never taken back or numbered anew."""
+    """kill -9 while it publishes: clients resume, and no event is taken back or renumbered."""
 
     store = f"sqlite:{tmp_path / 'events.db'}"
     if kind == "redis":
@@ -234,10 +234,10 @@ def test_a_damaged_file_is_set_aside(
     serve: ServerFactory, connect: ClientFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "events.db"
-    path.write_bytes(b"this is no database" * 1000)
+    path.write_bytes(b"this is not a database" * 1000)
     server = serve(f"sqlite:{path}")
     assert "is damaged" in caplog.text
-    assert next(iter(tmp_path.glob("events.db.damaged-*"))).read_bytes().startswith(b"this is no database")
+    assert next(iter(tmp_path.glob("events.db.damaged-*"))).read_bytes().startswith(b"this is not a database")
     client = connect(server)
     subscribe(client)
     server.publish("blocks", block(1))
@@ -334,7 +334,7 @@ def test_a_store_that_does_not_keep_up_loses_nothing_silently(
     for number in range(1, 31):
         server.publish("t", {"n": number})
     gate.set()
-    seen = 0  # as many of the ten that were kept as went out before the log began anew
+    seen = 0  # how many of the ten stored events were sent before the new epoch
     while "error" not in (params := events(client, 1)[0]):
         seen += 1
         assert params["result"]["n"] == params["seq"] == seen <= 10
@@ -344,7 +344,7 @@ def test_a_store_that_does_not_keep_up_loses_nothing_silently(
     assert events(client, 1)[0]["seq"] == 1
 
 
-def test_a_server_whose_file_is_gone_begins_anew(serve: ServerFactory, tmp_path: Path) -> None:
+def test_a_server_whose_file_is_gone_starts_new_epochs(serve: ServerFactory, tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     server = serve(f"sqlite:{path}")
     for number in range(3):
@@ -401,7 +401,7 @@ def test_a_fault_of_any_kind_does_not_end_delivery(
 
 @needs_redis
 def test_a_redis_that_refuses_some_writes_loses_none(serve: ServerFactory, redis_server: RedisServer) -> None:
-    """Its memory limit comes and goes in the middle of pipelines; who subscribes is told meanwhile."""
+    """Its memory limit comes and goes in the middle of pipelines; subscribers receive an error meanwhile."""
     import redis
 
     server = serve(redis_server.url, store_patience=0.2, event_backlog=100_000)
@@ -428,7 +428,7 @@ def lost_or_next(subscription: Any) -> Any:
 
 
 @needs_redis
-def test_a_loss_is_told_though_telling_fails_at_first(
+def test_a_loss_is_reported_although_reporting_fails_at_first(
     serve: ServerFactory, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dilithion_ws.stores.redis_store import RedisStore
@@ -515,7 +515,7 @@ def test_a_short_absence_is_not_noticed_by_clients(serve: ServerFactory, redis_s
 
 
 @needs_redis
-def test_a_redis_that_has_forgotten_is_told(serve: ServerFactory, redis_server: RedisServer) -> None:
+def test_a_redis_that_has_lost_its_data_is_reported(serve: ServerFactory, redis_server: RedisServer) -> None:
     import redis
 
     server = serve(redis_server.url)

@@ -70,7 +70,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str = "t
 
 
 class RawClient:
-    """A WebSocket client over a plain socket: sends what it is told to, parses strictly what comes back."""
+    """A WebSocket client over a plain socket: sends any bytes, and parses strictly."""
 
     def __init__(self, port: int, *, upgrade: bool = True, timeout: float = 10.0, receive_buffer: int = 0) -> None:
         self.sock = socket.socket()
@@ -227,7 +227,7 @@ needs_redis = pytest.mark.skipif(
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port on which no program listens at this moment."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -225,7 +225,7 @@ class StandIn:
         return self.mining
 
     def _gettxout(self, params: Any) -> Any:
-        # The text is made anew with sorted names, and `n` is looked for in front of `txid`.
+        # The node writes the text again with sorted names, and looks for `n` before `txid`.
         if not isinstance(params, dict) or "n" in params or not isinstance(params.get("z"), dict):
             raise ValueError("Missing n parameter")
         return {"txid": params["txid"], "n": params["z"]["n"]}
