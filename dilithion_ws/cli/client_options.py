@@ -20,6 +20,7 @@ DEFAULT_PORT = 8333
 _PASSWORD = "DILITHION_RPCPASSWORD"
 _MOST_CHARACTERS = 4096
 _LONGEST = 1e8
+_CONNECT_SECONDS = 10.0
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +72,13 @@ def connect(options: argparse.Namespace) -> Client:
     host = f"[{config.host}]" if ":" in config.host else config.host
     url = options.url or f"{'wss' if config.has_tls else 'ws'}://{host}:{config.port or DEFAULT_PORT}"
     try:
-        return Client(url, user=user, password=password, ssl_context=context, timeout=options.timeout)
+        return Client(
+            url,
+            user=user,
+            password=password,
+            ssl_context=context,
+            timeout=options.timeout,
+            connect_timeout=min(options.timeout, _CONNECT_SECONDS),
+        )
     except ValueError as error:
         raise ConfigError(str(error)) from None

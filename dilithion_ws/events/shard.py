@@ -90,6 +90,11 @@ class Shard:
         """Forget cursors that have ended."""
         self._post(lambda: self._discard(cursors))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the shard has no subscription."""
+        return not self._live and not self._blocked
+
     @any_thread
     def _post(self, command: Callable[[], None]) -> None:
         self._commands.append(command)

@@ -47,6 +47,7 @@ class PollerThread:
         schedule: the intervals.
         status: the state of the node, as this gateway knows it.
         polls: number of polls so far.
+        leadership: whether this gateway is the one that polls.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class PollerThread:
         self.schedule = PollSchedule(config)
         self.status = StatusTracker()
         self.polls = 0
-        self._leadership = server.events.lead(TOPICS)
+        self.leadership = server.events.lead(TOPICS)
         self._term = 0
         self._poller: NodePoller | None = None
         self._snapshots = SnapshotStore(server, 0, clock)
@@ -81,7 +82,7 @@ class PollerThread:
 
     def is_leading(self) -> bool:
         """Return whether this gateway is the leader."""
-        return bool(self._leadership.term)
+        return bool(self.leadership.term)
 
     def hint(self) -> None:
         """Poll soon. For any thread."""
@@ -101,7 +102,7 @@ class PollerThread:
         return Pause(pause.minimum, min(pause.maximum, _AFTER_HINT)) if is_hinted else pause
 
     def _poll(self) -> Pause:
-        term = self._leadership.term
+        term = self.leadership.term
         if term != self._term:
             self._term, self._poller, self.status = term, None, StatusTracker()
         known = self._node.dialect is not None

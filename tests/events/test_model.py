@@ -155,11 +155,9 @@ class Model(RuleBasedStateMachine):
         for reader in self.readers + self.vanished:
             self.hub.on_closed(reader.client.id)
         settle(self.hub)
-        assert not self.topic._streams
-        assert not self.topic._index
+        assert not self.topic.in_use
         assert not self.hub.cursors.all()
-        assert not self.hub.shards[0]._live
-        assert not self.hub.shards[0]._blocked
+        assert self.hub.shards[0].is_empty
 
 
 Model.TestCase.settings = settings(max_examples=80, stateful_step_count=30)
@@ -252,7 +250,7 @@ def test_limits_and_bad_requests_have_clear_errors() -> None:
     assert caught.value.code == -32006
     hub.on_closed(1)
     settle(hub)
-    assert not hub.topic("t")._streams, "what was refused left no stream behind"
+    assert not hub.topic("t").in_use, "a refused subscription leaves no stream"
 
 
 def test_filters_that_mean_the_same_share_a_stream() -> None:

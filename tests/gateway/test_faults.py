@@ -122,7 +122,7 @@ def test_slow_calls_of_clients_do_not_delay_polls(standin: StandIn, gateways: Ga
         for _ in range(6):
             threads.append(threading.Thread(target=lambda: _ignore(lambda: client.call("slow"))))
             threads[-1].start()
-        wait_for(lambda: standin._handling.locked())
+        wait_for(lambda: standin.handling.locked())
         requests = len(standin.requests)
         wait_for(lambda: any(b"getrawmempool" in request for request in standin.requests[requests:]))
         standin.held.set()
@@ -357,7 +357,7 @@ def test_a_mempool_that_is_tracked_again_starts_a_new_epoch(standin: StandIn, ga
     gateway = ready(gateways(standin.url, mempool=3))
     with Client(gateway.server.url) as client:
         mempool = client.subscribe("mempool")
-        with standin._handling:
+        with standin.handling:
             for n in range(4):
                 del standin.mempool[f"t{n}"]
         with pytest.raises(EventsLostError):
@@ -405,15 +405,15 @@ def test_what_belongs_to_an_earlier_term_can_t_be_published(
     standin: StandIn, gateways: GatewayFactory, redis_server: RedisServer
 ) -> None:
     gateway = ready(gateways(standin.url, event_store=redis_server.url, leader_patience=0.5))
-    hub, term = gateway.server.events, gateway.watcher._leadership.term
+    hub, term = gateway.server.events, gateway.watcher.leadership.term
     state = {"kind": "up", "blocks": 7}
     hub.publish("node", state, term)
     redis_server.kill()
-    wait_for(lambda: gateway.watcher._leadership.term == 0)
+    wait_for(lambda: gateway.watcher.leadership.term == 0)
     with pytest.raises(NotLeadingError):
         hub.publish("node", state, term)
     redis_server.start()
-    wait_for(lambda: gateway.watcher._leadership.term not in (0, term))
+    wait_for(lambda: gateway.watcher.leadership.term not in (0, term))
     for call in (lambda: hub.publish("node", state, term), lambda: hub.start_new_epoch("node", term)):
         with pytest.raises(NotLeadingError):
             call()
@@ -430,7 +430,7 @@ def test_a_state_that_changed_before_the_takeover_is_published_after_it(
     before.stop()
     standin.stop()
     with redis.Redis.from_url(redis_server.url) as direct:
-        key = before.watcher._leadership.key  # type: ignore[union-attr]
+        key = before.watcher.leadership.key  # type: ignore[union-attr]
         direct.set(key, "another")
         gateway = gateways(standin.url, **shared)
         wait_for(lambda: gateway.server.events.topic("node").availability is Availability.AVAILABLE)

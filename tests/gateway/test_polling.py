@@ -49,7 +49,7 @@ def test_a_reorganisation_is_published_as_disconnects_and_connects(standin: Stan
         standin.mine()
     with watching(ready(gateways(standin.url)), "blocks") as blocks:
         old = [block["hash"] for block in standin.chain[3:]]
-        with standin._handling:
+        with standin.handling:
             standin.unwind(3)
             new = [standin.mine("b")["hash"] for _ in range(4)]
         told = take(blocks, 7)
@@ -131,12 +131,12 @@ def test_while_it_syncs_from_far_away_blocks_are_not_published_one_by_one(
 ) -> None:
     gateway = ready(gateways(standin.url, catch_up=20))
     with watching(gateway, "blocks") as blocks, Client(gateway.server.url) as client:
-        with standin._handling:
+        with standin.handling:
             standin.peers = [{"id": 1, "addr": "a:1", "startingheight": 200}]
             for _ in range(100):
                 standin.mine()
         wait_for(lambda: client.call("getnodestate")["kind"] == "syncing")
-        with standin._handling:
+        with standin.handling:
             for _ in range(100):
                 standin.mine()
         with pytest.raises(EventsLostError):  # the log has a new epoch
@@ -178,7 +178,7 @@ def test_how_the_node_is_doing_is_in_the_metrics(standin: StandIn, gateways: Gat
     gateway = ready(gateways(standin.url))
     with Client(gateway.server.url) as client:
         nodes, blocks = client.subscribe("node"), client.subscribe("blocks")
-        with standin._handling:
+        with standin.handling:
             standin.peers = [{"id": 1, "addr": "a:1", "startingheight": 200}]
             for _ in range(50):
                 standin.mine()

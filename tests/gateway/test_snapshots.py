@@ -37,7 +37,7 @@ def kept(gateway: Any) -> None:
 
 def change(standin: StandIn, name: str) -> None:
     """Something of everything: a transaction and a peer come, another transaction goes, mining starts or stops."""
-    with standin._handling:
+    with standin.handling:
         if standin.mempool:
             del standin.mempool[next(iter(standin.mempool))]
         standin.mempool[name] = transaction()

@@ -364,7 +364,7 @@ def test_refused_credentials_do_not_lock_the_gateway_out(gateways: GatewayFactor
                     client.call("getblockcount")
                 assert caught.value.code == -32009
                 assert "wrong" not in str(caught.value)
-        assert node._failures == 1
+        assert node.failures == 1
     finally:
         node.stop()
 
@@ -377,7 +377,7 @@ def test_a_cookie_is_read_again_when_the_node_has_another(tmp_path: Path, gatewa
         gateway = ready(gateways(node.url, upstream_cookie=str(cookie)))
         with Client(gateway.server.url) as client:
             assert client.call("getblockcount") == 0
-            node._account = "__cookie__:2"
+            node.account = "__cookie__:2"
             cookie.write_text("__cookie__:2")
             assert client.call("getblockcount") == 0
     finally:

@@ -579,5 +579,5 @@ def test_a_client_that_never_reads_and_goes_leaves_nothing(start: ServerFactory,
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     client.close()
     wait_for(lambda: not server.events.cursors.all())
-    wait_for(lambda: all(not shard._blocked and not shard._live for shard in server.events.shards))
+    wait_for(lambda: all(shard.is_empty for shard in server.events.shards))
     assert not server.events.topic("t").in_use

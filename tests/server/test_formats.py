@@ -147,10 +147,10 @@ def test_events_in_each_encoding_deflated_and_not(start: ServerFactory, connect:
 
 
 def message_of(client: RawClient, protocol: str, extensions: str) -> Any:
-    first, second = client._take(2)
+    first, second = client.take(2)
     assert bool(first & 0x40) <= bool(extensions)
-    size = second if second < 126 else int.from_bytes(client._take(2), "big")
-    payload = client._take(size)
+    size = second if second < 126 else int.from_bytes(client.take(2), "big")
+    payload = client.take(size)
     if first & 0x40:
         payload = zlib.decompress(payload + b"\x00\x00\xff\xff\x03\x00", -15)
     return unpack(payload) if protocol else json.loads(payload)

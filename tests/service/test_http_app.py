@@ -124,13 +124,13 @@ def test_a_connection_is_kept_and_pipelined_requests_are_answered_in_order(
     for number in range(50):
         _, headers, _ = client.response()
         size = int(headers["content-length"])
-        assert json.loads(client._take(size)) == {"jsonrpc": "2.0", "result": number + 2, "id": number}
+        assert json.loads(client.take(size)) == {"jsonrpc": "2.0", "result": number + 2, "id": number}
     assert "connection" not in headers
     chunked = b"POST / HTTP/1.1\r\nHost: localhost\r\nX-Dilithion-RPC: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = b'{"method":"getblockcount","id":1}'
     client.send(chunked + b"5\r\n" + body[:5] + b"\r\n%x\r\n" % len(body[5:]) + body[5:] + b"\r\n0\r\n\r\n")
     _, headers, _ = client.response()
-    assert b"840000" in client._take(int(headers["content-length"]))
+    assert b"840000" in client.take(int(headers["content-length"]))
     client.upgrade()
     assert client.call("getblockcount")["result"] == 840000, "a kept connection may become a WebSocket"
 
@@ -235,7 +235,7 @@ def test_health_says_when_the_server_drains(
     waiting.request("stuck")
     kept.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     _, headers, _ = kept.response()
-    kept._take(int(headers["content-length"]))
+    kept.take(int(headers["content-length"]))
     wait_for(lambda: server.connections()[0].in_flight)
     stopping = threading.Thread(target=server.stop, args=(5.0,))
     stopping.start()

@@ -114,19 +114,19 @@ class RawClient:
 
     def frame(self) -> tuple[int, bytes]:
         """The next frame: opcode and payload. Fails where a server may not send such a frame."""
-        first, second = self._take(2)
+        first, second = self.take(2)
         assert first & 0x70 == 0, "reserved bits"
         assert first & 0x80, "fragmented"
         assert second < 0x80, "a server masked a frame"
         size = second
         if size == 126:
-            size = int.from_bytes(self._take(2), "big")
+            size = int.from_bytes(self.take(2), "big")
             assert size >= 126
         elif size == 127:
-            size = int.from_bytes(self._take(8), "big")
+            size = int.from_bytes(self.take(8), "big")
             assert size >= 65536
         assert first & 0x0F in (TEXT, BINARY, CLOSE, PING, PONG)
-        return first & 0x0F, self._take(size)
+        return first & 0x0F, self.take(size)
 
     def message(self) -> bytes:
         """The payload of the next data frame; pings are answered."""
@@ -172,7 +172,7 @@ class RawClient:
             pass
         return not rest
 
-    def _take(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
         while len(self.buffer) < size:
             self._more()
         taken, self.buffer = self.buffer[:size], self.buffer[size:]

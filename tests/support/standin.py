@@ -43,11 +43,11 @@ class StandIn:
     """
 
     def __init__(self, account: str = "", login_seconds: float = 0.0, limited: bool = False, port: int = 0) -> None:
-        self._account = account
+        self.account = account
         self._login_seconds = login_seconds
         self.tokens = 10.0 if limited else float("inf")
-        self._handling = threading.Lock()  # the node's own one lock, around every call
-        self._failures = 0
+        self.handling = threading.Lock()  # the node's own one lock, around every call
+        self.failures = 0
         self.requests: list[bytes] = []
         self.methods: list[str] = []
         self.held = threading.Event()  # clear: calls of `slow` wait
@@ -122,7 +122,7 @@ class StandIn:
 
     def _respond(self, head: bytes, body: bytes) -> bytes:
         self.requests.append(head + b"\r\n\r\n" + body)
-        if self._failures >= 5:
+        if self.failures >= 5:
             return _response(200, b'{"error":"Too many failed authentication attempts. Try again later."}')
         if self.tokens < 1:
             return _response(200, b'{"error":"Rate limit exceeded. Please slow down your requests."}')
@@ -130,7 +130,7 @@ class StandIn:
         if b"\r\nX-Dilithion-RPC:" not in head and b"\r\nx-dilithion-rpc:" not in head:
             text = b'{"error":"CSRF protection: Missing X-Dilithion-RPC header. Include it, as in X-Dilithion-RPC: 1",'
             return _response(403, text + b'"code":-32600}', length=108)
-        if self._account and not self._may_pass(head):
+        if self.account and not self._may_pass(head):
             return _response(401, b'{"error":"Unauthorized - Invalid or missing credentials"}')
         if len(head) + len(body) > 2 * 1024 * 1024:
             body = body[: 2 * 1024 * 1024 - len(head)]
@@ -153,10 +153,10 @@ class StandIn:
         found = re.search(rb"\r\nAuthorization: Basic ([^\r]*)", head)  # exact spelling
         if found is None:
             return False
-        with self._handling:
+        with self.handling:
             threading.Event().wait(self._login_seconds)  # the password is hashed a hundred thousand times
-        good = base64.b64decode(found[1]).decode() == self._account
-        self._failures = 0 if good else self._failures + 1
+        good = base64.b64decode(found[1]).decode() == self.account
+        self.failures = 0 if good else self.failures + 1
         return good
 
     # JSON-RPC
@@ -167,7 +167,7 @@ class StandIn:
             return _error(-32600, "Invalid Request", id, "RPC-INVALID-REQUEST")
         method, params = request["method"], request.get("params") or []
         self.methods.append(method)
-        with self._handling:
+        with self.handling:
             try:
                 return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (self._call(method, params), _id(id))
             except LookupError:
