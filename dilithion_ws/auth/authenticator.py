@@ -2,6 +2,11 @@
 
 Nothing here acts on a connection. Each decision is a value: None if the session is logged in, otherwise a `Denial`, or
 `NeedsPassword` if a slow hash has to be computed first.
+
+Users change while sessions are opened and passwords are verified, in other threads. No lock covers both. Instead, the new
+directory is in place before the open sessions are listed and refreshed, and every login and every `on_open` refreshes its
+session after it has become visible. So whichever comes last has seen the new users, and a session cannot keep old rights.
+`EventHub.subscribe` checks a second time for the same reason, after its cursor is registered.
 """
 
 from __future__ import annotations

@@ -1,4 +1,18 @@
-"""Bytes that a client has not accepted yet. The buffer exists only while there are some."""
+"""Bytes that a client has not accepted yet. The buffer exists only while there are some.
+
+The buffer itself has no limit, because an answer that was begun must be sent whole. Its growth is limited by those who
+fill it, and each of them reacts as its bytes demand:
+
+- The leader stops reading from a connection with more than `outbox` unsent bytes, so the client's own calls cannot add to
+  them (`Reactor.is_paused`). Calls in flight may: their answers are replaced by an error beyond `outbox` and one result
+  (`PendingCall`).
+- The delivery of events stops before a connection with unsent bytes. The events wait in the log, where a slow client
+  costs no more than a cursor.
+- `send` of the host raises `OutboxFullError`, and `broadcast` closes the connection, since it cannot report an error.
+
+Size alone does not show a dead client: a slow one may need minutes for a large answer. So the time since the last
+progress decides (`write_stall`), and any accepted byte counts as progress.
+"""
 
 from __future__ import annotations
 
