@@ -168,7 +168,7 @@ def test_the_documented_file_is_read() -> None:
         (json.dumps({"version": 1, "users": {"a": entry(scheme="md5")}}), "out of bounds"),
         (json.dumps({"version": 1, "users": {"a": entry(scheme=5)}}), "a scheme like"),
         (json.dumps({"version": 1, "users": {"a": entry(password="x")}}), "unknown member 'password'"),
-        (json.dumps({"version": 1, "roles": {"r": ["FLY"]}}), "no permission"),
+        (json.dumps({"version": 1, "roles": {"r": ["FLY"]}}), "not a permission"),
         (json.dumps({"version": 1, "roles": {"r": "READ"}}), "must be a list"),
         (json.dumps({"version": 1, "roles": {"r": -1}}), "must be a list"),
         ('{"version": 1, "users": ' + "[" * 100_000, "not JSON"),
