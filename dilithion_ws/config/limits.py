@@ -155,6 +155,9 @@ class EventLimits(SettingsGroup, frozen=True, kw_only=True):
 
     subscriptions: Annotated[int, limit("subscriptions", "Subscriptions of one connection.")] = 128
     filter_values: Annotated[int, limit("values", "Values in the filter of one subscription.")] = 100
+    filter_size: Annotated[int, limit("characters", "Characters of all values in the filter of one subscription.")] = (
+        16 * KIB
+    )
     topics: Annotated[int, limit("topics", "Topics that the host may create.")] = 1000
     user_topics: Annotated[
         int, limit("topics", "Topics of single users; the one that was unused for longest gives way.")

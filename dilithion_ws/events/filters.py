@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ..config.limits import EventLimits
 from ..errors import JsonRpcCode, RpcError
 
 __all__ = ["Filter", "FilterKey"]
@@ -33,10 +34,12 @@ class FilterKey(NamedTuple):
 class Filter:
     """A valid filter.
 
+    It is held for as long as the subscription exists, so both the number of its values and their size are limited.
+
     Args:
         wanted: what the client sent.
         accepted: the members that the topic can be filtered by, each with the member of an event it is compared with.
-        max_values: how many values it may have in all.
+        limits: how many values it may have in all, and how many characters.
 
     Attributes:
         wanted: what the client sent.
@@ -45,20 +48,29 @@ class Filter:
         RpcError: -32602, with what is accepted.
     """
 
-    def __init__(self, wanted: Mapping[str, Any], accepted: Mapping[str, str], max_values: int) -> None:
+    def __init__(self, wanted: Mapping[str, Any], accepted: Mapping[str, str], limits: EventLimits) -> None:
         self.wanted = dict(wanted)
         self._accepted = accepted
         self._values: dict[str, frozenset[FilterKey]] = {}
+        count = size = 0
         for name, value in sorted(wanted.items()):
             if name not in accepted:
                 known = ", ".join(accepted) or "nothing"
                 raise _invalid(f"filter has {name[:64]!r}; this topic is filtered by {known}")
             values = value if isinstance(value, list) else [value]
+            count += len(values)
+            if count > limits.filter_values:
+                raise _invalid(
+                    f"filter has more values than the limit of {limits.filter_values} (rpcwebsocketfiltervalues)"
+                )
             if not values or not all(_is_comparable(item) for item in values):
                 raise _invalid(f"filter member {name} takes a string, a whole number, a boolean, or a list of these")
+            size += sum(len(item) for item in values if isinstance(item, str))
+            if size > limits.filter_size:
+                raise _invalid(
+                    f"filter has more characters than the limit of {limits.filter_size} (rpcwebsocketfiltersize)"
+                )
             self._values[name] = frozenset(FilterKey(name, repr(item)) for item in values)
-        if sum(map(len, self._values.values())) > max_values:
-            raise _invalid(f"filter has more values than the limit of {max_values} (rpcwebsocketfiltervalues)")
 
     @property
     def canonical_text(self) -> str:

@@ -270,7 +270,7 @@ class EventHub:
         topic = self._readable_topic(subscriber.session, name)
         if topic.availability is not Availability.AVAILABLE:
             raise server_busy(topic.availability.value, _RETRY_MS)
-        wanted = Filter(filter, topic.filters, self._limits.events.filter_values) if filter else None
+        wanted = Filter(filter, topic.filters, self._limits.events) if filter else None
         stream = topic.acquire_stream(wanted, topic.mode if mode is None else mode)
         try:
             head = topic.log.position

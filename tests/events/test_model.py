@@ -232,12 +232,13 @@ def test_a_new_epoch_ends_subscriptions_of_the_old_one() -> None:
 
 
 def test_limits_and_bad_requests_have_clear_errors() -> None:
-    hub, client = make(subscriptions=2, filter_values=3), FakeSubscriber(1)
+    hub, client = make(subscriptions=2, filter_values=3, filter_size=10), FakeSubscriber(1)
     for options, words in (
         ({"topic": "nosuch"}, "there is no topic 'nosuch'; there are blocks"),
         ({"filter": {"colour": "red"}}, "this topic is filtered by kind, tag"),
         ({"filter": {"kind": {}}}, "takes a string, a whole number, a boolean"),
         ({"filter": {"kind": list("abcd")}}, r"limit of 3 \(rpcwebsocketfiltervalues\)"),
+        ({"filter": {"kind": ["abcdef", "ghijk"]}}, r"limit of 10 \(rpcwebsocketfiltersize\)"),
     ):
         with pytest.raises(RpcError, match=words):
             subscribe(hub, client, **options)  # type: ignore[arg-type]
