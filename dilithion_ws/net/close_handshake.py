@@ -3,7 +3,7 @@
 Every end is one of these:
 
     start_close    our close frame, then the peer's                           OPEN → CLOSING → DRAINING → CLOSED
-    on_close       the peer's close frame is answered after its calls         OPEN (→ ANSWERING_CLOSE) → DRAINING → CLOSED
+    on_close       the peer's close frame is answered at once                 OPEN → DRAINING → CLOSED
     fail           the peer violated the protocol: our close frame, no wait   OPEN → DRAINING → CLOSED
     refuse         an HTTP response that is not an upgrade                    HTTP → DRAINING → CLOSED
     abort          nothing can be sent any more                               any → CLOSED
@@ -23,7 +23,6 @@ from ..protocol.frames import CLOSE, close_payload, encode_frame, parse_close_pa
 from ..protocol.http import HttpRefusal
 from ..util.thread_contracts import leader_only
 from .connection import (
-    ANSWERING_CLOSE,
     CLOSED,
     CLOSING,
     DRAINING,
@@ -78,25 +77,15 @@ class CloseHandshake:
 
     @leader_only
     def on_close(self, connection: Connection, payload: bytes) -> None:
-        """Answer the peer's close frame, after the calls that arrived before it."""
-        if connection.state is CLOSING:  # it answers ours
-            self.drain(connection)
-            return
-        connection.close_status = parse_close_payload(payload)
-        if connection.in_flight:
-            with connection.lock:
-                connection.transition(ANSWERING_CLOSE)
-            self._wait(connection, self._reactor.limits.connections.close_timeout)
-        else:
-            self.reply_close(connection)
+        """Answer the peer's close frame "as soon as practical", with its code (section 5.5.1).
 
-    @leader_only
-    def reply_close(self, connection: Connection) -> None:
-        """Send the answer to the peer's close frame, which repeats its code (section 5.5.1)."""
-        assert connection.close_status is not None
-        code = connection.close_status.code
-        payload = close_payload(None if code == CloseCode.NO_STATUS else code)
-        self._send_final(connection, encode_frame(CLOSE, payload), None)
+        Calls in flight are not waited for: their handlers run on, and their answers are dropped.
+        """
+        if connection.state is not CLOSING:  # otherwise it answers ours
+            connection.close_status = parse_close_payload(payload)
+            code = connection.close_status.code
+            answer = close_payload(None if code == CloseCode.NO_STATUS else code)
+            self._send_final(connection, encode_frame(CLOSE, answer), None)
         self.drain(connection)
 
     @leader_only

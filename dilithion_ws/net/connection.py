@@ -4,15 +4,14 @@
     PROXY_HEADER      accepted; the proxy's header is not complete yet     TLS_HANDSHAKE, HTTP, CLOSED
     TLS_HANDSHAKE     accepted; TLS is being negotiated                    HTTP, DRAINING, CLOSED
     HTTP              an HTTP request is being received or answered        OPEN, DRAINING, CLOSED
-    OPEN              messages are sent and received                       CLOSING, ANSWERING_CLOSE, DRAINING, CLOSED
+    OPEN              messages are sent and received                       CLOSING, DRAINING, CLOSED
     CLOSING           our close frame is queued, the peer's is awaited     DRAINING, CLOSED
-    ANSWERING_CLOSE   the peer's close frame came before all answers       DRAINING, CLOSED
     DRAINING          everything is queued; the peer's end is awaited      CLOSED
     CLOSED            terminal
 
 Invariants
 1. Only the leader changes `state`, and holds `lock` while it does. So a writer that holds `lock` sees the true state.
-2. Nothing is written after a close frame: `send` refuses unless the state is OPEN or ANSWERING_CLOSE.
+2. Nothing is written after a close frame: `send` refuses unless the state is OPEN.
 3. Bytes are sent in the order in which they were given, and one thread at a time is in `socket.send`: it holds `lock`.
    Once there is a write buffer, everything goes through it, and the leader drains it when the socket is writable.
 4. OpenSSL's objects do not tolerate two threads at once (cpython issue 151508): over TLS, reading holds `lock` too.
@@ -43,7 +42,6 @@ from .tls import WANTS
 from .write_buffer import WriteBuffer
 
 __all__ = [
-    "ANSWERING_CLOSE",
     "BROKEN",
     "BUFFERED",
     "CLOSED",
@@ -73,20 +71,18 @@ class ConnectionState(Enum):
     HTTP = "handshake"
     OPEN = "open"
     CLOSING = "closing"
-    ANSWERING_CLOSE = "finishing"
     DRAINING = "draining"
     CLOSED = "closed"
 
 
-PROXY_HEADER, TLS_HANDSHAKE, HTTP, OPEN, CLOSING, ANSWERING_CLOSE, DRAINING, CLOSED = ConnectionState
+PROXY_HEADER, TLS_HANDSHAKE, HTTP, OPEN, CLOSING, DRAINING, CLOSED = ConnectionState
 
 TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
     PROXY_HEADER: frozenset({TLS_HANDSHAKE, HTTP, CLOSED}),
     TLS_HANDSHAKE: frozenset({HTTP, DRAINING, CLOSED}),
     HTTP: frozenset({OPEN, DRAINING, CLOSED}),
-    OPEN: frozenset({CLOSING, ANSWERING_CLOSE, DRAINING, CLOSED}),
+    OPEN: frozenset({CLOSING, DRAINING, CLOSED}),
     CLOSING: frozenset({DRAINING, CLOSED}),
-    ANSWERING_CLOSE: frozenset({DRAINING, CLOSED}),
     DRAINING: frozenset({CLOSED}),
     CLOSED: frozenset(),
 }
@@ -229,7 +225,7 @@ class Connection:
     def send(self, data: bytes) -> SendResult:
         """Send whole frames without blocking. What the socket does not accept goes to the write buffer."""
         with self.lock:
-            if self.state is not OPEN and self.state is not ANSWERING_CLOSE:
+            if self.state is not OPEN:
                 return REFUSED
             return self.write(data)
 

@@ -14,7 +14,7 @@ from ..protocol.frames import CLOSE, PING, close_payload, encode_frame
 from ..protocol.http import HttpRefusal
 from ..util.thread_contracts import leader_only
 from .close_handshake import CloseHandshake
-from .connection import ANSWERING_CLOSE, CLOSED, HTTP, OPEN, Connection
+from .connection import CLOSED, HTTP, OPEN, Connection
 from .reactor import Reactor
 
 __all__ = ["Keepalive"]
@@ -102,7 +102,5 @@ class Keepalive:
         if connection.state is HTTP:
             reason = limit_reached(self._reactor.limits, "handshake_timeout")
             self._closer.refuse(connection, HttpRefusal(408, reason))
-        elif connection.state is ANSWERING_CLOSE:
-            self._closer.reply_close(connection)
         else:
             self._closer.abort(connection)

@@ -24,7 +24,7 @@ from ..util.futures import Future
 from ..util.thread_contracts import leader_only
 from .call_scheduler import CallScheduler
 from .close_handshake import CloseHandshake
-from .connection import ANSWERING_CLOSE, CLOSED, OPEN, SENT, Connection, SendResult
+from .connection import CLOSED, OPEN, SENT, Connection, SendResult
 from .interfaces import RawReply, Reply, Task
 from .loop_ownership import LeaderWork, LoopOwnership, RevokedWork
 from .pending_call import PendingCall, encode_reply
@@ -247,7 +247,7 @@ class MessageServer:
             return  # the deadline has passed
         connection = pending.connection
         self._untrack(pending)
-        if connection.state in (OPEN, ANSWERING_CLOSE):
+        if connection.state is OPEN:
             reply = self.run_task(task, connection, [], 0, [])
             if reply is not None:
                 self.after_send(connection, connection.send(encode_reply(reply, connection.encoder)))
@@ -258,9 +258,6 @@ class MessageServer:
         """Close a connection whose last call was awaited for that; otherwise continue with what was deferred."""
         self.close_if_demanded(connection)
         if connection.in_flight == 0:
-            if connection.state is ANSWERING_CLOSE:
-                self._closer.reply_close(connection)
-                return
             if connection.close_when_idle is not None:
                 self._closer.start_close(connection, connection.close_when_idle)
             elif self._reactor.registry.is_stopping:

@@ -10,7 +10,7 @@ from ..protocol.message_encoder import MessageEncoder
 from ..session import Session
 from ..util.futures import Future
 from ..util.thread_contracts import any_thread, leader_only
-from .connection import ANSWERING_CLOSE, OPEN, SENT, Connection, SendResult
+from .connection import OPEN, SENT, Connection, SendResult
 from .interfaces import RawReply, Reply, Task
 from .mailbox import Mailbox
 
@@ -145,8 +145,8 @@ class PendingCall:
         result = self._answer(self._task.expire(), hook_count)
         if self._future is not None:
             self._future.cancel()
-            for hook in (self._task.hooks or ()) if result is not None else ():
-                hook(False)
+        for hook in (self._task.hooks or ())[self._hooks_answered :] if result is not None else ():
+            hook(False)
         return result
 
     def _answer(self, reply: Reply | None, hook_count: int | None = None) -> SendResult | None:
@@ -170,10 +170,10 @@ class PendingCall:
                 unsent = connection.unsent
                 if len(data) <= _ALWAYS_BUFFERED or unsent <= outbox or unsent + len(data) <= max_buffered:
                     self.is_answered = True
+                    if connection.state is not OPEN:
+                        return SENT  # nothing follows a close frame, so no hook belongs to a sent answer
                     self._hooks_answered = hook_count
-                    if not data or connection.state not in (OPEN, ANSWERING_CLOSE):
-                        return SENT
-                    return connection.write(data)
+                    return connection.write(data) if data else SENT
             hook_count = 0
             refusal = self._task.refuse(f"answers wait unread past the {limit_reached(limits, 'outbox')}")
             data = b"" if refusal is None else encode_reply(refusal, connection.encoder)

@@ -10,7 +10,6 @@ from ..protocol.http import HttpRefusal
 from ..util.clock import Clock
 from ..util.thread_contracts import any_thread, leader_only
 from .connection import (
-    ANSWERING_CLOSE,
     BROKEN,
     BUFFERED,
     CLOSED,
@@ -141,7 +140,7 @@ class Reactor:
             interest = connection.tls_interest
         else:
             interest = WRITE if connection.write_buffer is not None else 0
-            if connection.state is not ANSWERING_CLOSE and not self.is_paused(connection):
+            if not self.is_paused(connection):
                 interest |= READ
         if interest != connection.interest:
             self.poller.set_interest(connection.fd, connection.interest, interest)

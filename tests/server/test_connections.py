@@ -184,28 +184,31 @@ def test_a_close_is_answered_with_its_code_and_the_end_of_the_stream(
     assert client.at_end()
 
 
-def test_calls_before_a_close_are_answered_before_it(
-    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
-) -> None:
-    rpc.register("wait", lambda: gate.wait(30), blocking=True)
+def test_quick_calls_before_a_close_are_answered_before_it(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start())
-    client.request("wait", id=1)
-    client.send(client_frame(PING, b"first") + client_frame(CLOSE, close_payload(1000)))
-    assert client.frame() == (PONG, b"first")
-    gate.set()
+    client.send(
+        client_frame(TEXT, b'{"method":"getblockcount","id":1}')
+        + client_frame(PING, b"first")
+        + client_frame(CLOSE, close_payload(1000))
+    )
     assert client.answer()["id"] == 1
+    assert client.frame() == (PONG, b"first")
     assert client.close_frame() == (1000, "")
 
 
-def test_a_close_does_not_wait_for_ever_for_calls(
+def test_a_close_does_not_wait_for_calls(
     start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
 ) -> None:
     rpc.register("wait", lambda: gate.wait(30), blocking=True)
-    client = connect(start(close_timeout=0.2))
+    server = start(close_timeout=10 * TEST_TIMEOUT, linger_timeout=10 * TEST_TIMEOUT)
+    client = connect(server)
     client.request("wait", id=1)
     client.send(client_frame(CLOSE, close_payload(1000)))
     assert client.frame() == (CLOSE, close_payload(1000))
     assert client.at_end()
+    client.close()
+    wait_for(lambda: server.connection_count == 0)
+    assert not gate.is_set(), "the call is still running"
 
 
 def test_a_client_that_does_not_answer_our_close_is_dropped(start: ServerFactory, connect: ClientFactory) -> None:
