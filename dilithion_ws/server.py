@@ -37,6 +37,7 @@ from .session import Session
 from .stores import make_store
 from .util.clock import Clock, monotonic
 from .util.stop_at_exit import stop_at_exit
+from .util.thread_contracts import any_thread
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -93,6 +94,7 @@ class WebSocketServer:
         self._running: RunningServer | None = None
         self._pid = os.getpid()
 
+    @any_thread
     def start(self) -> Self:
         """Start to listen and to answer. Return the server.
 
@@ -121,6 +123,7 @@ class WebSocketServer:
         logger.info("listening on %s port %d", self.config.host, self.port)
         return self
 
+    @any_thread
     def reload(self) -> bool:
         """Read users file and certificate again, without dropping a connection. It also happens when a file changes.
 
@@ -133,6 +136,7 @@ class WebSocketServer:
         running = self._running
         return running is not None and self.is_running and running.reloader.reload()
 
+    @any_thread
     def initialize_ssl(self, certificate: str, private_key: str, client_ca: str = "") -> bool:
         """Use TLS from the next start on, as the reference's InitializeSSL does: it never raises.
 
@@ -154,6 +158,7 @@ class WebSocketServer:
             return False
         return True
 
+    @any_thread
     def stop(self, timeout: float | None = None) -> bool:
         """Stop: accept no more, close idle clients with 1001, let running calls end, then close the others.
 
@@ -177,6 +182,7 @@ class WebSocketServer:
             return transport.ended.is_open
         return transport.ended.wait(seconds + _STOP_MARGIN)
 
+    @any_thread
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the server has stopped, at most `timeout` seconds. Return whether it has."""
         running = self._running
@@ -216,12 +222,14 @@ class WebSocketServer:
         """Open WebSocket connections."""
         return len(self._require_running().registry.websockets()) if self.is_running else 0
 
+    @any_thread
     def connections(self) -> list[ConnectionInfo]:
         """Return the open connections."""
         found = self._require_running().registry.websockets() if self.is_running else []
         now = self._clock()
         return [describe_connection(connection, now) for connection in found]
 
+    @any_thread
     def statistics(self) -> ServerStatistics:
         """Return what the server has counted since its start: connections, jobs, methods and topics.
 
@@ -230,6 +238,7 @@ class WebSocketServer:
         """
         return self._require_running().statistics.take()
 
+    @any_thread
     def topic(
         self,
         name: str,
@@ -269,6 +278,7 @@ class WebSocketServer:
         )
         return self.events.add(spec)
 
+    @any_thread
     def subprotocol(self, name: str, codec: Codec) -> None:
         """Offer a WebSocket subprotocol of the host, from the next start on. It takes precedence over the server's own.
 
@@ -283,6 +293,7 @@ class WebSocketServer:
             raise ConfigError(f"{name[:64]!r} can't be a subprotocol of the host: it is not a token, or is in use")
         self._subprotocols = {name: codec, **self._subprotocols}
 
+    @any_thread
     def gauge(self, name: str, text: str, read: Callable[[], float | None]) -> None:
         """Add a number of the host to `/metrics`.
 
@@ -296,6 +307,7 @@ class WebSocketServer:
         """
         self._gauges.add(name, text, read)
 
+    @any_thread
     def publish(self, topic: str, event: Any) -> None:
         """Publish an event: from any thread, in microseconds, whatever the number of clients and their state.
 
@@ -310,6 +322,7 @@ class WebSocketServer:
         """
         self.events.publish(topic, event)
 
+    @any_thread
     def send_to_user(self, name: str, event: Any) -> None:
         """Publish an event that only one user can read, under the topic `user/<name>`.
 
@@ -320,6 +333,7 @@ class WebSocketServer:
         """
         self.events.publish(USER_PREFIX + name, event)
 
+    @any_thread
     def send(self, connection_id: int, message: Message) -> None:
         """Send one message to one client, without blocking: text for str, binary for bytes.
 
@@ -330,6 +344,7 @@ class WebSocketServer:
         """
         self._require_running().registry.send(connection_id, encode_message(message))
 
+    @any_thread
     def broadcast(self, message: Message) -> int:
         """Send one message to all clients, encoded once, without blocking. Return how many clients accepted it.
 
@@ -337,6 +352,7 @@ class WebSocketServer:
         """
         return self._require_running().registry.broadcast(encode_message(message))
 
+    @any_thread
     def close_connection(self, connection_id: int, code: int = 1000, reason: str = "") -> None:
         """Start the close handshake with one client.
 

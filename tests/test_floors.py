@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "service": {"_version", "auth", "config", "errors", "events", "net", "protocol", "rpc", "session", "util"},
     "server": {"auth", "config", "errors", "events", "net", "protocol", "rpc", "service", "session", "stores", "util"},
     "initialize": {"config", "rpc", "server"},
-    "devnode": {"public"},
+    "devnode": {"public", "util"},
     "gateway": {"config", "public", "util"},
 }
 """By room, a package or a module of the root: the rooms that it may import, and itself. `public` stands for the names

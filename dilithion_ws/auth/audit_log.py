@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ..util.clock import Clock, monotonic
 from ..util.ip import network_of
+from ..util.thread_contracts import any_thread
 from .rate_limiter import Rate, RateLimiter
 
 __all__ = ["AuditLog"]
@@ -66,6 +67,7 @@ class AuditLog:
         self._lock = threading.Lock()  # guards `_suppressed`
         self._suppressed: OrderedDict[_Cause, int] = OrderedDict()
 
+    @any_thread
     def record(self, event: str, *, address: str = "", user: str | None = None, **details: Any) -> None:
         """Write one line.
 
@@ -87,6 +89,7 @@ class AuditLog:
                 details["suppressed"] = suppressed
         self._write(event, address, user, details)
 
+    @any_thread
     def close(self) -> None:
         """Write how many lines were suppressed and not reported yet, and close the file."""
         with self._lock:

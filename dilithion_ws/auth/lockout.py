@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 from ..config.limits import Limits
 from ..util.clock import Clock
+from ..util.thread_contracts import any_thread
 
 __all__ = ["Lockout"]
 
@@ -58,11 +59,13 @@ class Lockout:
     def __len__(self) -> int:
         return len(self._unlocked) + len(self._locked)
 
+    @any_thread
     def locked_for(self, address: str) -> float:
         """Return the seconds for which an address is still locked out, or 0."""
         record = self._locked.get(address)
         return max(0.0, record.locked_until - self._clock()) if record is not None else 0.0
 
+    @any_thread
     def priority(self, address: str) -> int:
         """Return the priority of logins from an address: 2 after a successful one, 0 after failed ones only, else 1."""
         if address in self._trusted:
@@ -70,6 +73,7 @@ class Lockout:
         record = self._locked.get(address) or self._unlocked.get(address)
         return 1 if record is None or self._is_expired(record, self._clock()) else 0
 
+    @any_thread
     def record_failure(self, address: str, name: str) -> float:
         """Record a failed login. Return the seconds of the lock-out that it led to, or 0."""
         now = self._clock()
@@ -91,6 +95,7 @@ class Lockout:
                 self._forget_one(now)
             return seconds
 
+    @any_thread
     def record_success(self, address: str, name: str) -> None:
         """Record a successful login: earlier failures under this name are forgotten."""
         with self._lock:

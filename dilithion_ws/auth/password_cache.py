@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 
 from ..util.clock import Clock
+from ..util.thread_contracts import any_thread
 from .credentials import Credentials
 from .users import User, UserDirectory
 
@@ -40,6 +41,7 @@ class PasswordCache:
     def __len__(self) -> int:
         return len(self._valid_until)
 
+    @any_thread
     def find(self, credentials: Credentials, directory: UserDirectory) -> User | None:
         """Return the user if exactly these credentials were verified recently, or None. Fast."""
         user = directory.get(credentials.name)
@@ -47,6 +49,7 @@ class PasswordCache:
         valid_until = self._valid_until.get(self._fingerprint(credentials, user))
         return user if valid_until is not None and self._clock() < valid_until else None
 
+    @any_thread
     def add(self, credentials: Credentials, user: User) -> None:
         """Add credentials that were verified."""
         fingerprint = self._fingerprint(credentials, user)

@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from ..util.clock import Clock
+from ..util.thread_contracts import any_thread
 
 __all__ = ["Rate", "RateLimiter"]
 
@@ -53,6 +54,7 @@ class RateLimiter:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    @any_thread
     def take(self, key: Hashable, rate: Rate, cost: float = 1.0) -> float:
         """Take tokens from a bucket.
 
@@ -68,6 +70,7 @@ class RateLimiter:
             bucket.level -= cost
             return 0.0
 
+    @any_thread
     def charge(self, key: Hashable, rate: Rate, cost: float) -> float:
         """Take tokens for something that has already happened, and so cannot be refused.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..util.clock import Deadline
+from ..util.thread_contracts import any_thread
 from .exceptions import CallTimeoutError
 
 __all__ = ["Reply", "AwaitedReply", "to_params"]
@@ -23,10 +24,12 @@ class AwaitedReply:
         self._result: Any = None
         self._error: BaseException | None = None
 
+    @any_thread
     def reply(self, result: Any, error: BaseException | None) -> None:
         self._result, self._error = result, error
         self._there.set()
 
+    @any_thread
     def wait(self, deadline: Deadline, what: str) -> Any:
         if not self._there.wait(deadline.remaining()):
             raise CallTimeoutError(f"no answer to {what} in time")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RpcError
 from ..events.log import Position
 from ..util.clock import Deadline, monotonic
+from ..util.thread_contracts import any_thread
 from .awaited_reply import AwaitedReply, Reply, to_params
 from .client_connection import ConnectionOptions, check_url
 from .exceptions import ClientError
@@ -99,6 +100,7 @@ class Client:
         """Whether the client is connected."""
         return self._link.wire is not None
 
+    @any_thread
     def connect(self, timeout: float | None = None) -> None:
         """Wait until the client is connected. Calls do this by themselves.
 
@@ -109,11 +111,13 @@ class Client:
         self._link.start()
         self._link.connected(Deadline(monotonic, self._settings.timeout if timeout is None else timeout))
 
+    @any_thread
     def close(self) -> None:
         """Close the connection, and end the iterations over subscriptions."""
         self._link.close()
         self._ended(None)
 
+    @any_thread
     def call(self, method: str, *params: Any, timeout: float | None = None, **named: Any) -> Any:
         """Call a method and return its result.
 
@@ -129,6 +133,7 @@ class Client:
         """
         return self.request(method, to_params(params, named), timeout)
 
+    @any_thread
     def request(self, method: str, params: list[Any] | dict[str, Any], timeout: float | None = None) -> Any:
         """Call a method with its params in a list or a dictionary; see `call`."""
         waiter = AwaitedReply()
@@ -140,6 +145,7 @@ class Client:
         finally:
             self._link.replies.pop(id, None)
 
+    @any_thread
     def batch(self, calls: Iterable[tuple[str, Sequence[Any]]], timeout: float | None = None) -> list[Any]:
         """Make several calls in one message.
 
@@ -181,6 +187,7 @@ class Client:
                 raise
             return error
 
+    @any_thread
     def notify(self, method: str, *params: Any, **named: Any) -> None:
         """Call a method without requesting an answer. Errors of the method are not reported."""
         deadline = Deadline(monotonic, self._timeout)
@@ -188,6 +195,7 @@ class Client:
         self._link.start()
         self._link.connected(deadline).send(encode(message).decode(), deadline.remaining())
 
+    @any_thread
     def subscribe(
         self,
         topic: str,

@@ -31,6 +31,7 @@ from wsproto.events import (
 from wsproto.utilities import ProtocolError
 
 from ..util.clock import Deadline, monotonic
+from ..util.thread_contracts import any_thread, owner_only
 from .exceptions import CallTimeoutError, ConnectionLostError, RefusedError
 
 __all__ = ["ConnectionOptions", "ClientConnection", "check_url"]
@@ -163,6 +164,7 @@ class ClientConnection:
             if not data:
                 raise ConnectionLostError("the server closed the connection during the upgrade")
 
+    @any_thread
     def send(self, text: str, timeout: float) -> None:
         """Send one text message.
 
@@ -184,10 +186,12 @@ class ClientConnection:
             self._sending.release()
         self._send_control()
 
+    @any_thread
     def post(self, text: str) -> None:
         """Send one text message without waiting for others, for the thread that reads."""
         self._queue(TextMessage(data=text))
 
+    @owner_only
     def messages(self) -> Iterator[str | bytes]:
         """Yield the messages until the connection ends; answer pings meanwhile. For one thread."""
         with self._protocol:
@@ -215,6 +219,7 @@ class ClientConnection:
                     self.close_reason = str(error)
                     return
 
+    @any_thread
     def shut(self) -> None:
         """Send a close frame if that is possible at once, and shut down the socket in both directions."""
         self._queue(CloseConnection(code=1000))
@@ -223,6 +228,7 @@ class ClientConnection:
         except OSError:
             pass  # the server was faster
 
+    @owner_only
     def close(self) -> None:
         """Close the descriptor. Only the reading thread calls it, when it has ended."""
         with self._io:
@@ -272,6 +278,7 @@ class ClientConnection:
             except OSError as error:
                 raise ConnectionLostError(f"the connection is lost: {error.strerror or error}") from None
 
+    @any_thread
     def shut_quietly(self) -> None:
         """Shut down the socket without a close frame, since half of another frame was sent."""
         try:

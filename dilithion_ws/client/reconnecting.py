@@ -244,6 +244,8 @@ class ReconnectingConnection:
         except Exception:
             logger.exception("the connection to %s can't be used", self._settings.url)
         finally:
+            with self._changed:
+                self.wire = None  # so that calls wait for the next connection while this one is closed
             wire.shut()
             wire.close()
 

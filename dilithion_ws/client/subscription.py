@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import JsonRpcCode, RpcError
 from ..events.log import Position
 from ..util.clock import Deadline, monotonic
+from ..util.thread_contracts import any_thread
 from .exceptions import CallTimeoutError, EventsLostError
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Subscription:
     ) -> None:
         self.close()
 
+    @any_thread
     def get(self, timeout: float | None = None) -> Event | None:
         """Return the next event, or None if the subscription or its client was closed.
 
@@ -135,11 +137,13 @@ class Subscription:
             if again:
                 self._request(self)
 
+    @any_thread
     def close(self) -> None:
         """End the subscription."""
         self._end(self)
         self.finish(None)
 
+    @any_thread
     def params(self, since: Position | None) -> dict[str, Any]:
         """Return the params of `subscribe`."""
         place = None if since is None else {"epoch": since.epoch, "seq": since.seq}
@@ -148,6 +152,7 @@ class Subscription:
 
     # Called by the client's reading thread
 
+    @any_thread
     def begin(self, reply: dict[str, Any], since: Position | None) -> None:
         """Record the reply to `subscribe`: the subscription continues at the position `since`, or events are lost."""
         now = Position(reply["epoch"], reply["seq"])
@@ -165,6 +170,7 @@ class Subscription:
                 self._position = self.reached
             self._changed.notify_all()
 
+    @any_thread
     def notify(self, params: dict[str, Any]) -> bool:
         """Add an event. Return whether there is room for another."""
         with self._changed:
@@ -181,12 +187,14 @@ class Subscription:
             self._changed.notify_all()
             return len(self._queue) < self._most
 
+    @any_thread
     def fall_behind(self) -> None:
         """Record that the server sends no more events. The reader subscribes again after the last event in the queue."""
         with self._changed:
             self._behind = True
             self._changed.notify_all()
 
+    @any_thread
     def ended(self, error: dict[str, Any]) -> bool:
         """Record that the server has ended the subscription. Return whether to subscribe again."""
         if error.get("code") in RETRIED:
@@ -194,6 +202,7 @@ class Subscription:
         self.finish(RpcError(int(error.get("code", 0)), str(error.get("message", "")), error.get("data")))
         return False
 
+    @any_thread
     def finish(self, failure: BaseException | None) -> None:
         """End the iteration."""
         with self._changed:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..util.thread_contracts import any_thread, owner_only
 from .block_event import Publish, block_event, discard
 from .chain import Chain, Step
 from .mempool import Mempool, MempoolEntry
@@ -80,11 +81,13 @@ class DevNode:
         """Return the node's time in Unix seconds: the real time, or, with a seed, a time derived from the blocks."""
         return self.chain.tip.header.time if self._seeded else int(time.time())
 
+    @owner_only
     def start(self) -> None:
         """Start the thread that calls `step` once per block interval."""
         self._thread = threading.Thread(target=self._run, name="devnode", daemon=True)
         self._thread.start()
 
+    @owner_only
     def stop(self) -> None:
         """Stop the thread."""
         self._stopped.set()
@@ -100,6 +103,7 @@ class DevNode:
             except Exception:
                 logger.exception("a step of the development node failed")
 
+    @any_thread
     def step(self) -> None:
         """Simulate one block interval."""
         with self.changed:
@@ -119,6 +123,7 @@ class DevNode:
         """The mean number of hashes for a block."""
         return self.hashes // max(1, self.chain.height) if self.mining else 0
 
+    @any_thread
     def set_mining(self, mining: bool) -> None:
         """Start or stop mining."""
         with self.changed:
@@ -126,11 +131,13 @@ class DevNode:
                 self.mining = mining
                 self._tell("mining", {"kind": "started", "threads": self.threads} if mining else {"kind": "stopped"})
 
+    @any_thread
     def submit(self, tx: Transaction) -> MempoolEntry:
         """Add a transaction to the mempool. Raise ValueError with the reason if it is refused."""
         with self.changed:
             return self.mempool.add(tx, self.now)
 
+    @any_thread
     def generate(self, count: int, address: str) -> list[str]:
         """Mine blocks for an address now. Return their hashes."""
         with self.changed:
@@ -138,6 +145,7 @@ class DevNode:
             self.changed.notify_all()
         return hashes
 
+    @any_thread
     def wait_until(self, reached: Callable[[], bool], seconds: float) -> None:
         """Wait until the chain has reached a state, the time is over, or the node stops."""
         with self.changed:

@@ -6,6 +6,7 @@ and one thread checks whether the tip has changed.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -16,9 +17,12 @@ import msgspec
 
 from .. import CallContext, RpcError, RpcTable
 from ..util.repeating_thread import Pause, RepeatingThread
+from ..util.thread_contracts import any_thread, owner_only
 from .upstream_errors import UpstreamError, UpstreamErrorKind
 
 __all__ = ["BlockWaiters", "Tip"]
+
+logger = logging.getLogger("dilithion_ws.gateway")
 
 _MAX_TIMEOUT_MS = 300_000
 _DEFAULT_TIMEOUT_MS = 30_000
@@ -58,27 +62,36 @@ class BlockWaiters:
         self._lock = threading.Lock()  # guards the two below
         self._waiters: list[_BlockWaiter] = []
         self._is_stopping = False
-        self._thread = RepeatingThread("dilithion-ws-gateway-waits", lambda is_woken: self.step(), _POLL_SECONDS)
+        self._thread = RepeatingThread(
+            "dilithion-ws-gateway-waits", lambda is_woken: self.step(), logger, _POLL_SECONDS
+        )
 
     def __len__(self) -> int:
         return len(self._waiters)
 
+    @any_thread
     def register(self, rpc: RpcTable) -> None:
         """Register the three methods."""
         for function in (self.waitfornewblock, self.waitforblock, self.waitforblockheight):
             rpc.register(function.__name__, function, permission="READ_BLOCKCHAIN", blocking=False)
 
+    @owner_only
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
+    @owner_only
     def stop(self) -> None:
         """Answer all waiting calls with the present tip, and stop the thread."""
         with self._lock:
             self._is_stopping = True
         self._thread.stop(_STOP_SECONDS)
-        self.step()
+        try:
+            self.step()
+        except Exception:
+            logger.exception("answering the calls that wait for a block failed")
 
+    @any_thread
     def waitfornewblock(
         self,
         context: CallContext,
@@ -91,6 +104,7 @@ class BlockWaiters:
         now = current_tip or self._known_tip().hash
         return self._wait(context, lambda tip: tip.hash != now, timeout, timeout_ms)
 
+    @any_thread
     def waitforblock(
         self,
         context: CallContext,
@@ -104,6 +118,7 @@ class BlockWaiters:
         wanted = blockhash or hash
         return self._wait(context, lambda tip: tip.hash == wanted, timeout, timeout_ms)
 
+    @any_thread
     def waitforblockheight(
         self,
         context: CallContext,
@@ -138,6 +153,7 @@ class BlockWaiters:
         self._thread.wake()
         return future
 
+    @any_thread
     def step(self) -> Pause:
         """Answer the calls whose condition is true or whose time is over; drop those that were cancelled.
 

@@ -24,6 +24,7 @@ from urllib3.exceptions import (
     TimeoutError as Urllib3TimeoutError,
 )
 
+from ..util.thread_contracts import any_thread
 from .gateway_config import GatewayConfig
 from .response_parser import UpstreamReply
 from .upstream_errors import UpstreamError, UpstreamErrorKind
@@ -56,6 +57,7 @@ class NodeAccount:
         if cookie_file:
             self.renew()
 
+    @any_thread
     def renew(self) -> None:
         """Read the cookie file again. If it cannot be read, keep the previous credentials."""
         if not self._cookie_file:
@@ -68,6 +70,7 @@ class NodeAccount:
         with self._reading:
             self._text = text
 
+    @any_thread
     def headers(self) -> dict[str, str]:
         """Return the headers for a request, in the spelling that the Dilithion node requires."""
         with self._reading:

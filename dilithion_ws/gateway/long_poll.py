@@ -8,6 +8,7 @@ from collections.abc import Callable
 from .. import JsonRpcCode, RpcError
 from ..util.clock import Clock
 from ..util.repeating_thread import Pause, RepeatingThread
+from ..util.thread_contracts import any_thread, owner_only
 from .node_client import NodeClient
 
 __all__ = ["LongPoll"]
@@ -37,16 +38,21 @@ class LongPoll:
         self._is_wanted = is_wanted
         self._hint = hint
         self._clock = clock
-        self._thread = RepeatingThread("dilithion-ws-gateway-longpoll", lambda is_woken: self.step(), _RETRY_SECONDS)
+        self._thread = RepeatingThread(
+            "dilithion-ws-gateway-longpoll", lambda is_woken: self.step(), logger, _RETRY_SECONDS
+        )
 
+    @any_thread
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
+    @any_thread
     def stop(self) -> None:
         """Stop waiting. A call that the node is executing is not cancelled."""
         self._thread.stop(0)
 
+    @owner_only
     def step(self) -> Pause | None:
         """Wait in the node for the next block, once.
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from .. import JsonRpcCode, RpcError
+from ..util.thread_contracts import any_thread
 from .dialects.base import Dialect
 from .dialects.bitcoin_core import CORE
 from .dialects.detection import PROBE, recognise
@@ -44,6 +45,7 @@ class CircuitBreaker:
         self._kind = UpstreamErrorKind.REFUSED
         self._refused = 0
 
+    @any_thread
     def check(self) -> None:
         """Raise UpstreamError during a pause."""
         with self._changing:
@@ -51,6 +53,7 @@ class CircuitBreaker:
             if left > 0:
                 raise UpstreamError(self._kind, retry=left)
 
+    @any_thread
     def note(self, outcome: Outcome) -> None:
         """Record an outcome, and pause if it demands that."""
         if not isinstance(outcome, UpstreamError):

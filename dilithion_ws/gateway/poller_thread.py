@@ -10,6 +10,7 @@ from typing import Any
 from .. import NotLeadingError, RpcError, WebSocketServer
 from ..util.clock import Clock
 from ..util.repeating_thread import Pause, RepeatingThread
+from ..util.thread_contracts import any_thread, owner_only
 from .chain_tracker import tip_after
 from .dialects.base import Dialect
 from .gateway_config import GatewayConfig
@@ -70,24 +71,29 @@ class PollerThread:
         self._term = 0
         self._poller: NodePoller | None = None
         self._snapshots = SnapshotStore(server, 0, clock)
-        self._thread = RepeatingThread("dilithion-ws-gateway-watcher", self.step, config.poll_longest)
+        self._thread = RepeatingThread("dilithion-ws-gateway-poller", self.step, logger, config.poll_longest)
 
+    @any_thread
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
+    @any_thread
     def stop(self) -> None:
         """Stop the thread. Wait a moment for a poll that is in progress."""
         self._thread.stop(_STOP_SECONDS)
 
+    @any_thread
     def is_leading(self) -> bool:
         """Return whether this gateway is the leader."""
         return bool(self.leadership.term)
 
+    @any_thread
     def hint(self) -> None:
         """Poll soon. For any thread."""
         self._thread.wake()
 
+    @owner_only
     def step(self, is_hinted: bool) -> Pause:
         """Poll once if this gateway is the leader.
 

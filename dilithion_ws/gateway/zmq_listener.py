@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import ConfigError
+from ..util.thread_contracts import owner_only
 from .poll_schedule import PollSchedule
 
 __all__ = ["ZmqListener", "ZmqSequences"]
@@ -66,10 +67,12 @@ class ZmqListener:
         self.missed = 0
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-gateway-zmq", daemon=True)
 
+    @owner_only
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
+    @owner_only
     def stop(self) -> None:
         """Stop the thread."""
         self._stopped.set()

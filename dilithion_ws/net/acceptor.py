@@ -20,6 +20,7 @@ from ..config.config import Config
 from ..errors import StartError
 from ..protocol.http import HttpRefusal
 from ..util.clock import Clock, Deadline
+from ..util.thread_contracts import owner_only
 from .connection_limiter import ConnectionLimiter
 from .interfaces import Address
 from .mailbox import Mailbox
@@ -89,10 +90,12 @@ class Acceptor:
         self._refused: deque[_RefusedSocket] = deque()
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-acceptor", daemon=True)
 
+    @owner_only
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
+    @owner_only
     def stop(self, deadline: Deadline) -> None:
         """Stop accepting, and close all descriptors."""
         self._stopping = True

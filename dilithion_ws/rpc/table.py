@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from ..errors import RegistrationError
+from ..util.thread_contracts import any_thread
 from .method import Method, MethodOptions, RawBatchHandler, RawHandler
 from .passthrough import Passthrough
 
@@ -53,6 +54,7 @@ class RpcTable:
         position_of: str | None = None,
     ) -> Callable[[F], F]: ...
 
+    @any_thread
     def method(
         self,
         function: Callable[..., Any] | None = None,
@@ -79,6 +81,7 @@ class RpcTable:
 
         return decorate if function is None else decorate(function)
 
+    @any_thread
     def register(
         self,
         name: str,
@@ -128,6 +131,7 @@ class RpcTable:
             self._methods = {**self._methods, name: method}
         return method
 
+    @any_thread
     def unregister(self, name: str) -> None:
         """Remove a method. Running calls continue. Raises KeyError if there is no such method."""
         with self._lock:
@@ -135,6 +139,7 @@ class RpcTable:
             del methods[name]
             self._methods = methods
 
+    @any_thread
     def fallback(
         self,
         function: RawHandler,
@@ -159,11 +164,13 @@ class RpcTable:
         """
         self._fallback = Passthrough(function, permissions or {}, batch, params or {})
 
+    @any_thread
     def methods(self) -> Mapping[str, Method]:
         """Return all methods by name. Later changes do not show in the returned mapping."""
         fallback = self._fallback
         return MappingProxyType(self._methods if fallback is None else {**fallback.methods, **self._methods})
 
+    @any_thread
     def get(self, name: str) -> Method | None:
         """Return the method of this name, or None."""
         method = self._methods.get(name)

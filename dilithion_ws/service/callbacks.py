@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ..errors import CloseStatus
 from ..session import Session
 from ..util.clock import Deadline
+from ..util.thread_contracts import any_thread, owner_only
 
 __all__ = ["Callbacks"]
 
@@ -38,28 +39,33 @@ class Callbacks:
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(backlog)
         self._thread: threading.Thread | None = None
 
+    @owner_only
     def start(self) -> None:
         """Start the thread, if the host has callbacks."""
         if self._on_connect is not None or self._on_disconnect is not None:
             self._thread = threading.Thread(target=self._run, name="dilithion-ws-callbacks", daemon=True)
             self._thread.start()
 
+    @any_thread
     def is_own_thread(self) -> bool:
         """Return whether the calling thread is the one that runs callbacks."""
         return threading.current_thread() is self._thread
 
+    @any_thread
     def connected(self, session: Session) -> None:
         """Call `on_connect`."""
         callback = self._on_connect
         if callback is not None:
             self._put(lambda: callback(session))
 
+    @any_thread
     def disconnected(self, session: Session, status: CloseStatus) -> None:
         """Call `on_disconnect`."""
         callback = self._on_disconnect
         if callback is not None:
             self._put(lambda: callback(session, status.code, status.reason))
 
+    @owner_only
     def stop(self, deadline: Deadline) -> None:
         """Stop the thread after the callbacks so far, or at the deadline."""
         if self._thread is None:

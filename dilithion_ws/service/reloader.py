@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..events.hub import EventHub
 from ..net.connection_registry import ConnectionRegistry
 from ..net.tls import TlsContext
+from ..util.thread_contracts import any_thread
 
 __all__ = ["Reloader"]
 
@@ -44,6 +45,7 @@ class Reloader:
         self._events = events
         self._lock = threading.RLock()  # so that of two reloads the later one's users remain; SIGHUP may nest
 
+    @any_thread
     def reload(self) -> bool:
         """Reload everything. Return whether all of it could be used; the log says what could not."""
         results = [self._reload("users", self._reload_users)]

@@ -32,6 +32,7 @@ from ..events.log import Position, StoredEntry
 from ..events.store import LogWriter
 from ..events.topic import Availability, Topic
 from ..util.clock import Deadline, monotonic
+from ..util.thread_contracts import any_thread, owner_only
 from .lease import Lease
 from .write_queue import QueuedEvent, WriteQueue
 
@@ -130,6 +131,7 @@ class RedisStore:
         self._is_reported = False
         self._lease: Lease | None = None
 
+    @owner_only
     def start(self, writer: LogWriter) -> None:
         """Start to read and write. Redis may be unreachable."""
         self._log_writer = writer
@@ -144,6 +146,7 @@ class RedisStore:
         for thread in self._threads:
             thread.start()
 
+    @owner_only
     def stop(self, deadline: Deadline) -> None:
         """Write what is queued, and stop."""
         while self._threads and len(self._queue) and not self._unreachable_for and not deadline.expired:
@@ -160,22 +163,26 @@ class RedisStore:
                 self._lease.resign(self._redis)
         self._redis.close()
 
+    @any_thread
     def attach(self, topic: Topic) -> None:
         """Load the log of a new topic, soon; it cannot be subscribed to until then."""
         topic.availability = Availability.LOADING
         with self._lock:
             self._topics[topic.name] = topic
 
+    @any_thread
     def detach(self, topic: Topic) -> None:
         """Stop to read a topic. Redis keeps it for other servers, until it expires."""
         with self._lock:
             if self._topics.get(topic.name) is topic:
                 del self._topics[topic.name]
 
+    @any_thread
     def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
         """Queue an event; an event of a topic that another server leads is dropped."""
         self._put(topic, data, term)
 
+    @any_thread
     def start_new_epoch(self, topic: Topic, term: int = 0) -> None:
         """Queue a new epoch; likewise."""
         self._put(topic, None, term)
@@ -191,6 +198,7 @@ class RedisStore:
         elif term:
             raise NotLeadingError(f"term {term} of publishing to {topic.name} is over")
 
+    @any_thread
     def lead(self, topics: Sequence[Topic]) -> Leadership:
         """Take part in the election of a leader for some topics; once for each store."""
         if self._lease is not None:
@@ -284,6 +292,7 @@ class RedisStore:
         for key, rows in self._redis.xread(positions, count=_BATCH, block=_BLOCK_MS):
             self._append(topics[key.decode()], rows)
 
+    @any_thread
     def read_positions(self, topics: Sequence[Topic]) -> dict[Topic, Position]:
         """Return where the logs of topics end in Redis; the epoch is "" if Redis does not know a topic."""
         return {topic: Position(head.epoch or "", head.seq) for topic, head in self._read_heads(topics).items()}

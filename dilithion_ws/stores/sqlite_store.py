@@ -27,6 +27,7 @@ from ..events.log import StoredEntry
 from ..events.store import LogWriter
 from ..events.topic import Topic
 from ..util.clock import Deadline
+from ..util.thread_contracts import any_thread, owner_only
 from .write_queue import WriteQueue
 
 __all__ = ["SqliteStore"]
@@ -79,6 +80,7 @@ class SqliteStore:
         self._stop_by: Deadline | None = None
         self._detached: deque[str] = deque()
 
+    @owner_only
     def start(self, writer: LogWriter) -> None:
         """Open the file and load the logs."""
         if self._thread is not None:
@@ -93,6 +95,7 @@ class SqliteStore:
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-sqlite", daemon=True)
         self._thread.start()
 
+    @owner_only
     def stop(self, deadline: Deadline) -> None:
         """Write what is queued, and close the file."""
         thread = self._thread
@@ -108,6 +111,7 @@ class SqliteStore:
         if len(self._queue):
             logger.error("%s did not take all events before the end: %d are left", self._path, len(self._queue))
 
+    @any_thread
     def attach(self, topic: Topic) -> None:
         """Load the log of a new topic."""
         with self._lock:
@@ -115,6 +119,7 @@ class SqliteStore:
         if self._db is not None:
             self._load(topic)
 
+    @any_thread
     def detach(self, topic: Topic) -> None:
         """Delete the stored log of a topic."""
         with self._lock:
@@ -124,14 +129,17 @@ class SqliteStore:
         self._detached.append(topic.name)
         self._queue.wake()
 
+    @any_thread
     def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
         """Queue an event."""
         self._queue.put(topic, data)
 
+    @any_thread
     def start_new_epoch(self, topic: Topic, term: int = 0) -> None:
         """Queue a new epoch."""
         self._queue.put(topic, None)
 
+    @any_thread
     def lead(self, topics: Sequence[Topic]) -> Leadership:
         """Return that this server leads: no other one can use the file."""
         return SoleLeader()

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from .thread_contracts import owner_only
+
 __all__ = ["FileWatcher"]
 
 logger = logging.getLogger("dilithion_ws")
@@ -36,6 +38,7 @@ class FileWatcher:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @owner_only
     def start(self, on_change: Callable[[], object]) -> None:
         """Call a function whenever a file has changed, from a thread that exists only if there are files."""
         if self._versions:
@@ -44,6 +47,7 @@ class FileWatcher:
             )
             self._thread.start()
 
+    @owner_only
     def stop(self) -> None:
         """Stop the thread, without waiting for a call that is running."""
         self._stopped.set()

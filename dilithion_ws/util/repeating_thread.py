@@ -12,8 +12,6 @@ from .thread_contracts import any_thread, owner_only
 
 __all__ = ["Pause", "RepeatingThread"]
 
-logger = logging.getLogger("dilithion_ws")
-
 
 class Pause(NamedTuple):
     """How long the thread waits after a step.
@@ -35,11 +33,19 @@ class RepeatingThread:
     Args:
         name: of the thread.
         step: what it runs. It gets whether `wake` has ended the pause before, and returns the pause after it.
+        logger: gets the exceptions of steps.
         pause_after_error: seconds.
     """
 
-    def __init__(self, name: str, step: Callable[[bool], Pause | None], pause_after_error: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[bool], Pause | None],
+        logger: logging.Logger,
+        pause_after_error: float = 1.0,
+    ) -> None:
         self._step = step
+        self._logger = logger
         self._pause_after_error = Pause(pause_after_error, pause_after_error)
         self._changed = threading.Condition()  # guards the two below
         self._is_woken = False
@@ -74,7 +80,7 @@ class RepeatingThread:
             try:
                 pause = self._step(is_woken)
             except Exception:
-                logger.exception("a step of the thread %s failed; going on", self._thread.name)
+                self._logger.exception("a step of the thread %s failed; going on", self._thread.name)
                 pause = self._pause_after_error
             if pause is None:
                 return

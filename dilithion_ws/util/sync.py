@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 
 from .clock import Deadline, monotonic
+from .thread_contracts import any_thread
 
 __all__ = ["Latch", "WakeFlag"]
 
@@ -29,6 +30,7 @@ class Latch:
         """Whether `open` was called."""
         return self._open
 
+    @any_thread
     def open(self) -> None:
         """Release all waiting threads, and let later waits return at once."""
         self._open = True
@@ -38,6 +40,7 @@ class Latch:
             except IndexError:
                 break  # another thread opened it at the same time
 
+    @any_thread
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the latch is open, at most `timeout` seconds. Return whether it is."""
         if self._open:
@@ -64,10 +67,12 @@ class WakeFlag:
         self._lock = threading.Lock()
         self._lock.acquire()
 
+    @any_thread
     def set(self) -> None:
         """Wake the waiting thread, or let its next wait return at once. Several calls count as one."""
         _release(self._lock)
 
+    @any_thread
     def wait(self, timeout: float | None) -> None:
         """Block until the flag is set, at most `timeout` seconds (None: forever), and clear it."""
         self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import pkgutil
-from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+import dilithion_ws
 from dilithion_ws.util.thread_contracts import contract_of, install_checks
 
-__all__ = ["SHARED_ROOMS", "check_all", "shared_classes", "undeclared_methods"]
+__all__ = ["check_all", "shared_classes", "undeclared_methods"]
 
-SHARED_ROOMS = ("auth", "events", "net", "stores")
+_THREADING = {"Lock", "RLock", "Condition", "Event", "Thread"}
+_OTHERS = {"RepeatingThread", "Queue", "SimpleQueue", "Latch", "WakeFlag", "ThreadPoolExecutor"}
 
 
-def shared_classes() -> Iterator[type]:
-    """Yield the classes of the shared rooms with a method that declares its thread."""
-    for room in SHARED_ROOMS:
-        package = import_module(f"dilithion_ws.{room}")
-        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            module = import_module(found.name)
-            for kind in vars(module).values():
-                if inspect.isclass(kind) and kind.__module__ == module.__name__ and any(_contracts(kind).values()):
-                    yield kind
+@functools.cache
+def shared_classes() -> tuple[type, ...]:
+    """Return the classes that threads share: those that make a lock or a thread, or declare a thread in a method."""
+    found: dict[type, None] = {}
+    for module_info in pkgutil.walk_packages(dilithion_ws.__path__, "dilithion_ws."):
+        if module_info.name.endswith("__main__"):
+            continue
+        module = import_module(module_info.name)
+        for kind in vars(module).values():
+            if inspect.isclass(kind) and kind.__module__ == module.__name__ and _is_shared(kind):
+                found[kind] = None
+    return tuple(found)
+
+
+def _is_shared(kind: type) -> bool:
+    init = vars(kind).get("__init__")
+    names = set(init.__code__.co_names) if inspect.isfunction(init) else set()
+    makes = ("threading" in names and names & _THREADING) or names & _OTHERS
+    return bool(makes) or any(_contracts(kind).values())
 
 
 def undeclared_methods(kind: type) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import threading
@@ -14,6 +15,7 @@ from dilithion_ws.util.repeating_thread import Pause, RepeatingThread
 from ..support import TEST_TIMEOUT
 
 NEVER = 10 * TEST_TIMEOUT
+LOGGER = logging.getLogger(__name__)
 
 Repeat = Callable[..., "tuple[RepeatingThread, queue.SimpleQueue[bool]]"]
 
@@ -34,7 +36,7 @@ def repeat() -> Iterator[Repeat]:
                 raise outcome
             return outcome
 
-        threads.append(RepeatingThread("repeats", step, 0.0))
+        threads.append(RepeatingThread("repeats", step, LOGGER, 0.0))
         threads[-1].start()
         return threads[-1], steps
 
@@ -90,7 +92,7 @@ def test_stop_does_not_wait_for_a_step_beyond_its_timeout() -> None:
         gate.wait(NEVER)
         return None
 
-    thread = RepeatingThread("blocked", step)
+    thread = RepeatingThread("blocked", step, LOGGER)
     thread.start()
     assert entered.wait(10)
     assert thread.stop(0) is False
@@ -99,4 +101,4 @@ def test_stop_does_not_wait_for_a_step_beyond_its_timeout() -> None:
 
 
 def test_a_thread_that_was_not_started_is_stopped() -> None:
-    assert RepeatingThread("new", lambda is_woken: None).stop(10)
+    assert RepeatingThread("new", lambda is_woken: None, LOGGER).stop(10)
