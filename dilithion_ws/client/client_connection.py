@@ -30,6 +30,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
+from ..errors import CloseCode
 from ..util.clock import Deadline, monotonic
 from ..util.thread_contracts import any_thread, owner_only
 from .exceptions import CallTimeoutError, ConnectionLostError, RefusedError
@@ -104,7 +105,7 @@ class ClientConnection:
         self._ws = WSConnection(ConnectionType.CLIENT)
         self._partial: list[str] | list[bytes] = []
         self._size = 0
-        self.close_code = 1006
+        self.close_code = int(CloseCode.ABNORMAL)
         self.close_reason = ""
         deadline = Deadline(monotonic, settings.timeout)
         parts = urlsplit(settings.url)
@@ -222,7 +223,7 @@ class ClientConnection:
     @any_thread
     def shut(self) -> None:
         """Send a close frame if that is possible at once, and shut down the socket in both directions."""
-        self._queue(CloseConnection(code=1000))
+        self._queue(CloseConnection(code=CloseCode.NORMAL))
         try:
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
         except OSError:

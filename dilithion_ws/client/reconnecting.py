@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..errors import RpcError
+from ..errors import CloseCode, RpcError
 from ..util.clock import Clock, Deadline, monotonic
 from ..util.thread_contracts import any_thread, owner_only
 from .awaited_reply import Reply
@@ -27,7 +27,7 @@ logger = logging.getLogger("dilithion_ws.client")
 
 encode = msgspec.json.Encoder(decimal_format="number").encode
 
-_FINAL_CODES = (4401, 4403, 4408)
+_FINAL_CODES = (CloseCode.NOT_AUTHENTICATED, CloseCode.FORBIDDEN, CloseCode.TIMED_OUT)
 _JOIN_SECONDS = 2.0
 _STEADY_SECONDS = 5.0
 """How long a connection must have held for the next pause to be the first one again."""

@@ -10,7 +10,7 @@ from .. import RpcError
 from .chain_tracker import ChainBlock, ChainTracker, GapError
 from .gateway_config import GatewayConfig
 from .node_client import Call
-from .node_queries import NodeInfo, NodeQueries
+from .node_queries import NodeInfo, NodeQueries, PollAnswers
 from .node_view import MempoolTransaction, MempoolView, MiningView, NodeView, PeersView
 from .response_parser import Outcome
 from .upstream_errors import UpstreamError
@@ -80,7 +80,8 @@ class NodePoller:
         tip = published.tip
         self._chain: ChainTracker | None = None if tip is None else ChainTracker(tip, config.catch_up)
         self.views = published.views
-        self._mined: tuple[set[str], set[str]] = set(), set()  # in blocks of the previous poll, and of this one
+        self._mined: set[str] = set()  # ids of the transactions in the blocks of this poll
+        self._mined_before: set[str] = set()  # and of the previous one
         self._full = False
 
     def poll(self) -> NodeInfo:
@@ -92,11 +93,11 @@ class NodePoller:
         Raises:
             RpcError: the node cannot be reached, or is not ready. What was published until then is correct.
         """
-        answers = self._node.batch(self._queries.all(), self._config.poll_timeout)
+        answers = PollAnswers(*self._node.batch(self._queries.all(), self._config.poll_timeout))
         info = self._queries.info(answers)
         self._follow_chain(info)
         self._follow_mempool(self._queries.txids(answers))
-        self._mined = self._mined[1], set()
+        self._mined_before, self._mined = self._mined, set()
         self._follow("peers", self.views.peers, self._queries.peers(answers))
         self._follow("mining", self.views.mining, self._queries.mining(answers))
         return info
@@ -131,7 +132,7 @@ class NodePoller:
                 return
             for step in steps:
                 if step.connected:
-                    self._mined[1].update(step.block.txids)
+                    self._mined.update(step.block.txids)
                 self._publisher.publish("blocks", step.block.event("connected" if step.connected else "disconnected"))
                 self._chain.record(step)
 
@@ -182,7 +183,7 @@ class NodePoller:
                 self._publisher.begin("mempool")
             self._full = False
             return
-        mempool, mined = self.views.mempool, self._mined[0] | self._mined[1]
+        mempool, mined = self.views.mempool, self._mined | self._mined_before
         for txid in mempool.gone(set(txids)):
             self._publisher.publish("mempool", mempool.remove(txid, "mined" if txid in mined else "unknown"))
         for txid, transaction in self._details(mempool.new(txids)):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -96,6 +95,15 @@ _block, _hash, _hash_object = _decoder(_WireBlock), _decoder(str), _decoder(dict
 _entry, _transaction, _peers = _decoder(_WireEntry), _decoder(_WireTransaction), _decoder(list[_WirePeer])
 
 
+class PollAnswers(NamedTuple):
+    """The answers to the calls of one poll, see `NodeQueries.all`."""
+
+    mempool: Any
+    chain: Any
+    peers: Any
+    mining: Any = msgspec.Raw(b"{}")
+
+
 class NodeQueries:
     """Makes calls and reads their answers.
 
@@ -106,7 +114,7 @@ class NodeQueries:
     def __init__(self, dialect: Dialect) -> None:
         self._is_core = dialect.name == "core"
 
-    # One look at everything
+    # One poll
 
     def all(self) -> list[Call]:
         """Return the calls of one poll, which are sent in one request."""
@@ -114,11 +122,11 @@ class NodeQueries:
         calls = [("getrawmempool", b""), ("getblockchaininfo", b""), ("getpeerinfo", b"")]
         return calls if self._is_core else [*calls, ("getmininginfo", b"")]
 
-    def info(self, answers: Sequence[Any]) -> NodeInfo:
+    def info(self, answers: PollAnswers) -> NodeInfo:
         """Return the state of the node. Raise RpcError if the answer is an error."""
-        info: NodeInfo = _info(answers[1])
+        info: NodeInfo = _info(answers.chain)
         if not self._is_core:
-            heights = sorted(peer.startingheight for peer in _peers(answers[2]))
+            heights = sorted(peer.startingheight for peer in _peers(answers.peers))
             best = heights[len(heights) // 2] if heights else 0  # no single peer's word
             if best > info.blocks + _FAR:
                 info.initialblockdownload = True
@@ -126,18 +134,18 @@ class NodeQueries:
                 info.verificationprogress = info.blocks / best
         return info
 
-    def txids(self, answers: Sequence[Any]) -> list[str]:
+    def txids(self, answers: PollAnswers) -> list[str]:
         """Return the ids of the transactions in the mempool."""
-        found: list[str] = _txids(answers[0])
+        found: list[str] = _txids(answers.mempool)
         return found
 
-    def peers(self, answers: Sequence[Any]) -> Any:
+    def peers(self, answers: PollAnswers) -> Any:
         """Return the peers."""
-        return _any(answers[2])
+        return _any(answers.peers)
 
-    def mining(self, answers: Sequence[Any]) -> Any:
+    def mining(self, answers: PollAnswers) -> Any:
         """Return what the node reports about mining, or an empty answer if it was not asked."""
-        return _any(answers[3]) if len(answers) > 3 else {}
+        return _any(answers.mining)
 
     # Blocks
 

@@ -87,10 +87,14 @@ def _transaction(size: int, fee: Any, addresses: Iterable[str]) -> MempoolTransa
 
 
 class PeersView:
-    """The peers, by number and address: after the node's restart another peer has the same number."""
+    """The peers, by number and address: after the node's restart another peer has the same number.
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, str], bool] | None = None
+    Args:
+        known: whether each is inbound, or None before the first poll.
+    """
+
+    def __init__(self, known: dict[tuple[int, str], bool] | None = None) -> None:
+        self._known = known
 
     def state(self) -> Any:
         """Return what is known as JSON, or None before the first poll."""
@@ -99,9 +103,7 @@ class PeersView:
     @classmethod
     def of(cls, state: Any) -> PeersView:
         """Return a view from what `state` returned."""
-        peers = cls()
-        peers._known = None if state is None else {(id, addr): inbound for id, addr, inbound in state}
-        return peers
+        return cls(None if state is None else {(id, addr): inbound for id, addr, inbound in state})
 
     def apply(self, event: Event) -> None:
         """Apply a published event."""
@@ -129,10 +131,14 @@ class PeersView:
 
 
 class MiningView:
-    """Whether the node mines, and how fast."""
+    """Whether the node mines, and how fast.
 
-    def __init__(self) -> None:
-        self._known: tuple[bool, float, int] | None = None
+    Args:
+        known: whether it mines, its hash rate, and its threads; None before the first poll.
+    """
+
+    def __init__(self, known: tuple[bool, float, int] | None = None) -> None:
+        self._known = known
 
     def state(self) -> Any:
         """Return what is known as JSON, or None before the first poll."""
@@ -141,9 +147,10 @@ class MiningView:
     @classmethod
     def of(cls, state: Any) -> MiningView:
         """Return a view from what `state` returned."""
-        mining = cls()
-        mining._known = None if state is None else (bool(state[0]), float(state[1]), int(state[2]))
-        return mining
+        if state is None:
+            return cls()
+        mines, hashrate, threads = state
+        return cls((bool(mines), float(hashrate), int(threads)))
 
     def apply(self, event: Event) -> None:
         """Apply a published event."""

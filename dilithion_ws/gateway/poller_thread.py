@@ -20,7 +20,7 @@ from .node_queries import NodeQueries
 from .node_status import StatusTracker
 from .poll_schedule import PollSchedule
 from .snapshots import VIEWS_TOPIC, SnapshotStore
-from .upstream_errors import UpstreamError, UpstreamErrorKind, trouble
+from .upstream_errors import UpstreamError, UpstreamErrorKind
 
 __all__ = ["NODE_TOPIC", "TOPICS", "PollerThread"]
 
@@ -134,7 +134,7 @@ class PollerThread:
         return self.schedule.succeeded(self._clock() - started)
 
     def _failed(self, error: RpcError, took: float) -> Pause:
-        limited = trouble(error) is UpstreamErrorKind.LIMITED
+        limited = isinstance(error, UpstreamError) and error.kind is UpstreamErrorKind.LIMITED
         if self._term and not limited:  # a node that limits the rate is not down
             try:
                 self._publish_state(self.status.failed(error))

@@ -202,8 +202,9 @@ class ConnectionSubscriber:
     @any_thread
     def try_send(self, data: bytes, recipient: Any) -> OfferResult:
         """Send whole frames; see `Subscriber.try_send`."""
-        undelivered = send_to_many(data, (recipient,))
-        return undelivered[0][1] if undelivered else OfferResult.SENT
+        for _, result in send_to_many(data, (recipient,)):
+            return result
+        return OfferResult.SENT
 
     @any_thread
     def send_many(self, data: bytes, recipients: Sequence[Any]) -> list[tuple[Any, OfferResult]]:

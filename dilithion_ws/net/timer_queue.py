@@ -32,11 +32,17 @@ class TimerQueue(Generic[T]):
 
     def timeout(self, now: float) -> float | None:
         """Return the seconds until the next item is due, or None if there is none."""
-        return max(0.0, self._heap[0][0] - now) if self._heap else None
+        if not self._heap:
+            return None
+        at, _, _ = self._heap[0]
+        return max(0.0, at - now)
 
     def pop_due(self, now: float) -> Iterator[tuple[float, T]]:
         """Remove and yield the items that are due, each with its time. Items may be added meanwhile."""
         heap = self._heap
-        while heap and heap[0][0] <= now:
-            at, _, item = heapq.heappop(heap)
+        while heap:
+            at, _, item = heap[0]
+            if at > now:
+                return
+            heapq.heappop(heap)
             yield at, item

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import codecs
 
+from ..errors import CloseCode
 from .deflate import InflateExtension
 from .frame_fast_path import is_utf8, parse_single_text, parse_small_frames
 from .frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, FrameHeader, close_payload, parse_header
@@ -28,11 +29,11 @@ __all__ = ["PROTOCOL_ERROR", "MessageEvent", "MessageParser"]
 
 _FIN, _DEFLATED = 0x80, 0x40
 _PLAIN = _FIN | _DEFLATED
-_TOO_BIG = (1009).to_bytes(2, "big")
+_TOO_BIG = int(CloseCode.MESSAGE_TOO_BIG).to_bytes(2, "big")
 _OPCODES = (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG)
 _BAD_UTF8 = "text is not valid UTF-8"
 _BAD_GATEWAY = (1014).to_bytes(2, "big")
-_COMMON_CLOSES = (b"", (1000).to_bytes(2, "big"), (1001).to_bytes(2, "big"))
+_COMMON_CLOSES = (b"", int(CloseCode.NORMAL).to_bytes(2, "big"), int(CloseCode.GOING_AWAY).to_bytes(2, "big"))
 """Payloads of nearly all close frames. They are valid; asking wsproto for that takes 30 µs."""
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -159,7 +160,7 @@ class MessageParser:
             self._forward_all = True
             return self._ask_wsproto(data[at:], events)
         if header.length > self._limit - self._fragments_size:
-            self._fail(1009, self._too_big, events)
+            self._fail(CloseCode.MESSAGE_TOO_BIG, self._too_big, events)
             return len(data) - at
         if self._wsproto is None and opcode and header.first & _PLAIN == _FIN:
             self._partial = _PartialFrame(opcode, data[start - 4 : start], header.length)
@@ -175,7 +176,7 @@ class MessageParser:
         try:
             payload = partial.feed(piece)
         except UnicodeDecodeError:
-            self._fail(1007, _BAD_UTF8, events)
+            self._fail(CloseCode.INVALID_PAYLOAD, _BAD_UTF8, events)
         else:
             if payload is not None:
                 self._partial = None
@@ -199,7 +200,7 @@ class MessageParser:
             self._wsproto = WsprotoAdapter(InflateExtension(self._window, self._limit) if self._window else None)
         for event in self._wsproto.feed(data):
             if event.kind == PROTOCOL_ERROR and event.payload[:2] == _TOO_BIG:
-                event = MessageEvent(PROTOCOL_ERROR, close_payload(1009, self._too_big))
+                event = MessageEvent(PROTOCOL_ERROR, close_payload(CloseCode.MESSAGE_TOO_BIG, self._too_big))
             events.append(event)
             if event.kind in (TEXT, BINARY):  # the last fragment: back at a message boundary
                 self._wsproto, self._fragments_size = None, 0

@@ -35,8 +35,11 @@ __all__ = ["SqliteStore"]
 logger = logging.getLogger("dilithion_ws.events")
 
 _BATCH = 500
-_NOT_DAMAGED = ("locked", "unable to open", "readonly", "full", "permission")
-"""Words in errors of SQLite if a file cannot be used, but is not damaged. (Error codes need Python 3.11.)"""
+_UNUSABLE = {3, 5, 6, 8, 13, 14, 23}
+"""Primary result codes of SQLite for a file that cannot be used, but is not damaged: SQLITE_PERM, SQLITE_BUSY,
+SQLITE_LOCKED, SQLITE_READONLY, SQLITE_FULL, SQLITE_CANTOPEN, SQLITE_AUTH (https://sqlite.org/rescode.html)."""
+_UNUSABLE_WORDS = ("locked", "unable to open", "readonly", "full", "permission")
+"""Words in the messages of these errors, for Python 3.10, whose exceptions have no code."""
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, epoch TEXT NOT NULL, head INTEGER NOT NULL) WITHOUT ROWID;
@@ -150,7 +153,7 @@ class SqliteStore:
         try:
             self._db = self._connect()
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-            if isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in _NOT_DAMAGED):
+            if not _is_damage(error):
                 raise ConfigError(f"rpcwebsocketeventstore: {self._path} can't be used: {error}") from None
             self._set_aside(error)
             self._db = self._connect()
@@ -330,6 +333,16 @@ class SqliteStore:
                     db.execute("UPDATE meta SET value = '1' WHERE name = 'clean'")
             with contextlib.suppress(sqlite3.Error):
                 db.close()
+
+
+def _is_damage(error: Exception) -> bool:
+    """Return whether an error while opening a file means that its content is damaged."""
+    if not isinstance(error, sqlite3.OperationalError):
+        return True
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return not any(word in str(error) for word in _UNUSABLE_WORDS)
+    return code & 0xFF not in _UNUSABLE
 
 
 def _boot() -> str:
