@@ -363,7 +363,7 @@ def test_refused_credentials_do_not_lock_the_gateway_out(gateways: GatewayFactor
     try:
         gateway = gateways(node.url, upstream_user="gate", upstream_password="wrong")
         with Client(gateway.server.url) as client:
-            wait_for(lambda: client.call("getnodestate")["reason"].startswith("the node does not take"))
+            wait_for(lambda: client.call("getnodestate")["reason"].startswith("the node rejects"))
             for _ in range(10):
                 with pytest.raises(RpcError) as caught:
                     client.call("getblockcount")
