@@ -529,3 +529,54 @@ def test_a_garbled_record_ends_the_connection(secure: Machine, authority: Author
         secure.step()
         secure.advance(secure.reactor.limits.connections.linger_timeout + 1)
         assert secure.registry.all() == []
+
+
+@pytest.mark.parametrize("method", ["on_request_done", "on_written"])
+def test_a_fault_while_a_response_is_sent_ends_one_connection(
+    make: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    machine = make()
+    machine.service.http_task = HttpTask(HttpResponse(200, b"done"))
+    with machine.accept() as sock, machine.accept() as other:
+        machine.step()
+        monkeypatch.setattr(machine.loop.handler.handshake, method, fail)
+        sock.send(SLOW + GET)
+        machine.step()
+        while machine.pool.jobs:
+            machine.run_job()
+        machine.step()
+        monkeypatch.undo()
+        other.send(GET)
+        machine.step()
+        assert received(other).endswith(b"hello 127.0.0.1")
+        machine.advance(machine.reactor.limits.connections.linger_timeout + 1)
+        assert received(sock).endswith(b"(end)")
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_reset_while_a_response_is_buffered_ends_the_connection(make: Callable[..., Machine]) -> None:
+    machine = make()
+    machine.service.http_task = HttpResponse(200, b"x" * 1_000_000)
+    sock = machine.accept()
+    machine.step()
+    sock.send(SLOW)
+    machine.step()
+    sock.close()
+    machine.step()
+    assert machine.registry.all() == []
+
+
+def test_a_response_that_was_buffered_is_followed_by_the_next(make: Callable[..., Machine]) -> None:
+    machine = make()
+    machine.service.http_task = HttpResponse(200, b"x" * 1_000_000)
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(SLOW + GET)
+        data = b""
+        for _ in range(200):
+            machine.step()
+            data += received(sock)
+        assert data.endswith(b"hello 127.0.0.1")

@@ -90,3 +90,17 @@ def test_the_standards_own_schema_accepts_it(start: ServerFactory) -> None:
         jsonschema.Draft202012Validator.check_schema(topic["schema"])
     document["methods"][0]["params"][0:0] = [{"name": "of no type"}]
     assert list(validator.iter_errors(document)), "it would have seen a fault"
+
+
+def test_what_has_no_schema_is_described_without_one(start: ServerFactory, rpc: RpcTable) -> None:
+    """A type that JSON Schema cannot express, and a default that JSON cannot."""
+    rpc.register("odd", lambda value=object(): value)  # noqa: B008
+
+    @rpc.method
+    def odder(value: complex = 1j) -> complex:
+        return value
+
+    document = json.loads(request(start(), "GET", "/openrpc.json")[2])
+    described = {method["name"]: method for method in document["methods"]}
+    assert described["odd"]["params"] == [{"name": "value", "required": False, "schema": {}}]
+    assert described["odder"]["result"] == {"name": "result", "schema": {}}

@@ -8,7 +8,14 @@ import re
 
 import pytest
 
+from dilithion_ws.service import page as module
 from dilithion_ws.service.page import page
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    """Have the page read from its file again."""
+    module._parts.cache_clear()
 
 
 def header(name: str) -> str:
