@@ -75,7 +75,7 @@ def _count(what: str, counter: Counter) -> int:
     """Does it many times while the counter runs; returns how often."""
     rpc = RpcTable()
     rpc.register("getblockcount", lambda: 840_000)
-    limits = Limits.from_names(stall_after=10.0)  # traced code is slow: nothing is to be taken for a stall
+    limits = Limits.from_names(leader_stall_timeout=10.0)  # traced code is slow: nothing is to be taken for a stall
     config = Config(port=0, user="bench", password="bench-password", limits=limits)
     server = WebSocketServer(rpc, config)
     server.topic("ticks", permission="READ_BLOCKCHAIN")

@@ -49,7 +49,7 @@ class Authenticator:
         self._has_users = config.has_users
         self._directory = directory
         self._audit = audit
-        self._cache = PasswordCache(clock, config.limits.logins.login_remembered, _MAX_CACHED_PASSWORDS)
+        self._cache = PasswordCache(clock, config.limits.logins.password_cache_ttl, _MAX_CACHED_PASSWORDS)
         self._lockout = Lockout(clock, config.limits)
 
     @property

@@ -54,7 +54,7 @@ class CredentialFiles:
         rates = config.limits.rates
         try:
             rate = Rate(rates.audit_burst, rates.audit_rate)
-            self.audit = AuditLog(config.audit_log, clock, rate, rates.tracked_clients)
+            self.audit = AuditLog(config.audit_log, clock, rate, rates.max_tracked_clients)
         except OSError as error:
             raise ConfigError(
                 f"rpcwebsocketauditlog: {config.audit_log} can't be written: {error.strerror}", "rpcwebsocketauditlog"

@@ -50,7 +50,7 @@ class Lockout:
         self._max_failures = limits.logins.login_failures
         self._first = limits.logins.lockout
         self._longest = limits.logins.lockout_longest
-        self._max_addresses = limits.rates.tracked_clients
+        self._max_addresses = limits.rates.max_tracked_clients
         self._lock = threading.Lock()  # guards the three tables
         self._unlocked: OrderedDict[str, _Record] = OrderedDict()
         self._locked: OrderedDict[str, _Record] = OrderedDict()  # locked when they were last looked at

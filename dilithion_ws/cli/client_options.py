@@ -19,7 +19,7 @@ __all__ = ["add_connection", "connect"]
 DEFAULT_PORT = 8333
 _PASSWORD = "DILITHION_RPCPASSWORD"
 _MOST_CHARACTERS = 4096
-_LONGEST = 1e8
+_MAX_TIMEOUT = 1e8
 _CONNECT_SECONDS = 10.0
 
 
@@ -46,7 +46,7 @@ def connect(options: argparse.Namespace) -> Client:
     Raises:
         ConfigError: they do not fit together.
     """
-    if not 0 < options.timeout < _LONGEST:
+    if not 0 < options.timeout < _MAX_TIMEOUT:
         raise ConfigError(f"--timeout is {options.timeout:g}; it takes seconds, more than 0")
     folder = options.datadir or (os.path.dirname(options.conf) if options.conf else None)
     path = options.conf or (os.path.join(folder, CONF) if folder else None)

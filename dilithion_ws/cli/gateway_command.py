@@ -53,12 +53,12 @@ def gateway(options: argparse.Namespace) -> int:
         print(f"dilithion-ws: {error}", file=sys.stderr)
         return 1
     server = running.server
-    told = threading.Event()
+    stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told.set())
+        signal.signal(number, lambda *_: stopping.set())
     signal.signal(signal.SIGHUP, lambda *_: server.reload())
     print(f"Listening on {server.url}, in front of {config.upstream}", flush=True)
-    told.wait()
+    stopping.wait()
     running.stop()
     return 0
 

@@ -17,7 +17,7 @@ from .awaited_reply import AwaitedReply, Reply, to_params
 from .client_connection import ConnectionOptions, check_url
 from .exceptions import ClientError
 from .reconnecting import ReconnectingConnection, encode
-from .subscription import RETRIED, Subscription
+from .subscription import RETRYABLE, Subscription
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,8 +42,8 @@ class Client:
         idle_timeout: seconds of silence after which the connection counts as lost; more than the server's ping interval.
         backoff: seconds between two attempts to connect: at first and at most. The pause doubles, and is then drawn from
             its second half, so that clients which lost a server together do not come back together.
-        most_message: bytes of one message from the server.
-        most_events: events of one subscription that are kept for its reader.
+        max_message_size: bytes of one message from the server.
+        max_queued_events: events of one subscription that are kept for its reader.
 
     Example:
         >>> with Client("ws://127.0.0.1:8333") as client:  # doctest: +SKIP
@@ -62,19 +62,21 @@ class Client:
         connect_timeout: float = 10.0,
         idle_timeout: float = 60.0,
         backoff: tuple[float, float] = (0.2, 30.0),
-        most_message: int = 64 << 20,
-        most_events: int = 10_000,
+        max_message_size: int = 64 << 20,
+        max_queued_events: int = 10_000,
     ) -> None:
         check_url(url)
         if (user is None) != (password is None):
             raise ValueError("user and password belong together")
         self._url = url
         credentials = None if user is None or password is None else (user, password)
-        self._settings = ConnectionOptions(url, credentials, ssl_context, connect_timeout, idle_timeout, most_message)
+        self._settings = ConnectionOptions(
+            url, credentials, ssl_context, connect_timeout, idle_timeout, max_message_size
+        )
         self._timeout = timeout
-        self._most_events = most_events
+        self._most_events = max_queued_events
         self._link = ReconnectingConnection(self._settings, backoff, _Listener(self))
-        self._keeping = threading.Lock()  # guards all below
+        self._lock = threading.Lock()  # guards all below
         self._subscriptions: dict[int, Subscription] = {}
         self._by_id: dict[str, Subscription] = {}
         self._pending: set[int] = set()  # subscriptions whose reply is awaited
@@ -98,7 +100,7 @@ class Client:
     @property
     def is_connected(self) -> bool:
         """Whether the client is connected."""
-        return self._link.wire is not None
+        return self._link.connection is not None
 
     @any_thread
     def connect(self, timeout: float | None = None) -> None:
@@ -164,7 +166,7 @@ class Client:
         if not waiters:
             return []
         self._link.start()
-        wire = self._link.connected(deadline)
+        connection = self._link.connected(deadline)
         text = encode(
             [{"jsonrpc": "2.0", "method": m, "params": params, "id": id} for id, (_, m, params) in waiters.items()]
         ).decode()
@@ -172,7 +174,7 @@ class Client:
         try:
             self._link.replies.update((id, waiter.reply) for id, (waiter, _, _) in waiters.items())
             self._link.batches.append(refused.reply)
-            wire.send(text, deadline.remaining())
+            connection.send(text, deadline.remaining())
             return [self._outcome(waiter, deadline, refused) for waiter, _, _ in waiters.values()]
         finally:
             self._link.batches.remove(refused.reply)
@@ -215,27 +217,27 @@ class Client:
         Raises:
             RpcError: the server refuses, such as for an unknown topic.
         """
-        place = None if since is None else Position(*since)
+        position = None if since is None else Position(*since)
         subscription = Subscription(topic, filter, mode, self._most_events, self._subscribe_again, self._unsubscribe)
         deadline = Deadline(monotonic, self._timeout)
         self._link.start()
-        with self._keeping:
+        with self._lock:
             self._subscriptions[id(subscription)] = subscription
         try:
             while True:
                 waiter = AwaitedReply()
-                self._subscribe(subscription, place, waiter.reply, deadline)
+                self._subscribe(subscription, position, waiter.reply, deadline)
                 try:
                     waiter.wait(deadline, "subscribe")
                     return subscription
                 except RpcError as error:
                     pause = _pause(error)
-                    if error.code not in RETRIED or deadline.remaining() < pause:
+                    if error.code not in RETRYABLE or deadline.remaining() < pause:
                         raise
                     threading.Event().wait(pause)
         except BaseException:
             subscription.finish(None)
-            with self._keeping:
+            with self._lock:
                 self._subscriptions.pop(id(subscription), None)
             raise
 
@@ -245,7 +247,7 @@ class Client:
         self, subscription: Subscription, since: Position | None, reply: Reply, deadline: Deadline | None
     ) -> None:
         def answered(result: Any, error: BaseException | None) -> None:
-            with self._keeping:
+            with self._lock:
                 self._pending.discard(id(subscription))
             if error is None and subscription.is_closed:
                 self._end(result["subscription"])  # its caller has given up
@@ -254,14 +256,14 @@ class Client:
                 self._by_id[result["subscription"]] = subscription
             reply(result, error)
 
-        with self._keeping:
+        with self._lock:
             if id(subscription) in self._pending:
                 return  # the reading thread and a reader of events both noticed that it has to be made again
             self._pending.add(id(subscription))
         try:
             self._link.request("subscribe", subscription.params(since), answered, deadline)
         except BaseException:
-            with self._keeping:
+            with self._lock:
                 self._pending.discard(id(subscription))
             raise
 
@@ -271,23 +273,23 @@ class Client:
         def answered(result: Any, error: BaseException | None) -> None:
             # A lost connection does not end a subscription: the next connection renews all of them.
             if isinstance(error, RpcError) and subscription.ended(error.to_object()):
-                self._later(_pause(error), lambda: self._subscribe_again(subscription))
+                self._schedule(_pause(error), lambda: self._subscribe_again(subscription))
 
         live = subscription.id is not None and self._by_id.get(subscription.id) is subscription
         if subscription.is_closed or live:
             return
         try:
-            self._subscribe(subscription, subscription.reached, answered, None)
+            self._subscribe(subscription, subscription.last_received, answered, None)
         except ClientError as error:
             logger.debug("subscribing again to %s: %s", subscription.topic, error)
 
-    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+    def _schedule(self, seconds: float, action: Callable[[], None]) -> None:
         timer = threading.Timer(seconds, action)
         timer.daemon = True
         timer.start()
 
     def _unsubscribe(self, subscription: Subscription) -> None:
-        with self._keeping:
+        with self._lock:
             self._subscriptions.pop(id(subscription), None)
         self._stop_events(subscription, lambda: None)
 
@@ -307,16 +309,16 @@ class Client:
 
     def _opened(self) -> None:
         """Renew all subscriptions over a new connection."""
-        with self._keeping:
+        with self._lock:
             self._by_id.clear()
             subscriptions = list(self._subscriptions.values())
         for subscription in subscriptions:
-            if subscription.reached is not None and not subscription.is_behind:
+            if subscription.last_received is not None and not subscription.is_paused:
                 self._subscribe_again(subscription)
 
     def _ended(self, failure: ClientError | None) -> None:
         """End all subscriptions, because no other connection will be made."""
-        with self._keeping:
+        with self._lock:
             subscriptions = list(self._subscriptions.values())
         for subscription in subscriptions:
             subscription.finish(failure)
@@ -331,7 +333,7 @@ class Client:
             if subscription.ended(error):
                 self._subscribe_again(subscription)
         elif not subscription.notify(params):
-            self._stop_events(subscription, subscription.fall_behind)
+            self._stop_events(subscription, subscription.pause)
 
 
 class _Listener:

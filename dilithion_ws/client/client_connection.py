@@ -39,7 +39,7 @@ __all__ = ["ConnectionOptions", "ClientConnection", "check_url"]
 
 _READ_SIZE = 65536
 _CONTROL_SECONDS = 5.0
-_LOOK_SECONDS = 0.2
+_CANCEL_CHECK_SECONDS = 0.2
 _WANTS_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
 _WANTS_WRITE = (BlockingIOError, InterruptedError, ssl.SSLWantWriteError)
 _SUBPROTOCOL = "dilithion.v1"
@@ -69,7 +69,7 @@ class ConnectionOptions(NamedTuple):
         context: for wss; None takes the system's authorities.
         timeout: seconds for all of connecting.
         idle: seconds without a byte from the server after which the connection counts as lost; the server pings.
-        most: bytes of one message.
+        max_message_size: bytes of one message.
     """
 
     url: str
@@ -77,7 +77,7 @@ class ConnectionOptions(NamedTuple):
     context: ssl.SSLContext | None
     timeout: float
     idle: float
-    most: int
+    max_message_size: int
 
     def __repr__(self) -> str:
         return f"<Settings of {self.url}>"
@@ -97,10 +97,10 @@ class ClientConnection:
 
     def __init__(self, settings: ConnectionOptions, cancelled: Callable[[], bool] = lambda: False) -> None:
         self._idle = settings.idle
-        self._most = settings.most
-        self._sending = threading.Lock()  # held for the length of a message: messages are sent one after the other
-        self._io = threading.Lock()  # guards the socket's object, for one call that does not block
-        self._protocol = threading.Lock()  # guards wsproto's object
+        self._max_message_size = settings.max_message_size
+        self._send_lock = threading.Lock()  # held for the length of a message: messages are sent one after the other
+        self._socket_lock = threading.Lock()  # guards the socket's object, for one call that does not block
+        self._protocol_lock = threading.Lock()  # guards wsproto's object
         self._control: deque[bytes] = deque()
         self._ws = WSConnection(ConnectionType.CLIENT)
         self._partial: list[str] | list[bytes] = []
@@ -119,7 +119,7 @@ class ClientConnection:
                     context = settings.context or ssl.create_default_context()
                     self._sock = context.wrap_socket(self._sock, server_hostname=host)
                 self._sock.setblocking(False)
-                self._shake_hands(
+                self._do_handshake(
                     parts.netloc.rpartition("@")[2], parts.path or "/", settings.credentials, deadline, cancelled
                 )
             except BaseException:
@@ -130,7 +130,7 @@ class ClientConnection:
         except OSError as error:
             raise ConnectionLostError(f"can't connect to {host}:{port}: {error.strerror or error}") from None
 
-    def _shake_hands(
+    def _do_handshake(
         self,
         host: str,
         target: str,
@@ -145,7 +145,7 @@ class ClientConnection:
         request = Request(host=host, target=target, subprotocols=[_SUBPROTOCOL], extra_headers=headers)
         self._write(self._ws.send(request), deadline)
         while True:
-            data = self._read(min(_LOOK_SECONDS, deadline.remaining()))
+            data = self._read(min(_CANCEL_CHECK_SECONDS, deadline.remaining()))
             if data is None and not deadline.expired and not cancelled():
                 continue
             if data is None:
@@ -174,17 +174,17 @@ class ClientConnection:
             CallTimeoutError: the server did not take it in time; the connection is of no more use then.
         """
         deadline = Deadline(monotonic, timeout)
-        with self._protocol:
+        with self._protocol_lock:
             try:
                 data = self._ws.send(TextMessage(data=text))
             except ProtocolError:
                 raise ConnectionLostError("the connection is closed") from None
-        if not self._sending.acquire(timeout=deadline.remaining()):
+        if not self._send_lock.acquire(timeout=deadline.remaining()):
             raise CallTimeoutError("the server does not take what is sent")
         try:
             self._write(data, deadline)
         finally:
-            self._sending.release()
+            self._send_lock.release()
         self._send_control()
 
     @any_thread
@@ -195,7 +195,7 @@ class ClientConnection:
     @owner_only
     def messages(self) -> Iterator[str | bytes]:
         """Yield the messages until the connection ends; answer pings meanwhile. For one thread."""
-        with self._protocol:
+        with self._protocol_lock:
             events = list(self._ws.events())  # what came together with the upgrade
         while True:
             for event in events:
@@ -212,7 +212,7 @@ class ClientConnection:
             data = self._read(self._idle)
             if not data:
                 return
-            with self._protocol:
+            with self._protocol_lock:
                 try:
                     self._ws.receive_data(data)
                     events = list(self._ws.events())
@@ -221,7 +221,7 @@ class ClientConnection:
                     return
 
     @any_thread
-    def shut(self) -> None:
+    def shutdown(self) -> None:
         """Send a close frame if that is possible at once, and shut down the socket in both directions."""
         self._queue(CloseConnection(code=CloseCode.NORMAL))
         try:
@@ -232,14 +232,14 @@ class ClientConnection:
     @owner_only
     def close(self) -> None:
         """Close the descriptor. Only the reading thread calls it, when it has ended."""
-        with self._io:
+        with self._socket_lock:
             self._sock.close()
 
     def _assemble(self, event: Message[Any]) -> str | bytes | None:
         assert isinstance(event, (TextMessage, BytesMessage))
         self._size += len(event.data)
-        if self._size > self._most:
-            raise ConnectionLostError(f"a message is larger than {self._most} bytes (most)")
+        if self._size > self._max_message_size:
+            raise ConnectionLostError(f"a message is larger than {self._max_message_size} bytes (max_message_size)")
         self._partial.append(event.data)  # type: ignore[arg-type]
         if not event.message_finished:
             return None
@@ -250,7 +250,7 @@ class ClientConnection:
 
     def _queue(self, event: Pong | CloseConnection | TextMessage) -> None:
         """Send a frame now, or leave it to the thread that is sending a message."""
-        with self._protocol:
+        with self._protocol_lock:
             try:
                 self._control.append(self._ws.send(event))
             except ProtocolError:
@@ -258,29 +258,29 @@ class ClientConnection:
         self._send_control()
 
     def _send_control(self) -> None:
-        while self._control and self._sending.acquire(blocking=False):
+        while self._control and self._send_lock.acquire(blocking=False):
             try:
                 self._write(self._control.popleft(), Deadline(monotonic, _CONTROL_SECONDS))
             except (IndexError, ConnectionLostError, CallTimeoutError):
                 return  # another thread was faster, or the reading thread will meet the error
             finally:
-                self._sending.release()
+                self._send_lock.release()
 
     def _write(self, data: bytes, deadline: Deadline) -> None:
         view = memoryview(data)
         while view:
             try:
-                with self._io:
+                with self._socket_lock:
                     view = view[self._sock.send(view) :]
             except _WANTS_WRITE:
                 if not self._wait(deadline.remaining(), write=True):
-                    self.shut_quietly()
+                    self.abort()
                     raise CallTimeoutError("the server does not take what is sent") from None
             except OSError as error:
                 raise ConnectionLostError(f"the connection is lost: {error.strerror or error}") from None
 
     @any_thread
-    def shut_quietly(self) -> None:
+    def abort(self) -> None:
         """Shut down the socket without a close frame, since half of another frame was sent."""
         try:
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
@@ -292,7 +292,7 @@ class ClientConnection:
         deadline = Deadline(monotonic, timeout)
         while True:
             try:
-                with self._io:
+                with self._socket_lock:
                     return self._sock.recv(_READ_SIZE)
             except _WANTS_READ:
                 if not self._wait(deadline.remaining(), write=False):

@@ -59,7 +59,7 @@ class ReconnectingConnection:
         ids: numbers for calls.
         replies: by id: gets the answer.
         batches: get errors that have no id.
-        wire: the present connection, or None.
+        connection: the present connection, or None.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ReconnectingConnection:
         self.replies: dict[int, Reply] = {}
         self.batches: list[Reply] = []
         self._changed = threading.Condition()  # guards all below
-        self.wire: ClientConnection | None = None
+        self.connection: ClientConnection | None = None
         self._failure: ClientError | None = None
         self._is_closing = False
         self._thread: threading.Thread | None = None
@@ -97,10 +97,10 @@ class ReconnectingConnection:
         """Close the connection and make no other."""
         with self._changed:
             self._is_closing = True
-            wire, thread = self.wire, self._thread
+            connection, thread = self.connection, self._thread
             self._changed.notify_all()
-        if wire is not None:
-            wire.shut()
+        if connection is not None:
+            connection.shutdown()
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_SECONDS)
 
@@ -116,22 +116,22 @@ class ReconnectingConnection:
         Raises:
             ClientError: it could not be sent.
         """
-        wire = self.connected(deadline) if deadline is not None else self.wire
-        if wire is None:
+        connection = self.connected(deadline) if deadline is not None else self.connection
+        if connection is None:
             raise ConnectionLostError("there is no connection at the moment")
         id = next(self.ids)
         text = encode({"jsonrpc": "2.0", "method": method, "params": params, "id": id}).decode()
         self.replies[id] = reply
         try:
             if deadline is None:
-                wire.post(text)
+                connection.post(text)
             else:
-                wire.send(text, deadline.remaining())
+                connection.send(text, deadline.remaining())
         except BaseException:
             self.replies.pop(id, None)
             raise
         # Lost meanwhile? The reading thread may have passed the list before this was in it.
-        if self.wire is not wire and self.replies.pop(id, None) is not None:
+        if self.connection is not connection and self.replies.pop(id, None) is not None:
             reply(None, ConnectionLostError("the connection was lost before the answer came"))
         return id
 
@@ -139,28 +139,28 @@ class ReconnectingConnection:
     def connected(self, deadline: Deadline) -> ClientConnection:
         """Return the connection, if necessary after waiting until the deadline. Raise ClientError if there is none."""
         with self._changed:
-            while self.wire is None:
+            while self.connection is None:
                 if self._failure is not None:
                     raise self._failure
                 if self._is_closing:
                     raise ConnectionLostError("the client is closed")
                 if not self._changed.wait(deadline.remaining()):
                     raise ConnectionLostError(f"no connection to {self._settings.url} in time")
-            return self.wire
+            return self.connection
 
     @owner_only
-    def on_connected(self, wire: ClientConnection) -> None:
+    def on_connected(self, connection: ClientConnection) -> None:
         """Use a connection from now on."""
         self._connected_at = self._clock()
         with self._changed:
-            self.wire = wire
+            self.connection = connection
             self._changed.notify_all()
         if self._is_closing:
-            wire.shut()
+            connection.shutdown()
         self._listener.on_open()
 
     @owner_only
-    def on_connection_lost(self, wire: ClientConnection) -> float | None:
+    def on_connection_lost(self, connection: ClientConnection) -> float | None:
         """Report the loss to the calls that wait for an answer.
 
         Returns:
@@ -168,15 +168,17 @@ class ReconnectingConnection:
             closed for good.
         """
         with self._changed:
-            self.wire = None
+            self.connection = None
         if self._clock() - self._connected_at >= _STEADY_SECONDS:
             self._next_pause = self._backoff[0]
-        lost = ConnectionLostError(f"the connection was lost: {wire.close_code} {wire.close_reason}".rstrip())
+        lost = ConnectionLostError(
+            f"the connection was lost: {connection.close_code} {connection.close_reason}".rstrip()
+        )
         for id in list(self.replies):
             if (reply := self.replies.pop(id, None)) is not None:
                 reply(None, lost)
-        if wire.close_code in _FINAL_CODES:
-            self._give_up(RefusedError(wire.close_code, wire.close_reason))
+        if connection.close_code in _FINAL_CODES:
+            self._give_up(RefusedError(connection.close_code, connection.close_reason))
             return None
         return self._pause()
 
@@ -226,18 +228,18 @@ class ReconnectingConnection:
                 self._give_up(ConnectionLostError("the client is closed"))
                 return
             try:
-                wire = ClientConnection(self._settings, lambda: self._is_closing)
+                connection = ClientConnection(self._settings, lambda: self._is_closing)
             except Exception as error:
                 pause = self.on_connect_failed(error)
             else:
-                self._read(wire)
-                pause = self.on_connection_lost(wire)
+                self._read(connection)
+                pause = self.on_connection_lost(connection)
 
-    def _read(self, wire: ClientConnection) -> None:
+    def _read(self, connection: ClientConnection) -> None:
         """Read one connection to its end."""
         try:
-            self.on_connected(wire)
-            for message in wire.messages():
+            self.on_connected(connection)
+            for message in connection.messages():
                 self.on_message(message)
         except ClientError as error:
             logger.warning("the connection to %s can't be used: %s", self._settings.url, error)
@@ -245,9 +247,9 @@ class ReconnectingConnection:
             logger.exception("the connection to %s can't be used", self._settings.url)
         finally:
             with self._changed:
-                self.wire = None  # so that calls wait for the next connection while this one is closed
-            wire.shut()
-            wire.close()
+                self.connection = None  # so that calls wait for the next connection while this one is closed
+            connection.shutdown()
+            connection.close()
 
     def _pause(self) -> float | None:
         """Return the pause before the next attempt, at random from its second half. The next pause is twice as long."""

@@ -17,9 +17,9 @@ from .exceptions import CallTimeoutError, EventsLostError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RETRIED", "Event", "Subscription"]
+__all__ = ["RETRYABLE", "Event", "Subscription"]
 
-RETRIED = (JsonRpcCode.EVENTS_LOST, JsonRpcCode.SERVER_BUSY, JsonRpcCode.RATE_LIMITED)
+RETRYABLE = (JsonRpcCode.EVENTS_LOST, JsonRpcCode.SERVER_BUSY, JsonRpcCode.RATE_LIMITED)
 """Errors after which a subscription is worth another try."""
 
 
@@ -60,24 +60,24 @@ class Subscription:
         topic: str,
         filter: dict[str, Any] | None,
         mode: str | None,
-        most: int,
+        max_queued: int,
         request: Callable[[Subscription], None],
         end: Callable[[Subscription], None],
     ) -> None:
         self.topic = topic
         self.filter = filter
         self.mode = mode
-        self._most = most
+        self._max_queued = max_queued
         self._request = request
         self._end = end
         self._changed = threading.Condition()  # guards all below
         self._queue: deque[Event | EventsLostError] = deque()
         self._failure: BaseException | None = None
         self._closed = False
-        self._behind = False
+        self._is_paused = False
         self._skips = False
         self.id: str | None = None
-        self.reached: Position | None = None  # behind the last event that came in
+        self.last_received: Position | None = None  # behind the last event that came in
         self._position: Position | None = None
 
     def __repr__(self) -> str:
@@ -130,8 +130,8 @@ class Subscription:
                     raise self._failure
                 if self._closed:
                     return None
-                again = self._behind
-                self._behind = False
+                again = self._is_paused
+                self._is_paused = False
                 if not again and not self._changed.wait(None if deadline is None else deadline.remaining()):
                     raise CallTimeoutError(f"no event of {self.topic} in time")
             if again:
@@ -146,8 +146,8 @@ class Subscription:
     @any_thread
     def params(self, since: Position | None) -> dict[str, Any]:
         """Return the params of `subscribe`."""
-        place = None if since is None else {"epoch": since.epoch, "seq": since.seq}
-        found = {"topic": self.topic, "filter": self.filter, "since": place, "mode": self.mode}
+        position = None if since is None else {"epoch": since.epoch, "seq": since.seq}
+        found = {"topic": self.topic, "filter": self.filter, "since": position, "mode": self.mode}
         return {name: value for name, value in found.items() if value is not None}
 
     # Called by the client's reading thread
@@ -160,44 +160,49 @@ class Subscription:
             self.id = reply["subscription"]
             self._skips = reply.get("mode") == "latest"
             if since is None:
-                self.reached = now
+                self.last_received = now
             elif reply.get("recovered"):
-                self.reached = since
+                self.last_received = since
             else:
-                self.reached = now
+                self.last_received = now
                 self._queue.append(EventsLostError(self.topic, reply.get("reason", "gap"), since, now))
             if self._position is None:
-                self._position = self.reached
+                self._position = self.last_received
             self._changed.notify_all()
 
     @any_thread
     def notify(self, params: dict[str, Any]) -> bool:
         """Add an event. Return whether there is room for another."""
         with self._changed:
-            if self._behind or self._closed or self.reached is None or params["epoch"] != self.reached.epoch:
+            if (
+                self._is_paused
+                or self._closed
+                or self.last_received is None
+                or params["epoch"] != self.last_received.epoch
+            ):
                 return True
             seq, prev = params["seq"], params["prev"]
-            if seq <= self.reached.seq:
+            if seq <= self.last_received.seq:
                 return True
-            if prev > self.reached.seq and not self._skips:
-                lost = EventsLostError(self.topic, "gap", self.reached, Position(params["epoch"], prev))
+            if prev > self.last_received.seq and not self._skips:
+                lost = EventsLostError(self.topic, "gap", self.last_received, Position(params["epoch"], prev))
                 self._queue.append(lost)
             self._queue.append(Event(self.topic, seq, params["epoch"], params["result"]))
-            self.reached = Position(params["epoch"], seq)
+            self.last_received = Position(params["epoch"], seq)
             self._changed.notify_all()
-            return len(self._queue) < self._most
+            return len(self._queue) < self._max_queued
 
     @any_thread
-    def fall_behind(self) -> None:
+    def pause(self) -> None:
         """Record that the server sends no more events. The reader subscribes again after the last event in the queue."""
         with self._changed:
-            self._behind = True
+            self._is_paused = True
             self._changed.notify_all()
 
     @any_thread
     def ended(self, error: dict[str, Any]) -> bool:
         """Record that the server has ended the subscription. Return whether to subscribe again."""
-        if error.get("code") in RETRIED:
+        if error.get("code") in RETRYABLE:
             return True
         self.finish(RpcError(int(error.get("code", 0)), str(error.get("message", "")), error.get("data")))
         return False
@@ -216,6 +221,6 @@ class Subscription:
         return self._closed
 
     @property
-    def is_behind(self) -> bool:
+    def is_paused(self) -> bool:
         """Whether it accepts no events until its reader has read the queue."""
-        return self._behind
+        return self._is_paused

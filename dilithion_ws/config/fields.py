@@ -27,21 +27,24 @@ PREFIX = "rpcwebsocket"
 MAX_SECONDS = 1e8
 """Upper bound of all times: about three years, which clocks and system calls can still represent."""
 
+_SHORT_NAMES = {"host": "bind", "user": "rpcuser", "password": "rpcpassword"}
 _KINDS = {int: "int", float: "float", bool: "bool", str: "text"}
 
 Made = TypeVar("Made")
 
 
-def limit(unit: str, description: str, *, ge: float = 1, le: float = math.inf) -> msgspec.Meta:
+def limit(unit: str, description: str, *, ge: float = 1, le: float = math.inf, short_name: str = "") -> msgspec.Meta:
     """Declare a number.
 
     Args:
         unit: its unit, as error messages state it; `s` for seconds.
         description: a complete sentence.
         ge, le: smallest and largest accepted value; times have `MAX_SECONDS` as their upper bound.
+        short_name: what its key and its option are named after, if not after the field.
     """
     le = min(le, MAX_SECONDS) if unit == "s" else le
-    return msgspec.Meta(ge=ge, le=None if le == math.inf else le, description=description, extra={"unit": unit})
+    extra = {"unit": unit, "short_name": short_name}
+    return msgspec.Meta(ge=ge, le=None if le == math.inf else le, description=description, extra=extra)
 
 
 def option(key: str, description: str, *, kind: str = "", secret: bool = False) -> msgspec.Meta:
@@ -68,6 +71,7 @@ class Setting(msgspec.Struct, frozen=True):
         unit: the unit of a number, or "".
         secret: whether its value must never be shown.
         minimum, maximum: bounds of a number.
+        short_name: what its option, and its key if that has the prefix, are named after.
     """
 
     key: str
@@ -79,6 +83,7 @@ class Setting(msgspec.Struct, frozen=True):
     secret: bool = False
     minimum: float = -math.inf
     maximum: float = math.inf
+    short_name: str = ""
 
     @property
     def name(self) -> str:
@@ -93,8 +98,7 @@ class Setting(msgspec.Struct, frozen=True):
     @property
     def option(self) -> str:
         """The name of the command-line option."""
-        short = {"host": "bind", "user": "rpcuser", "password": "rpcpassword"}
-        return "--" + short.get(self.name, self.name).replace("_", "-")
+        return "--" + self.short_name.replace("_", "-")
 
     def get(self, settings: object) -> Any:
         """Return the value that this setting has in a configuration."""
@@ -159,8 +163,9 @@ def _own_settings(kind: type[msgspec.Struct]) -> list[Setting]:
 
 def _setting(field: msgspec.structs.FieldInfo, meta: msgspec.Meta) -> Setting:
     extra = meta.extra or {}
+    short_name = extra.get("short_name") or _SHORT_NAMES.get(field.name, field.name)
     return Setting(
-        key=extra.get("key") or PREFIX + field.name.replace("_", ""),
+        key=extra.get("key") or PREFIX + short_name.replace("_", ""),
         path=(field.name,),
         kind=extra.get("kind") or _KINDS.get(get_args(field.type)[0], "list"),
         default=field.default,
@@ -169,6 +174,7 @@ def _setting(field: msgspec.structs.FieldInfo, meta: msgspec.Meta) -> Setting:
         secret=extra.get("secret", False),
         minimum=-math.inf if meta.ge is None else meta.ge,
         maximum=math.inf if meta.le is None else meta.le,
+        short_name=short_name,
     )
 
 

@@ -85,11 +85,23 @@ class CallLimits(SettingsGroup, frozen=True, kw_only=True):
         int, limit("calls", "Slow calls of one connection beyond which the server stops reading from it.")
     ] = 20
     call_timeout: Annotated[float, limit("s", "Seconds from the arrival of a call to its answer.", ge=0.001)] = 30.0
-    stall_after: Annotated[
-        float, limit("s", "Seconds that a handler may take before another worker takes over the event loop.", ge=0.001)
+    leader_stall_timeout: Annotated[
+        float,
+        limit(
+            "s",
+            "Seconds that a handler may take before another worker takes over the event loop.",
+            ge=0.001,
+            short_name="stall_after",
+        ),
     ] = 0.02
-    slow_after: Annotated[
-        float, limit("s", "Mean duration in seconds beyond which the calls of a method run in the pool.", ge=0.0)
+    slow_method_threshold: Annotated[
+        float,
+        limit(
+            "s",
+            "Mean duration in seconds beyond which the calls of a method run in the pool.",
+            ge=0.0,
+            short_name="slow_after",
+        ),
     ] = 0.002
     callback_backlog: Annotated[
         int, limit("callbacks", "Connect and disconnect callbacks that may wait for the host.")
@@ -114,16 +126,20 @@ class LoginLimits(SettingsGroup, frozen=True, kw_only=True):
     login_queue_per_address: Annotated[
         int, limit("logins", "Waiting logins that one address keeps if the queue is full and others arrive.")
     ] = 16
-    login_remembered: Annotated[
-        float, limit("s", "Seconds for which a verified password is not computed again.", ge=0.0)
+    password_cache_ttl: Annotated[
+        float,
+        limit(
+            "s", "Seconds for which a verified password is not computed again.", ge=0.0, short_name="login_remembered"
+        ),
     ] = 300.0
 
 
 class RateLimits(SettingsGroup, frozen=True, kw_only=True):
     """How often clients may do something. A burst is the capacity of a token bucket, a rate its refill per second."""
 
-    tracked_clients: Annotated[
-        int, limit("clients", "Clients whose rates and failed logins are remembered.", ge=10)
+    max_tracked_clients: Annotated[
+        int,
+        limit("clients", "Clients whose rates and failed logins are remembered.", ge=10, short_name="tracked_clients"),
     ] = 10_000
     call_burst: Annotated[int, limit("calls", "Calls of one user or address at once, all methods together.")] = 1000
     call_rate: Annotated[
@@ -139,8 +155,13 @@ class RateLimits(SettingsGroup, frozen=True, kw_only=True):
     connection_rate: Annotated[
         float, limit("connections/s", "Connections per second accepted from one address.", ge=0.001)
     ] = 5.0
-    rate_strikes: Annotated[
-        int, limit("calls", "Calls refused in a row for their rate after which the connection is closed.")
+    max_rate_violations: Annotated[
+        int,
+        limit(
+            "calls",
+            "Calls refused in a row for their rate after which the connection is closed.",
+            short_name="rate_strikes",
+        ),
     ] = 100
     audit_burst: Annotated[
         int, limit("lines", "Lines of the audit log about one event and address at once; further ones are counted.")
@@ -176,8 +197,14 @@ class HistoryLimits(SettingsGroup, frozen=True, kw_only=True):
     event_backlog_size: Annotated[
         int, limit("bytes", "Bytes of the events that may wait for a durable store.", ge=1024)
     ] = 64 * MIB
-    store_patience: Annotated[
-        float, limit("s", "Seconds without Redis after which subscriptions end with an error.", ge=0.01)
+    store_unavailable_grace: Annotated[
+        float,
+        limit(
+            "s",
+            "Seconds without Redis after which subscriptions end with an error.",
+            ge=0.01,
+            short_name="store_patience",
+        ),
     ] = 2.0
     leader_patience: Annotated[
         float, limit("s", "Seconds of silence after which another server on the same Redis takes over.", ge=0.1)
@@ -232,4 +259,4 @@ def limit_reached(limits: Limits, name: str) -> str:
     """
     setting = _BY_NAME[name]
     value: Any = setting.get(limits)
-    return f"{name.replace('_', ' ')} limit of {number_text(value)} {setting.unit} ({setting.key})"
+    return f"{setting.short_name.replace('_', ' ')} limit of {number_text(value)} {setting.unit} ({setting.key})"

@@ -43,14 +43,14 @@ _MAX_NAME_LENGTH = 128
 _RETRY_MS = 1000
 
 
-def default_retention(limits: Limits, least: int = 0) -> Retention:
-    """Return the retention that the limits `history_...` define; `least` entries are kept whatever their age."""
+def default_retention(limits: Limits, min_entries: int = 0) -> Retention:
+    """Return the retention that the limits `history_...` define; `min_entries` entries are kept whatever their age."""
     history = limits.history
-    return Retention(history.history_entries, history.history_age, history.history_size, least)
+    return Retention(history.history_entries, history.history_age, history.history_size, min_entries)
 
 
 def _node_topics(limits: Limits) -> list[TopicSpec]:
-    retention = default_retention(limits, least=1)
+    retention = default_retention(limits, min_entries=1)
     mempool_filters = {**BY_KIND, "txid": "txid", "address": "addresses"}
     return [
         TopicSpec(name=name, retention=retention, permission=permission, filters=filters, schema=schema)
@@ -154,7 +154,7 @@ class EventHub:
             return topic
 
     def _drop_user_topic(self) -> None:
-        """Drop the topic that was unused for longest and has no subscriber. Later readers recognise that by the epoch."""
+        """Drop the topic that was unused for longest and has no subscriber. Later readers notice that by the epoch."""
         for name, topic in self._user_topics.items():
             if not topic.in_use:
                 del self._user_topics[name]

@@ -24,13 +24,13 @@ class Retention(NamedTuple):
         entries: number of events.
         seconds: age.
         size: bytes of the events as JSON.
-        least: events that are kept whatever their age.
+        min_entries: events that are kept whatever their age.
     """
 
     entries: int
     seconds: float
     size: int
-    least: int = 0
+    min_entries: int = 0
 
 
 class Position(NamedTuple):
@@ -226,6 +226,6 @@ class EventLog:
         while entries and (
             len(entries) > retention.entries
             or self._size > retention.size
-            or (entries[0].at < oldest and len(entries) > retention.least)
+            or (entries[0].at < oldest and len(entries) > retention.min_entries)
         ):
             self._size -= len(entries.popleft().data)

@@ -107,14 +107,16 @@ class ChainTracker:
     def _reorganise(self, block: ChainBlock, fetch: Fetch) -> list[ChainStep]:
         new: list[ChainBlock] = []
         while True:
-            told = self._at(block.height, fetch)
-            if told is not None and told.hash == block.hash:
+            published = self._at(block.height, fetch)
+            if published is not None and published.hash == block.hash:
                 break
             new.append(block)
             if len(new) > self._max_blocks or block.height == 0:
                 raise GapError("the node's chain has no block in common with the published one")
             block = fetch(block.previous)
-        gone = [ChainStep(False, told) for told in reversed(self._published) if told.height > block.height]
+        gone = [
+            ChainStep(False, published) for published in reversed(self._published) if published.height > block.height
+        ]
         return gone + [ChainStep(True, block) for block in reversed(new)]
 
     def _at(self, height: int, fetch: Fetch) -> ChainBlock | None:

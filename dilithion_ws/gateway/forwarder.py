@@ -13,8 +13,6 @@ from .node_client import NodeClient
 
 __all__ = ["Forwarder"]
 
-_ALONE = 1
-
 
 class Forwarder:
     """Answers calls with what the node answers.
@@ -39,7 +37,7 @@ class Forwarder:
 
     def batch(self, calls: Sequence[tuple[CallContext, bytes]]) -> list[Any]:
         """Forward the calls of a batch in one request, in their order."""
-        if len(calls) == _ALONE:
+        if len(calls) == 1:
             context, params = calls[0]
             return [self.call(context, params)]
         timeout = calls[0][0].deadline.remaining()

@@ -86,23 +86,23 @@ class Gateway:
             logger.warning("no users: every client that can connect has the rights of the gateway's account")
         # Two ways to the node, so that clients' calls and watching never wait for one another.
         self._upstreams = [HttpUpstream(config, account, size) for size in (config.upstream_connections, _WATCHING)]
-        rest, dialect = CircuitBreaker(clock), dialect_named(config.dialect)
-        self.node, watched = (NodeClient(upstream, dialect, clock, rest) for upstream in self._upstreams)
+        breaker, dialect = CircuitBreaker(clock), dialect_named(config.dialect)
+        self.node, watched = (NodeClient(upstream, dialect, clock, breaker) for upstream in self._upstreams)
         self._forwarder = Forwarder(self.node)
-        self._waits = BlockWaiters(self._tip, clock)
-        self.watcher = PollerThread(watched, self.server, config, self._found, clock)
-        self._hints: ZmqListener | LongPoll
+        self._block_waiters = BlockWaiters(self._tip, clock)
+        self.poller = PollerThread(watched, self.server, config, self._found, clock)
+        self._notifications: ZmqListener | LongPoll
         if config.zmq:
-            self._hints = ZmqListener(config.zmq, self.watcher.hint, self.watcher.schedule)
+            self._notifications = ZmqListener(config.zmq, self.poller.hint, self.poller.schedule)
         else:
-            self._hints = LongPoll(watched, self.watcher.is_leading, self.watcher.hint, clock)
-        self._waits.register(self.rpc)
+            self._notifications = LongPoll(watched, self.poller.is_leading, self.poller.hint, clock)
+        self._block_waiters.register(self.rpc)
         self.rpc.register("getnodestate", self._state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
         for name, text, read in (
             ("node_up", "Whether the node answers", lambda: self._state()["kind"] != "down"),
             ("node_progress", "The part of the blocks that it has, from 0 to 1", self._progress),
             ("node_height", "The last published block", lambda: (tip := self._tip()) and tip.height),
-            ("watching", "Whether this gateway is the one that polls the node", self.watcher.is_leading),
+            ("watching", "Whether this gateway is the one that polls the node", self.poller.is_leading),
         ):
             self.server.gauge(f"dilithion_gateway_{name}", text, read)
         self._forwarder.register(self.rpc, dialect)
@@ -110,16 +110,16 @@ class Gateway:
     def start(self) -> Self:
         """Start to serve; the node may be down. Raise what `WebSocketServer.start` raises."""
         self.server.start()
-        self._waits.start()
-        self.watcher.start()
-        self._hints.start()
+        self._block_waiters.start()
+        self.poller.start()
+        self._notifications.start()
         return self
 
     def stop(self, timeout: float | None = None) -> bool:
         """Stop; see `WebSocketServer.stop`."""
-        self._hints.stop()
-        self._waits.stop()
-        self.watcher.stop()
+        self._notifications.stop()
+        self._block_waiters.stop()
+        self.poller.stop()
         stopped = self.server.stop(timeout)
         for upstream in self._upstreams:
             upstream.close()
@@ -140,7 +140,7 @@ class Gateway:
     @property
     def waiting_calls(self) -> int:
         """The number of calls that wait for a block."""
-        return len(self._waits)
+        return len(self._block_waiters)
 
     def _found(self, dialect: Dialect) -> None:
         self.node.dialect = dialect
@@ -158,7 +158,7 @@ class Gateway:
         """How the node is doing: up, down with a reason, or syncing with its progress"""
         entry = self.server.events.topic(NODE_TOPIC).log.newest()
         state: dict[str, Any] = (
-            msgspec.to_builtins(self.watcher.status.last) if entry is None else json.loads(entry.data)
+            msgspec.to_builtins(self.poller.status.last) if entry is None else json.loads(entry.data)
         )
         return state
 

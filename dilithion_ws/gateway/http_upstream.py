@@ -52,7 +52,7 @@ class NodeAccount:
 
     def __init__(self, user: str, password: str, cookie_file: str) -> None:
         self._cookie_file = cookie_file
-        self._reading = threading.Lock()  # guards `_text`
+        self._lock = threading.Lock()  # guards `_text`
         self._text = f"{user}:{password}" if user else ""
         if cookie_file:
             self.renew()
@@ -67,13 +67,13 @@ class NodeAccount:
                 text = file.read(4096).strip()
         except (OSError, UnicodeDecodeError):
             return
-        with self._reading:
+        with self._lock:
             self._text = text
 
     @any_thread
     def headers(self) -> dict[str, str]:
         """Return the headers for a request, in the spelling that the Dilithion node requires."""
-        with self._reading:
+        with self._lock:
             text = self._text
         return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()} if text else {}
 
@@ -90,7 +90,7 @@ class HttpUpstream:
     def __init__(self, config: GatewayConfig, account: NodeAccount, connections: int) -> None:
         self._url = config.upstream
         self._account = account
-        self._most = config.answer_size
+        self._max_answer_size = config.answer_size
         self._pool = urllib3.PoolManager(
             num_pools=1, maxsize=connections, block=True, retries=False, timeout=config.poll_timeout
         )
@@ -159,9 +159,9 @@ class HttpUpstream:
                 if time.monotonic() > until:
                     response.close()
                     raise UpstreamError(UpstreamErrorKind.SLOW)
-                if size > self._most:
+                if size > self._max_answer_size:
                     response.close()
-                    limit = f"limit of {self._most} bytes (rpcgatewayanswersize)"
+                    limit = f"limit of {self._max_answer_size} bytes (rpcgatewayanswersize)"
                     raise UpstreamError(UpstreamErrorKind.TOO_LARGE, f"past the {limit}")
         except Urllib3TimeoutError:
             response.close()

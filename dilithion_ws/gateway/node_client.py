@@ -14,7 +14,7 @@ from .. import JsonRpcCode, RpcError
 from ..util.thread_contracts import any_thread
 from .dialects.base import Dialect
 from .dialects.bitcoin_core import CORE
-from .dialects.detection import PROBE, recognise
+from .dialects.detection import PROBE, detect_dialect
 from .dialects.dilithion import DILITHION
 from .http_upstream import HttpPoster
 from .response_parser import Outcome, UpstreamReply, read_batch, read_one
@@ -28,7 +28,7 @@ Call = tuple[str, bytes]
 """A method and its params as JSON, empty for none."""
 
 _HEADERS_SIZE = 1024
-_LONGEST_REST = 900.0
+_MAX_PAUSE = 900.0
 
 
 class CircuitBreaker:
@@ -40,7 +40,7 @@ class CircuitBreaker:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._changing = threading.Lock()  # guards all below
+        self._lock = threading.Lock()  # guards all below
         self._until = 0.0
         self._kind = UpstreamErrorKind.REFUSED
         self._refused = 0
@@ -48,22 +48,22 @@ class CircuitBreaker:
     @any_thread
     def check(self) -> None:
         """Raise UpstreamError during a pause."""
-        with self._changing:
+        with self._lock:
             left = self._until - self._clock()
             if left > 0:
                 raise UpstreamError(self._kind, retry=left)
 
     @any_thread
-    def note(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome) -> None:
         """Record an outcome, and pause if it demands that."""
         if not isinstance(outcome, UpstreamError):
-            with self._changing:
+            with self._lock:
                 self._refused = 0
         elif outcome.pause and outcome.kind is not UpstreamErrorKind.LIMITED:
-            with self._changing:
+            with self._lock:
                 pause = outcome.pause
                 if outcome.kind is UpstreamErrorKind.REFUSED:
-                    pause = min(pause * 2**self._refused, _LONGEST_REST)
+                    pause = min(pause * 2**self._refused, _MAX_PAUSE)
                     self._refused = min(self._refused + 1, 10)
                 self._until, self._kind = self._clock() + pause, outcome.kind
             logger.warning("no calls to the node for %g s: %s", pause, outcome.message)
@@ -85,24 +85,24 @@ class NodeClient:
         poster: sends requests.
         dialect: its dialect, or None until `detect` knows it.
         clock: seconds that never go backwards.
-        rest: pauses calls; shared by all clients of a node.
+        breaker: pauses calls; shared by all clients of a node.
     """
 
     def __init__(
-        self, poster: HttpPoster, dialect: Dialect | None, clock: Callable[[], float], rest: CircuitBreaker
+        self, poster: HttpPoster, dialect: Dialect | None, clock: Callable[[], float], breaker: CircuitBreaker
     ) -> None:
         self._poster = poster
         self._clock = clock
         self._ids = itertools.count(1)
-        self._rest = rest
+        self._breaker = breaker
         self.dialect = dialect
 
     def detect(self, timeout: float) -> Dialect:
         """Detect the dialect of the node, once. Raise UpstreamError if it cannot be detected yet."""
         if self.dialect is None:
             reply = self._post(PROBE, {**CORE.headers, **DILITHION.headers}, timeout)
-            self.dialect = recognise(reply)
-            outcome = self._noted(read_one(reply))
+            self.dialect = detect_dialect(reply)
+            outcome = self._recorded(read_one(reply))
             if self.dialect is None:
                 raise outcome if isinstance(outcome, UpstreamError) else UpstreamError(UpstreamErrorKind.UNKNOWN)
             logger.info("the node speaks the dialect %s", self.dialect.name)
@@ -122,15 +122,15 @@ class NodeClient:
         Raises:
             RpcError: the node's own error unchanged, or a `UpstreamError`.
         """
-        dialect = self._known()
+        dialect = self._require_dialect()
         body = dialect.request(method, params, next(self._ids))
         self._check_size(body, dialect)
         try:
-            outcome = self._noted(read_one(self._post(body, dialect.headers, timeout)))
+            outcome = self._recorded(read_one(self._post(body, dialect.headers, timeout)))
         except UpstreamError as error:
-            raise _repeatable(error, method, dialect) from None
+            raise _with_retry_hint(error, method, dialect) from None
         if isinstance(outcome, UpstreamError):
-            raise _repeatable(outcome, method, dialect)
+            raise _with_retry_hint(outcome, method, dialect)
         if isinstance(outcome, RpcError):
             raise outcome
         assert isinstance(outcome, msgspec.Raw)
@@ -143,7 +143,7 @@ class NodeClient:
             For each call its result, or the RpcError that it ended with.
         """
         try:
-            dialect = self._known()
+            dialect = self._require_dialect()
         except UpstreamError as error:
             return [error] * len(calls)
         outcomes: dict[int, Outcome] = {}
@@ -174,24 +174,24 @@ class NodeClient:
         except UpstreamError as error:
             outcomes = [error] * len(group)
         for outcome in outcomes[:1]:
-            self._noted(outcome)
+            self._recorded(outcome)
         return {
-            entry.position: _repeatable(outcome, entry.method, dialect)
+            entry.position: _with_retry_hint(outcome, entry.method, dialect)
             for entry, outcome in zip(group, outcomes, strict=True)
         }
 
-    def _known(self) -> Dialect:
+    def _require_dialect(self) -> Dialect:
         if self.dialect is None:
             raise UpstreamError(UpstreamErrorKind.UNKNOWN)
         return self.dialect
 
     def _post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
-        self._rest.check()
+        self._breaker.check()
         return self._poster.post(body, headers, timeout)
 
-    def _noted(self, outcome: Outcome) -> Outcome:
+    def _recorded(self, outcome: Outcome) -> Outcome:
         """Pause calls for a while if the node asks for that. Return the outcome."""
-        self._rest.note(outcome)
+        self._breaker.record(outcome)
         return outcome
 
     def _check_size(self, body: bytes, dialect: Dialect) -> None:
@@ -203,7 +203,7 @@ class NodeClient:
             )
 
 
-def _repeatable(outcome: Outcome, method: str, dialect: Dialect) -> Outcome:
+def _with_retry_hint(outcome: Outcome, method: str, dialect: Dialect) -> Outcome:
     """Return the outcome for the client: another error if a call that only reads was lost."""
     if isinstance(outcome, UpstreamError) and outcome.kind is UpstreamErrorKind.LOST and dialect.only_reads(method):
         return UpstreamError(UpstreamErrorKind.BROKEN_OFF)

@@ -38,7 +38,7 @@ class EventPublisher(Protocol):
     def start_new_epoch(self, topic: str) -> None:
         """Start a new epoch of a topic, so that its readers learn of a loss."""
 
-    def begin(self, topic: str) -> None:
+    def start_topic(self, topic: str) -> None:
         """Begin a topic with the present state of the node, whatever was published before."""
 
 
@@ -107,14 +107,14 @@ class NodePoller:
         for event in view.update(seen):
             self._publisher.publish(topic, event)
         if is_first and view.state() is not None:
-            self._publisher.begin(topic)
+            self._publisher.start_topic(topic)
 
     # Blocks
 
     def _follow_chain(self, info: NodeInfo) -> None:
         if self._chain is None:
             tip = self._known_block(info.bestblockhash)
-            self._publisher.begin("blocks")
+            self._publisher.start_topic("blocks")
             self._start_at(tip)
         while True:
             assert self._chain is not None
@@ -180,7 +180,7 @@ class NodePoller:
             if self._full:
                 self._publisher.start_new_epoch("mempool")
             else:
-                self._publisher.begin("mempool")
+                self._publisher.start_topic("mempool")
             self._full = False
             return
         mempool, mined = self.views.mempool, self._mined | self._mined_before

@@ -17,11 +17,11 @@ from .upstream_errors import UpstreamError, UpstreamErrorKind
 __all__ = ["NodeInfo", "NodeQueries"]
 
 _GENESIS_PARENT = "0" * 64
-_FEW = 10
+_MAX_BLOCKS_WITH_DETAILS = 10
 """Blocks that are asked for with their transactions; of more, the headers do."""
 _NOT_FOUND, _ANY_FAILURE = -5, -32603
 """What a node of Core's family says of an unknown block; what Dilithion says of whatever has failed."""
-_FAR = 10
+_MIN_BLOCKS_BEHIND = 10
 """Blocks behind the best peer from which on a Dilithion node counts as syncing."""
 
 
@@ -128,7 +128,7 @@ class NodeQueries:
         if not self._is_core:
             heights = sorted(peer.startingheight for peer in _peers(answers.peers))
             best = heights[len(heights) // 2] if heights else 0  # no single peer's word
-            if best > info.blocks + _FAR:
+            if best > info.blocks + _MIN_BLOCKS_BEHIND:
                 info.initialblockdownload = True
                 info.headers = best
                 info.verificationprogress = info.blocks / best
@@ -161,7 +161,7 @@ class NodeQueries:
     def block(self, hash: str, count: int = 1) -> Call:
         """Ask for a block. `count` is the number of blocks in the same request."""
         quoted = b'"%b"' % hash.encode()
-        if self._is_core and count > _FEW:
+        if self._is_core and count > _MAX_BLOCKS_WITH_DETAILS:
             return "getblockheader", b"[%b]" % quoted
         return "getblock", b"[%b,1]" % quoted
 

@@ -33,22 +33,22 @@ class PollSchedule:
         self.slowdown = 1.0
         self.has_hints = False
 
-    def succeeded(self, took: float) -> Pause:
-        """Return the pause after a poll that took so many seconds."""
+    def succeeded(self, duration: float) -> Pause:
+        """Return the pause after a poll that duration so many seconds."""
         self._failures = 0
         config = self._config
-        rest = self._rest(took)
+        rest = self._rest(duration)
         self.slowdown = max(1.0, self.slowdown * _RECOVERY)
         factor = self.slowdown * (_INTERVALS_WITH_HINTS if self.has_hints else 1)
         return Pause(rest, max(min(config.poll_interval * factor, config.poll_longest), rest))
 
-    def failed(self, took: float, retry_after: float = 0.0) -> Pause:
+    def failed(self, duration: float, retry_after: float = 0.0) -> Pause:
         """Return the pause after a poll that failed.
 
         A node with a rate limit is polled less often for a while, so that the rest of the limit is left for clients.
 
         Args:
-            took: seconds that it took.
+            duration: seconds that it duration.
             retry_after: seconds for which the node asks for no further request; 0 if it does not ask.
         """
         if retry_after:
@@ -57,9 +57,9 @@ class PollSchedule:
         interval = min(config.poll_interval, _FIRST_RETRY) * 2 ** min(self._failures, 10)
         self._failures += 1
         longest = min(interval, _MAX_RETRY_INTERVALS * config.poll_interval, config.poll_longest)
-        pause = max(retry_after, longest, self._rest(took))
+        pause = max(retry_after, longest, self._rest(duration))
         return Pause(pause, pause)
 
-    def _rest(self, took: float) -> float:
+    def _rest(self, duration: float) -> float:
         """Return the seconds of pause that keep polls to their share of the node's time."""
-        return min(took / self._config.poll_share - took, self._config.poll_longest)
+        return min(duration / self._config.poll_share - duration, self._config.poll_longest)

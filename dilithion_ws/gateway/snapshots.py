@@ -63,7 +63,7 @@ class SnapshotStore:
                 view.apply(event)
         return NodeView(**found)
 
-    def begin(self, name: str) -> None:
+    def start_topic(self, name: str) -> None:
         """Begin a topic with the present state of the node. Its readers receive an error."""
         # A log in memory that is still empty has no reader who could have missed anything.
         if not self._is_idle or self._server.events.topic(name).log.position.seq:

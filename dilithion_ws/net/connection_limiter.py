@@ -74,12 +74,12 @@ class ConnectionLimiter:
         network = network_of(host)
         with self._lock:
             if self._total >= self._limits.connections:
-                return self._no_room(limit_reached(self._all_limits, "connections"))
+                return self._service_unavailable(limit_reached(self._all_limits, "connections"))
             if self._total >= self._max_files:
-                return self._no_room(f"limit of open files of the process ({self._max_files} connections)")
+                return self._service_unavailable(f"limit of open files of the process ({self._max_files} connections)")
             count = self._by_network.get(network, 0)
             if not exempt and count >= self._limits.connections_per_address:
-                return self._no_room(limit_reached(self._all_limits, "connections_per_address"))
+                return self._service_unavailable(limit_reached(self._all_limits, "connections_per_address"))
             self._total += 1
             self.accepted += 1
             self._by_network[network] = count + 1
@@ -95,7 +95,7 @@ class ConnectionLimiter:
         with self._lock:
             count = self._by_network.get(network, 0)
             if not is_loopback(host) and count >= self._limits.connections_per_address:
-                return self._no_room(limit_reached(self._all_limits, "connections_per_address"))
+                return self._service_unavailable(limit_reached(self._all_limits, "connections_per_address"))
             self._uncount(network_of(proxy))
             self._by_network[network] = self._by_network.get(network, 0) + 1
         return None
@@ -136,5 +136,5 @@ class ConnectionLimiter:
         else:
             del self._by_network[network]
 
-    def _no_room(self, reason: str) -> HttpRefusal:
+    def _service_unavailable(self, reason: str) -> HttpRefusal:
         return HttpRefusal(503, f"no room: {reason}", _RETRY_AFTER)

@@ -1,9 +1,9 @@
 """The thread that detects a leader which a handler holds up, and that executes the shutdown.
 
-It sleeps while no handler runs. Otherwise it compares, every half `stall_after`, whether the same task is still running.
-A task that runs for `stall_after` seconds costs its thread the event loop (see `loop_ownership.py`), and an idle worker
-becomes the leader. If no worker is idle, a thread is started in reserve: it runs only methods that were declared fast,
-and gives the loop to the first worker that becomes idle.
+It sleeps while no handler runs. Otherwise it compares, every half `leader_stall_timeout`, whether the same task is still
+running. A task that runs for `leader_stall_timeout` seconds costs its thread the event loop (see `loop_ownership.py`),
+and an idle worker becomes the leader. If no worker is idle, a thread is started in reserve: it runs only methods that
+were declared fast, and gives the loop to the first worker that becomes idle.
 
 Why a pair of reads is enough: the watchdog compares the identity of the task in two checks. A leader that runs many short
 tasks shows another task each time. Only a task that was seen in both checks can be revoked, and `revoke` compares once
@@ -82,7 +82,7 @@ class Watchdog:
 
     def _poll_interval(self) -> float | None:
         if self._loop.ownership.is_watched or self._shutdown.phase is not ShutdownPhase.RUNNING:
-            return self._calls.stall_after / 2
+            return self._calls.leader_stall_timeout / 2
         return None
 
     def _check_for_stall(self) -> None:
@@ -98,7 +98,7 @@ class Watchdog:
             ownership.is_watched = ownership.task is not None
         if task is None or task is not self._seen:
             self._seen, self._seen_at = task, now
-        elif now - self._seen_at >= self._calls.stall_after:
+        elif now - self._seen_at >= self._calls.leader_stall_timeout:
             self._seen = None
             if self._loop.seize(task):
                 self._promote_new_leader()
@@ -107,7 +107,7 @@ class Watchdog:
         """Pass the loop, which this thread owns at the moment, to a worker or to a thread in reserve."""
         if not self._pool.start_leader(self._lead):
             logger.warning("all %d workers are in handlers: only methods declared fast run", self._calls.workers)
-            thread = threading.Thread(target=self._lead_in_reserve, name="dilithion-ws-reserve", daemon=True)
+            thread = threading.Thread(target=self._run_reserve_leader, name="dilithion-ws-reserve", daemon=True)
             self._reserve = [old for old in self._reserve if old.is_alive()] + [thread]
             thread.start()
 
@@ -116,7 +116,7 @@ class Watchdog:
         if self._loop.run_until() is LeadEnd.STOPPED:
             self._on_loop_ended()
 
-    def _lead_in_reserve(self) -> None:
+    def _run_reserve_leader(self) -> None:
         """Lead until a worker is idle. A method declared fast that stalls here is never treated as fast again."""
         reactor = self._loop.reactor
         while True:

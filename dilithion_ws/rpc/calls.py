@@ -67,7 +67,7 @@ class SingleCall(Invocation):
     def on_stall(self) -> None:
         """Record that the call holds up its thread."""
         if self.target is not None:
-            self.target.record_stall(self.executor.slow_after)
+            self.target.record_stall(self.executor.slow_method_threshold)
 
 
 class BatchCall:
@@ -93,7 +93,7 @@ class BatchCall:
         self._running: Method | None = None
         methods = [call.target for call in items if isinstance(call, SingleCall) and call.target is not None]
         self.speed = max((method.speed for method in methods), default=DECLARED_FAST)
-        if sum(method.mean for method in methods) > executor.slow_after:
+        if sum(method.mean for method in methods) > executor.slow_method_threshold:
             self.speed = SLOW
 
     @property
@@ -183,7 +183,7 @@ class BatchCall:
     def on_stall(self) -> None:
         """Record that the batch holds up its thread: against the running method, unless several calls took part in it."""
         if self._running is not None and len(self._answers) <= 1:
-            self._running.record_stall(self._executor.slow_after)
+            self._running.record_stall(self._executor.slow_method_threshold)
 
 
 def _join(answers: list[bytes]) -> bytes | None:

@@ -59,7 +59,7 @@ class Executor:
     def __init__(self, limits: Limits, clock: Clock = monotonic, positions: PositionSource | None = None) -> None:
         self.limits = limits
         self.clock = clock
-        self.slow_after = limits.calls.slow_after
+        self.slow_method_threshold = limits.calls.slow_method_threshold
         self._positions = positions
         self._max_result_size = limits.messages.result_size
 
@@ -91,7 +91,7 @@ class Executor:
                     return convert_future(value, lambda outcome: self._finish(call, method, outcome, hooks, position))
                 result = messages.encode_result(value)
             finally:
-                method.record_duration(self.clock() - started, self.slow_after)
+                method.record_duration(self.clock() - started, self.slow_method_threshold)
             if len(result) > self._max_result_size:
                 raise result_too_large(len(result), self.limits)
         except BaseException as fault:  # a worker must survive every handler, SystemExit included
@@ -119,7 +119,7 @@ class Executor:
         answers = []
         for call, outcome in zip(calls, outcomes, strict=True):
             assert call.target is not None
-            call.target.record_duration(seconds, self.slow_after)
+            call.target.record_duration(seconds, self.slow_method_threshold)
             answers.append(self._finish(call, call.target, outcome, [], None))
         return answers
 

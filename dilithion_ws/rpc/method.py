@@ -133,21 +133,21 @@ class Method:
         self.errors: dict[int, int] = {}
         self.speed = {None: UNKNOWN, True: SLOW, False: DECLARED_FAST}[options.blocking]
 
-    def record_duration(self, seconds: float, slow_after: float) -> None:
+    def record_duration(self, seconds: float, slow_method_threshold: float) -> None:
         """Record the duration of one call. Threads may race: a mean may lose a sample, which is acceptable."""
         durations = self.durations
         durations.total += seconds
         durations.counts[bisect_left(BUCKET_BOUNDS, seconds)] += 1
         self.mean = mean = self.mean + (seconds - self.mean) * _MEAN_WEIGHT
-        if mean > slow_after:
+        if mean > slow_method_threshold:
             if self.blocking is None:
                 self.speed = SLOW
-        elif self.speed > MEASURED_FAST and mean <= slow_after / 2 and self.blocking is None:
+        elif self.speed > MEASURED_FAST and mean <= slow_method_threshold / 2 and self.blocking is None:
             self.speed = MEASURED_FAST
 
-    def record_stall(self, slow_after: float) -> None:
+    def record_stall(self, slow_method_threshold: float) -> None:
         """Record that a running call takes so long that it is known to be slow before it has ended."""
-        self.mean = max(self.mean, slow_after / _MEAN_WEIGHT)
+        self.mean = max(self.mean, slow_method_threshold / _MEAN_WEIGHT)
         self.speed = SLOW
         if self.blocking is False:
             self.blocking = None  # the host's declaration was wrong: the method is measured from now on

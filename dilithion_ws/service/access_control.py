@@ -45,7 +45,7 @@ class AccessControl:
         self._audit = audit
         self._origins = OriginPolicy(config.host, config.allow_hosts, config.allow_origins)
         self._networks = [parse_network(text, "allow_ips (rpcallowip)") for text in config.allow_ips]
-        self._limiter = RateLimiter(clock, rates.tracked_clients)
+        self._limiter = RateLimiter(clock, rates.max_tracked_clients)
         self._method_rates = method_rates(config.method_rates)
         self._call_rate = Rate(rates.call_burst, rates.call_rate)
         self._message_rate = Rate(rates.message_burst, rates.message_rate)
@@ -179,7 +179,7 @@ class AccessControl:
         if session.consecutive_rejections == 1:
             self._audit.record("rate limited", address=session.address[0], user=session.user, limit=limit)
         close_after = None
-        if session.consecutive_rejections == self._limits.rates.rate_strikes:
-            close_after = CloseStatus(CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "rate_strikes"))
+        if session.consecutive_rejections == self._limits.rates.max_rate_violations:
+            close_after = CloseStatus(CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "max_rate_violations"))
         text = f"Rate limit exceeded: {limit}. Please slow down your requests."
         return Denial(kind=DenialKind.RATE, message=text, retry_after=wait, close_after=close_after)

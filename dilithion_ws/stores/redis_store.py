@@ -349,7 +349,7 @@ class RedisStore:
         now = monotonic()
         with self._lock:
             self._unreachable_for.add(thread)
-            if self._is_reported or now - self._reached_at[thread] < self._limits.history.store_patience:
+            if self._is_reported or now - self._reached_at[thread] < self._limits.history.store_unavailable_grace:
                 return
             self._is_reported = True
             topics = list(self._topics.values())

@@ -13,7 +13,9 @@ from ..support import Clock
 
 
 def lockout_of(clock: Clock, failures: int, addresses: int) -> Lockout:
-    limits = Limits.from_names(login_failures=failures, lockout=60.0, lockout_longest=900.0, tracked_clients=addresses)
+    limits = Limits.from_names(
+        login_failures=failures, lockout=60.0, lockout_longest=900.0, max_tracked_clients=addresses
+    )
     return Lockout(clock, limits)
 
 

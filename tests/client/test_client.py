@@ -237,12 +237,12 @@ def test_a_reader_that_falls_behind_loses_nothing_and_calls_go_on(
     start: ServerFactory, make: Callable[..., Client]
 ) -> None:
     server = start(history_entries=10_000)
-    client = make(server, most_events=50)
+    client = make(server, max_queued_events=50)
     subscription = client.subscribe("blocks")
     for height in range(1, 3001):
         server.publish("blocks", block(height))
     assert client.call("getblockcount") == 840000
-    wait_for(lambda: subscription.is_behind)
+    wait_for(lambda: subscription.is_paused)
     assert len(subscription._queue) <= 50
     assert [subscription.get(10).seq for _ in range(3000)] == list(range(1, 3001))
 
@@ -401,11 +401,11 @@ def test_reading_with_a_deadline_keeps_it_while_there_is_no_connection(
     make: Callable[..., Client], rpc: RpcTable
 ) -> None:
     with WebSocketServer(rpc) as server:
-        client = make(server, most_events=5)
+        client = make(server, max_queued_events=5)
         subscription = client.subscribe("blocks")
         for height in range(1, 30):
             server.publish("blocks", block(height))
-        wait_for(lambda: subscription.is_behind)
+        wait_for(lambda: subscription.is_paused)
         server.stop(1.0)
     wait_for(lambda: not client.is_connected)
     for _ in range(5):

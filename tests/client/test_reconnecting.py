@@ -193,7 +193,7 @@ def test_a_message_that_is_too_large_ends_the_connection(serve: Callable[..., Cl
         connection.accept()
         connection.answer("x" * 2000)
 
-    client = serve(large, answering(8), most_message=1000)
+    client = serve(large, answering(8), max_message_size=1000)
     with pytest.raises(ConnectionLostError):
         client.call("m")
     assert client.call("m") == 8

@@ -40,7 +40,7 @@ class Wire:
     def post(self, text: str) -> None:
         self.send(text, 0.0)
 
-    def shut(self) -> None:
+    def shutdown(self) -> None:
         self.is_shut = True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dilithion_ws.gateway.dialects.bitcoin_core import CORE
-from dilithion_ws.gateway.dialects.detection import dialect_named, recognise
+from dilithion_ws.gateway.dialects.detection import detect_dialect, dialect_named
 from dilithion_ws.gateway.dialects.dilithion import DILITHION
 from dilithion_ws.gateway.response_parser import UpstreamReply
 
@@ -29,7 +29,7 @@ from dilithion_ws.gateway.response_parser import UpstreamReply
     ],
 )
 def test_a_node_is_recognised_by_its_answer(body: bytes, name: str | None) -> None:
-    found = recognise(UpstreamReply(200, {}, body))
+    found = detect_dialect(UpstreamReply(200, {}, body))
     assert (None if found is None else found.name) == name
 
 

@@ -16,7 +16,7 @@ from dilithion_ws import ConfigError, NotLeadingError, RpcError
 from dilithion_ws.client import Client, EventsLostError
 from dilithion_ws.events.topic import Availability
 from dilithion_ws.gateway.dialects.bitcoin_core import CORE
-from dilithion_ws.gateway.dialects.detection import recognise
+from dilithion_ws.gateway.dialects.detection import detect_dialect
 from dilithion_ws.gateway.dialects.dilithion import DILITHION
 from dilithion_ws.gateway.gateway_config import GatewayConfig
 from dilithion_ws.gateway.long_poll import LongPoll
@@ -195,9 +195,9 @@ def test_a_rate_limit_is_no_end_of_the_node(standin: StandIn, gateways: GatewayF
     gateway = ready(gateways(standin.url))
     with Client(gateway.server.url) as client:
         standin.tokens = 0
-        looks = gateway.watcher.polls
-        wait_for(lambda: gateway.watcher.schedule.slowdown > 1, 10)
-        assert gateway.watcher.polls > looks
+        looks = gateway.poller.polls
+        wait_for(lambda: gateway.poller.schedule.slowdown > 1, 10)
+        assert gateway.poller.polls > looks
         assert client.call("getnodestate")["kind"] == "up"
 
 
@@ -216,7 +216,7 @@ def test_a_limit_that_is_over_at_once_still_says_when() -> None:
     ],
 )
 def test_the_answer_of_a_proxy_does_not_show_the_dialect(status: int, body: bytes) -> None:
-    assert recognise(UpstreamReply(status, {}, body)) is None
+    assert detect_dialect(UpstreamReply(status, {}, body)) is None
 
 
 def test_a_failure_of_tls_is_reported_without_an_address(standin: StandIn, gateways: GatewayFactory) -> None:
@@ -291,7 +291,7 @@ class Scripted:
     def start_new_epoch(self, topic: str) -> None:
         self.anew.append(topic)
 
-    def begin(self, topic: str) -> None:
+    def start_topic(self, topic: str) -> None:
         self.begun.append(topic)
 
     def answer(self, method: str, params: bytes) -> Any:
@@ -383,7 +383,7 @@ def test_blocks_of_a_new_epoch_of_the_store_are_not_missed(
     for _ in range(3):
         standin.mine()
     second = gateways(standin.url, event_store=store)
-    wait_for(lambda: second.watcher.polls > 1)
+    wait_for(lambda: second.poller.polls > 1)
     with Client(second.server.url) as client:
         answer = client.call("subscribe", "blocks", None, {"epoch": place.epoch, "seq": place.seq})
         assert (answer["recovered"], answer["reason"]) == (False, "epoch")
@@ -405,15 +405,15 @@ def test_what_belongs_to_an_earlier_term_can_t_be_published(
     standin: StandIn, gateways: GatewayFactory, redis_server: RedisServer
 ) -> None:
     gateway = ready(gateways(standin.url, event_store=redis_server.url, leader_patience=0.5))
-    hub, term = gateway.server.events, gateway.watcher.leadership.term
+    hub, term = gateway.server.events, gateway.poller.leadership.term
     state = {"kind": "up", "blocks": 7}
     hub.publish("node", state, term)
     redis_server.kill()
-    wait_for(lambda: gateway.watcher.leadership.term == 0)
+    wait_for(lambda: gateway.poller.leadership.term == 0)
     with pytest.raises(NotLeadingError):
         hub.publish("node", state, term)
     redis_server.start()
-    wait_for(lambda: gateway.watcher.leadership.term not in (0, term))
+    wait_for(lambda: gateway.poller.leadership.term not in (0, term))
     for call in (lambda: hub.publish("node", state, term), lambda: hub.start_new_epoch("node", term)):
         with pytest.raises(NotLeadingError):
             call()
@@ -430,7 +430,7 @@ def test_a_state_that_changed_before_the_takeover_is_published_after_it(
     before.stop()
     standin.stop()
     with redis.Redis.from_url(redis_server.url) as direct:
-        key = before.watcher.leadership.key  # type: ignore[union-attr]
+        key = before.poller.leadership.key  # type: ignore[union-attr]
         direct.set(key, "another")
         gateway = gateways(standin.url, **shared)
         wait_for(lambda: gateway.server.events.topic("node").availability is Availability.AVAILABLE)

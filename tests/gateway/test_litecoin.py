@@ -277,7 +277,7 @@ def test_every_view_is_the_node_s_chain(
         assert views[0].seen >= 200 + 5
         if publisher is not None:
             assert publisher.lost
-            assert gateway._hints.missed
+            assert gateway._notifications.missed
     finally:
         for view in views:
             view.close()

@@ -95,8 +95,8 @@ def test_peers_and_mining_are_published(standin: StandIn, gateways: GatewayFacto
     standin.mining = {"mining": False, "hashrate": 0, "threads": 0}
     gateway = ready(gateways(standin.url))
     with watching(gateway, "peers") as peers, watching(gateway, "mining") as mining:
-        looks = gateway.watcher.polls
-        wait_for(lambda: gateway.watcher.polls > looks + 1)
+        looks = gateway.poller.polls
+        wait_for(lambda: gateway.poller.polls > looks + 1)
         standin.peers = [{"id": 9, "addr": "10.0.0.1:8444 (services=0x01, time=0)", "inbound": False}]
         assert take(peers, 2)[1] == {
             "kind": "connected",
@@ -204,13 +204,13 @@ def test_of_several_gateways_one_watches_and_all_serve(
         assert [event["hash"] for event in take(blocks, 10)] == hashes
         assert client.call("getnodestate")["kind"] == "up"
         assert client.call("waitforblockheight", 10) == {"hash": hashes[-1], "height": 10}
-        assert second.watcher.polls == 0
+        assert second.poller.polls == 0
         assert gauges(second) == {"node_up": 1, "node_progress": 1, "node_height": 10, "watching": 0}
         first.stop()  # and the second takes over at once
-        wait_for(second.watcher.is_leading)
+        wait_for(second.poller.is_leading)
         last = standin.mine()["hash"]
         assert [event["hash"] for event in take(blocks, 1)] == [last]
-        assert second.watcher.polls
+        assert second.poller.polls
 
 
 def test_two_thousand_clients_cost_the_node_no_more_than_one(standin: StandIn, gateways: GatewayFactory) -> None:

@@ -31,7 +31,7 @@ def kept(gateway: Any) -> None:
         places = json.loads(entry.data)["places"]
         return all(list(hub.topic(name).log.position) == places[name] for name in TOPICS)
 
-    gateway.watcher._snapshots._saved_at = float("-inf")
+    gateway.poller._snapshots._saved_at = float("-inf")
     wait_for(is_kept, what="views that are kept")
 
 
@@ -68,7 +68,7 @@ def test_who_takes_over_goes_on_with_everything(
     second = ready(gateways(standin.url, event_store=where, leader_patience=0.5))
     with Client(second.server.url) as client:
         again = [client.subscribe(name, since=place) for name, place in zip(TOPICS, places, strict=True)]
-        wait_for(lambda: second.watcher.polls > 1)
+        wait_for(lambda: second.poller.polls > 1)
         change(standin, "ccc")
         told = [take(again[0], 4), take(again[1], 4), take(again[2], 2)]
     assert [(event["kind"], event["txid"], event["sequence"]) for event in seen[0] + told[0]] == [
@@ -104,7 +104,7 @@ def test_views_that_are_too_large_start_a_new_epoch(
         places = mempool.position, peers.position
     first.stop()
     second = ready(gateways(standin.url, **options))
-    wait_for(lambda: second.watcher.polls > 1)
+    wait_for(lambda: second.poller.polls > 1)
     with Client(second.server.url) as client:
         (lost,) = [client.call("subscribe", "mempool", None, {"epoch": places[0].epoch, "seq": places[0].seq})]
         assert (lost["recovered"], lost["reason"]) == (False, "epoch")

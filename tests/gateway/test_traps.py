@@ -349,11 +349,11 @@ def test_a_login_that_takes_seconds_is_borne(gateways: GatewayFactory) -> None:
     node = StandIn("gate:keeper", login_seconds=0.1)
     try:
         gateway = gateways(node.url, upstream_user="gate", upstream_password="keeper")
-        wait_for(lambda: gateway.watcher.polls)
-        polled = gateway.watcher.polls
+        wait_for(lambda: gateway.poller.polls)
+        polled = gateway.poller.polls
         with Client(gateway.server.url) as client:
             assert client.call("getblockcount") == 0
-        wait_for(lambda: gateway.watcher.polls > polled + 1)
+        wait_for(lambda: gateway.poller.polls > polled + 1)
     finally:
         node.stop()
 

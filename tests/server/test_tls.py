@@ -218,7 +218,7 @@ def test_a_close_that_openssl_holds_already_is_seen_at_once(
 ) -> None:
     """The client's own close lies behind a call that runs, in a record that the poller is silent about."""
     rpc.register("wait", lambda: gate.wait(20), blocking=True)
-    server = serve(in_flight=1, close_timeout=60.0, linger_timeout=60.0, stall_after=30.0)
+    server = serve(in_flight=1, close_timeout=60.0, linger_timeout=60.0, leader_stall_timeout=30.0)
     client = Records(server, authority)
     with client.sock:
         all_there = hold(secure(server))

@@ -490,7 +490,7 @@ def test_rates_survive_reconnects_and_count_every_element_of_a_batch(
 
 
 def test_who_keeps_on_is_closed(serve: ServerFactory, connect: ClientFactory) -> None:
-    client = connect(serve(limit_loopback=True, method_rates=("default=1/0.01",), rate_strikes=5))
+    client = connect(serve(limit_loopback=True, method_rates=("default=1/0.01",), max_rate_violations=5))
     for _ in range(6):
         client.call("getblockcount")
     found, reason = client.close_frame()
@@ -529,7 +529,7 @@ def test_nothing_that_comes_is_free(serve: ServerFactory, connect: ClientFactory
     stranger = connect(serve(**limits, users_file=str(users_file)))
     stranger.text(json.dumps([{"method": "getblockcount", "id": at} for at in range(5)]))
     assert [code(answer) for answer in stranger.answer()] == [-32001] * 3 + [-32005] * 2
-    pinging = connect(serve(limit_loopback=True, message_burst=3, message_rate=0.001, rate_strikes=4))
+    pinging = connect(serve(limit_loopback=True, message_burst=3, message_rate=0.001, max_rate_violations=4))
     pinging.send(client_frame(9, b"x") * 20)
     assert [pinging.frame()[0] for _ in range(4)] == [10, 10, 10, 8], "three pongs, then closed"
     endless = connect(serve(limit_loopback=True, byte_burst=2000, byte_rate=1.0))
@@ -620,7 +620,7 @@ def test_who_has_hung_up_is_not_computed_for(
 def test_who_is_locked_out_and_keeps_on_is_closed(
     serve: ServerFactory, connect: ClientFactory, users_file: Path
 ) -> None:
-    server = serve(users_file=str(users_file), rate_strikes=10, login_failures=3)
+    server = serve(users_file=str(users_file), max_rate_violations=10, login_failures=3)
     client = connect(server)
     guess = connect(server)
     for _ in range(3):
@@ -635,7 +635,7 @@ def test_strikes_are_counted_in_a_row_for_raw_messages_too(serve: ServerFactory,
         limit_loopback=True,
         message_burst=1,
         message_rate=50.0,
-        rate_strikes=20,
+        max_rate_violations=20,
         on_message=lambda session, message: "ok",
     )
     client, refused = connect(server), 0

@@ -30,7 +30,7 @@ def server(rpc: RpcTable, tmp_path: Path) -> Iterator[WebSocketServer]:
     users = {f"user{at}": User(f"user{at}", "readonly", 0x0F, stored) for at in range(20)}
     path.write_text(render_users(UsersFile(users, {})))
     path.chmod(0o600)
-    limits = Limits.from_names(tracked_clients=500, connections=5000)
+    limits = Limits.from_names(max_tracked_clients=500, connections=5000)
     with WebSocketServer(rpc, Config(users_file=str(path), limits=limits)) as server:
         yield server
 

@@ -168,7 +168,7 @@ def test_a_new_epoch_is_reported_to_the_readers_of_a_topic(
 
 def test_the_newest_event_of_a_node_s_topic_is_kept_whatever_its_age() -> None:
     clock = Clock()
-    log = EventLog(Retention(10, 60.0, 1000, least=1), clock, "e")
+    log = EventLog(Retention(10, 60.0, 1000, min_entries=1), clock, "e")
     log.append(b"1")
     log.append(b"2")
     clock.now += 1000

@@ -72,7 +72,7 @@ class Follower(threading.Thread):
 
     def __init__(self, url: str, seed: int, *, slow: bool) -> None:
         super().__init__(daemon=True)
-        self.client = Client(url, backoff=(0.01, 0.1), most_events=200, timeout=60.0)
+        self.client = Client(url, backoff=(0.01, 0.1), max_queued_events=200, timeout=60.0)
         self.rng = random.Random(seed)
         self.slow = slow
         self.seen: list[tuple[str, int, Any]] = []
@@ -96,9 +96,9 @@ class Follower(threading.Thread):
                 if self.slow:
                     self.stopping.wait(0.002)
                 if self.rng.random() < 0.002:
-                    wire = self.client._link.wire
+                    wire = self.client._link.connection
                     if wire is not None:
-                        wire.shut_quietly()
+                        wire.abort()
         except BaseException as failure:
             self.failure = failure
 
@@ -404,7 +404,7 @@ def test_a_redis_that_refuses_some_writes_loses_none(serve: ServerFactory, redis
     """Its memory limit comes and goes in the middle of pipelines; subscribers receive an error meanwhile."""
     import redis
 
-    server = serve(redis_server.url, store_patience=0.2, event_backlog=100_000)
+    server = serve(redis_server.url, store_unavailable_grace=0.2, event_backlog=100_000)
     with Client(server.url) as client, redis.Redis.from_url(redis_server.url) as direct:
         subscription = client.subscribe("t")
         turn = threading.Event()
@@ -483,7 +483,7 @@ def test_servers_share_logs_and_clients_resume_on_any(
 def test_redis_goes_away_and_comes_back(
     serve: ServerFactory, redis_server: RedisServer, connect: ClientFactory
 ) -> None:
-    server = serve(redis_server.url, store_patience=0.3)
+    server = serve(redis_server.url, store_unavailable_grace=0.3)
     client = connect(server)
     reply = subscribe(client)
     server.publish("blocks", block(1))
@@ -503,7 +503,7 @@ def test_redis_goes_away_and_comes_back(
 
 @needs_redis
 def test_a_short_absence_is_not_noticed_by_clients(serve: ServerFactory, redis_server: RedisServer) -> None:
-    server = serve(redis_server.url, store_patience=30.0)
+    server = serve(redis_server.url, store_unavailable_grace=30.0)
     with Client(server.url) as client:
         subscription = client.subscribe("t")
         for number in range(1, 6):

@@ -10,7 +10,7 @@ from .base import Dialect
 from .bitcoin_core import CORE
 from .dilithion import DILITHION
 
-__all__ = ["PROBE", "dialect_named", "recognise"]
+__all__ = ["PROBE", "dialect_named", "detect_dialect"]
 
 PROBE = b'{"jsonrpc":"2.0","method":"getblockchaininfo","params":[],"id":0}'
 """Sent with the headers of both."""
@@ -25,7 +25,7 @@ def dialect_named(name: str) -> Dialect | None:
     return {"dilithion": DILITHION, "core": CORE}.get(name)
 
 
-def recognise(reply: UpstreamReply) -> Dialect | None:
+def detect_dialect(reply: UpstreamReply) -> Dialect | None:
     """Return the dialect of a node by its answer to `PROBE`, or None if the answer does not show it."""
     try:
         answer: Any = json.loads(reply.body)

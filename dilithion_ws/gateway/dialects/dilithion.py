@@ -45,7 +45,7 @@ _COIN = 10**8
 _SMALLEST = Decimal("0.0001")
 """A number below it is written as `1e-05` inside of the node, and read as 1."""
 _NUMBER = re.compile(rb'"?(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)"?')
-_LONGEST = 40
+_MAX_AMOUNT_DIGITS = 40
 """Characters of an amount."""
 _HALF_AN_ION = Decimal("0.000000005")
 
@@ -116,7 +116,7 @@ def _amount(text: bytes) -> Decimal | None:
     if found is None:
         raise _wrong("the amount is not a number")
     digits = found[1].decode()
-    amount = Decimal(digits) if len(digits) <= _LONGEST else None
+    amount = Decimal(digits) if len(digits) <= _MAX_AMOUNT_DIGITS else None
     if amount == 0:
         return Decimal(0)
     if amount is None or not -9 < amount.adjusted() < 10 or amount * _COIN != int(amount * _COIN):
