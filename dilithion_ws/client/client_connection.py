@@ -180,7 +180,7 @@ class ClientConnection:
             except ProtocolError:
                 raise ConnectionLostError("the connection is closed") from None
         if not self._send_lock.acquire(timeout=deadline.remaining()):
-            raise CallTimeoutError("the server does not take what is sent")
+            raise CallTimeoutError("the server does not read what is sent")
         try:
             self._write(data, deadline)
         finally:
@@ -275,7 +275,7 @@ class ClientConnection:
             except _WANTS_WRITE:
                 if not self._wait(deadline.remaining(), write=True):
                     self.abort()
-                    raise CallTimeoutError("the server does not take what is sent") from None
+                    raise CallTimeoutError("the server does not read what is sent") from None
             except OSError as error:
                 raise ConnectionLostError(f"the connection is lost: {error.strerror or error}") from None
 

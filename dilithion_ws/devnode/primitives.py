@@ -168,7 +168,7 @@ class Transaction:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         return len(self.raw)
 
     @staticmethod
@@ -273,12 +273,12 @@ class Block:
 
     @property
     def hash(self) -> str:
-        """The header's hash."""
+        """The hash of the block."""
         return self.header.hash
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         return len(self.header.raw) + len(_size(len(self.transactions))) + sum(tx.size for tx in self.transactions)
 
     @staticmethod

@@ -7,7 +7,7 @@ wakes the shard.
 The life of an event: `EventHub.publish` appends it to the log of its topic and calls `Shard.mark`. The next `step` asks
 the topic for its dirty streams and, for each stream, takes the live cursors in groups of the same position and encoder.
 Each group gets one batch of frames, made once, by `Subscriber.send_many`. A cursor whose client accepted the batch
-moves behind it; one whose client did not becomes BLOCKED until `on_writable`.
+advances past it; a cursor whose client did not becomes BLOCKED until `on_writable`.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class Topic:
 
     @any_thread
     def release_stream(self, stream: Stream) -> None:
-        """Give a stream back; the last user removes it."""
+        """Release a stream, and remove it if it has no users."""
         with self._lock:
             stream.users -= 1
             if stream.users:

@@ -1,4 +1,4 @@
-"""A WebSocket server for a node that has only HTTP: `dilithion-ws gateway`, or `Gateway` in a program of one's own."""
+"""A WebSocket server for a node that has only HTTP: `dilithion-ws gateway`, or embed `Gateway` in your program."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class EventPublisher(Protocol):
         """Start a new epoch of a topic, so that its readers learn of a loss."""
 
     def start_topic(self, topic: str) -> None:
-        """Begin a topic with the present state of the node, whatever was published before."""
+        """Start a topic with the present state of the node, and discard its history."""
 
 
 class Published(NamedTuple):

@@ -20,7 +20,7 @@ _GENESIS_PARENT = "0" * 64
 _MAX_BLOCKS_WITH_DETAILS = 10
 """Blocks that are asked for with their transactions; of more, the headers do."""
 _NOT_FOUND, _ANY_FAILURE = -5, -32603
-"""What a node of Core's family says of an unknown block; what Dilithion says of whatever has failed."""
+"""Error codes for an unknown block (Bitcoin Core), and for any failure (Dilithion)."""
 _MIN_BLOCKS_BEHIND = 10
 """Blocks behind the best peer from which on a Dilithion node counts as syncing."""
 

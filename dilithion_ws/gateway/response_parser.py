@@ -55,8 +55,8 @@ _BROKEN_ERROR = re.compile(
 """An error of the Dilithion node, which does not escape what it quotes in messages."""
 
 _BARE = re.compile(rb'\s*\{"error":("(?:[^"\\]|\\.)*")(?:,"code":-?\d+)?\}\s*\Z')
-"""An error of the Dilithion node that is not JSON-RPC: a text, and nothing else. Looked for in whole bodies only, since a
-client can put into other answers what it likes, as part of a message that quotes it."""
+"""An error of the Dilithion node that is not JSON-RPC: a text, and nothing else. It must be the whole body, since other
+error messages quote the client's input, so a client controls parts of them."""
 
 _BETWEEN = re.compile(rb'(?<=\}),(?=\{"jsonrpc":"2\.0",)')
 

@@ -64,7 +64,7 @@ class SnapshotStore:
         return NodeView(**found)
 
     def start_topic(self, name: str) -> None:
-        """Begin a topic with the present state of the node. Its readers receive an error."""
+        """Start a topic with the present state of the node. Its readers receive an error."""
         # A log in memory that is still empty has no reader who could have missed anything.
         if not self._is_idle or self._server.events.topic(name).log.position.seq:
             self.start_new_epoch(name)

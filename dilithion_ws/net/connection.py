@@ -89,7 +89,7 @@ TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
 
 
 class SendResult(Enum):
-    """What became of bytes that were given to a connection."""
+    """The result of sending bytes to a connection."""
 
     SENT = "sent"
     """The operating system has all of them."""

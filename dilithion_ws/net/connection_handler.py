@@ -129,7 +129,7 @@ class ConnectionHandler:
 
     @leader_only
     def on_response_sent(self, connection: Connection) -> None:
-        """Continue with a request that was received behind the one that was answered, and with frames behind that."""
+        """Continue with the next pipelined request, and with the frames after it."""
         try:
             self.handshake.on_written(connection)
             self._after_handshake(connection)

@@ -50,7 +50,7 @@ class JobQueue:
         return sum(map(len, self._by_priority))
 
     def put(self, job: QueuedJob) -> QueuedJob | None:
-        """Add a job. Return the job that has no place: this one, one that it evicts, or None if all have one."""
+        """Add a job. Return the job that is rejected for lack of space, which may be this one, or None."""
         evicted = None
         if len(self) >= self._capacity:
             evicted = self._lower_priority_victim(job) or self._over_quota_victim(job)

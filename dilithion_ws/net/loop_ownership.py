@@ -43,7 +43,7 @@ class OwnershipLost(BaseException):
 
 
 class LeaderWork(msgspec.Struct, gc=False):
-    """What the leader has under way while a handler runs: all that the next leader needs to continue.
+    """The unfinished work of the leader while a handler runs: all that the next leader needs to continue.
 
     Attributes:
         connection: the client whose message it is.

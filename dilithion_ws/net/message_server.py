@@ -255,7 +255,7 @@ class MessageServer:
             self._after_call(connection)
 
     def _after_call(self, connection: Connection) -> None:
-        """Close a connection whose last call was awaited for that; otherwise continue with what was deferred."""
+        """Close a connection if its last call was awaited for that. Otherwise continue with its deferred events."""
         self.close_if_demanded(connection)
         if connection.in_flight == 0:
             if connection.close_when_idle is not None:

@@ -89,7 +89,7 @@ class PendingCall:
 
     @any_thread
     def finish(self, outcome: Reply | Task[Reply] | Future[Any] | None) -> None:
-        """Send the answer, or continue with what the task resulted in. An answer after the deadline is dropped."""
+        """Send the answer, or schedule the follow-up task. An answer after the deadline is dropped."""
         kind = outcome.__class__
         if outcome is None or kind is bytes or kind is RawReply:
             result = self._answer(outcome)  # type: ignore[arg-type]
@@ -137,7 +137,7 @@ class PendingCall:
 
     @leader_only
     def expire(self) -> SendResult | None:
-        """Answer that the deadline has passed. Return what became of that; None if it was answered before."""
+        """Send the error for the deadline. Return the result of sending, or None if the call was answered before."""
         if self.is_answered:
             return None
         # Hooks of a batch belong to the answers so far, which are sent; those of a future to an answer that is not.

@@ -62,7 +62,7 @@ class Dispatcher:
     def receive(
         self, message: bytes, session: Session, denial: Denial | None = None
     ) -> bytes | SingleCall | BatchCall | None:
-        """Understand one whole message.
+        """Parse and authorize one complete message.
 
         Args:
             message: its bytes.

@@ -184,7 +184,7 @@ class RedisStore:
 
     @any_thread
     def start_new_epoch(self, topic: Topic, term: int = 0) -> None:
-        """Queue a new epoch; likewise."""
+        """Queue a new epoch; one of a topic that another server leads is dropped."""
         self._put(topic, None, term)
 
     def _put(self, topic: Topic, data: bytes | None, term: int) -> None:

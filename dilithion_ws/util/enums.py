@@ -25,7 +25,7 @@ class Speed(IntEnum):
 
 
 class OfferResult(Enum):
-    """What became of bytes that were offered to a subscriber."""
+    """The result of offering bytes to a subscriber."""
 
     SENT = "sent"
     """They are with the operating system; more may follow at once."""

@@ -37,12 +37,13 @@ def test_the_cookie_of_another_server_is_left(tmp_path: Path) -> None:
     assert cookie.read_text() == "another"
 
 
-def test_a_cookie_that_was_removed_is_no_error(tmp_path: Path) -> None:
+def test_a_cookie_that_was_removed_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cookie = tmp_path / ".cookie"
     files = CredentialFiles(Config(cookie_file=str(cookie)))
     files.write_cookie()
     cookie.unlink()
     files.close()
+    assert caplog.text == ""
 
 
 def test_a_cookie_that_cannot_be_removed_is_logged(

@@ -25,7 +25,7 @@ from ..support.subscriptions import block
 
 
 @pytest.fixture
-def make() -> Iterator[Any]:
+def make() -> Iterator[Callable[..., Client]]:
     clients: list[Client] = []
 
     def make(server: WebSocketServer | str, **options: Any) -> Client:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ os.environ["PATH"] += ":/usr/sbin"
 
 
 @pytest.fixture
-def serve(rpc: RpcTable) -> Iterator[Any]:
+def serve(rpc: RpcTable) -> Iterator[ServerFactory]:
     servers: list[WebSocketServer] = []
 
     def serve(**options: Any) -> WebSocketServer:
@@ -270,10 +271,13 @@ KINDS = {"nginx": "nginx", "haproxy": "haproxy", "haproxy-tcp": "haproxy"}
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "haproxy-tcp": "haproxy"}
 
 
+Proxied = tuple[WebSocketServer, str, "ssl.SSLContext | None"]
+
+
 @pytest.fixture(params=[f"{name}-{kind}" for name in KINDS for kind in ("plain", "tls")])
 def proxied(
     request: pytest.FixtureRequest, serve: ServerFactory, authority: Authority, tmp_path: Path
-) -> Iterator[Any]:
+) -> Iterator[Proxied]:
     """A server behind a proxy, and how to connect to it."""
     name, _, kind = request.param.rpartition("-")
     tls = kind == "tls"
@@ -294,7 +298,7 @@ def proxied(
     proxy.close()
 
 
-def test_behind_a_proxy_everything_works(proxied: Any) -> None:
+def test_behind_a_proxy_everything_works(proxied: Proxied) -> None:
     server, url, context = proxied
     big = "z" * 2**20
     with websockets.sync.client.connect(url, ssl=context, compression=None, max_size=None) as ws:
@@ -324,7 +328,7 @@ def _block(height: int) -> dict[str, Any]:
     return {"kind": "connected", "height": height, "hash": hash, "previousblockhash": hash, "time": 1, "tx_count": 1}
 
 
-def test_the_client_s_address_comes_through_and_its_own_word_does_not(proxied: Any) -> None:
+def test_the_client_s_address_comes_through_and_its_own_word_does_not(proxied: Proxied) -> None:
     server, url, context = proxied
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 10, ("127.0.0.2", 0)) as sock:
         if context is not None:
@@ -335,7 +339,7 @@ def test_the_client_s_address_comes_through_and_its_own_word_does_not(proxied: A
             assert address_of(server) == "127.0.0.2"
 
 
-def test_pings_keep_an_idle_connection_open(proxied: Any, serve: ServerFactory) -> None:
+def test_pings_keep_an_idle_connection_open(proxied: Proxied, serve: ServerFactory) -> None:
     """The proxies of this test give up after a second and a half; the server pings seven times in that."""
     _, url, context = proxied
     with websockets.sync.client.connect(url, ssl=context, compression=None, ping_interval=None) as ws:
@@ -345,7 +349,7 @@ def test_pings_keep_an_idle_connection_open(proxied: Any, serve: ServerFactory) 
         assert json.loads(ws.recv(10))["result"] == 840000
 
 
-def test_another_host_is_refused_through_a_proxy_too(proxied: Any) -> None:
+def test_another_host_is_refused_through_a_proxy_too(proxied: Proxied) -> None:
     _, url, context = proxied
     for host, status in (("wallet.example", 101), ("evil.example", 403)):
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 10) as sock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def recorded(name: str) -> UpstreamReply:
 
 
 @pytest.fixture
-def client(standin: StandIn, gateways: GatewayFactory) -> Any:
+def client(standin: StandIn, gateways: GatewayFactory) -> Iterator[Client]:
     with Client(ready(gateways(standin.url)).server.url) as client:
         yield client
 

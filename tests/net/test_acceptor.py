@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -50,8 +50,11 @@ class Listener:
         return getattr(self._real, name)
 
 
+Accept = Callable[..., "tuple[int, list[Any]]"]
+
+
 @pytest.fixture
-def accept() -> Iterator[Any]:
+def accept() -> Iterator[Accept]:
     acceptors: list[Acceptor] = []
 
     def accept(limits: Limits, *errors: int) -> tuple[int, list[Any]]:
@@ -68,7 +71,7 @@ def accept() -> Iterator[Any]:
         acceptor.stop(Deadline(monotonic, 5.0))
 
 
-def test_admitted_sockets_are_handed_on_without_blocking(accept: Any) -> None:
+def test_admitted_sockets_are_handed_on_without_blocking(accept: Accept) -> None:
     port, accepted = accept(Limits())
     with RawClient(port, upgrade=False) as client:
         wait_for(lambda: accepted)
@@ -79,7 +82,7 @@ def test_admitted_sockets_are_handed_on_without_blocking(accept: Any) -> None:
         sock.close()
 
 
-def test_a_refused_client_gets_the_reason(accept: Any) -> None:
+def test_a_refused_client_gets_the_reason(accept: Accept) -> None:
     port, accepted = accept(Limits.from_names(connections=1))
     with RawClient(port, upgrade=False), RawClient(port, upgrade=False) as second:
         status, headers, body = second.response()
@@ -91,7 +94,7 @@ def test_a_refused_client_gets_the_reason(accept: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.EPERM])
-def test_accepting_goes_on_after_every_error(accept: Any, number: int) -> None:
+def test_accepting_goes_on_after_every_error(accept: Accept, number: int) -> None:
     port, accepted = accept(Limits(), number, number)
     clients = [RawClient(port, upgrade=False) for _ in range(4)]
     wait_for(lambda: len(accepted) + sum(_refused(client) for client in clients) == 4)
@@ -110,7 +113,7 @@ def _refused(client: RawClient) -> bool:
     return b"503" in client.buffer
 
 
-def test_the_spare_descriptor_is_given_back_once(accept: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_spare_descriptor_is_given_back_once(accept: Accept, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it cannot be opened again, its number belongs to another file, and must not be closed a second time."""
     port, _ = accept(Limits(), errno.EMFILE, errno.EMFILE)
     closed: list[int] = []
@@ -122,7 +125,7 @@ def test_the_spare_descriptor_is_given_back_once(accept: Any, monkeypatch: pytes
     assert len(closed) == len(set(closed)) == 1
 
 
-def test_many_refused_at_once_are_kept_within_bounds(accept: Any) -> None:
+def test_many_refused_at_once_are_kept_within_bounds(accept: Accept) -> None:
     port, accepted = accept(Limits.from_names(connections=1))
     clients = [RawClient(port, upgrade=False) for _ in range(100)]
     assert [client.response()[0] for client in clients[1:]] == [503] * 99

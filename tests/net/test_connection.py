@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from dilithion_ws.net.connection import TRANSITIONS, Connection, ConnectionState, SendResult
 from dilithion_ws.util.clock import monotonic
 
+Pair = tuple[Connection, socket.socket]
+
 
 @pytest.fixture
-def pair() -> Any:
+def pair() -> Iterator[Pair]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with ours, theirs:
@@ -25,13 +27,13 @@ def test_the_transition_table_names_every_state_and_ends_in_closed() -> None:
     )
 
 
-def test_a_wrong_transition_is_a_fault(pair: Any) -> None:
+def test_a_wrong_transition_is_a_fault(pair: Pair) -> None:
     connection, _ = pair
     with connection.lock, pytest.raises(AssertionError):
         connection.transition(ConnectionState.CLOSING)
 
 
-def test_nothing_is_sent_before_the_upgrade_or_behind_a_close(pair: Any) -> None:
+def test_nothing_is_sent_before_the_upgrade_or_behind_a_close(pair: Pair) -> None:
     connection, _ = pair
     for state in ConnectionState:
         connection.state = state
@@ -39,7 +41,7 @@ def test_nothing_is_sent_before_the_upgrade_or_behind_a_close(pair: Any) -> None
         assert connection.send(b"x") is expected
 
 
-def test_what_the_socket_does_not_take_waits_in_order(pair: Any) -> None:
+def test_what_the_socket_does_not_take_waits_in_order(pair: Pair) -> None:
     connection, theirs = pair
     connection.state = ConnectionState.OPEN
     data = bytes(range(256)) * 4000
@@ -53,7 +55,7 @@ def test_what_the_socket_does_not_take_waits_in_order(pair: Any) -> None:
     assert connection.unsent == 0
 
 
-def test_a_broken_socket_shows(pair: Any) -> None:
+def test_a_broken_socket_shows(pair: Pair) -> None:
     connection, theirs = pair
     connection.state = ConnectionState.OPEN
     assert connection.send(bytes(1 << 22)) is SendResult.BUFFERED

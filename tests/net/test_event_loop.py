@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -233,14 +233,14 @@ TestTransport = TransportModel.TestCase
 
 
 @pytest.fixture
-def machine() -> Any:
+def machine() -> Iterator[Machine]:
     machine = Machine()
     yield machine
     machine.close()
 
 
 @pytest.fixture
-def peer(machine: Machine) -> Any:
+def peer(machine: Machine) -> Iterator[Peer]:
     peer = Peer(machine.accept())
     peer.send(REQUEST)
     machine.step()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -9,13 +9,13 @@ from dilithion_ws.net.poller import ENDED, READ, WRITE, Poller, SelectorPoller, 
 
 
 @pytest.fixture(params=[Poller, SelectorPoller])
-def poller(request: pytest.FixtureRequest) -> Any:
+def poller(request: pytest.FixtureRequest) -> Iterator[Poller | SelectorPoller]:
     poller = request.param()
     yield poller
     poller.close()
 
 
-def test_a_poller_waits_for_the_registered_events(poller: Any) -> None:
+def test_a_poller_waits_for_the_registered_events(poller: Poller | SelectorPoller) -> None:
     left, right = socket.socketpair()
     with left, right:
         fd = left.fileno()
@@ -33,7 +33,7 @@ def test_a_poller_waits_for_the_registered_events(poller: Any) -> None:
         assert poller.poll(1)[0][1] & (READ | ENDED)
 
 
-def test_a_waker_never_blocks_and_is_drained_whole(poller: Any) -> None:
+def test_a_waker_never_blocks_and_is_drained_whole(poller: Poller | SelectorPoller) -> None:
     waker = Waker()
     poller.set_interest(waker.fd, 0, READ)
     for _ in range(1_000_000 // 4):

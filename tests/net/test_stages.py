@@ -27,7 +27,7 @@ PROXIES = {"trusted_proxies": ("10.0.0.0/8",)}
 
 
 @pytest.fixture
-def make() -> Iterator[Any]:
+def make() -> Iterator[Callable[..., Machine]]:
     machines: list[Machine] = []
 
     def make(**options: Any) -> Machine:

@@ -8,7 +8,7 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -481,7 +481,7 @@ def users(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def serve(rpc: RpcTable, users: Path) -> Any:
+def serve(rpc: RpcTable, users: Path) -> Iterator[ServerFactory]:
     servers: list[WebSocketServer] = []
 
     def serve(**options: Any) -> WebSocketServer:

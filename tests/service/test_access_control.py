@@ -42,7 +42,7 @@ def users_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def serve(rpc: RpcTable) -> Iterator[Any]:
+def serve(rpc: RpcTable) -> Iterator[ServerFactory]:
     servers: list[WebSocketServer] = []
     rpc.register("getbalance", lambda: 5)
     rpc.register("sendtoaddress", lambda address, amount: "txid")

@@ -23,7 +23,7 @@ PATIENCE = 0.6
 
 
 @pytest.fixture
-def serve() -> Iterator[Any]:
+def serve() -> Iterator[ServerFactory]:
     servers: list[WebSocketServer] = []
 
     def serve(store: str, **options: Any) -> WebSocketServer:

@@ -42,7 +42,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def serve(rpc: RpcTable) -> Iterator[Any]:
+def serve(rpc: RpcTable) -> Iterator[ServerFactory]:
     servers: list[WebSocketServer] = []
 
     def serve(store: str, port: int = 0, **options: Any) -> WebSocketServer:
