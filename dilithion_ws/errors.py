@@ -82,7 +82,7 @@ class DilithionWsError(Exception):
 
 
 class ConfigError(DilithionWsError, ValueError):
-    """A setting cannot be used; the message states the setting, its value and what is accepted.
+    """A setting cannot be used. The message states the setting, its value and what is accepted.
 
     Attributes:
         keys: the keys of the configuration file that it is about.
@@ -94,7 +94,7 @@ class ConfigError(DilithionWsError, ValueError):
 
 
 class StartError(DilithionWsError):
-    """The server could not start; nothing of it is left running."""
+    """The server could not start. Nothing of it is left running."""
 
 
 class NotRunningError(DilithionWsError):
@@ -106,11 +106,11 @@ class ForkError(DilithionWsError):
 
 
 class ConnectionNotFoundError(DilithionWsError, LookupError):
-    """No open connection has this id; it may have closed a moment ago."""
+    """No open connection has this id. It may have closed a moment ago."""
 
 
 class UnknownTopicError(DilithionWsError, LookupError):
-    """No topic has this name; the text names those that there are."""
+    """No topic has this name. The text names those that there are."""
 
 
 class EventError(DilithionWsError, ValueError):
@@ -126,11 +126,11 @@ class NotLeadingError(DilithionWsError):
 
 
 class RegistrationError(DilithionWsError, TypeError):
-    """A function can't be registered as an RPC method; the text says why."""
+    """A function can't be registered as an RPC method. The text says why."""
 
 
 class RpcError(DilithionWsError):
-    """What a handler raises to answer a call with an error of its own; it reaches the client unchanged.
+    """What a handler raises to answer a call with an error of its own. It reaches the client unchanged.
 
     Args:
         code: `error.code`; the range -32768 to -32000 is reserved by JSON-RPC 2.0 section 5.1.

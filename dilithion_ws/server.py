@@ -208,7 +208,7 @@ class WebSocketServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on; before the start, the configured one."""
+        """The port it listens on. Before the start, the configured one."""
         return self.config.port if self._running is None else self._running.transport.port
 
     @property

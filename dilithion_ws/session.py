@@ -13,7 +13,7 @@ ALL_RIGHTS = 0xFFFFFFFF
 
 
 class Session:
-    """A client, from its upgrade to the end of its connection; over HTTP, for one request.
+    """A client, from its upgrade to the end of its connection, or over HTTP for one request.
 
     Attributes:
         connection_id: the number of its connection; a server never uses a number twice.

@@ -164,7 +164,7 @@ class Authenticator:
         return with_user
 
     def refresh_rights(self, session: Session) -> None:
-        """Give a session the rights that its user has now; if the user was removed, mark it to be closed with 4401."""
+        """Give a session the rights that its user has now. If the user was removed, mark it to be closed with 4401."""
         if session.user is None:
             return
         user = self._directory.get(session.user)

@@ -66,7 +66,7 @@ class CredentialFiles:
         return [path for path in (config.users_file, config.certificate, config.private_key, config.client_ca) if path]
 
     def write_cookie(self) -> None:
-        """Write the cookie, `__cookie__:` and 32 hex digits, with mode 0600; do nothing if none is configured.
+        """Write the cookie, `__cookie__:` and 32 hex digits, with mode 0600. Do nothing if none is configured.
 
         Call it only after the port is bound: a second start on a port in use must not replace the cookie of the server
         that is running there.

@@ -113,7 +113,7 @@ class Lockout:
         return now > max(record.failed_at, record.locked_until) + self._longest
 
     def _forget_one(self, now: float) -> None:
-        """Forget the record that was unused for longest; a locked address only if there is no other; requires `_lock`."""
+        """Forget the least recently used record. A locked address goes only if there is no other."""
         assert self._lock.locked()
         oldest = next(iter(self._locked.values()), None)
         lock_is_over = oldest is not None and oldest.locked_until <= now

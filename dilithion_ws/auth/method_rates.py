@@ -29,7 +29,7 @@ METHOD_RATES: Mapping[str, Rate] = {
 
 
 def method_rates(overrides: Iterable[str]) -> dict[str, Rate]:
-    """Return the table with overrides, each `NAME=CAPACITY/REFILL`; the name `default` stands for all other methods."""
+    """Return the table with overrides, each `NAME=CAPACITY/REFILL`. The name `default` stands for all other methods."""
     rates = dict(METHOD_RATES)
     for text in overrides:
         override = parse_method_rate(text)

@@ -98,7 +98,7 @@ def resolve_rights(permission: str | None, what: str, default: int = UNDECLARED)
 
 
 def parse_rights(text: str, what: str) -> int:
-    """Return the rights that names of permissions stand for, joined by `|` or commas; raise ConfigError for others."""
+    """Return the rights that names of permissions stand for, joined by `|` or commas. Raise ConfigError for others."""
     rights = 0
     for name in text.replace("|", ",").split(","):
         try:

@@ -83,7 +83,7 @@ class RateLimiter:
             return bucket.level
 
     def _refill(self, key: Hashable, rate: Rate) -> _Bucket:
-        """Return the bucket with the tokens that were added since; requires `_lock`."""
+        """Return the bucket with the tokens that were added since the last time."""
         assert self._lock.locked()
         now = self._clock()
         bucket = self._buckets.get(key)

@@ -32,7 +32,7 @@ def add_config(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def show(options: argparse.Namespace) -> int:
-    """Print the configuration; return 1 if it cannot be used."""
+    """Print the configuration. Return 1 if it cannot be used."""
     if options.example:
         print(example_file(), end="")
         return 0

@@ -137,7 +137,7 @@ class Client:
 
     @any_thread
     def request(self, method: str, params: list[Any] | dict[str, Any], timeout: float | None = None) -> Any:
-        """Call a method with its params in a list or a dictionary; see `call`."""
+        """Call a method with its params in a list or a dictionary. See `call`."""
         waiter = AwaitedReply()
         deadline = Deadline(monotonic, self._timeout if timeout is None else timeout)
         self._link.start()

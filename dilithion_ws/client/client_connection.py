@@ -194,7 +194,7 @@ class ClientConnection:
 
     @owner_only
     def messages(self) -> Iterator[str | bytes]:
-        """Yield the messages until the connection ends; answer pings meanwhile. For one thread."""
+        """Yield the messages until the connection ends. Answer pings meanwhile. For one thread."""
         with self._protocol_lock:
             events = list(self._ws.events())  # what came together with the upgrade
         while True:

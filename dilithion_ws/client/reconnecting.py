@@ -197,7 +197,7 @@ class ReconnectingConnection:
 
     @owner_only
     def on_message(self, message: str | bytes) -> None:
-        """Pass an answer to its call, or an event to the listener; ignore everything else."""
+        """Pass an answer to its call, or an event to the listener. Ignore everything else."""
         try:
             found = msgspec.json.decode(message) if isinstance(message, str) else None
         except msgspec.DecodeError:

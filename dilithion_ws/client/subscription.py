@@ -45,7 +45,7 @@ class Event(NamedTuple):
 
 
 class Subscription:
-    """Iterates over the events of a topic. `close()` or a `with` block ends it; leaving the loop does not.
+    """Iterates over the events of a topic. `close()` or a `with` block ends it. Leaving the loop does not.
 
     What it has not been read of yet is kept here, up to a bound. Past that the server is asked for no more; when the rest
     has been read it goes on from there, out of the server's log.

@@ -206,7 +206,7 @@ TABLE = SettingsTable(SETTINGS, PREFIX)
 def load_config(
     path: str | None = None, environment: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
 ) -> LoadedConfig[Config]:
-    """Read a configuration, and where each of its values comes from; see `Config.load`."""
+    """Read a configuration, and where each of its values comes from. See `Config.load`."""
     return load(Config, TABLE, path, environment, options)
 
 
@@ -219,7 +219,7 @@ class MethodRate(msgspec.Struct, frozen=True):
 
 
 def parse_network(text: str, what: str, *keys: str) -> IPNetwork:
-    """Return an address or a network; raise ConfigError if the text is neither."""
+    """Return an address or a network. Raise ConfigError if the text is neither."""
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
@@ -227,7 +227,7 @@ def parse_network(text: str, what: str, *keys: str) -> IPNetwork:
 
 
 def parse_method_rate(text: str) -> MethodRate:
-    """Return the rate that `NAME=CAPACITY/REFILL` stands for; raise ConfigError if the text is malformed."""
+    """Return the rate that `NAME=CAPACITY/REFILL` stands for. Raise ConfigError if the text is malformed."""
     name, _, rate = text.partition("=")
     capacity_text, _, refill_text = rate.partition("/")
     try:

@@ -149,7 +149,7 @@ def settings_of(kind: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Itera
 
 
 def _own_settings(kind: type[msgspec.Struct]) -> list[Setting]:
-    """The settings that are fields of the class itself; computed once, since every instance is checked by them."""
+    """Return the settings that are fields of the class itself. They are computed once, since every instance needs them."""
     found = _tables.get(kind)
     if found is None:
         found = _tables[kind] = [
@@ -179,7 +179,7 @@ def _setting(field: msgspec.structs.FieldInfo, meta: msgspec.Meta) -> Setting:
 
 
 def build(kind: type[Made], values: Mapping[tuple[str, ...], Any]) -> Made:
-    """Make a settings object from values by path; a group that no value names keeps its defaults.
+    """Make a settings object from values by path. A group that no value names keeps its defaults.
 
     Raises:
         ConfigError: a value is out of bounds.

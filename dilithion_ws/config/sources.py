@@ -101,7 +101,7 @@ def _collect(
 
 
 def _with_source(make: Callable[[], Made], texts: Mapping[str, _Text]) -> Made:
-    """Make a settings object; an error names the source of the value at fault, if it has one."""
+    """Make a settings object. An error names the source of the value at fault, if it has one."""
     try:
         return make()
     except ConfigError as error:

@@ -125,7 +125,7 @@ _NULL_TXID = "00" * 32
 
 @dataclass(frozen=True)
 class Transaction:
-    """A transfer of coins; a coinbase has one input, from nowhere."""
+    """A transfer of coins. A coinbase has one input, from nowhere."""
 
     inputs: tuple[TxInput, ...]
     outputs: tuple[TxOutput, ...]

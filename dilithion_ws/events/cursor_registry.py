@@ -52,7 +52,7 @@ class CursorRegistry:
 
     @any_thread
     def remove(self, cursor: Cursor) -> None:
-        """Remove a subscription that has ended, and release its stream; do nothing if it was removed before."""
+        """Remove a subscription that has ended, and release its stream. Do nothing if it was removed before."""
         with self._lock:
             cursors = self._cursors.get(cursor.subscriber.id, {})
             if cursors.get(cursor.stream.id) is not cursor:

@@ -44,7 +44,7 @@ _RETRY_MS = 1000
 
 
 def default_retention(limits: Limits, min_entries: int = 0) -> Retention:
-    """Return the retention that the limits `history_...` define; `min_entries` entries are kept whatever their age."""
+    """Return the retention that the limits `history_...` define. `min_entries` entries are kept whatever their age."""
     history = limits.history
     return Retention(history.history_entries, history.history_age, history.history_size, min_entries)
 
@@ -96,7 +96,7 @@ class EventHub:
 
     @any_thread
     def add(self, spec: TopicSpec) -> Topic:
-        """Create a topic, or replace one that was never used; see `WebSocketServer.topic`."""
+        """Create a topic, or replace one that was never used. See `WebSocketServer.topic`."""
         name = spec.name
         if not name or len(name) > _MAX_NAME_LENGTH or not name.isprintable() or name.startswith(USER_PREFIX):
             raise ConfigError(
@@ -125,7 +125,7 @@ class EventHub:
 
     @any_thread
     def topic(self, name: str) -> Topic:
-        """Return the topic of this name; raise UnknownTopicError if there is none."""
+        """Return the topic of this name. Raise UnknownTopicError if there is none."""
         if name.startswith(USER_PREFIX):
             return self._user_topic(name)
         topic = self._topics.get(name)
@@ -164,7 +164,7 @@ class EventHub:
 
     @any_thread
     def position_of(self, name: str) -> dict[str, Any] | None:
-        """Return the position of a topic's log as answers carry it; None, and a log line, if there is no such topic."""
+        """Return the position of a topic's log as answers carry it. If there is no such topic, log that and return None."""
         try:
             epoch, seq = self.topic(name).log.position
         except UnknownTopicError as error:
@@ -176,7 +176,7 @@ class EventHub:
 
     @any_thread
     def publish(self, name: str, event: Any, term: int = 0) -> None:
-        """Append an event to a topic; see `WebSocketServer.publish`.
+        """Append an event to a topic. See `WebSocketServer.publish`.
 
         With a term of a `Leadership` it is published only in that term.
 
@@ -197,7 +197,7 @@ class EventHub:
         return topic.name in self._topics or self._user_topics.get(topic.name) is topic
 
     def _encode(self, topic: Topic, event: Any) -> bytes:
-        """Return an event as JSON; raise EventError if it does not fit its topic."""
+        """Return an event as JSON. Raise EventError if it does not fit its topic."""
         try:
             data = encode_json(event)
             topic.check(data)  # also without a schema: a Decimal may be NaN, which is not JSON

@@ -109,7 +109,7 @@ class EventLog:
 
     @property
     def first(self) -> int:
-        """The number of the oldest entry that is kept; the head plus one if there is none."""
+        """The number of the oldest entry, or the head plus one if there is none."""
         with self._lock:
             self._trim()
             return self._first

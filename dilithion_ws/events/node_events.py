@@ -39,7 +39,7 @@ class _Block(_Event, frozen=True, kw_only=True):
 
 
 class BlockConnected(_Block, tag="connected", frozen=True, kw_only=True):
-    """A block was connected to the best chain; its parent was the tip.
+    """A block was connected to the best chain. Its parent was the tip.
 
     Attributes:
         height: its height.

@@ -256,7 +256,7 @@ class _NextBatch:
 
 
 def _guarded(step: Callable[[], None]) -> None:
-    """Execute one part of a step; a fault in it must not prevent the others."""
+    """Execute one part of a step. A fault in it must not prevent the others."""
     try:
         step()
     except Exception:

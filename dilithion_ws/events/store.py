@@ -52,7 +52,7 @@ class EventStore(Protocol):
         """Store an event. Any thread, without blocking. Raises NotLeadingError if the term is over."""
 
     def start_new_epoch(self, topic: Topic, term: int = 0) -> None:
-        """Start a new epoch after the events published so far. Any thread, without blocking; raises like `publish`."""
+        """Start a new epoch after the events published so far. It does not block, and raises like `publish`."""
 
     def lead(self, topics: Sequence[Topic]) -> Leadership:
         """See `EventHub.lead`."""

@@ -112,7 +112,7 @@ class Stream:
 
     @requires("_lock")
     def reset(self, position: Position) -> None:
-        """Forget all matches; from now on only those after a position are known."""
+        """Forget all matches. From now on only those after a position are known."""
         self.known_from = position
         self._matches.clear()
         self._last_dropped = position.seq
@@ -128,7 +128,7 @@ class Stream:
 
     @requires("_lock")
     def trim(self, first: int) -> None:
-        """Drop matches that the log has dropped; `first` is its oldest entry."""
+        """Drop matches that the log has dropped. `first` is its oldest entry."""
         while self._matches and self._matches[0].seq < first:
             self._last_dropped = self._matches.popleft().seq
 
@@ -200,7 +200,7 @@ class Stream:
         return found, False, previous
 
     def _latest(self, position: Position, encoder: Encoder) -> Batch | None:
-        """Return the newest entry if it is after a position; entries in between are skipped."""
+        """Return the newest entry if it is after a position. Entries in between are skipped."""
         if position.epoch != self._log.position.epoch:
             raise EventsGoneError("epoch")
         if self.filter is None:

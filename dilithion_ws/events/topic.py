@@ -30,7 +30,7 @@ _FEW_STREAMS = 64
 
 
 class Availability(Enum):
-    """Whether a topic can be subscribed to; the value is the reason why not."""
+    """Whether a topic can be subscribed to. The value is the reason why not."""
 
     AVAILABLE = ""
     LOADING = "the history of this topic is being read"

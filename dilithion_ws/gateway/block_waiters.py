@@ -155,7 +155,7 @@ class BlockWaiters:
 
     @any_thread
     def step(self) -> Pause:
-        """Answer the calls whose condition is true or whose time is over; drop those that were cancelled.
+        """Answer the calls whose condition is true or whose time is over. Drop those that were cancelled.
 
         Returns:
             The pause until the next step. Without a waiting call, it lasts until there is one.

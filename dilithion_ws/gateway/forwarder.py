@@ -25,7 +25,7 @@ class Forwarder:
         self._node = node
 
     def register(self, rpc: RpcTable, dialect: Dialect | None) -> None:
-        """Become the fallback of a table; again when the dialect of the node is known."""
+        """Become the fallback of a table. Call it a second time when the dialect of the node is known."""
         if dialect is None:
             rpc.fallback(self.call, _all_permissions([DILITHION, CORE]), batch=self.batch)
         else:

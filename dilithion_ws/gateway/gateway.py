@@ -108,7 +108,7 @@ class Gateway:
         self._forwarder.register(self.rpc, dialect)
 
     def start(self) -> Self:
-        """Start to serve; the node may be down. Raise what `WebSocketServer.start` raises."""
+        """Start to serve. The node may be down. Raise what `WebSocketServer.start` raises."""
         self.server.start()
         self._block_waiters.start()
         self.poller.start()
@@ -116,7 +116,7 @@ class Gateway:
         return self
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Stop; see `WebSocketServer.stop`."""
+        """Stop. See `WebSocketServer.stop`."""
         self._notifications.stop()
         self._block_waiters.stop()
         self.poller.stop()

@@ -24,7 +24,7 @@ _MIN_INTERVAL = 0.05
 
 
 class LongPoll:
-    """Waits in the node for the next block; only for nodes that serve other calls meanwhile.
+    """Waits in the node for the next block. It is only for nodes that serve other calls meanwhile.
 
     Args:
         node: the node.

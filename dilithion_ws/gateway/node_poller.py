@@ -201,7 +201,7 @@ class NodePoller:
 
 
 def _until_error(answers: Sequence[Outcome]) -> list[Outcome]:
-    """Return the answers before the first error of the node; raise if the node could not be reached."""
+    """Return the answers before the first error of the node. Raise if the node could not be reached."""
     found = []
     for answer in answers:
         if isinstance(answer, UpstreamError):

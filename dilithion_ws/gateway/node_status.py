@@ -15,7 +15,7 @@ _STEP = 0.01
 
 
 class NodeUp(msgspec.Struct, tag_field="kind", tag="up", frozen=True):
-    """The node answers, and has all blocks that it knows of; `blocks` is its height when this was published."""
+    """The node answers, and has all blocks that it knows of. `blocks` is its height when this was published."""
 
     blocks: int
 

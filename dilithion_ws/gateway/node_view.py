@@ -16,7 +16,7 @@ Event = dict[str, Any]
 
 
 class MempoolTransaction(NamedTuple):
-    """A transaction of the mempool; fee and addresses if the node reports them."""
+    """A transaction of the mempool, with fee and addresses if the node reports them."""
 
     size: int
     fee: Decimal | None = None
@@ -115,7 +115,7 @@ class PeersView:
             self._known.pop((event["id"], event["addr"]), None)
 
     def update(self, peers: Iterable[Mapping[str, Any]]) -> list[Event]:
-        """Return the events of what has changed; none the first time."""
+        """Return the events of what has changed. There are none the first time."""
         now = {(int(peer["id"]), str(peer["addr"]).partition(" ")[0]): bool(peer.get("inbound")) for peer in peers}
         before, self._known = self._known, now
         if before is None:

@@ -17,7 +17,7 @@ _INTERVALS_WITH_HINTS = 10
 
 
 class PollSchedule:
-    """Works out the pauses between polls; a hint shortens a pause to its minimum.
+    """Works out the pauses between polls. A hint shortens a pause to its minimum.
 
     Args:
         config: interval, longest interval, share.

@@ -52,7 +52,7 @@ class CallScheduler:
 
     @any_thread
     def submit(self, work: Work) -> str | None:
-        """Run a task in the pool, or queue it. Return None; or, if the queue is full, why it cannot be run."""
+        """Run a task in the pool, or queue it. If the queue is full, return why it cannot be run, otherwise None."""
         classes = self._pool.classes
         if not work.is_login:
             return None if self._pool.submit(QueuedJob(work.run), classes.calls) else self._queue_full

@@ -52,7 +52,7 @@ class CloseHandshake:
 
     @leader_only
     def start_close(self, connection: Connection, status: CloseStatus) -> None:
-        """Start the close handshake from our side; do nothing if it has started already."""
+        """Start the close handshake from our side. Do nothing if it has started already."""
         if connection.state in (PROXY_HEADER, TLS_HANDSHAKE):
             self.abort(connection)
         elif connection.state is HTTP:
@@ -68,7 +68,7 @@ class CloseHandshake:
 
     @leader_only
     def close_when_idle(self, connection: Connection, status: CloseStatus) -> None:
-        """Start the close handshake once running calls are answered; accept no further ones."""
+        """Start the close handshake once running calls are answered. Accept no further ones."""
         if connection.in_flight and connection.state is OPEN:
             connection.close_when_idle = status
             self._reactor.update_interest(connection)

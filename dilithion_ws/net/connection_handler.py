@@ -187,13 +187,13 @@ class ConnectionHandler:
             self._await_close(connection, data)
 
     def _after_handshake(self, connection: Connection) -> None:
-        """Close a connection whose user was removed meanwhile; otherwise answer frames that came with the request."""
+        """Close a connection whose user was removed meanwhile. Otherwise answer frames that came with the request."""
         self.messages.close_if_demanded(connection)
         if connection.deferred_events is not None:
             self.messages.resume(connection)
 
     def _await_close(self, connection: Connection, data: bytes) -> None:
-        """After our close frame, only the peer's close frame matters; messages are discarded."""
+        """After our close frame, only the peer's close frame matters. Messages are discarded."""
         parser = connection.parser
         assert parser is not None
         for event in parser.receive(data):

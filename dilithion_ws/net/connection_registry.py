@@ -22,7 +22,7 @@ logger = logging.getLogger("dilithion_ws.net")
 
 
 class ConnectionRegistry:
-    """Knows all connections. The leader adds and removes them; every thread may look them up and send to them.
+    """Knows all connections. The leader adds and removes them. Every thread may look them up and send to them.
 
     Reading a dictionary is safe while the leader changes it.
 
@@ -125,7 +125,7 @@ class ConnectionRegistry:
 
     @any_thread
     def close_when_idle(self, connection_id: int, status: CloseStatus) -> None:
-        """Close one client once its running calls are answered; do nothing if it has disconnected."""
+        """Close one client once its running calls are answered. Do nothing if it has disconnected."""
         connection = self.find(connection_id)
         if connection is not None:
             self.mailbox.post(lambda leader: leader.closer.close_when_idle(connection, status))
@@ -201,12 +201,12 @@ class ConnectionSubscriber:
 
     @any_thread
     def try_send(self, data: bytes, recipient: Any) -> OfferResult:
-        """Send whole frames; see `Subscriber.try_send`."""
+        """Send whole frames. See `Subscriber.try_send`."""
         for _, result in send_to_many(data, (recipient,)):
             return result
         return OfferResult.SENT
 
     @any_thread
     def send_many(self, data: bytes, recipients: Sequence[Any]) -> list[tuple[Any, OfferResult]]:
-        """Send the same frames for many recipients; see `Subscriber.send_many`."""
+        """Send the same frames for many recipients. See `Subscriber.send_many`."""
         return send_to_many(data, recipients)

@@ -16,7 +16,7 @@ logger = logging.getLogger("dilithion_ws.net")
 
 
 class DeliveryShard(Protocol):
-    """What is stepped; see `events.shard.Shard`.
+    """What is stepped. See `events.shard.Shard`.
 
     Attributes:
         wake: set when there is something to do.

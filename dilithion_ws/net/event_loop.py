@@ -123,7 +123,7 @@ class EventLoop:
                 self.handler.on_ready(connection, READ)
 
     def _execute_commands(self) -> None:
-        """Execute the commands that were posted; those that they post themselves wait for the next turn."""
+        """Execute the commands that were posted. Those that they post themselves wait for the next turn."""
         commands = self.reactor.mailbox.commands
         for _ in range(len(commands)):
             try:

@@ -102,7 +102,7 @@ class HandshakeHandler:
             self._verify(connection, request, decision)
 
     def _verify(self, connection: Connection, request: UpgradeRequest, task: Task[HttpRefusal | Accepted]) -> None:
-        """Decide in the pool. The connection is not read meanwhile; its deadline still runs."""
+        """Decide in the pool. The connection is not read meanwhile. Its deadline still runs."""
         pending = PendingRequest(connection, task, self._reactor.mailbox, request)
         connection.is_paused = True
         self._reactor.update_interest(connection)

@@ -92,7 +92,7 @@ class Task(Protocol[R]):
         """Return the result to use if no worker can run the task."""
 
     def expire(self) -> R | None:
-        """Return the result to use when the deadline has passed; `run` may still be in progress."""
+        """Return the result to use when the deadline has passed. `run` may still be in progress."""
 
     def on_stall(self) -> None:
         """Record that the task has held up the leading thread."""
@@ -116,7 +116,7 @@ class Service(Protocol):
         """Answer an ordinary request, or return the task that does."""
 
     def login_priority(self, session: Session) -> int:
-        """Return the priority of a client's logins, 0 to 2; higher ones go first."""
+        """Return the priority of a client's logins, 0 to 2. Higher ones go first."""
 
     def on_open(self, session: Session) -> None:
         """Called when a connection is open: from now on messages can be sent to it."""

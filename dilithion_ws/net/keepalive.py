@@ -92,7 +92,7 @@ class Keepalive:
             reactor.schedule(connection, connection.last_received_at + limits.ping_interval)
 
     def _on_silence(self, connection: Connection) -> None:
-        """Drop a client that did not answer a ping; the close frame is an attempt only."""
+        """Drop a client that did not answer a ping. The close frame is an attempt only."""
         status = CloseStatus(CloseCode.INTERNAL_ERROR, limit_reached(self._reactor.limits, "pong_timeout"))
         connection.close_status = status
         connection.send(encode_frame(CLOSE, close_payload(*status)))

@@ -115,7 +115,7 @@ class LoopOwnership:
 
     @any_thread
     def revoke(self, task: Task[Reply]) -> RevokedWork | None:
-        """Take the loop away from the thread that runs this task; return None if the task has just ended.
+        """Take the loop away from the thread that runs this task. Return None if the task has just ended.
 
         The caller owns the loop from now on, until it passes it to another thread.
         """

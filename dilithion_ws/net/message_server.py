@@ -212,7 +212,7 @@ class MessageServer:
 
     @leader_only
     def on_fault(self, connection: Connection) -> None:
-        """Close a connection after a fault of this package; the others continue. Call it in an exception handler."""
+        """Close a connection after a fault of this package. The others continue. Call it in an exception handler."""
         logger.exception("serving %r failed", connection)
         self._closer.fail(connection, _INTERNAL_ERROR)
 
@@ -276,12 +276,12 @@ class MessageServer:
 
     @leader_only
     def abandon_calls(self) -> None:
-        """Cancel the futures that calls are waiting for; the loop ends, so their deadlines will not be noticed."""
+        """Cancel the futures that calls are waiting for. The loop ends, so their deadlines will not be noticed."""
         for pending in list(self._reactor.calls):
             pending.cancel()
 
     def _expire(self, pending: PendingCall) -> None:
-        """Answer one call. Its worker may have answered it just now; then its report is in the mailbox already."""
+        """Answer one call. Its worker may have answered it just now. Then its report is in the mailbox already."""
         reactor, connection = self._reactor, pending.connection
         self._scheduler.cancel(pending.run)
         reactor.calls.move_to_end(pending)
@@ -298,7 +298,7 @@ class MessageServer:
 
     @leader_only
     def on_ownership_revoked(self, revoked: RevokedWork) -> None:
-        """Continue without a task that holds up its thread; called by the thread that owns the loop now."""
+        """Continue without a task that holds up its thread. Called by the thread that owns the loop now."""
         work, pending = revoked.work, revoked.pending
         pending.on_stall()
         self._track(pending)

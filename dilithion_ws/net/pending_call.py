@@ -124,7 +124,7 @@ class PendingCall:
 
     @leader_only
     def cancel(self) -> None:
-        """Cancel the future that the call is waiting for, if there is one; its answer will not be sent."""
+        """Cancel the future that the call is waiting for, if there is one. Its answer will not be sent."""
         if self._future is not None and self.abandon():
             self._future.cancel()
             for hook in self._task.hooks or ():
@@ -150,7 +150,7 @@ class PendingCall:
         return result
 
     def _answer(self, reply: Reply | None, hook_count: int | None = None) -> SendResult | None:
-        """Send the answer and call the hooks that belong to it; return None if it was answered before."""
+        """Send the answer and call the hooks that belong to it. Return None if it was answered before."""
         hooks = self._task.hooks or ()
         result = self._send(reply, len(hooks) if hook_count is None else hook_count)
         for hook in hooks[: self._hooks_answered] if result is not None else ():

@@ -23,7 +23,7 @@ RequestOutcome = HttpResponse | HttpRefusal | Accepted | Task[Any] | Future[Any]
 
 
 class PendingRequest:
-    """One request. The worker only reports the outcome; the leader writes the response.
+    """One request. The worker only reports the outcome. The leader writes the response.
 
     Args:
         connection: the client; it is not read until the response was written.

@@ -1,4 +1,4 @@
-"""Wait for sockets: epoll if the system has it, `selectors` otherwise; and a waker, which ends a wait from outside.
+"""Wait for sockets: epoll if the system has it, `selectors` otherwise. A waker ends a wait from outside.
 
 Readiness is level-triggered. Interest is a mask of READ and WRITE. A descriptor without interest is not registered at
 all, since the system reports a hang-up even to those who asked for nothing, over and over again.
@@ -33,7 +33,7 @@ class Poller:
             self._epoll.modify(fd, interest)
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Return ready descriptors, each with its mask; an empty list after `timeout` seconds (None: never)."""
+        """Return ready descriptors, each with its mask, or an empty list after `timeout` seconds (None: never)."""
         return self._epoll.poll(timeout)
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Waker:
         self.fd = self._receiver.fileno()
 
     def wake(self) -> None:
-        """Make `fd` readable; do nothing if it is already, or if the waker is closed."""
+        """Make `fd` readable. Do nothing if it is already, or if the waker is closed."""
         try:
             self._sender.send(b"\0")
         except (BlockingIOError, InterruptedError):

@@ -1,4 +1,4 @@
-"""Negotiate TLS. The leader decides when a step is due; the steps, which cost milliseconds, run in the pool.
+"""Negotiate TLS. The leader decides when a step is due. The steps, which cost milliseconds, run in the pool.
 
 A step never blocks: it ends with "done", or with what it waits for. Meanwhile the connection is paused, so the poller
 does not report it. Its deadline still runs.
@@ -126,7 +126,7 @@ class TlsHandshakeHandler:
 
 
 def _take_step(connection: Connection) -> int | str | None:
-    """Take one step, in the pool; return None if the leader has dropped the connection before or during it."""
+    """Take one step, in the pool. Return None if the leader has dropped the connection before or during it."""
     sock = connection.sock
     assert isinstance(sock, ssl.SSLSocket)
     with connection.lock:

@@ -130,7 +130,7 @@ class Transport:
 
     @owner_only
     def start(self) -> None:
-        """Start all threads. Raises StartError if that is impossible; then nothing is left running."""
+        """Start all threads. Raises StartError if that is impossible. Then nothing is left running."""
         with self._releasing_on_failure():
             clock = self._reactor.clock
             self._undo.callback(lambda: self._pool.shutdown(Deadline(clock, 1.0)))

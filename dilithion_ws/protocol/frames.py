@@ -87,7 +87,7 @@ class FrameHeader(NamedTuple):
 
 
 def parse_header(data: bytes, at: int) -> FrameHeader | None:
-    """Parse the header that begins at `data[at]`; return None if bytes of it are missing."""
+    """Parse the header that begins at `data[at]`. Return None if bytes of it are missing."""
     available = len(data) - at
     if available < 2:
         return None

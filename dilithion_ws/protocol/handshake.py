@@ -46,7 +46,7 @@ class UpgradeRequest:
 
 
 def check_upgrade(request: h11.Request, fields: Fields) -> UpgradeRequest | HttpRefusal:
-    """Return the upgrade that a request asks for; or a refusal whose status tells the client what to change."""
+    """Return the upgrade that a request asks for, or a refusal whose status shows the client what to change."""
     if request.method != b"GET":
         return HttpRefusal(405, "this port speaks WebSocket: the method must be GET", ((b"Allow", b"GET"),))
     if b"websocket" not in tokens_of(fields, b"upgrade"):

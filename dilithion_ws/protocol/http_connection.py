@@ -147,7 +147,7 @@ class HttpConnection:
         return data, connection.our_state is not h11.DONE or connection.their_state is not h11.DONE
 
     def next_request(self) -> HttpOutcome | None:
-        """Continue with the next request, after a response; it may be complete already. See `receive`."""
+        """Continue with the next request, after a response. It may be complete already. See `receive`."""
         self._head = self._connection.trailing_data[0]
         self._connection.start_next_cycle()
         return self._parse()

@@ -28,7 +28,7 @@ class Codec(Protocol):
         """Convert JSON to the encoding."""
 
     def decode(self, data: bytes) -> bytes:
-        """Convert the encoding to JSON; raise ValueError if it is malformed."""
+        """Convert the encoding to JSON. Raise ValueError if it is malformed."""
 
 
 class MessageEncoder(NamedTuple):
@@ -62,7 +62,7 @@ JSON = MessageEncoder()
 
 
 def encode_message(message: Message) -> bytes:
-    """Return the frame of a message; raise TypeError if it is neither text nor bytes."""
+    """Return the frame of a message. Raise TypeError if it is neither text nor bytes."""
     if isinstance(message, str):
         return encode_frame(TEXT, message.encode())
     if isinstance(message, (bytes, bytearray, memoryview)):

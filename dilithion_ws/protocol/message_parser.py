@@ -109,7 +109,7 @@ class MessageParser:
         self.ended = False
 
     def receive(self, data: bytes) -> list[MessageEvent]:
-        """Parse received bytes. Return the events that they complete, in order; none once `ended` is true."""
+        """Parse received bytes. Return the events that they complete, in order. After `ended` there are none."""
         if self._is_idle:
             event = parse_single_text(data)
             if event is not None:

@@ -21,7 +21,7 @@ _FAMILIES = {0x11: (4, ipaddress.IPv4Address), 0x21: (16, ipaddress.IPv6Address)
 
 
 class ProxyHeaderError(ValueError):
-    """The received bytes are not a PROXY protocol header; the message says why."""
+    """The received bytes are not a PROXY protocol header. The message says why."""
 
 
 class ProxyHeader:

@@ -16,7 +16,7 @@ __all__ = ["is_plainly_allowed"]
 
 
 def is_plainly_allowed(session: Session, method: Method) -> bool:
-    """Return True if a call is certainly allowed; False means that the guard must decide.
+    """Return True if a call is certainly allowed. False means that the guard must decide.
 
     Public methods (which need no rights) and logins are always decided by the guard.
     """

@@ -98,7 +98,7 @@ class BatchCall:
 
     @property
     def is_login(self) -> bool:
-        """Whether the only call verifies a password; in a batch of several, such a call is refused."""
+        """Whether the only call verifies a password. In a batch of several, such a call is refused."""
         return len(self._items) == 1 and isinstance(self._items[0], SingleCall) and self._items[0].is_login
 
     @property
@@ -154,7 +154,7 @@ class BatchCall:
         return messages.error_answer(request.id, result_too_large(self._size + len(answer), self._executor.limits))
 
     def _execute_together(self, method: Method) -> dict[int, bytes | None]:
-        """Run all requests that share a method's batch handler; return their answers by index in the batch."""
+        """Run all requests that share a method's batch handler. Return their answers by index in the batch."""
         calls = {
             index: item
             for index, item in enumerate(self._items)
@@ -169,7 +169,7 @@ class BatchCall:
         return self._complete([], lambda request: self._executor.busy(request, reason))
 
     def expire(self) -> bytes | None:
-        """Return the answers so far and a time-out for each other request; the result of a running call is discarded."""
+        """Return the answers so far and a time-out for each other request. The result of a running call is discarded."""
         self._expired = True
         return self._complete(list(self._answers), self._executor.timed_out)
 

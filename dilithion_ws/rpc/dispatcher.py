@@ -32,7 +32,7 @@ class Guard(Protocol):
         """Return why a client may not call a method (None if there is none of this name), or None if it may."""
 
     def check_malformed(self, session: Session) -> Denial | None:
-        """Count a message that is not a request; return why the client does not even get an error for it, or None."""
+        """Count a message that is not a request. Return why the client does not even get an error for it, or None."""
 
 
 class Dispatcher:
@@ -87,7 +87,7 @@ class Dispatcher:
     def _find(
         self, message: bytes, session: Session, denial: Denial | None, *, in_batch: bool
     ) -> SingleCall | bytes | None:
-        """Return the call that a request asks for; or the answer if it is malformed or denied; or None."""
+        """Return the call that a request asks for, the answer if it is malformed or denied, or None."""
         try:
             name, params, id = messages.parse_members(message, self._limits)
         except RpcError as error:
@@ -111,7 +111,7 @@ class Dispatcher:
         return SingleCall(name, params, id, method, session, self._clock(), None, self.executor, speed)
 
     def _malformed(self, session: Session, denial: Denial | None) -> RpcError | None:
-        """Count a message that is not a request; return the error if the client is denied even that one."""
+        """Count a message that is not a request. Return the error if the client is denied even that one."""
         if denial is None and self._guard is not None:
             denial = self._guard.check_malformed(session)
         return None if denial is None else self._denied(session, denial)

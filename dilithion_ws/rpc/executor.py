@@ -25,7 +25,7 @@ _BUSY_RETRY_MS = 1000
 
 
 class PositionSource(Protocol):
-    """Knows the logs of topics; answers of methods with `position_of` carry a position of it."""
+    """Knows the logs of topics. Answers of methods with `position_of` carry a position of it."""
 
     def position_of(self, topic: str) -> Any:
         """Return the position of a topic's log as JSON members, or None if there is no such topic."""
@@ -101,7 +101,7 @@ class Executor:
         return messages.success_answer(id, result, position) if id else None
 
     def execute_batch(self, calls: Sequence[Invocation]) -> list[bytes | None]:
-        """Run calls whose methods have the same batch handler; return the answer of each."""
+        """Run calls whose methods have the same batch handler. Return the answer of each."""
         method = calls[0].target
         assert method is not None
         assert method.batch_handler is not None

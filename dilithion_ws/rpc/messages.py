@@ -88,7 +88,7 @@ def parse_request(data: bytes, limits: Limits) -> Request:
 
 
 def parse_members(data: bytes, limits: Limits) -> tuple[str, bytes, bytes]:
-    """Parse one request object into method, params and id; see `Request` and `parse_request`."""
+    """Parse one request object into method, params and id. See `Request` and `parse_request`."""
     try:
         wire = _decode_request(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -187,7 +187,7 @@ def success_answer(id: bytes, result: bytes, position: Any = None) -> bytes:
 
 
 def error_answer(id: bytes, error: RpcError) -> bytes:
-    """Return an answer with an error; data that cannot be encoded is replaced by the name of its type."""
+    """Return an answer with an error. Data that cannot be encoded is replaced by the name of its type."""
     try:
         text = encode_json(error.to_object())
     except Exception:

@@ -33,7 +33,7 @@ DECLARED_FAST, MEASURED_FAST, UNKNOWN, SLOW = Speed
 
 
 class Binder(Protocol):
-    """Turns the params of a call into arguments; see `ParamsBinder`."""
+    """Turns the params of a call into arguments. See `ParamsBinder`."""
 
     @property
     def parameters(self) -> list[inspect.Parameter]: ...
@@ -153,7 +153,7 @@ class Method:
             self.blocking = None  # the host's declaration was wrong: the method is measured from now on
 
     def record_error(self, code: int) -> None:
-        """Count a call that failed; codes beyond the first few are counted as 0."""
+        """Count a call that failed. Codes beyond the first few are counted as 0."""
         known = code in self.errors or len(self.errors) < _MAX_ERROR_CODES
         code = code if known else 0
         self.errors[code] = self.errors.get(code, 0) + 1

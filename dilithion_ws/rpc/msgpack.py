@@ -22,7 +22,7 @@ _MIN_INTEGER, _MAX_INTEGER = -(1 << 63), (1 << 64) - 1
 
 
 class MessagePack:
-    """The codec for MessagePack; see `Codec`."""
+    """The codec for MessagePack. See `Codec`."""
 
     binary = True
 
@@ -35,7 +35,7 @@ class MessagePack:
             return _pack(_with_large_integers_as_text(value))
 
     def decode(self, data: bytes) -> bytes:
-        """Convert MessagePack to JSON; raise ValueError if it is malformed, or JSON cannot represent it."""
+        """Convert MessagePack to JSON. Raise ValueError if it is malformed, or JSON cannot represent it."""
         try:
             return _to_json(_unpack(data))
         except (msgspec.MsgspecError, TypeError, RecursionError, UnicodeError) as error:

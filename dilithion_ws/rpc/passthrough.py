@@ -25,7 +25,7 @@ WILDCARD = "*"
 
 
 class Passthrough:
-    """Answers methods that are not registered; see `RpcTable.fallback`.
+    """Answers methods that are not registered. See `RpcTable.fallback`.
 
     Attributes:
         methods: by name: the methods with a declared permission, and one under `WILDCARD` for all others.
@@ -103,5 +103,5 @@ class _RawBinder:
 
 
 def _parameter(name: str) -> inspect.Parameter:
-    """Return a parameter of which only the name is known; the default `...` marks an unknown one."""
+    """Return a parameter of which only the name is known. The default `...` marks an unknown one."""
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=..., annotation=Any)

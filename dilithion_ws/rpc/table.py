@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 
 class RpcTable:
-    """Methods by name. Thread-safe; may be shared by several servers.
+    """Methods by name. Thread-safe. Several servers may share a table.
 
     Example:
         >>> rpc = RpcTable()
@@ -66,7 +66,7 @@ class RpcTable:
         summary: str | None = None,
         position_of: str | None = None,
     ) -> Any:
-        """Register a function under its own name. A decorator, with or without arguments; see `register`."""
+        """Register a function under its own name. Use it as a decorator, with or without arguments; see `register`."""
 
         def decorate(function: F) -> F:
             self.register(

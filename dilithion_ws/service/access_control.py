@@ -106,7 +106,7 @@ class AccessControl:
     # Messages
 
     def charge_bytes(self, session: Session, size: int) -> None:
-        """Charge a rate-limited client for received bytes; one that continues far beyond the limit is closed."""
+        """Charge a rate-limited client for received bytes. One that continues far beyond the limit is closed."""
         level = self._limiter.charge(("bytes", session.rate_limit_key), self._byte_rate, size)
         if level <= -self._byte_rate.capacity:
             session.close_after = CloseStatus(CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "byte_rate"))

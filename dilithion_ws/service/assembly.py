@@ -151,7 +151,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
 
 
 def _start(server: RunningServer, host: Host, files: CredentialFiles, watcher: FileWatcher, clock: Clock) -> None:
-    """Start what was assembled; stop it again if a part cannot be started."""
+    """Start what was assembled. Stop it again if a part cannot be started."""
     try:
         files.write_cookie()
         if host.store is not None:

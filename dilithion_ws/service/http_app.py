@@ -50,7 +50,7 @@ Route = Callable[[HttpRequest, Session], "HttpResponse | Task[HttpResponse]"]
 
 
 class ServerState(Protocol):
-    """Whether the server is stopping; implemented by `net.connection_registry.ConnectionRegistry`."""
+    """Whether the server is stopping. Implemented by `net.connection_registry.ConnectionRegistry`."""
 
     is_stopping: bool
 

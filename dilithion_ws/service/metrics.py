@@ -31,7 +31,7 @@ class HostGauges:
         self._gauges: dict[str, tuple[str, Callable[[], float | None]]] = {}
 
     def add(self, name: str, text: str, read: Callable[[], float | None]) -> None:
-        """Add a gauge; see `WebSocketServer.gauge`. Raises ConfigError."""
+        """Add a gauge. See `WebSocketServer.gauge`. Raises ConfigError."""
         gauge = text, read
         valid = _NAME.fullmatch(name) and not name.startswith(_PREFIX)
         if not valid or self._gauges.setdefault(name, gauge) is not gauge:
@@ -77,7 +77,7 @@ class PrometheusCollector:
         return text
 
     def collect(self) -> Iterator[Any]:
-        """Yield all families of metrics; prometheus_client calls this."""
+        """Yield all families of metrics. `prometheus_client` calls this."""
         statistics = self._source.take()
         yield from _connection_families(statistics)
         yield from _pool_families(statistics)

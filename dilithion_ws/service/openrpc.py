@@ -78,7 +78,7 @@ class _Schemas:
         self.components: dict[str, Any] = {}
 
     def schema_of(self, kind: Any) -> dict[str, Any]:
-        """Return the schema of a type; if it has none, the schema that accepts everything."""
+        """Return the schema of a type, or the schema that accepts everything if it has none."""
         try:
             (schema,), components = msgspec.json.schema_components([kind], ref_template=_REF_TEMPLATE)
         except Exception:

@@ -47,7 +47,7 @@ class Reloader:
 
     @any_thread
     def reload(self) -> bool:
-        """Reload everything. Return whether all of it could be used; the log says what could not."""
+        """Reload everything. Return whether all of it could be used. The log says what could not."""
         results = [self._reload("users", self._reload_users)]
         if self._tls is not None:
             results.append(self._reload("certificate", self._tls.reload))

@@ -25,7 +25,7 @@ class Since(msgspec.Struct):
 
 
 class SubscriberSource(Protocol):
-    """Knows the connections; implemented by `net.connection_registry.ConnectionRegistry`."""
+    """Knows the connections. Implemented by `net.connection_registry.ConnectionRegistry`."""
 
     def subscriber(self, connection_id: int) -> Subscriber | None:
         """Return the way to deliver events to a connection, or None if it is closed."""

@@ -37,7 +37,7 @@ class PositionReader(Protocol):
 
 
 class Lease:
-    """The leadership of some topics; implements `Leadership`.
+    """The leadership of some topics. Implements `Leadership`.
 
     States: not leading (no token) → catching up (a token, and positions to reach) → leading → not leading. A leader that
     has just been elected first reads what its predecessor has published; `term` is 0 until then.
@@ -102,7 +102,7 @@ class Lease:
             self._catch_up(positions)
 
     def _renew(self, redis: Any, now: float) -> bool:
-        """Renew the lease. Return False if it had already expired; an expired term is never resumed."""
+        """Renew the lease. Return False if it had already expired. An expired term is never resumed."""
         if not self._token or now >= self._valid_until:
             return False
         renewed = redis.eval(_RENEW, 1, self.key, self._token, int(self._lifetime * 1000))
@@ -113,7 +113,7 @@ class Lease:
             return True
 
     def _acquire(self, redis: Any, positions: PositionReader, now: float) -> None:
-        """Try to start a new term; also after the last one has expired here, and Redis does not know that yet."""
+        """Try to start a new term. The last one may have expired here while Redis does not know that yet."""
         with self._lock:
             previous, self._token = self._token or self._previous_token, ""
             self._previous_token = previous

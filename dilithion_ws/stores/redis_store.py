@@ -96,7 +96,7 @@ class _Keys(NamedTuple):
 
 
 class _Head(NamedTuple):
-    """Where a log ends in Redis; the epoch is None if Redis does not know the topic."""
+    """Where a log ends in Redis. The epoch is None if Redis does not know the topic."""
 
     epoch: str | None
     seq: int
@@ -165,7 +165,7 @@ class RedisStore:
 
     @any_thread
     def attach(self, topic: Topic) -> None:
-        """Load the log of a new topic, soon; it cannot be subscribed to until then."""
+        """Load the log of a new topic soon. It cannot be subscribed to until then."""
         topic.availability = Availability.LOADING
         with self._lock:
             self._topics[topic.name] = topic
@@ -179,12 +179,12 @@ class RedisStore:
 
     @any_thread
     def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
-        """Queue an event; an event of a topic that another server leads is dropped."""
+        """Queue an event. An event of a topic that another server leads is dropped."""
         self._put(topic, data, term)
 
     @any_thread
     def start_new_epoch(self, topic: Topic, term: int = 0) -> None:
-        """Queue a new epoch; one of a topic that another server leads is dropped."""
+        """Queue a new epoch. One of a topic that another server leads is dropped."""
         self._put(topic, None, term)
 
     def _put(self, topic: Topic, data: bytes | None, term: int) -> None:
@@ -200,7 +200,7 @@ class RedisStore:
 
     @any_thread
     def lead(self, topics: Sequence[Topic]) -> Leadership:
-        """Take part in the election of a leader for some topics; once for each store."""
+        """Take part in the election of a leader for some topics. Call it once for each store."""
         if self._lease is not None:
             raise ConfigError("this server tries to lead already")
         names = ",".join(sorted(topic.name for topic in topics))
@@ -248,7 +248,7 @@ class RedisStore:
         self._on_reachable("writer")
 
     def _add(self, pipeline: Any, event: QueuedEvent, count: int, *, is_first: bool) -> None:
-        """Add the script that stores an event to a pipeline; `count` is the writer's own number of it."""
+        """Add the script that stores an event to a pipeline. `count` is the writer's own number of it."""
         topic = event.topic
         (epoch, seq), retention = topic.log.position, topic.log.retention
         life = int(retention.seconds) + _USER_KEPT if topic.name.startswith(USER_PREFIX) else 0
@@ -294,7 +294,7 @@ class RedisStore:
 
     @any_thread
     def read_positions(self, topics: Sequence[Topic]) -> dict[Topic, Position]:
-        """Return where the logs of topics end in Redis; the epoch is "" if Redis does not know a topic."""
+        """Return where the logs of topics end in Redis. The epoch is "" if Redis does not know a topic."""
         return {topic: Position(head.epoch or "", head.seq) for topic, head in self._read_heads(topics).items()}
 
     def _read_heads(self, topics: Sequence[Topic]) -> dict[Topic, _Head]:
@@ -345,7 +345,7 @@ class RedisStore:
     # Outages
 
     def _on_unreachable(self, thread: str, error: BaseException) -> None:
-        """Record that a step of a thread has failed; after the grace period, end all subscriptions by an error."""
+        """Record that a step of a thread has failed. After the grace period, end all subscriptions by an error."""
         now = monotonic()
         with self._lock:
             self._unreachable_for.add(thread)
@@ -364,7 +364,7 @@ class RedisStore:
             )
 
     def _on_reachable(self, thread: str) -> None:
-        """Record that a step of a thread has succeeded; when both threads have, topics can be subscribed to again."""
+        """Record that a step of a thread has succeeded. When both threads have, topics can be subscribed to again."""
         with self._lock:
             self._reached_at[thread] = monotonic()
             self._unreachable_for.discard(thread)

@@ -346,7 +346,7 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _boot() -> str:
-    """Return the identifier of the present boot of the machine; a random one if the system has none."""
+    """Return the identifier of the present boot of the machine, or a random one if the system has none."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()

@@ -32,7 +32,7 @@ class QueuedEvent(NamedTuple):
 
 
 class NewEpoch(NamedTuple):
-    """A new epoch to start; `topic` and `token` as in `QueuedEvent`."""
+    """A new epoch to start. `topic` and `token` as in `QueuedEvent`."""
 
     topic: Topic
     token: str

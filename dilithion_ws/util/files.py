@@ -10,7 +10,7 @@ __all__ = ["read_bounded_text", "replace_private_file"]
 
 
 def read_bounded_text(path: str, max_characters: int) -> str:
-    """Return the text of a file; a byte order mark is skipped.
+    """Return the text of a file. A byte order mark is skipped.
 
     Raises:
         FileNotFoundError: the file does not exist.

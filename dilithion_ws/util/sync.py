@@ -61,7 +61,7 @@ class Latch:
 
 
 class WakeFlag:
-    """Wakes one waiting thread; the flag is cleared by the wait that sees it (an auto-reset event)."""
+    """Wakes one waiting thread. The flag is cleared by the wait that sees it (an auto-reset event)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

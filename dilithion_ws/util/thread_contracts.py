@@ -51,7 +51,7 @@ def owner_only(method: F) -> F:
 
 
 def requires(lock: str) -> Callable[[F], F]:
-    """Mark a method whose caller must hold a lock; `lock` is the name of the attribute that is the lock."""
+    """Mark a method whose caller must hold a lock. `lock` is the name of the attribute that is the lock."""
 
     def mark(method: F) -> F:
         setattr(method, _ATTRIBUTE, f"lock {lock}")

@@ -16,7 +16,7 @@ MOST_BLOCKS = 1000
 
 
 def register_control_methods(rpc: RpcTable, node: DevNode, stop: Callable[[], object]) -> None:
-    """Add the methods to a table; `stop` is called by the method of that name."""
+    """Add the methods to a table. `stop` is called by the method of that name."""
     chain, network, lock = node.chain, node.network, node.lock
 
     def connect(address: str) -> None:
