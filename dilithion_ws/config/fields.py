@@ -149,7 +149,7 @@ def settings_of(kind: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Itera
 
 
 def _own_settings(kind: type[msgspec.Struct]) -> list[Setting]:
-    """Return the settings that are fields of the class itself. They are computed once, since every instance needs them."""
+    """Return the settings that are fields of the class itself. They are computed once for all instances."""
     found = _tables.get(kind)
     if found is None:
         found = _tables[kind] = [

@@ -164,7 +164,7 @@ class EventHub:
 
     @any_thread
     def position_of(self, name: str) -> dict[str, Any] | None:
-        """Return the position of a topic's log as answers carry it. If there is no such topic, log that and return None."""
+        """Return the position of a topic's log as answers carry it, or None if there is no such topic."""
         try:
             epoch, seq = self.topic(name).log.position
         except UnknownTopicError as error:
