@@ -1,7 +1,21 @@
 """The log of one topic: its latest entries, numbered without gaps, under an epoch.
 
 An epoch names one numbering. A position, that is an epoch and a seq, always means the same entry, or is recognised as
-belonging to a log that no longer exists.
+belonging to a log that no longer exists. Two rules follow, and everything that appends must keep them:
+
+1. Within an epoch a seq is given once, and to the events in the order in which clients receive them.
+2. Within an epoch no event is dropped between `publish` and the log. Only the log itself drops entries, oldest first.
+
+So a new epoch starts whenever one of the rules could be broken:
+
+- A log in memory begins with a new process.
+- A store cannot tell which numbers were given: its file is damaged or gone, the machine crashed before the file was
+  closed, or Redis has a lower head than a server has seen.
+- Events are lost on the way to the store: its backlog is full, or the file can no longer be written and events continue
+  in memory.
+- The host does not know what happened while it was away, and calls `EventHub.start_new_epoch`.
+
+A reader with a position of the old epoch gets `EventsGoneError`, so a loss is always reported and never silent.
 """
 
 from __future__ import annotations

@@ -2,6 +2,11 @@
 
 It joins the rules of `auth/` and records its decisions in the audit log. Each decision is a value: None if the client may
 go on, otherwise a `Denial`.
+
+Rights are checked when they are used, and not only when they are granted: for each call, also within a batch, by the
+rights that the session has at that moment, and for events when a subscription is made and again whenever users change
+(`EventHub.recheck_rights`). So a demotion counts from the next call on, and a removed user keeps neither a subscription
+nor a call that was not begun.
 """
 
 from __future__ import annotations

@@ -1,4 +1,14 @@
-"""The server's own methods about events: subscribe, unsubscribe, subscriptions, topics."""
+"""The server's own methods about events: subscribe, unsubscribe, subscriptions, topics.
+
+The reply to `subscribe` precedes the first event, although events are delivered by another thread. So the subscription
+is PENDING when the handler returns, and its cursor already stands at the position in the reply: events that are published
+from now on wait in the log. The handler leaves a hook, which the transport calls after it has queued the reply. Only then
+does the shard begin to deliver. If another answer was sent, for example because the call timed out, or none because the
+client has closed, the hook gets False and the subscription ends, since the client has never learned its id.
+
+The methods are declared fast, so they run in the leading thread in the order of the calls: `unsubscribe` cannot overtake
+the `subscribe` before it.
+"""
 
 from __future__ import annotations
 
