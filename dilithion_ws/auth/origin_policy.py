@@ -7,7 +7,8 @@ reveals it.
 
 - Origin: a request without one is allowed, since no browser sent it. Otherwise the origin must be the server's own, or
   configured, or of loopback while the server is bound to loopback, so that a page under development on localhost works.
-  `null` is foreign.
+  `null` is foreign. Origins are compared by scheme, host and port (RFC 6454 section 5). Some native clients send the URL
+  that they connect to, so ws counts as http and wss as https; no page can have such an origin.
 - Host: localhost, a loopback address, the address that the server is bound to, or a configured name.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from ..util.ip import is_loopback, parse_address
@@ -23,6 +25,25 @@ __all__ = ["OriginPolicy"]
 
 _MAX_HEADER_LENGTH = 300
 """Characters of a Host or Origin header; a host name has at most 253 (RFC 1035 section 2.3.4)."""
+
+
+_HTTP_SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class _Origin(NamedTuple):
+    """An origin with a host; the port is never left out."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+class _Host(NamedTuple):
+    """A Host header."""
+
+    name: str
+    port: int | None
 
 
 class OriginPolicy:
@@ -39,7 +60,7 @@ class OriginPolicy:
         everything = parse_address(bound)
         self._any_address = everything is not None and everything.is_unspecified
         self._hosts = {"localhost", bound.lower(), *(host.lower() for host in hosts)}
-        self._origins = {origin.lower().rstrip("/") for origin in origins}
+        self._origins = {_origin_of(origin) for origin in origins}
 
     def check(self, host: str, origin: str | None) -> str | None:
         """Return why a request may not be answered, or None if it may.
@@ -48,12 +69,13 @@ class OriginPolicy:
             host: the Host header.
             origin: the Origin header, or None.
         """
-        name = _host_of(host) if len(host) <= _MAX_HEADER_LENGTH else None  # longer ones would only fill the cache
-        if name is None or not self._is_allowed_host(name):
+        own = _host_of(host) if len(host) <= _MAX_HEADER_LENGTH else None  # longer ones would only fill the cache
+        if own is None or not self._is_allowed_host(own.name):
             return f"the Host {host[:64]!r} is not allowed (rpcwebsocketallowhost)"
-        if origin is None or "*" in self._origins or origin.lower() in self._origins:
+        if origin is None or "*" in self._origins:
             return None
-        if self._is_own(origin, host, name):
+        found = _origin_of(origin) if len(origin) <= _MAX_HEADER_LENGTH else origin
+        if found in self._origins or (isinstance(found, _Origin) and self._is_own(found, own)):
             return None
         return f"the Origin {origin[:64]!r} is not allowed (rpcwebsocketalloworigin)"
 
@@ -63,16 +85,24 @@ class OriginPolicy:
         # A server that is bound to all addresses has any of them as its name; a host name cannot look like an address.
         return self._any_address and parse_address(name) is not None
 
-    def _is_own(self, origin: str, host: str, name: str) -> bool:
-        parts = _split(origin) if len(origin) <= _MAX_HEADER_LENGTH else None
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-            return False
-        if parts.netloc.lower() == host.lower():
+    def _is_own(self, origin: _Origin, own: _Host) -> bool:
+        if origin.host == own.name and origin.port == (own.port or _DEFAULT_PORTS[origin.scheme]):
             return True
-        page = parts.hostname.lower()
-        return (
-            self._loopback and (page == "localhost" or is_loopback(page)) and (name == "localhost" or is_loopback(name))
-        )
+        return self._loopback and _is_local(origin.host) and _is_local(own.name)
+
+
+def _is_local(name: str) -> bool:
+    return name == "localhost" or is_loopback(name)
+
+
+def _origin_of(text: str) -> _Origin | str:
+    """Return the parts of an origin with a host, or the normalized text of another one, such as `null` or `file:`."""
+    parts = _split(text)
+    if parts is not None and parts.hostname and parts.username is None and parts.path in ("", "/"):
+        scheme = _HTTP_SCHEMES.get(parts.scheme, "")
+        if scheme and not parts.query and not parts.fragment:
+            return _Origin(scheme, parts.hostname.lower().rstrip("."), parts.port or _DEFAULT_PORTS[scheme])
+    return text.lower().rstrip("/")
 
 
 def _split(url: str) -> SplitResult | None:
@@ -85,9 +115,9 @@ def _split(url: str) -> SplitResult | None:
 
 
 @lru_cache(1024)
-def _host_of(header: str) -> str | None:
-    """Return the name in a Host header, without port and brackets, or None if it is malformed."""
+def _host_of(header: str) -> _Host | None:
+    """Return name and port in a Host header, or None if it is malformed."""
     parts = _split(f"//{header}")
     if parts is None or not parts.hostname or parts.username is not None or parts.path or parts.query or parts.fragment:
         return None
-    return parts.hostname.lower().rstrip(".")
+    return _Host(parts.hostname.lower().rstrip("."), parts.port)

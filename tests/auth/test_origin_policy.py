@@ -69,6 +69,43 @@ def test_bound_to_all_addresses() -> None:
     assert PUBLIC.check("node.example", "https://wallet.example.evil") is not None
 
 
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("node.example:443", "wss://node.example"),
+        ("node.example", "https://node.example:443"),
+        ("node.example:80", "ws://node.example:80"),
+        ("node.example:8333", "ws://node.example:8333/"),
+        ("node.example:8333", "https://WALLET.example"),
+        ("node.example:8333", "wss://wallet.example:443/"),
+    ],
+)
+def test_origins_are_compared_by_scheme_host_and_port(host: str, origin: str) -> None:
+    assert PUBLIC.check(host, origin) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("node.example:8333", "https://node.example"),
+        ("node.example", "https://node.example:8333"),
+        ("node.example", "http://wallet.example"),
+        ("node.example", "https://wallet.example:8443"),
+        ("node.example", "https://x@wallet.example"),
+        ("node.example", "https://wallet.example/page"),
+        ("node.example", "ftp://node.example"),
+    ],
+)
+def test_another_scheme_host_or_port_is_foreign(host: str, origin: str) -> None:
+    assert PUBLIC.check(host, origin) is not None
+
+
+@pytest.mark.parametrize("origin", ["file://", "null", "app://localhost", "capacitor://localhost"])
+def test_origins_of_apps_can_be_configured(origin: str) -> None:
+    assert OriginPolicy("127.0.0.1", origins=[origin]).check("localhost", origin) is None
+    assert LOCAL.check("localhost", origin) is not None
+
+
 def test_a_star_allows_every_origin_and_no_other_host() -> None:
     rules = OriginPolicy("127.0.0.1", origins=["*"])
     assert rules.check("localhost", "null") is None
