@@ -319,7 +319,11 @@ class WebSocketServer:
         Raises:
             UnknownTopicError: there is no such topic.
             EventError: the event cannot be published; nothing was.
+            ForkError: the process was forked after `start`. The threads that deliver events stayed in the parent.
+
+        Before `start` and after `stop`, the event is appended to the log, for clients that subscribe later.
         """
+        self._check_fork()
         self.events.publish(topic, event)
 
     @any_thread
@@ -330,7 +334,9 @@ class WebSocketServer:
 
         Raises:
             EventError: the event cannot be published; nothing was.
+            ForkError: see `publish`.
         """
+        self._check_fork()
         self.events.publish(USER_PREFIX + name, event)
 
     @any_thread
@@ -369,9 +375,12 @@ class WebSocketServer:
             raise ValueError(f"close code {code} can't be sent: 1000-1003, 1007-1014 and 3000-4999 can")
         self._require_running().registry.close(connection_id, CloseStatus(code, reason))
 
-    def _require_running(self) -> RunningServer:
+    def _check_fork(self) -> None:
         if self._running is not None and os.getpid() != self._pid:
             raise ForkError("the process was forked after start(); the child must make a server of its own")
+
+    def _require_running(self) -> RunningServer:
+        self._check_fork()
         if self._running is None or self._running.transport.ended.is_open:
             raise NotRunningError("the server is not running; call start() first")
         return self._running

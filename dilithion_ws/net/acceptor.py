@@ -102,6 +102,11 @@ class Acceptor:
         self._waker.wake()
         if self._thread.ident is not None:
             self._thread.join(max(_JOIN_SECONDS, deadline.remaining()))
+        try:
+            # A child that the host has forked has the socket, too: closed here alone, it would go on to take connections.
+            self._listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # some systems do not shut down a listening socket
         self._listener.close()
         for refused in self._refused:
             refused.sock.close()

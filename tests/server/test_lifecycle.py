@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -336,13 +337,22 @@ def test_a_start_without_room_for_threads_is_undone(
         assert client.call("getblockcount")["result"] == 840000
 
 
-def test_a_forked_child_gets_an_error(start: ServerFactory) -> None:
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda server: server.broadcast("x"),
+        lambda server: server.publish("mining", {"kind": "stopped"}),
+        lambda server: server.send_to_user("alice", {}),
+    ],
+    ids=["broadcast", "publish", "send_to_user"],
+)
+def test_a_forked_child_gets_an_error(start: ServerFactory, use: Callable[[WebSocketServer], object]) -> None:
     server = start()
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            server.broadcast("x")
+            use(server)
         except ForkError:
             os.write(write, b"fork" if server.stop() and not server.is_running else b"?")
         finally:
@@ -353,6 +363,26 @@ def test_a_forked_child_gets_an_error(start: ServerFactory) -> None:
         assert pipe.read() == b"fork"
     with RawClient(server.port) as client:
         assert client.call("getblockcount")["result"] == 840000
+
+
+def test_a_forked_child_does_not_keep_the_port(rpc: RpcTable) -> None:
+    server = WebSocketServer(rpc).start()
+    port = server.port
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        os.read(read, 1)  # until the parent has finished
+        os._exit(0)
+    os.close(read)
+    try:
+        assert server.stop(5)
+        wait_for(lambda: refuses(port))
+        with WebSocketServer(rpc, Config(port=port)), RawClient(port) as client:
+            assert client.call("getblockcount")["result"] == 840000
+    finally:
+        os.close(write)
+        os.waitpid(child, 0)
 
 
 # InitializeWebSocket
