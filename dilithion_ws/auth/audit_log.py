@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
-import os
 import threading
 from collections import OrderedDict
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from io import TextIOWrapper
 from typing import Any, NamedTuple
 
 from ..util.clock import Clock, monotonic
+from ..util.files import open_private
 from ..util.ip import network_of
 from ..util.thread_contracts import any_thread
 from .rate_limiter import Rate, RateLimiter
@@ -127,9 +127,4 @@ class _PrivateFile(logging.handlers.WatchedFileHandler):
     """A log file that only its owner can read."""
 
     def _open(self) -> TextIOWrapper:
-        def opener(path: str, flags: int) -> int:
-            fd = os.open(path, flags, 0o600)
-            os.fchmod(fd, 0o600)  # the file may have existed with another mode
-            return fd
-
-        return open(self.baseFilename, "a", encoding="utf-8", opener=opener)
+        return open(self.baseFilename, "a", encoding="utf-8", opener=open_private)

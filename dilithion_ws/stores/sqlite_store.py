@@ -27,6 +27,7 @@ from ..events.log import StoredEntry
 from ..events.store import LogWriter
 from ..events.topic import Topic
 from ..util.clock import Deadline
+from ..util.files import open_private
 from ..util.thread_contracts import any_thread, owner_only
 from .write_queue import WriteQueue
 
@@ -159,9 +160,12 @@ class SqliteStore:
             self._db = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
+        try:
+            os.close(open_private(self._path, os.O_RDWR | os.O_CREAT))  # before SQLite makes one that others can read
+        except OSError as error:
+            raise ConfigError(f"rpcwebsocketeventstore: {self._path} can't be used: {error.strerror}") from None
         db = sqlite3.connect(self._path, timeout=1.0, isolation_level=None, check_same_thread=False)
         try:
-            os.chmod(self._path, 0o600)
             db.execute("PRAGMA locking_mode = EXCLUSIVE")  # two servers with one file would use numbers twice
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")

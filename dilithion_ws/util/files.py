@@ -1,12 +1,18 @@
-"""Read small text files with a bound, and replace private files atomically."""
+"""Read small text files with a bound; open and replace private files.
+
+A private file may be in a folder that other users can write to. So nothing here follows a symbolic link or trusts a file
+that it finds: another user could have put either there, to read what is written, or to have it written elsewhere.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 
 from ..errors import ConfigError
 
-__all__ = ["read_bounded_text", "replace_private_file"]
+__all__ = ["open_private", "read_bounded_text", "replace_private_file"]
 
 
 def read_bounded_text(path: str, max_characters: int) -> str:
@@ -30,15 +36,33 @@ def read_bounded_text(path: str, max_characters: int) -> str:
     return text
 
 
+def open_private(path: str, flags: int) -> int:
+    """Open a file that only its owner may read, and return its descriptor. Its mode becomes 0600.
+
+    Raises:
+        OSError: it cannot be opened, is a symbolic link, or belongs to another user.
+    """
+    fd = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it belongs to another user", path)
+        os.fchmod(fd, 0o600)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def replace_private_file(path: str, text: str) -> None:
     """Replace a file atomically, with mode 0600: a reader sees the old text or the new, never a part of either.
+
+    The text is first written to a file with a random name, which did not exist before.
 
     Raises:
         OSError: it cannot be written; the old file is unchanged.
     """
     target = os.path.realpath(path)
-    draft = f"{target}.new"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    fd, draft = tempfile.mkstemp(prefix=f".{os.path.basename(target)}.", dir=os.path.dirname(target))
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             os.fchmod(fd, 0o600)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dilithion_ws import ConfigError
-from dilithion_ws.util.files import read_bounded_text, replace_private_file
+from dilithion_ws.util.files import open_private, read_bounded_text, replace_private_file
 
 
 def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
@@ -63,3 +63,36 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     replace_private_file(str(tmp_path / "link"), "new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_text() == "new"
+
+
+def test_a_draft_that_another_user_has_prepared_is_not_used(tmp_path: Path) -> None:
+    """A file with the name that an earlier version used for its draft, which others can read."""
+    draft = tmp_path / "file.new"
+    draft.write_text("prepared")
+    draft.chmod(0o666)
+    replace_private_file(str(tmp_path / "file"), "secret")
+    assert draft.read_text() == "prepared"
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+def test_a_private_file_is_opened_with_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(0o644)
+    os.close(open_private(str(path), os.O_RDWR))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_private_file_is_not_opened_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("old")
+    (tmp_path / "file").symlink_to("victim")
+    with pytest.raises(OSError, match="symbolic links"):
+        open_private(str(tmp_path / "file"), os.O_RDWR | os.O_CREAT)
+
+
+def test_a_private_file_of_another_user_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        open_private(str(path), os.O_RDWR)
