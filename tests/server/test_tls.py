@@ -303,9 +303,16 @@ def test_clients_of_other_makes_over_wss(serve: ServerFactory, authority: Author
     ws.send(request)
     assert len(json.loads(ws.recv())["result"]) == MEBIBYTE
     ws.close()
-    with websockets.sync.client.connect(url, ssl=authority.context(), max_size=None) as sync:
-        sync.send(request)
-        assert len(json.loads(sync.recv())["result"]) == MEBIBYTE
+    for attempt in (1, 2):
+        # This client reads and writes its TLS socket in two threads at once, which ssl does not support (cpython issue
+        # 151508): once in some hundred connections, it does not see the response to its upgrade.
+        try:
+            with websockets.sync.client.connect(url, ssl=authority.context(), max_size=None) as sync:
+                sync.send(request)
+                assert len(json.loads(sync.recv())["result"]) == MEBIBYTE
+            break
+        except TimeoutError:
+            assert attempt == 1
 
     async def talk() -> None:
         async with websockets.asyncio.client.connect(url, ssl=authority.context(), max_size=None) as ws:
