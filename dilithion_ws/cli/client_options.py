@@ -12,7 +12,7 @@ from ..client import Client
 from ..config.config import Config
 from ..errors import ConfigError
 from ..util.files import read_bounded_text
-from .config_options import CONF, COOKIE
+from .config_options import CONF, COOKIE, conf_file
 
 __all__ = ["add_connection", "connect"]
 
@@ -49,7 +49,7 @@ def connect(options: argparse.Namespace) -> Client:
     if not 0 < options.timeout < _MAX_TIMEOUT:
         raise ConfigError(f"--timeout is {options.timeout:g}; it takes seconds, more than 0")
     folder = options.datadir or (os.path.dirname(options.conf) if options.conf else None)
-    path = options.conf or (os.path.join(folder, CONF) if folder else None)
+    path = conf_file(options)
     environment = dict(os.environ)
     user: str | None = options.user
     if user is not None:  # then the variables are that user's, and not the server's

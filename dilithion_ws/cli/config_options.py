@@ -10,6 +10,7 @@ from ..config.config import SETTINGS, Config, load_config
 from ..config.fields import Setting
 from ..config.reference import shown_value
 from ..config.sources import LoadedConfig
+from ..errors import ConfigError
 
 __all__ = ["CONF", "COOKIE", "add_setting", "add_settings", "conf_file", "load_settings", "options_of"]
 
@@ -21,7 +22,7 @@ COOKIE = ".cookie"
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add `--conf`, `--datadir`, `--cookie`, and an option for each key."""
     files = parser.add_argument_group("files")
-    files.add_argument("--conf", metavar="FILE", help="configuration file; a missing one means defaults")
+    files.add_argument("--conf", metavar="FILE", help="configuration file (default: that of --datadir, or none)")
     files.add_argument(
         "--datadir",
         metavar="DIR",
@@ -50,13 +51,36 @@ def add_setting(group: argparse._ArgumentGroup, setting: Setting) -> None:
     )
 
 
+def _has_users_file(folder: str) -> bool:
+    """Return whether a directory has a users file. Raise ConfigError if that cannot be seen."""
+    path = os.path.join(folder, USERS)
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
+    return True
+
+
 def options_of(options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, str]:
     """Return the values of those keys for which an option was given."""
     return {key: text for key in settings if (text := getattr(options, key)) is not None}
 
 
 def conf_file(options: argparse.Namespace) -> str | None:
-    """Return the configuration file that options name, directly or by its directory, or None."""
+    """Return the configuration file that options name, directly or by its directory, or None.
+
+    A file or directory that was named has to exist. After a typing error a server would otherwise start with other
+    settings than its operator thinks, and perhaps without users. In a directory the file may be missing.
+
+    Raises:
+        ConfigError: it does not exist.
+    """
+    if options.conf is not None and not os.path.isfile(options.conf):
+        raise ConfigError(f"--conf: there is no file {options.conf}, or it cannot be reached")
+    if options.datadir is not None and not os.path.isdir(options.datadir):
+        raise ConfigError(f"--datadir: there is no directory {options.datadir}, or it cannot be reached")
     path: str | None = options.conf
     return path or (os.path.join(options.datadir, CONF) if options.datadir is not None else None)
 
@@ -78,7 +102,7 @@ def load_settings(options: argparse.Namespace, defaults: Mapping[str, str] | Non
     given = options_of(options, SETTINGS)
     loaded = load_config(path, None, given)
     more = {key: text for key, text in (defaults or {}).items() if loaded.sources[key] == "default"}
-    if folder is not None and not loaded.config.users_file and os.path.exists(os.path.join(folder, USERS)):
+    if folder is not None and not loaded.config.users_file and _has_users_file(folder):
         more["rpcwebsocketusersfile"] = os.path.join(folder, USERS)
     elif options.cookie and not loaded.config.has_users:
         more["rpcwebsocketcookiefile"] = os.path.join(folder or ".", COOKIE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,26 @@ def test_the_data_directory_and_the_cookie(tmp_path: Path, capsys: pytest.Captur
 def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--schema"]) == 0
     assert json.loads(capsys.readouterr().out) == json_schema()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--conf", "nowhere.conf"), "--conf: there is no file"), (("--datadir", "nowhere"), "--datadir: there is no")],
+)
+def test_a_file_or_directory_that_is_named_must_exist(
+    capsys: pytest.CaptureFixture[str], options: tuple[str, str], words: str
+) -> None:
+    assert main(["config", *options]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_users_file_that_cannot_be_seen_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stat(path: str) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("dilithion_ws.cli.config_options.os.stat", stat)
+    monkeypatch.setattr("dilithion_ws.cli.config_options.os.path.isdir", lambda path: True)
+    assert main(["config", "--datadir", str(tmp_path)]) == 1
+    assert "rpc_permissions.json can't be read: Permission denied" in capsys.readouterr().err

@@ -153,6 +153,10 @@ def test_the_commands_of_the_documentation_run(tmp_path: Path) -> None:
     assert len(commands) >= 2
     for command in commands:
         options = command.replace("~", str(tmp_path)).replace("/etc/dilithion-ws", str(tmp_path)).split()
+        if "--conf" in options:
+            conf = Path(options[options.index("--conf") + 1])
+            conf.parent.mkdir(exist_ok=True)
+            conf.touch()
         with running(*options) as (_, url), Client(url) as client:
             assert client.call("getnodestate")["kind"] == "down"  # there is no node here
 

@@ -305,13 +305,13 @@ def test_clients_of_other_makes_over_wss(serve: ServerFactory, authority: Author
     ws.close()
     for attempt in (1, 2):
         # This client reads and writes its TLS socket in two threads at once, which ssl does not support (cpython issue
-        # 151508): once in some hundred connections, it does not see the response to its upgrade.
+        # 151508): once in some hundred connections its write fails, or it never sees the response to its upgrade.
         try:
             with websockets.sync.client.connect(url, ssl=authority.context(), max_size=None) as sync:
                 sync.send(request)
                 assert len(json.loads(sync.recv())["result"]) == MEBIBYTE
             break
-        except TimeoutError:
+        except (TimeoutError, websockets.exceptions.ConnectionClosedError):
             assert attempt == 1
 
     async def talk() -> None:
