@@ -25,8 +25,8 @@ __all__ = ["AuditLog"]
 
 logger = logging.getLogger("dilithion_ws.audit")
 
-_FREQUENT = ("refused", "denied", "rate limited")
-"""Events that a client can cause as often as it likes."""
+_FREQUENT = ("login", "refused", "denied", "rate limited")
+"""Events that a client can cause as often as it likes. Over HTTP each request is a login."""
 
 
 class _Cause(NamedTuple):
@@ -34,14 +34,15 @@ class _Cause(NamedTuple):
 
     event: str
     network: str
+    user: str = ""
 
 
 class AuditLog:
     """Writes the audit log. Thread-safe.
 
     A client that is refused again and again cannot fill the disk: after a burst, lines about the same event and address
-    are counted instead, and the next line that is written states how many were suppressed. Logins are always written,
-    also failed ones, since the lock-out bounds those.
+    are counted instead, and the next line that is written states how many were suppressed. Failed logins are always
+    written, since the lock-out bounds those.
 
     Args:
         path: its file, or "".
@@ -79,7 +80,7 @@ class AuditLog:
         """
         self.counts[event] = self.counts.get(event, 0) + 1
         if event in _FREQUENT:
-            cause = _Cause(event, network_of(address))
+            cause = _Cause(event, network_of(address), (user or "") if event == "login" else "")
             if self._limiter.take(cause, self._rate):
                 self._suppress(cause)
                 return
@@ -96,7 +97,7 @@ class AuditLog:
             unreported = list(self._suppressed.items())
             self._suppressed.clear()
         for cause, count in unreported:
-            self._write(cause.event, cause.network, None, {"suppressed": count})
+            self._write(cause.event, cause.network, cause.user or None, {"suppressed": count})
         if self._file is not None:
             self._file.close()
 
@@ -108,7 +109,7 @@ class AuditLog:
             if len(self._suppressed) > self._max_causes:
                 dropped, count = self._suppressed.popitem(last=False)
         if dropped is not None:  # reported early rather than lost
-            self._write(dropped.event, dropped.network, None, {"suppressed": count})
+            self._write(dropped.event, dropped.network, dropped.user or None, {"suppressed": count})
 
     def _write(self, event: str, address: str, user: str | None, details: dict[str, Any]) -> None:
         if self._file is None and not logger.isEnabledFor(logging.INFO):

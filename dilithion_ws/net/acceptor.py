@@ -20,6 +20,7 @@ from ..config.config import Config
 from ..errors import StartError
 from ..protocol.http import HttpRefusal
 from ..util.clock import Clock, Deadline
+from ..util.log_budget import LogBudget
 from ..util.thread_contracts import owner_only
 from .connection_limiter import ConnectionLimiter
 from .interfaces import Address
@@ -33,6 +34,10 @@ logger = logging.getLogger("dilithion_ws.net")
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _BACK_OFF_SECONDS = 0.1
 _JOIN_SECONDS = 1.0
+_LOG_BURST, _LOG_LINES_PER_SECOND = 100, 1.0
+"""Lines about refused connections; further ones are counted."""
+_LOG_BURST, _LOG_LINES_PER_SECOND = 100, 1.0
+"""Lines about refused connections; further ones are counted."""
 _MAX_REFUSED = 64
 _REFUSED_SECONDS = 1.0
 
@@ -88,6 +93,7 @@ class Acceptor:
         self._stopping = False
         self._spare_file = os.open(os.devnull, os.O_RDONLY)
         self._refused: deque[_RefusedSocket] = deque()
+        self._log_budget = LogBudget(clock, _LOG_BURST, _LOG_LINES_PER_SECOND)
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-acceptor", daemon=True)
 
     @owner_only
@@ -152,7 +158,10 @@ class Acceptor:
         self._mailbox.post(lambda leader: leader.on_accepted(sock, address))
 
     def _refuse(self, sock: socket.socket, address: Address, refusal: HttpRefusal) -> None:
-        logger.warning("refused %s:%d: %s", address[0], address[1], refusal.message)
+        suppressed = self._log_budget.take()
+        if suppressed is not None:
+            more = f" ({suppressed} refusals before it were not logged)" if suppressed else ""
+            logger.warning("refused %s:%d: %s%s", address[0], address[1], refusal.message, more)
         try:
             sock.send(refusal.to_bytes())
             sock.shutdown(socket.SHUT_WR)

@@ -83,11 +83,15 @@ class PrometheusCollector:
         yield from _pool_families(statistics)
         yield from _method_families(statistics)
         yield from _topic_families(statistics)
-        rows = [((event,), count) for event, count in statistics.audit_events.items()]
-        yield _family("counter", "refusals", "Events in the audit log", ("event",), rows)
+        events = statistics.audit_events
+        rows = [((event,), events.get(event, 0)) for event in _REFUSALS]
+        yield _family("counter", "refusals", "Clients and calls that were refused", ("event",), rows)
+        rows = [((event,), count) for event, count in events.items()]
+        yield _family("counter", "audit_events", "Events in the audit log", ("event",), rows)
         yield from self._gauges.collect()
 
 
+_REFUSALS = ("refused", "denied", "rate limited", "login failed", "locked out")
 _Row = tuple[tuple[str, ...], float]
 
 

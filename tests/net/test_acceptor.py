@@ -143,3 +143,14 @@ def test_a_port_in_use_is_one_clear_error() -> None:
 def test_an_unknown_host_is_one_clear_error() -> None:
     with pytest.raises(StartError, match=r"can't listen on no\.such\.host\.invalid:0"):
         listen(Config(host="no.such.host.invalid"))
+
+
+def test_lines_about_refused_connections_are_limited(accept: Accept, caplog: pytest.LogCaptureFixture) -> None:
+    port, accepted = accept(Limits.from_names(connections=1))
+    with RawClient(port, upgrade=False):
+        wait_for(lambda: accepted)
+        for _ in range(120):
+            with RawClient(port, upgrade=False) as client:
+                assert client.response()[0] == 503
+    accepted[0][0].close()
+    assert 100 <= caplog.text.count("refused 127.0.0.1:") < 120
