@@ -164,7 +164,7 @@ class EventHub:
 
     @any_thread
     def position_of(self, name: str) -> dict[str, Any] | None:
-        """Return the position of a topic's log as answers carry it, or None if there is no such topic."""
+        """Return the position of a topic's log as answers carry it, or None if the topic does not exist."""
         try:
             epoch, seq = self.topic(name).log.position
         except UnknownTopicError as error:
@@ -331,7 +331,7 @@ class EventHub:
 
     @any_thread
     def unsubscribe(self, subscriber_id: int, id: str) -> bool:
-        """End a subscription at its client's request. Return False if there is no such subscription."""
+        """End a subscription at its client's request. Return False if it does not exist."""
         cursor = self.cursors.find(subscriber_id, id)
         if cursor is None:
             return False

@@ -28,7 +28,7 @@ class PositionSource(Protocol):
     """Knows the logs of topics. Answers of methods with `position_of` carry a position of it."""
 
     def position_of(self, topic: str) -> Any:
-        """Return the position of a topic's log as JSON members, or None if there is no such topic."""
+        """Return the position of a topic's log as JSON members, or None if the topic does not exist."""
 
 
 class Invocation(Request, gc=True):

@@ -133,7 +133,7 @@ class RpcTable:
 
     @any_thread
     def unregister(self, name: str) -> None:
-        """Remove a method. Running calls continue. Raises KeyError if there is no such method."""
+        """Remove a method. Running calls continue. Raises KeyError if it does not exist."""
         with self._lock:
             methods = dict(self._methods)
             del methods[name]

@@ -11,7 +11,7 @@ from ..support.commands import ROOT
 
 @pytest.mark.timeout(300)
 def test_autobahn() -> None:
-    """Sections 1 to 7, 9 and 10 and a sample of 12 and 13, where there is a Python 2.7 to run the suite on."""
+    """Sections 1 to 7, 9 and 10 and a sample of 12 and 13, if there is a Python 2.7 to run the suite on."""
     result = subprocess.run([ROOT / "scripts" / "autobahn"], capture_output=True, text=True, timeout=290, check=False)
     if result.returncode == 3:
         pytest.skip(result.stderr.strip())

@@ -271,7 +271,7 @@ class Scripted:
         self.blocks: dict[str, dict[str, Any]] = {}
         self.error: RpcError | None = None
         self.published: list[tuple[str, Any]] = []
-        self.anew: list[str] = []
+        self.new_epochs: list[str] = []
         self.begun: list[str] = []
         for _ in range(4):
             self.mine()
@@ -289,7 +289,7 @@ class Scripted:
         self.published.append((topic, event))
 
     def start_new_epoch(self, topic: str) -> None:
-        self.anew.append(topic)
+        self.new_epochs.append(topic)
 
     def start_topic(self, topic: str) -> None:
         self.begun.append(topic)
@@ -328,7 +328,7 @@ def test_an_error_between_two_requests_of_a_poll_loses_no_block(error: RpcError)
     scripted.error = error
     with pytest.raises(RpcError):
         poller.poll()
-    assert scripted.anew == []
+    assert scripted.new_epochs == []
     scripted.error = None
     poller.poll()
     assert [event["height"] for _, event in scripted.published] == [3, 4]
@@ -344,10 +344,10 @@ def test_a_gap_is_reported_once_however_often_the_node_disconnects() -> None:
     for _ in range(3):
         with pytest.raises(UpstreamError):
             poller.poll()
-    assert scripted.anew == []
+    assert scripted.new_epochs == []
     scripted.error = None
     poller.poll()
-    assert scripted.anew == ["blocks"]
+    assert scripted.new_epochs == ["blocks"]
     assert [event["height"] for _, event in scripted.published] == [3, 23]
 
 
