@@ -39,6 +39,9 @@ class ConnectionLimits(SettingsGroup, frozen=True, kw_only=True):
     handshake_timeout: Annotated[
         float, limit("s", "Seconds from accepting a connection to the end of its upgrade.", ge=0.01)
     ] = 10.0
+    keep_alive_timeout: Annotated[
+        float, limit("s", "Seconds from an HTTP response to the client's next request.", ge=0.01)
+    ] = 75.0
     close_timeout: Annotated[
         float, limit("s", "Seconds from sending a close frame to receiving the peer's close frame.", ge=0.01)
     ] = 10.0

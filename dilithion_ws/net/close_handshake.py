@@ -20,7 +20,7 @@ import ssl
 
 from ..errors import CloseCode, CloseStatus
 from ..protocol.frames import CLOSE, close_payload, encode_frame, parse_close_payload
-from ..protocol.http import HttpRefusal
+from ..protocol.http import HttpRefusal, HttpResponse
 from ..util.thread_contracts import leader_only
 from .connection import (
     CLOSED,
@@ -106,6 +106,14 @@ class CloseHandshake:
         self.drain(connection)
 
     @leader_only
+    def respond_finally(self, connection: Connection, response: HttpResponse) -> None:
+        """Answer an HTTP request, and end the connection."""
+        assert connection.http is not None
+        data, _ = connection.http.encode_response(response, close=True)
+        self._send_final(connection, data, None)
+        self.drain(connection)
+
+    @leader_only
     def drain(self, connection: Connection) -> None:
         """Flush the write buffer, then half-close the socket."""
         if connection.state in (DRAINING, CLOSED):
@@ -156,9 +164,9 @@ class CloseHandshake:
     def _release(self, connection: Connection) -> None:
         """Drop what a connection needs only while it receives."""
         connection.deferred_events = connection.http = connection.parser = None
-        if connection.pending_future is not None:
-            connection.pending_future.cancel()
-            connection.pending_future = None
+        if connection.pending_request is not None:
+            connection.pending_request.cancel()
+            connection.pending_request = None
 
     def _send_final(self, connection: Connection, data: bytes, state: ConnectionState | None) -> bool:
         """Send the last bytes and change the state under one lock, so that nothing can follow them.

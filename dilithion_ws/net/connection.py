@@ -25,16 +25,16 @@ import socket
 import ssl
 import threading
 from enum import Enum
-from typing import Any
+from typing import Protocol
 
 from ..errors import CloseStatus
+from ..protocol.http import HttpResponse
 from ..protocol.http_connection import HttpConnection
 from ..protocol.message_encoder import JSON
 from ..protocol.message_parser import MessageEvent, MessageParser
 from ..protocol.proxy_protocol import ProxyHeader
 from ..session import Session
 from ..util.clock import Clock
-from ..util.futures import Future
 from ..util.thread_contracts import any_thread, leader_only, requires
 from .interfaces import Address
 from .poller import READ
@@ -61,6 +61,16 @@ __all__ = [
 
 _TLS_RECORD = 16384
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, *WANTS)
+
+
+class PendingAnswer(Protocol):
+    """An HTTP request whose answer is worked out elsewhere; implemented by `PendingRequest`."""
+
+    def cancel(self) -> None:
+        """Cancel the future that the answer waits for, if there is one."""
+
+    def expire(self) -> HttpResponse:
+        """Return the response to send when the deadline has passed."""
 
 
 class ConnectionState(Enum):
@@ -139,7 +149,7 @@ class Connection:
         timer_at: the earliest time for which there is a timer, or 0.
         close_when_idle: how to close it once its calls are answered, or None.
         close_status: how it ends, once that is known.
-        pending_future: what the answer to the present HTTP request waits for; cancelled if the connection ends first.
+        pending_request: the present HTTP request, if its answer is worked out elsewhere.
     """
 
     __slots__ = (
@@ -163,7 +173,7 @@ class Connection:
         "lock",
         "opened_at",
         "parser",
-        "pending_future",
+        "pending_request",
         "ping_at",
         "proxy_header",
         "session",
@@ -203,7 +213,7 @@ class Connection:
         self.timer_at = 0.0
         self.close_when_idle: CloseStatus | None = None
         self.close_status: CloseStatus | None = None
-        self.pending_future: Future[Any] | None = None
+        self.pending_request: PendingAnswer | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} {self.state.value} {self.address[0]}:{self.address[1]}>"

@@ -45,6 +45,7 @@ class HandshakeHandler:
             limit_reached(limits, "header_size"),
             limits.messages.message_size if config.http else -1,
             self._message_too_big,
+            int(limits.connections.keep_alive_timeout),
         )
 
     @leader_only
@@ -53,6 +54,8 @@ class HandshakeHandler:
         http = connection.http
         if http is None:
             http = connection.http = HttpConnection(self._http_limits)
+        if http.is_idle:  # the first bytes of the next request
+            self._reactor.set_deadline(connection, self._reactor.limits.connections.handshake_timeout)
         outcome = http.receive(data)
         if outcome is not None:
             self._on_outcome(connection, outcome)

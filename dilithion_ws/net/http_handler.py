@@ -19,9 +19,6 @@ from .reactor import Reactor
 
 __all__ = ["HttpHandler"]
 
-_ANSWER_MARGIN = 2.0
-"""Seconds beyond the call timeout after which a connection whose answer is missing is closed."""
-
 
 class HttpHandler:
     """Answers requests.
@@ -50,12 +47,12 @@ class HttpHandler:
             self._respond(connection, result)
             return
         connection.is_paused = True
-        reactor.set_deadline(connection, reactor.limits.calls.call_timeout + _ANSWER_MARGIN)
+        reactor.set_deadline(connection, reactor.limits.calls.call_timeout)
         reactor.update_interest(connection)
         self._submit(connection, result)
 
     def _submit(self, connection: Connection, task: Task[HttpResponse]) -> None:
-        request = PendingRequest(connection, task, self._reactor.mailbox)
+        request = connection.pending_request = PendingRequest(connection, task, self._reactor.mailbox)
         full = self._scheduler.submit(request)
         if full is not None:
             self._respond(connection, request.refusal(full))
@@ -71,7 +68,6 @@ class HttpHandler:
         if isinstance(outcome, HttpResponse):
             self._respond(connection, outcome)
         elif isinstance(outcome, Future):
-            connection.pending_future = outcome
             request.wait_for(outcome)
         else:
             self._submit(connection, outcome)
@@ -82,7 +78,9 @@ class HttpHandler:
         reactor = self._reactor
         data, ends = connection.http.encode_response(response, close=reactor.registry.is_stopping)
         connection.is_paused = False
-        connection.pending_future = None
+        connection.pending_request = None
+        # Set before the response is written, since a write that stalls has a deadline of its own.
+        reactor.set_deadline(connection, reactor.limits.connections.keep_alive_timeout)
         with connection.lock:
             result = connection.write(data)
         if not reactor.after_send(connection, result):
@@ -90,7 +88,6 @@ class HttpHandler:
         elif ends:
             self._closer.drain(connection)
         else:
-            reactor.set_deadline(connection, reactor.limits.connections.handshake_timeout)
             if result is SENT:
                 # A pipelined request may have arrived already. Other connections go first, so not before the next turn.
                 reactor.mailbox.post(lambda leader: leader.on_response_sent(connection))

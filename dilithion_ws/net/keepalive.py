@@ -99,8 +99,13 @@ class Keepalive:
         self._closer.abort(connection)
 
     def _on_deadline(self, connection: Connection) -> None:
-        if connection.state is HTTP:
+        if connection.state is not HTTP:
+            self._closer.abort(connection)
+        elif connection.pending_request is not None:
+            self._closer.respond_finally(connection, connection.pending_request.expire())
+        elif connection.http is not None and connection.http.is_idle:
+            # Without a response, since a client would take that for the answer to a request that it sends just now.
+            self._closer.drain(connection)
+        else:
             reason = limit_reached(self._reactor.limits, "handshake_timeout")
             self._closer.refuse(connection, HttpRefusal(408, reason))
-        else:
-            self._closer.abort(connection)

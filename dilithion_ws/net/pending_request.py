@@ -9,7 +9,7 @@ from ..protocol.handshake import UpgradeRequest
 from ..protocol.http import HttpRefusal, HttpResponse
 from ..session import Session
 from ..util.futures import Future
-from ..util.thread_contracts import any_thread
+from ..util.thread_contracts import any_thread, leader_only
 from .connection import HTTP, Connection
 from .interfaces import Accepted, Task
 from .mailbox import Mailbox
@@ -32,7 +32,7 @@ class PendingRequest:
         upgrade: the request, if it asks for a WebSocket.
     """
 
-    __slots__ = ("_mailbox", "_task", "connection", "upgrade")
+    __slots__ = ("_future", "_mailbox", "_task", "connection", "upgrade")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class PendingRequest:
         self.upgrade = upgrade
         self._task = task
         self._mailbox = mailbox
+        self._future: Future[Any] | None = None
 
     @property
     def is_login(self) -> bool:
@@ -71,7 +72,21 @@ class PendingRequest:
     @any_thread
     def wait_for(self, future: Future[Any]) -> None:
         """Report the result of a future once there is one. No thread waits for it."""
+        self._future = future
         future.add_done_callback(lambda done: None if done.cancelled() else self._report(done.result()))
+
+    @leader_only
+    def cancel(self) -> None:
+        """Cancel the future that the answer waits for, if there is one."""
+        if self._future is not None:
+            self._future.cancel()
+
+    @leader_only
+    def expire(self) -> HttpResponse:
+        """Return the response to send when the deadline has passed."""
+        response = self._task.expire()
+        assert isinstance(response, HttpResponse)
+        return response
 
     @any_thread
     def evict(self, reason: str) -> None:

@@ -26,12 +26,14 @@ class HttpLimits(msgspec.Struct, frozen=True):
         head_too_large: the body of a 431 response.
         body: bytes of the body of an ordinary request; -1 if only upgrades are answered.
         body_too_large: the body of a 413 response.
+        keep_alive: seconds for the next request, as responses announce them; 0 announces none.
     """
 
     head: int
     head_too_large: str
     body: int = -1
     body_too_large: str = ""
+    keep_alive: int = 0
 
 
 class HttpConnection:
@@ -39,9 +41,12 @@ class HttpConnection:
 
     Args:
         limits: bounds of requests.
+
+    Attributes:
+        is_idle: whether a response was sent, and nothing of the next request was received.
     """
 
-    __slots__ = ("_body", "_connection", "_head", "_limits", "_method", "_request")
+    __slots__ = ("_body", "_connection", "_head", "_limits", "_method", "_request", "is_idle")
 
     def __init__(self, limits: HttpLimits) -> None:
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head)
@@ -50,9 +55,11 @@ class HttpConnection:
         self._request: h11.Request | None = None
         self._body = bytearray()
         self._method = b""
+        self.is_idle = False
 
     def receive(self, data: bytes) -> HttpOutcome | None:
         """Parse received bytes. Return the outcome once a request is complete, otherwise None."""
+        self.is_idle = False
         if self._request is None:
             self._head += data
         try:
@@ -135,9 +142,11 @@ class HttpConnection:
             (b"Content-Length", b"%d" % len(response.body)),
             *response.headers,
         ]
+        connection = self._connection
         if close:
             headers.append((b"Connection", b"close"))
-        connection = self._connection
+        elif connection.their_state is h11.DONE and self._limits.keep_alive:
+            headers.append((b"Keep-Alive", b"timeout=%d" % self._limits.keep_alive))
         data = connection.send(
             h11.Response(status_code=response.status, headers=headers, reason=reason_phrase(response.status))
         )
@@ -150,7 +159,9 @@ class HttpConnection:
         """Continue with the next request, after a response. It may be complete already. See `receive`."""
         self._head = self._connection.trailing_data[0]
         self._connection.start_next_cycle()
-        return self._parse()
+        outcome = self._parse()
+        self.is_idle = outcome is None and not self._head
+        return outcome
 
     @property
     def trailing(self) -> bytes:

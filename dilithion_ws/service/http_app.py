@@ -255,8 +255,8 @@ class _CallTask:
         return text_response(503, reason, _RETRY)
 
     def expire(self) -> HttpResponse:
-        """Return the response after the deadline."""
-        return self.refuse("the time is over")
+        """Return the error for the deadline, as over a WebSocket."""
+        return _rpc_response(self._call.expire(), self._origin)
 
     def on_stall(self) -> None:
         """Record that the call has held up its thread."""

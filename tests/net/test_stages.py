@@ -295,7 +295,7 @@ def test_the_answer_of_a_request_may_come_later(make: Callable[..., Machine]) ->
         assert received(sock).endswith(b"later")
 
 
-def test_a_request_past_its_deadline_is_refused_and_its_future_cancelled(make: Callable[..., Machine]) -> None:
+def test_a_request_past_its_deadline_is_answered_and_its_future_cancelled(make: Callable[..., Machine]) -> None:
     machine, future = make(), Future[HttpResponse]()
     machine.service.http_task = HttpTask(future)
     with machine.accept() as sock:
@@ -304,10 +304,54 @@ def test_a_request_past_its_deadline_is_refused_and_its_future_cancelled(make: C
         machine.step()
         machine.run_job()
         machine.step()
-        machine.advance(machine.reactor.limits.calls.call_timeout + 60)
-        machine.advance(60)
-        assert received(sock).startswith(b"HTTP/1.1 ")
+        machine.advance(machine.reactor.limits.calls.call_timeout)
+        answer = received(sock)
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert b"Connection: close" in answer
         assert future.cancelled()
+
+
+def test_an_idle_connection_is_closed_without_a_response(make: Callable[..., Machine]) -> None:
+    machine = make()
+    limits = machine.reactor.limits.connections
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(GET)
+        machine.step()
+        assert b"\r\nKeep-Alive: timeout=75\r\n" in received(sock)
+        machine.advance(limits.keep_alive_timeout - 0.1)
+        assert received(sock) == b""
+        machine.advance(0.2)
+        machine.advance(limits.linger_timeout + 0.1)
+        assert received(sock) == b"(end)"
+
+
+def test_the_next_request_has_the_time_of_the_first_one(make: Callable[..., Machine]) -> None:
+    machine = make()
+    limits = machine.reactor.limits.connections
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(GET)
+        machine.step()
+        received(sock)
+        machine.advance(limits.keep_alive_timeout - 0.1)
+        sock.send(GET[:10])
+        machine.step()
+        machine.advance(limits.handshake_timeout - 0.1)
+        assert received(sock) == b""
+        machine.advance(0.2)
+        assert received(sock).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_client_that_wants_the_end_is_announced_no_time(make: Callable[..., Machine]) -> None:
+    machine = make()
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(GET[:-2] + b"Connection: close\r\n\r\n")
+        machine.step()
+        answer = received(sock)
+    assert b"Connection: close" in answer
+    assert b"Keep-Alive" not in answer
 
 
 def test_a_stopping_server_closes_after_the_response(make: Callable[..., Machine]) -> None:
@@ -427,7 +471,7 @@ def test_a_client_that_disconnects_before_its_response_is_dropped(make: Callable
 
 def test_a_task_that_ends_after_its_deadline_changes_nothing(make: Callable[..., Machine]) -> None:
     machine = make()
-    machine.service.http_task = HttpTask(HttpResponse(200, b"late"))
+    machine.service.http_task = HttpTask(HttpResponse(200, b"done"))
     with machine.accept() as sock:
         machine.step()
         sock.send(SLOW)
@@ -438,7 +482,7 @@ def test_a_task_that_ends_after_its_deadline_changes_nothing(make: Callable[...,
         while machine.pool.jobs:
             machine.run_job()
         machine.step()
-        assert b"late" not in answer + received(sock)
+        assert b"done" not in answer + received(sock)
 
 
 def test_a_close_before_the_upgrade_is_a_503(make: Callable[..., Machine]) -> None:
