@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 
 from ..errors import ConfigError
@@ -40,11 +41,17 @@ def open_private(path: str, flags: int) -> int:
     """Open a file that only its owner may read, and return its descriptor. Its mode becomes 0600.
 
     Raises:
-        OSError: it cannot be opened, is a symbolic link, or belongs to another user.
+        OSError: it cannot be opened, is not a regular file, or belongs to another user.
     """
-    fd = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
+    # Without O_NONBLOCK, opening a FIFO of another user would wait for its reader.
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
+        flags |= getattr(os, name, 0)
+    fd = os.open(path, flags, 0o600)
     try:
-        if os.fstat(fd).st_uid != os.geteuid():
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):  # the mode of a device, such as /dev/null, is not ours to change
+            raise OSError(errno.EINVAL, "it is not a regular file", path)
+        if status.st_uid != os.geteuid():
             raise PermissionError(errno.EPERM, "it belongs to another user", path)
         os.fchmod(fd, 0o600)
     except BaseException:

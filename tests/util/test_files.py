@@ -96,3 +96,18 @@ def test_a_private_file_of_another_user_is_not_opened(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
     with pytest.raises(PermissionError, match="belongs to another user"):
         open_private(str(path), os.O_RDWR)
+
+
+def test_a_device_is_not_a_private_file_and_keeps_its_mode() -> None:
+    mode = os.stat("/dev/null").st_mode
+    with pytest.raises(OSError, match="not a regular file"):
+        open_private("/dev/null", os.O_WRONLY)
+    assert os.stat("/dev/null").st_mode == mode
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(OSError):
+        open_private(str(tmp_path / "file"), os.O_WRONLY)
+    with pytest.raises(OSError, match="not a regular file"):
+        open_private(str(tmp_path / "file"), os.O_RDONLY)
