@@ -376,7 +376,8 @@ class WebSocketServer:
         self._require_running().registry.close(connection_id, CloseStatus(code, reason))
 
     def _check_fork(self) -> None:
-        if self._running is not None and os.getpid() != self._pid:
+        running = self._running
+        if running is not None and not running.transport.ended.is_open and os.getpid() != self._pid:
             raise ForkError("the process was forked after start(); the child must make a server of its own")
 
     def _require_running(self) -> RunningServer:

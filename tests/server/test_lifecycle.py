@@ -365,6 +365,19 @@ def test_a_forked_child_gets_an_error(start: ServerFactory, use: Callable[[WebSo
         assert client.call("getblockcount")["result"] == 840000
 
 
+def test_a_child_forked_after_the_stop_may_publish(rpc: RpcTable) -> None:
+    server = WebSocketServer(rpc).start()
+    assert server.stop(5)
+    child = os.fork()
+    if child == 0:
+        try:
+            server.publish("mining", {"kind": "stopped"})
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_a_forked_child_does_not_keep_the_port(rpc: RpcTable) -> None:
     server = WebSocketServer(rpc).start()
     port = server.port
