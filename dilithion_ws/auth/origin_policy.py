@@ -101,7 +101,8 @@ def _origin_of(text: str) -> _Origin | str:
     if parts is not None and parts.hostname and parts.username is None and parts.path in ("", "/"):
         scheme = _HTTP_SCHEMES.get(parts.scheme, "")
         if scheme and not parts.query and not parts.fragment:
-            return _Origin(scheme, parts.hostname.lower().rstrip("."), parts.port or _DEFAULT_PORTS[scheme])
+            port = parts.port if parts.port is not None else _DEFAULT_PORTS[scheme]
+            return _Origin(scheme, parts.hostname.lower().rstrip("."), port)
     return text.lower().rstrip("/")
 
 

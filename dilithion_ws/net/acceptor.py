@@ -36,8 +36,6 @@ _BACK_OFF_SECONDS = 0.1
 _JOIN_SECONDS = 1.0
 _LOG_BURST, _LOG_LINES_PER_SECOND = 100, 1.0
 """Lines about refused connections; further ones are counted."""
-_LOG_BURST, _LOG_LINES_PER_SECOND = 100, 1.0
-"""Lines about refused connections; further ones are counted."""
 _MAX_REFUSED = 64
 _REFUSED_SECONDS = 1.0
 

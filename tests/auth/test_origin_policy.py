@@ -91,6 +91,7 @@ def test_origins_are_compared_by_scheme_host_and_port(host: str, origin: str) ->
         ("node.example", "https://node.example:8333"),
         ("node.example", "http://wallet.example"),
         ("node.example", "https://wallet.example:8443"),
+        ("node.example", "https://wallet.example:0"),
         ("node.example", "https://x@wallet.example"),
         ("node.example", "https://wallet.example/page"),
         ("node.example", "ftp://node.example"),
