@@ -68,25 +68,29 @@ class Authenticator:
             session: the client; it is logged in if the credentials were verified recently.
             credentials: None if they are malformed.
         """
-        locked = self._check_lockout(session)
+        # First, since a remembered password that passed a lock-out would let a client guess it without an end.
+        locked = self._check_lockout(session, credentials)
         if locked is not None:
             return locked
-        if credentials is None:
-            self._record_failure(Credentials("", ""), session)
+        given = credentials or Credentials("", "")
+        user = self._cache.find(given, self._directory)
+        if user is not None:
+            self._lockout.record_success(session.rate_limit_key, user.name)
+            self._log_in(session, user)
+            return None
+        guess = self._cache.fingerprint(given, self._directory.get(given.name))
+        if credentials is None or self._lockout.has_failed(session.rate_limit_key, given.name, guess):
+            self._record_failure(given, guess, session)
             return Denial(kind=DenialKind.CREDENTIALS, message=UNAUTHORIZED)
-        user = self._cache.find(credentials, self._directory)
-        if user is None:
-            return NeedsPassword(*credentials)
-        self._lockout.record_success(session.rate_limit_key, user.name)
-        self._log_in(session, user)
-        return None
+        return NeedsPassword(*given)
 
     def verify_credentials(self, session: Session, credentials: NeedsPassword) -> Denial | None:
         """Verify the credentials of a request. Slow: it runs in the pool."""
-        locked = self._check_lockout(session)  # other logins from this address may have failed in the meantime
+        given = Credentials(credentials.name, credentials.password)
+        locked = self._check_lockout(session, given)  # other logins from this address may have failed in the meantime
         if locked is not None:
             return locked
-        user = self._verify(Credentials(credentials.name, credentials.password), session)
+        user = self._verify(given, session)
         if user is not None:
             self._log_in(session, user)
         if session.user is None or not session.is_authorized:
@@ -113,18 +117,23 @@ class Authenticator:
         """Return the seconds for which the client's address is still locked out, or 0."""
         return self._lockout.locked_for(session.rate_limit_key) if self._has_users else 0.0
 
-    def _check_lockout(self, session: Session) -> Denial | None:
+    def _check_lockout(self, session: Session, credentials: Credentials | None) -> Denial | None:
         seconds = self._lockout.locked_for(session.rate_limit_key)
-        if not seconds:
+        user = self._directory.get(credentials.name) if credentials is not None else None
+        if not seconds or (user is not None and user.is_unguessable):
             return None
         self._audit.record("refused", address=session.address[0], reason="locked out")
         return Denial(kind=DenialKind.LOCKED_OUT, message=LOCKED_OUT, retry_after=seconds)
 
     def _verify(self, credentials: Credentials, session: Session) -> User | None:
         directory = self._directory
-        user = self._cache.find(credentials, directory) or directory.check(*credentials)
+        user = self._cache.find(credentials, directory)
+        # Computed before the slow hash: users that are replaced meanwhile may have this password.
+        guess = self._cache.fingerprint(credentials, directory.get(credentials.name))
+        if user is None and not self._lockout.has_failed(session.rate_limit_key, credentials.name, guess):
+            user = directory.check(*credentials)
         if user is None:
-            self._record_failure(credentials, session)
+            self._record_failure(credentials, guess, session)
         else:
             self._cache.add(credentials, user)
             self._lockout.record_success(session.rate_limit_key, user.name)
@@ -137,10 +146,10 @@ class Authenticator:
         self._audit.record("login", address=session.address[0], user=user.name, role=user.role)
         self.refresh_rights(session)  # the users may have changed while the password was being verified
 
-    def _record_failure(self, credentials: Credentials, session: Session) -> None:
+    def _record_failure(self, credentials: Credentials, guess: bytes, session: Session) -> None:
         host = session.address[0]
-        seconds = self._lockout.record_failure(session.rate_limit_key, credentials.name)
         known = self._directory.get(credentials.name) is not None
+        seconds = self._lockout.record_failure(session.rate_limit_key, credentials.name, guess)
         # An unknown name may be a password that was typed into the wrong field: it is not written to the log.
         self._audit.record("login failed", address=host, user=credentials.name if known else None)
         if seconds:

@@ -50,7 +50,8 @@ class CredentialFiles:
             secret = secrets.token_hex(16)
             self._cookie = f"{COOKIE_USER}:{secret}"
             # A random secret needs no slow hash.
-            self._configured_users.append(User(COOKIE_USER, "admin", ALL_RIGHTS, hash_password(secret, NODE_SCHEME)))
+            password = hash_password(secret, NODE_SCHEME)
+            self._configured_users.append(User(COOKIE_USER, "admin", ALL_RIGHTS, password, is_unguessable=True))
         rates = config.limits.rates
         try:
             rate = Rate(rates.audit_burst, rates.audit_rate)

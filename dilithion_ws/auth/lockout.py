@@ -19,16 +19,16 @@ class _Record:
     """What is known about one address.
 
     Attributes:
-        failures: failed logins since the last lock-out by a hash of the user name; fewer than a lock-out takes.
+        guesses: by user name, the different guesses that failed since the last lock-out; fewer than a lock-out takes.
         locked_until: the end of the last lock-out, or 0.
         lockouts: how many lock-outs there were.
         failed_at: when a login failed last.
     """
 
-    __slots__ = ("failed_at", "failures", "locked_until", "lockouts")
+    __slots__ = ("failed_at", "guesses", "locked_until", "lockouts")
 
     def __init__(self) -> None:
-        self.failures: dict[int, int] = {}
+        self.guesses: dict[int, set[bytes]] = {}
         self.locked_until = 0.0
         self.lockouts = 0
         self.failed_at = 0.0
@@ -39,6 +39,9 @@ class Lockout:
 
     A successful login clears only the failures under its own name. Otherwise a client with one password could guess
     another user's, with a login of its own between the guesses.
+
+    The same guess counts once: a program that repeats one wrong password, as pages with a built-in password do, does not
+    guess, and would otherwise lock out everybody at its address.
 
     Args:
         clock: seconds that never go backwards.
@@ -74,20 +77,38 @@ class Lockout:
         return 1 if record is None or self._is_expired(record, self._clock()) else 0
 
     @any_thread
-    def record_failure(self, address: str, name: str) -> float:
-        """Record a failed login. Return the seconds of the lock-out that it led to, or 0."""
+    def has_failed(self, address: str, name: str, guess: bytes) -> bool:
+        """Return whether this guess has failed at an address since its last lock-out, so that it needs no second look."""
+        with self._lock:
+            record = self._locked.get(address) or self._unlocked.get(address)
+            return record is not None and guess in record.guesses.get(hash(name), ())
+
+    @any_thread
+    def record_failure(self, address: str, name: str, guess: bytes) -> float:
+        """Record a failed login.
+
+        Args:
+            address: where it came from.
+            name: the user name, which need not exist.
+            guess: a hash of the credentials (see `PasswordCache.fingerprint`).
+
+        Returns:
+            The seconds of the lock-out that it led to, or 0.
+        """
         now = self._clock()
         with self._lock:
             record = self._locked.pop(address, None) or self._unlocked.pop(address, None)
             if record is None or self._is_expired(record, now):
                 record = _Record()
             record.failed_at = now
-            key = hash(name)
-            record.failures[key] = record.failures.get(key, 0) + 1
+            if record.locked_until > now:  # it was verified beside the one that led to the lock-out, or is exempt
+                self._locked[address] = record
+                return 0.0
+            record.guesses.setdefault(hash(name), set()).add(guess)
             seconds = 0.0
-            if sum(record.failures.values()) >= self._max_failures:
+            if sum(map(len, record.guesses.values())) >= self._max_failures:
                 seconds = min(self._longest, self._first * 2 ** min(record.lockouts, 60))
-                record.failures.clear()
+                record.guesses.clear()
                 record.locked_until = now + seconds
                 record.lockouts += 1
             (self._locked if record.locked_until > now else self._unlocked)[address] = record
@@ -105,8 +126,8 @@ class Lockout:
                 self._trusted.popitem(last=False)
             record = self._unlocked.get(address)
             if record is not None:
-                record.failures.pop(hash(name), None)
-                if not record.failures and not record.lockouts:
+                record.guesses.pop(hash(name), None)
+                if not record.guesses and not record.lockouts:
                     del self._unlocked[address]
 
     def _is_expired(self, record: _Record, now: float) -> bool:

@@ -46,20 +46,22 @@ class PasswordCache:
         """Return the user if exactly these credentials were verified recently, or None. Fast."""
         user = directory.get(credentials.name)
         # The fingerprint is computed for unknown names too, so that they take no less time.
-        valid_until = self._valid_until.get(self._fingerprint(credentials, user))
+        valid_until = self._valid_until.get(self.fingerprint(credentials, user))
         return user if valid_until is not None and self._clock() < valid_until else None
 
     @any_thread
     def add(self, credentials: Credentials, user: User) -> None:
         """Add credentials that were verified."""
-        fingerprint = self._fingerprint(credentials, user)
+        fingerprint = self.fingerprint(credentials, user)
         with self._lock:
             self._valid_until[fingerprint] = self._clock() + self._seconds
             self._valid_until.move_to_end(fingerprint)
             if len(self._valid_until) > self._max_entries:
                 self._valid_until.popitem(last=False)
 
-    def _fingerprint(self, credentials: Credentials, user: User | None) -> bytes:
+    @any_thread
+    def fingerprint(self, credentials: Credentials, user: User | None) -> bytes:
+        """Return a keyed hash of credentials and of what is stored of the user. It changes with the user's password."""
         name = credentials.name.encode("utf-8", "surrogatepass")
         secret = credentials.password.encode("utf-8", "surrogatepass")
         stored = user.password.digest if user is not None else bytes(32)

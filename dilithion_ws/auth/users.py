@@ -38,12 +38,14 @@ class User:
         role: the name of the role.
         rights: bits of `Permission`.
         password: the stored password.
+        is_unguessable: whether the password is random, as that of the cookie, and so exempt from lock-out.
     """
 
     name: str
     role: str
     rights: int
     password: StoredPassword
+    is_unguessable: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,9 @@ def test_a_password_is_verified_once_and_then_cached() -> None:
 def test_a_wrong_password_is_a_denial_and_locks_the_address_out() -> None:
     desk, session = Desk(), Desk().session()
     wrong = NeedsPassword("reader", "wrong")
-    for _ in range(3):
-        assert kind_of(desk.authenticator.verify_credentials(session, wrong)) is DenialKind.CREDENTIALS
+    for guess in range(3):
+        decision = desk.authenticator.verify_credentials(session, NeedsPassword("reader", f"guess{guess}"))
+        assert kind_of(decision) is DenialKind.CREDENTIALS
     assert kind_of(desk.authenticator.verify_credentials(session, wrong)) is DenialKind.LOCKED_OUT
     assert kind_of(desk.authenticator.check_credentials(session, None)) is DenialKind.LOCKED_OUT
     assert desk.authenticator.locked_for(session) > 0
@@ -59,6 +60,51 @@ def test_a_wrong_password_is_a_denial_and_locks_the_address_out() -> None:
     assert desk.authenticator.tracked_addresses == 1
     desk.clock.now += 10_000
     assert desk.authenticator.locked_for(session) == 0
+
+
+def lock_out(desk: Desk, session: Session) -> None:
+    for guess in range(3):
+        desk.authenticator.verify_credentials(session, NeedsPassword("reader", f"guess{guess}"))
+    assert desk.authenticator.locked_for(session) > 0
+
+
+def test_a_remembered_password_does_not_pass_a_lock_out() -> None:
+    desk, session = Desk(), Desk().session()
+    right = NeedsPassword("reader", "right")
+    desk.authenticator.verify_credentials(desk.session(), right)
+    lock_out(desk, session)
+    assert kind_of(desk.authenticator.check_credentials(session, Credentials(right.name, right.password))) is (
+        DenialKind.LOCKED_OUT
+    )
+
+
+def test_the_cookie_passes_a_lock_out() -> None:
+    desk, session = Desk(), Desk().session()
+    cookie = User("__cookie__", "admin", 7, hash_password("random", "node"), is_unguessable=True)
+    desk.authenticator.replace_directory(UserDirectory([READER, cookie]))
+    lock_out(desk, session)
+    decision = desk.authenticator.check_credentials(session, Credentials("__cookie__", "random"))
+    assert isinstance(decision, NeedsPassword)
+    assert desk.authenticator.verify_credentials(session, decision) is None
+    assert session.user == "__cookie__"
+
+
+def test_a_repeated_wrong_password_costs_no_hash_and_locks_nobody_out() -> None:
+    desk, session = Desk(), Desk().session()
+    wrong = Credentials("reader", "wrong")
+    assert isinstance(desk.authenticator.check_credentials(session, wrong), NeedsPassword)
+    desk.authenticator.verify_credentials(session, NeedsPassword(wrong.name, wrong.password))
+    for _ in range(100):
+        assert kind_of(desk.authenticator.check_credentials(session, wrong)) is DenialKind.CREDENTIALS
+    assert desk.authenticator.locked_for(session) == 0
+
+
+def test_a_wrong_password_that_becomes_the_right_one_is_accepted() -> None:
+    desk, session = Desk(), Desk().session()
+    new = NeedsPassword("reader", "new")
+    assert kind_of(desk.authenticator.verify_credentials(session, new)) is DenialKind.CREDENTIALS
+    desk.authenticator.replace_directory(UserDirectory([User("reader", "readonly", 7, hash_password("new", "node"))]))
+    assert desk.authenticator.verify_credentials(session, new) is None
 
 
 def test_malformed_credentials_count_as_a_failure() -> None:

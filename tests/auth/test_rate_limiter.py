@@ -64,7 +64,7 @@ def test_ten_thousand_clients_take_bounded_memory() -> None:
     limiter, lockout = RateLimiter(Clock(), 1000), lockout_of(Clock(), 5, 1000)
     for number in range(10_000):
         limiter.take(number, Rate(1, 1))
-        lockout.record_failure(f"127.0.{number >> 8}.{number & 255}", "bob")
+        lockout.record_failure(f"127.0.{number >> 8}.{number & 255}", "bob", b"guess")
     assert len(limiter) == 1000
     assert len(lockout) == 1000
 

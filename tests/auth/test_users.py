@@ -254,13 +254,13 @@ def test_a_login_does_the_same_work_for_unknown_names(monkeypatch: pytest.Monkey
     user = User("bob", "admin", 1, hash_password("pw", "node"))
     directory = UserDirectory([user])
     names: list[str] = []
-    original = PasswordCache._fingerprint
+    original = PasswordCache.fingerprint
 
     def fingerprint(self: PasswordCache, credentials: Credentials, user: User | None) -> bytes:
         names.append(credentials.name)
         return original(self, credentials, user)
 
-    monkeypatch.setattr(PasswordCache, "_fingerprint", fingerprint)
+    monkeypatch.setattr(PasswordCache, "fingerprint", fingerprint)
     assert cache.find(Credentials("bob", "pw"), directory) is None
     assert cache.find(Credentials("eve", "pw"), directory) is None
     cache.add(Credentials("bob", "pw"), user)

@@ -119,8 +119,8 @@ def test_five_failures_close_the_connection_and_lock_the_address(
 ) -> None:
     server = serve(users_file=str(users_file))
     client = connect(server)
-    for _ in range(5):
-        assert code(client.call("authenticate", "reader", "wrong")) == -32001
+    for guess in range(5):
+        assert code(client.call("authenticate", "reader", f"wrong{guess}")) == -32001
     found, reason = client.close_frame()
     assert found == 4401
     assert "login failures limit of 5 logins (rpcwebsocketloginfailures)" in reason
@@ -623,8 +623,8 @@ def test_who_is_locked_out_and_keeps_on_is_closed(
     server = serve(users_file=str(users_file), max_rate_violations=10, login_failures=3)
     client = connect(server)
     guess = connect(server)
-    for _ in range(3):
-        guess.call("authenticate", "reader", "wrong")
+    for at in range(3):
+        guess.call("authenticate", "reader", f"wrong{at}")
     for _ in range(10):
         assert code(client.call("authenticate", "reader", "wrong")) == -32005
     assert client.close_frame()[0] == 1008
@@ -721,8 +721,8 @@ def test_the_audit_log_has_a_line_for_each_event_and_no_secret(
     client = log_in(server, "reader", connect)
     client.call("sendtoaddress", "secret-address", 1)
     stranger = connect(server)
-    for _ in range(5):
-        stranger.call("authenticate", "reader", "hush-hush")
+    for guess in range(5):
+        stranger.call("authenticate", "reader", f"hush-hush{guess}")
     stranger.close_frame()
     foreign = connect(server, upgrade=False)
     foreign.send(with_header("Origin: https://evil.example"))
@@ -770,7 +770,7 @@ def test_an_audit_file_that_fails_changes_no_decision(
     shutil.rmtree(folder)
     assert log_in(server, "reader", connect).call("getbalance")["result"] == 5
     stranger = connect(server)
-    assert [code(stranger.call("authenticate", "root", "wrong")) for _ in range(5)] == [-32001] * 5
+    assert [code(stranger.call("authenticate", "root", f"wrong{guess}")) for guess in range(5)] == [-32001] * 5
     locked = connect(server, upgrade=False)
     locked.send(with_header("Authorization: Basic x"))
     status, headers, _ = locked.response()

@@ -93,8 +93,8 @@ def test_credentials_and_permissions(guarded: WebSocketServer) -> None:
     assert answer["error"]["error_code"] == "RPC-PERMISSION-DENIED"
     _, answers = call(guarded, [body, {"method": "echo", "params": [1], "id": 2}], **authorization("reader"))
     assert [answer.get("result") for answer in answers] == [5, None]
-    for _ in range(5):
-        request(guarded, "POST", "/", body, {**CSRF, **authorization("root", "wrong")})
+    for guess in range(5):
+        request(guarded, "POST", "/", body, {**CSRF, **authorization("root", f"wrong{guess}")})
     assert request(guarded, "POST", "/", body, {**CSRF, **authorization("root")})[0] == 429
 
 
