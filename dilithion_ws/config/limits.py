@@ -118,7 +118,7 @@ class LoginLimits(SettingsGroup, frozen=True, kw_only=True):
         float, limit("s", "Seconds from the upgrade to a successful login, if users are configured.", ge=0.01)
     ] = 10.0
     login_failures: Annotated[
-        int, limit("logins", "Failed logins after which a connection is closed and its address locked out.")
+        int, limit("logins", "Failed logins that close a connection; as many different ones lock out an address.")
     ] = 5
     lockout: Annotated[
         float, limit("s", "Seconds of the first lock-out of an address; each further one lasts twice as long.")
