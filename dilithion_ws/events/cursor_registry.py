@@ -34,16 +34,12 @@ class CursorRegistry:
         """Add a subscription.
 
         Raises:
-            RpcError: the client has it already (-32602), has too many (-32006), or its previous one is ending (-32009).
+            RpcError: the client has it already (-32602), or has too many (-32006).
         """
         limit, id = self._limits.events.subscriptions, cursor.stream.id
         with self._lock:
             cursors = self._cursors.setdefault(cursor.subscriber.id, {})
-            existing = cursors.get(id)
-            if existing is not None and existing.is_ending:
-                # The client has seen its end already, and subscribes again before it is removed here.
-                raise server_busy(f"the subscription {id} is ending; subscribe again", 1)
-            if existing is not None:
+            if id in cursors:
                 raise RpcError(JsonRpcCode.INVALID_PARAMS, f"Invalid params: subscribed already as {id}")
             if len(cursors) >= limit:
                 text = f"Too many subscriptions: past the {limit_reached(self._limits, 'subscriptions')}"

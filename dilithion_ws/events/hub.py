@@ -275,6 +275,10 @@ class EventHub:
         try:
             head = topic.log.position
             position, recovered = self._recover(topic, stream, since, head)
+            previous = self.cursors.find(subscriber.id, stream.id)
+            if previous is not None and previous.is_ending:
+                # Its client may have read the error before the shard has removed the cursor, and does right to subscribe.
+                self.cancel(previous)
             cursor = Cursor(topic, stream, subscriber, position)
             self.cursors.add(cursor)
         except BaseException:

@@ -7,50 +7,45 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import RpcError
-from dilithion_ws.events.cursor import EndOfStream
+from dilithion_ws.events.cursor import Cursor, EndOfStream
 from dilithion_ws.util.enums import OfferResult
 
 from ..support.hub import FakeSubscriber, make, settle
 
 
 class Interrupted(FakeSubscriber):
-    """Something happens while it is being offered bytes, and then it does not take them."""
+    """Something happens while it is being offered bytes: after it has accepted them, or before it does not."""
 
     meanwhile: Callable[[], Any] | None = None
+    accepts = True
 
     def try_send(self, data: bytes, recipient: Any) -> OfferResult:
         if self.meanwhile is None:
             return super().try_send(data, recipient)
         meanwhile, self.meanwhile = self.meanwhile, None
+        result = super().try_send(data, recipient) if self.accepts else OfferResult.REJECTED
         meanwhile()
-        return OfferResult.REJECTED
+        return result
 
 
-def test_while_an_end_is_delivered_its_slot_is_not_reused() -> None:
+@pytest.mark.parametrize("accepts", [True, False])
+def test_a_client_subscribes_again_while_its_subscription_ends(accepts: bool) -> None:
+    """A fast client has read the error before the shard has removed the subscription."""
     hub, client = make(), Interrupted(3)
+    client.accepts = accepts
     first, _ = hub.subscribe(client, "t")
     hub.activate(first)
     settle(hub)
     hub.end_all(first.topic, EndOfStream(-1, "over", {}))
-    codes = []
-
-    def subscribe_again() -> None:
-        with pytest.raises(RpcError) as caught:
-            hub.subscribe(client, "t")
-        codes.append(caught.value.code)
-
-    client.meanwhile = subscribe_again
+    again: list[Cursor] = []
+    client.meanwhile = lambda: again.append(hub.subscribe(client, "t")[0])
     settle(hub)
-    assert codes == [-32009]
-    assert hub.cursors.of(3) == [first]
-    hub.on_writable(3)  # it takes the end now
+    assert hub.cursors.of(3) == again
+    hub.activate(again[0])
+    hub.on_writable(3)
+    hub.publish("t", {})
     settle(hub)
-    assert hub.cursors.of(3) == []
-    second, _ = hub.subscribe(client, "t")
-    hub.activate(second)
-    settle(hub)
-    assert hub.cursors.of(3) == [second]
+    assert ["error" in params for params in client.received] == [True, False][not accepts :]
     hub.on_closed(3)
     settle(hub)
     assert not first.topic.in_use
