@@ -241,28 +241,28 @@ def test_interrupting_ends_it(run: Run, feed: tuple[str, ...], monkeypatch: pyte
 def test_a_subscription_that_the_server_ends_exits_with_1(
     run: Run, start: ServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The user is removed after the client has printed an event, so that it knows of its subscription."""
+    """The user loses a permission after the client has printed an event, so that it knows of its subscription."""
     path = tmp_path / "users.json"
-    write_users(path, reader="readonly", root="admin")
+    write_users(path, reader="wallet")
     server = start(users_file=str(path))
     conf = tmp_path / "client.conf"
     conf.write_text("rpcuser=reader\nrpcpassword=readerreader\n")
-    server.topic("prices", permission="READ_BLOCKCHAIN")
+    server.topic("prices", permission="WRITE_WALLET")
     printed = threading.Event()
     monkeypatch.setattr("dilithion_ws.cli.call_command._print", lambda *arguments: printed.set())
-    remover = threading.Thread(target=lambda: _remove_once_printed(server, path, printed))
-    remover.start()
+    demoter = threading.Thread(target=lambda: _demote_once_printed(server, path, printed))
+    demoter.start()
     status, _, errors = run("watch", "prices", "--url", server.url, "--conf", str(conf))
-    remover.join()
+    demoter.join()
     assert status == 1
     assert "you may not read this any more" in errors
 
 
-def _remove_once_printed(server: WebSocketServer, path: Path, printed: threading.Event) -> None:
+def _demote_once_printed(server: WebSocketServer, path: Path, printed: threading.Event) -> None:
     wait_for(lambda: server.statistics().topics["prices"].subscriptions)
     server.publish("prices", {})
     assert printed.wait(10)
-    write_users(path, root="admin")
+    write_users(path, reader="readonly")
     assert server.reload()
 
 
