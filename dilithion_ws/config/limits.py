@@ -59,6 +59,9 @@ class ConnectionLimits(SettingsGroup, frozen=True, kw_only=True):
     pong_timeout: Annotated[
         float, limit("s", "Seconds of silence after a ping before the server closes the connection.", ge=0.01)
     ] = 20.0
+    frames_per_turn: Annotated[
+        int, limit("frames", "Frames or chunks of one connection that are looked at before the others get their turn.")
+    ] = 32
     drain_timeout: Annotated[
         float, limit("s", "Seconds that running calls and close handshakes get when the server stops.", ge=0.0)
     ] = 10.0
@@ -150,6 +153,9 @@ class RateLimits(SettingsGroup, frozen=True, kw_only=True):
     ] = 200.0
     byte_burst: Annotated[int, limit("bytes", "Bytes received from one address at once.", ge=KIB)] = 16 * MIB
     byte_rate: Annotated[float, limit("bytes/s", "Bytes per second received from one address.", ge=1)] = 2.0 * MIB
+    piece_cost: Annotated[
+        int, limit("bytes", "Bytes of `byte_rate` that each frame and each chunk of a body costs in addition.", ge=0)
+    ] = 256
     message_burst: Annotated[int, limit("messages", "Messages received from one address at once.")] = 2000
     message_rate: Annotated[float, limit("messages/s", "Messages per second received from one address.", ge=0.001)] = (
         400.0

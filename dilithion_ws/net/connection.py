@@ -135,6 +135,8 @@ class Connection:
         session: the client's session, from the upgrade on.
         encoder: how its messages are encoded; set before it is open.
         interest: what the poller waits for.
+        has_more: whether its parser holds bytes that it can go on with, since it looks at a bounded number of pieces in a
+            turn.
         in_flight: calls that are not answered yet.
         is_paused: whether a task must end before more bytes are read: a login, a raw message, an HTTP request, or a step
             of the TLS handshake.
@@ -162,6 +164,7 @@ class Connection:
         "deferred_events",
         "encoder",
         "fd",
+        "has_more",
         "http",
         "id",
         "in_flight",
@@ -198,6 +201,7 @@ class Connection:
         self.session: Session | None = None
         self.encoder = JSON
         self.interest = 0
+        self.has_more = False
         self.in_flight = 0
         self.is_paused = False
         self.is_tls = False
@@ -303,7 +307,7 @@ class Connection:
     def _receive_tls(self, size: int) -> bytes:
         """Read until OpenSSL has no more: the poller does not report bytes that have left the kernel.
 
-        If `size` ends the loop before that, `has_pending_bytes` is true and the leader reads again without a poll.
+        If `size` ends the loop before that, `holds_bytes` is true and the leader reads again without a poll.
         """
         pieces: list[bytes] = []
         with self.lock:  # invariant 4
@@ -325,9 +329,11 @@ class Connection:
         return b"".join(pieces)
 
     @property
-    def has_pending_bytes(self) -> bool:
-        """Whether OpenSSL holds bytes that the poller does not report."""
-        if not self.is_tls or self.state is CLOSED:
+    def holds_bytes(self) -> bool:
+        """Whether OpenSSL or a parser holds bytes that the poller does not report."""
+        if self.has_more or self.state is CLOSED:
+            return self.state is not CLOSED
+        if not self.is_tls:
             return False
         assert isinstance(self.sock, ssl.SSLSocket)
         with self.lock:  # invariant 4

@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import CloseCode, CloseStatus
 from ..protocol.frames import CLOSE
-from ..protocol.message_parser import PROTOCOL_ERROR
+from ..protocol.message_parser import PROTOCOL_ERROR, MessageEvent
 from ..util.thread_contracts import leader_only
 from .close_handshake import CloseHandshake
 from .connection import (
@@ -162,29 +162,48 @@ class ConnectionHandler:
         if state is PROXY_HEADER:
             self._proxy.on_readable(connection)
             return
-        try:
-            data = connection.receive(_READ_SIZE)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
+        if connection.has_more:
+            connection.has_more = False
             data = b""
-        if not data:
-            self.closer.abort(connection)
-            return
-        connection.last_received_at = reactor.now
-        reactor.registry.bytes_received += len(data)
+        else:
+            try:
+                data = connection.receive(_READ_SIZE)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self.closer.abort(connection)
+                return
+            connection.last_received_at = reactor.now
+            reactor.registry.bytes_received += len(data)
         if connection.is_tls:  # before a handler runs, which may cost this thread the ownership of the loop
-            reactor.tls_pending.append(connection)
-        if state is OPEN:
-            session = connection.session
-            if session.is_rate_limited:  # type: ignore[union-attr]
-                reactor.service.on_bytes(session, len(data))  # type: ignore[arg-type]
-            answer_events(self.messages, connection, connection.parser.receive(data))  # type: ignore[union-attr]
+            reactor.unpolled[connection] = None
+        if state is OPEN or state is CLOSING:
+            parser, session = connection.parser, connection.session
+            events = parser.receive(data)  # type: ignore[union-attr]
+            if parser.has_more or session.is_rate_limited:  # type: ignore[union-attr]
+                self._after_parse(connection, len(data), events)
+            if state is OPEN:
+                answer_events(self.messages, connection, events)
+            else:
+                self._await_close(connection, events)
         elif state is HTTP:
             self.handshake.receive(connection, data)
             self._after_handshake(connection)
-        elif state is CLOSING:
-            self._await_close(connection, data)
+
+    def _after_parse(self, connection: Connection, size: int, events: list[MessageEvent]) -> None:
+        """Continue later with what was not parsed in this turn, and charge a rate-limited client for what was."""
+        parser, session = connection.parser, connection.session
+        assert parser is not None
+        assert session is not None
+        if parser.has_more:
+            self._reactor.read_again(connection)
+        frames = len(events) + parser.fragments
+        parser.fragments = 0
+        if session.is_rate_limited:
+            inflated = sum(len(event.payload) for event in events)
+            self._reactor.service.on_received(session, max(size, inflated), frames)
 
     def _after_handshake(self, connection: Connection) -> None:
         """Close a connection whose user was removed meanwhile. Otherwise answer frames that came with the request."""
@@ -192,11 +211,9 @@ class ConnectionHandler:
         if connection.deferred_events is not None:
             self.messages.resume(connection)
 
-    def _await_close(self, connection: Connection, data: bytes) -> None:
+    def _await_close(self, connection: Connection, events: list[MessageEvent]) -> None:
         """After our close frame, only the peer's close frame matters. Messages are discarded."""
-        parser = connection.parser
-        assert parser is not None
-        for event in parser.receive(data):
+        for event in events:
             if event.kind == CLOSE:
                 self.closer.on_close(connection, event.payload)
             elif event.kind == PROTOCOL_ERROR:

@@ -77,7 +77,7 @@ class EventLoop:
         """Block until a socket is ready, a timer is due or a command was posted."""
         reactor, mailbox = self.reactor, self.reactor.mailbox
         mailbox.is_polling = True  # a command that is posted from now on wakes the poll
-        timeout = 0.0 if mailbox.commands or reactor.tls_pending else reactor.timeout()
+        timeout = 0.0 if mailbox.commands or reactor.unpolled else reactor.timeout()
         if timeout is None or timeout > max_timeout:
             timeout = None if max_timeout == math.inf else max_timeout
         try:
@@ -105,8 +105,8 @@ class EventLoop:
                 on_ready(connection, mask)
             elif fd == mailbox.waker.fd:
                 mailbox.waker.drain()
-        if reactor.tls_pending:
-            self._read_pending_bytes()
+        if reactor.unpolled:
+            self._read_unpolled_bytes()
         for at, due in reactor.timers.pop_due(now):
             self.handler.on_timer(due, at)
         if reactor.calls:
@@ -114,12 +114,13 @@ class EventLoop:
         if mailbox.commands:
             self._execute_commands()
 
-    def _read_pending_bytes(self) -> None:
-        """Read what OpenSSL has decrypted already. One connection at a time, since each may cost this thread the loop."""
-        pending = self.reactor.tls_pending
-        for _ in range(len(pending)):
-            connection = pending.popleft()
-            if connection.interest & READ and connection.has_pending_bytes:
+    def _read_unpolled_bytes(self) -> None:
+        """Read what is held already. One connection at a time, since each may cost this thread the loop."""
+        unpolled = self.reactor.unpolled
+        for _ in range(len(unpolled)):
+            connection = next(iter(unpolled))
+            del unpolled[connection]
+            if connection.interest & READ and connection.holds_bytes:
                 self.handler.on_ready(connection, READ)
 
     def _execute_commands(self) -> None:

@@ -131,7 +131,9 @@ class HandshakeHandler:
             headers = (*headers, (b"Sec-WebSocket-Extensions", agreement.answer.encode()))
         if decision.codec is not None or deflater is not None:
             connection.encoder = MessageEncoder(decision.codec, deflater)
-        connection.parser = MessageParser(limits.messages.message_size, self._message_too_big, window)
+        connection.parser = MessageParser(
+            limits.messages.message_size, self._message_too_big, window, limits.connections.frames_per_turn
+        )
         connection.session = decision.session
         with connection.lock:
             connection.transition(OPEN)
@@ -145,6 +147,8 @@ class HandshakeHandler:
             self._closer.abort(connection)
         elif trailing:
             connection.deferred_events = connection.parser.receive(trailing) or None
+            if connection.parser.has_more:
+                reactor.read_again(connection)
 
     def _negotiate_deflate(self, request: UpgradeRequest) -> DeflateAgreement | None:
         if not self._reactor.config.deflate:

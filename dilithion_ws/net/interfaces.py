@@ -121,8 +121,8 @@ class Service(Protocol):
     def on_open(self, session: Session) -> None:
         """Called when a connection is open: from now on messages can be sent to it."""
 
-    def on_bytes(self, session: Session, size: int) -> None:
-        """Called with the number of bytes received, before they are parsed. Rate-limited connections only."""
+    def on_received(self, session: Session, size: int, frames: int) -> None:
+        """Called with the bytes and frames received, before they are answered. Rate-limited connections only."""
 
     def receive(self, session: Session, opcode: int, payload: bytes) -> Reply | Task[Reply] | None:
         """Return the answer to a message, the task that leads to it, or None for no answer."""

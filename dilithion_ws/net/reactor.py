@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
 from ..config.config import Config
 from ..protocol.deflate import Deflater
@@ -46,7 +46,8 @@ class Reactor:
         fast_calls_only: whether only methods declared fast may run, since no worker could take over from this leader.
         timers: when to look at a connection.
         calls: pending calls by their deadline. All have the same timeout, so the oldest is the first.
-        tls_pending: connections for which OpenSSL may hold bytes that the poller does not report.
+        unpolled: connections that may have bytes which the poller does not report, since OpenSSL or a parser holds them;
+            a dict, so that none is in it twice.
         by_fd: connections by descriptor. Compare identities: after a close, a number is used again.
     """
 
@@ -70,7 +71,7 @@ class Reactor:
         self.fast_calls_only = False
         self.timers: TimerQueue[Connection] = TimerQueue()
         self.calls: OrderedDict[PendingCall, float] = OrderedDict()
-        self.tls_pending: deque[Connection] = deque()
+        self.unpolled: dict[Connection, None] = {}
         self.by_fd: dict[int, Connection] = {}
         deflate = config.limits.deflate
         self.deflater = Deflater(
@@ -146,8 +147,14 @@ class Reactor:
             self.poller.set_interest(connection.fd, connection.interest, interest)
             resumed = interest & ~connection.interest & READ
             connection.interest = interest
-            if resumed and connection.is_tls:
-                self.tls_pending.append(connection)  # bytes may have been decrypted before the pause
+            if resumed and (connection.is_tls or connection.has_more):
+                self.unpolled[connection] = None  # bytes may have been decrypted, or left to parse, before the pause
+
+    @leader_only
+    def read_again(self, connection: Connection) -> None:
+        """Give a connection, whose parser holds more bytes, another turn after the others had theirs."""
+        connection.has_more = True
+        self.unpolled[connection] = None
 
     @leader_only
     def is_paused(self, connection: Connection) -> bool:

@@ -33,7 +33,7 @@ def parse_single_text(data: bytes) -> MessageEvent | None:
     return None
 
 
-def parse_small_frames(data: bytes, at: int, events: list[MessageEvent], in_fragments: bool) -> int:
+def parse_small_frames(data: bytes, at: int, events: list[MessageEvent], in_fragments: bool, max_events: int) -> int:
     """Append the events of consecutive small frames, and return the index of the first byte that was not parsed.
 
     Args:
@@ -41,9 +41,10 @@ def parse_small_frames(data: bytes, at: int, events: list[MessageEvent], in_frag
         at: the index at which a frame begins.
         events: gets the events.
         in_fragments: whether a fragmented message is incomplete, so that only control frames may come in between.
+        max_events: the length of `events` at which to stop.
     """
     end = len(data)
-    while end - at > 5:
+    while end - at > 5 and len(events) < max_events:
         first = data[at]
         stop = at + data[at + 1] - 122
         if not at + 6 <= stop <= end or stop > at + 131:

@@ -11,6 +11,9 @@ frame, and wsproto's decision is final: fragments, compressed messages, most clo
     boundary ──first fragment──▶ fragmented ──last fragment──▶ boundary   (wsproto exists only in between)
     any      ──close frame, or anything invalid──▶ ended                  (terminal: later bytes are ignored)
 
+One call of `receive` parses a bounded number of frames, so that it takes about as long whatever the bytes are. It keeps
+the others, and `has_more` says so: a packet of 64 KiB may consist of ten thousand empty fragments.
+
 There is one deliberate difference to wsproto: a received close code 1014 is accepted, since IANA has registered it.
 """
 
@@ -76,8 +79,11 @@ class MessageParser:
         limit: bytes that one message may have; at least 125.
         too_big: the reason that a close frame carries if a message has more.
         window: bits of the window of compressed messages; 0 if compression was not negotiated.
+        max_frames: frames that one call of `receive` parses.
 
     Attributes:
+        has_more: whether `receive` may return further events without further bytes.
+        fragments: frames parsed so far that were only a part of a message.
         ended: whether a close frame or an error was returned; later bytes are ignored.
     """
 
@@ -86,6 +92,7 @@ class MessageParser:
         "_fragments_size",
         "_is_idle",
         "_limit",
+        "_max_frames",
         "_missing",
         "_partial",
         "_tail",
@@ -93,13 +100,16 @@ class MessageParser:
         "_window",
         "_wsproto",
         "ended",
+        "fragments",
+        "has_more",
     )
 
-    def __init__(self, limit: int, too_big: str, window: int = 0) -> None:
+    def __init__(self, limit: int, too_big: str, window: int = 0, max_frames: int = 1 << 30) -> None:
         self._window = window
         self._limit = limit
         self._too_big = too_big
-        self._tail = b""  # an incomplete header or control frame
+        self._max_frames = max_frames
+        self._tail = b""  # an incomplete header or control frame; if `has_more`, all that was not parsed yet
         self._partial: _PartialFrame | None = None
         self._wsproto: WsprotoAdapter | None = None  # exists while a message is fragmented
         self._missing = 0  # payload bytes that wsproto still needs of the frame whose header it has
@@ -107,9 +117,14 @@ class MessageParser:
         self._is_idle = True  # at a message boundary, with nothing kept
         self._forward_all = False  # wsproto is about to refuse this frame, and gets all that follows
         self.ended = False
+        self.has_more = False
+        self.fragments = 0
 
     def receive(self, data: bytes) -> list[MessageEvent]:
-        """Parse received bytes. Return the events that they complete, in order. After `ended` there are none."""
+        """Parse received bytes. Return the events that they complete, in order. After `ended` there are none.
+
+        If `has_more` is true then, call it again, with b"" or with what has arrived since.
+        """
         if self._is_idle:
             event = parse_single_text(data)
             if event is not None:
@@ -125,8 +140,14 @@ class MessageParser:
         if self._tail:
             data = self._tail + data
             self._tail = b""
-        at, end = 0, len(data)
+        self.has_more = False
+        at, end, last_fragment = 0, len(data), self.fragments + self._max_frames
         while at < end and not self.ended:
+            max_events = last_fragment - self.fragments
+            if len(events) >= max_events:
+                self._tail = data[at:]
+                self.has_more = True
+                return
             if self._partial is not None:
                 at += self._continue_partial(data, at, events)
             elif self._missing or self._forward_all:
@@ -135,9 +156,11 @@ class MessageParser:
                 self._ask_wsproto(data[at : at + used], events)
                 at += used
             else:
-                at = parse_small_frames(data, at, events, self._wsproto is not None)
+                at = parse_small_frames(data, at, events, self._wsproto is not None, max_events)
                 if at == end:
                     return
+                if len(events) >= max_events:
+                    continue
                 used = self._begin_frame(data, at, events)
                 if not used:
                     self._tail = data[at:]
@@ -166,6 +189,7 @@ class MessageParser:
             self._partial = _PartialFrame(opcode, data[start - 4 : start], header.length)
             return header.size + self._continue_partial(data, start, events)
         self._fragments_size += header.length
+        self.fragments += 1
         self._missing = max(0, stop - len(data))
         return self._ask_wsproto(data[at:stop], events)
 

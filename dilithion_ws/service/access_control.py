@@ -110,9 +110,16 @@ class AccessControl:
 
     # Messages
 
-    def charge_bytes(self, session: Session, size: int) -> None:
-        """Charge a rate-limited client for received bytes. One that continues far beyond the limit is closed."""
-        level = self._limiter.charge(("bytes", session.rate_limit_key), self._byte_rate, size)
+    def charge_bytes(self, session: Session, size: int, pieces: int) -> None:
+        """Charge a rate-limited client for received bytes. One that continues far beyond the limit is closed.
+
+        Args:
+            session: the client.
+            size: bytes, inflated ones if that is more.
+            pieces: frames or chunks of a body; each costs as much as some bytes, however small it is.
+        """
+        cost = size + pieces * self._limits.rates.piece_cost
+        level = self._limiter.charge(("bytes", session.rate_limit_key), self._byte_rate, cost)
         if level <= -self._byte_rate.capacity:
             session.close_after = CloseStatus(CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "byte_rate"))
 

@@ -152,7 +152,7 @@ class HttpApp:
     def _call(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
         body, origin = request.body, request.header(b"origin")
         if session.is_rate_limited:
-            self._access.charge_bytes(session, len(body))
+            self._access.charge_bytes(session, len(body), 1)
         denial = self._access.check_message(session)
         if denial is not None:
             return _denied_response(extract_id(body), denial, origin)

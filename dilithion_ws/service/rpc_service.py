@@ -97,9 +97,9 @@ class RpcService:
         """Resume the delivery of events."""
         self._events.on_writable(session.connection_id)
 
-    def on_bytes(self, session: Session, size: int) -> None:
+    def on_received(self, session: Session, size: int, frames: int) -> None:
         """Delegate to `AccessControl.charge_bytes`."""
-        self._access.charge_bytes(session, size)
+        self._access.charge_bytes(session, size, frames)
 
     def on_deadline(self, session: Session) -> CloseStatus | None:
         """Delegate to `AccessControl.check_deadline`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from dilithion_ws import CloseStatus, ConnectionNotFoundError, OutboxFullError, Session
 from dilithion_ws.net.connection_registry import ConnectionSubscriber
 from dilithion_ws.net.interfaces import Accepted, RawReply
-from dilithion_ws.protocol.frames import BINARY, CLOSE, PING, PONG, TEXT
+from dilithion_ws.protocol.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from dilithion_ws.protocol.http import HttpRefusal
 from dilithion_ws.protocol.message_encoder import encode_message
 from dilithion_ws.util.enums import OfferResult, Speed
@@ -516,26 +517,77 @@ def test_deflate_is_negotiated(make: Callable[..., Desk]) -> None:
 
 
 def test_bytes_of_a_rate_limited_client_are_charged_and_may_close(desk: Desk) -> None:
-    charged: list[int] = []
+    charged: list[tuple[int, int]] = []
 
-    def charge(session: Session, size: int) -> None:
-        charged.append(size)
+    def charge(session: Session, size: int, frames: int) -> None:
+        charged.append((size, frames))
         session.close_after = CloseStatus(1008, "too many bytes")
 
     desk.session.is_rate_limited = True
-    desk.service.on_bytes = charge  # type: ignore[method-assign]
+    desk.service.on_received = charge  # type: ignore[method-assign]
     answer, close = desk.send(b"a")
-    assert charged == [8]
+    assert charged == [(8, 1)]
     assert answer == (TEXT, b"a")
     assert code(close) == 1008
 
 
+def test_each_fragment_is_charged(desk: Desk) -> None:
+    charged: list[tuple[int, int]] = []
+    desk.session.is_rate_limited = True
+    desk.service.on_received = lambda session, *cost: charged.append(cost)  # type: ignore[method-assign]
+    fragments = client_frame(TEXT, b"", fin=False) + client_frame(CONTINUATION, b"", fin=False) * 8
+    desk.peer.send(fragments)
+    desk.machine.step()
+    assert charged == [(len(fragments), 9)]
+
+
+def test_an_inflated_message_is_charged_for_what_it_contains(make: Callable[..., Desk]) -> None:
+    desk = make(deflate=True)
+    charged: list[tuple[int, int]] = []
+    desk.peer.send(REQUEST[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+    desk.machine.step()
+    desk.peer.read()
+    desk.session.is_rate_limited = True
+    desk.service.on_received = lambda session, *cost: charged.append(cost)  # type: ignore[method-assign]
+    compressor = zlib.compressobj(wbits=-12)
+    payload = compressor.compress(b"x" * 50_000) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    frame = bytearray(client_frame(TEXT, payload[:-4]))
+    frame[0] |= 0x40
+    desk.peer.send(bytes(frame))
+    desk.machine.step()
+    assert [size for size, _ in charged] == [50_000]
+
+
+def test_a_client_with_many_frames_leaves_the_others_their_turn(make: Callable[..., Desk]) -> None:
+    """Also if they came in one packet, so that the poller does not report the rest."""
+    desk = make(frames_per_turn=2)
+    desk.upgrade()
+    desk.service.replies = [b"%d" % number for number in range(7)]
+    desk.peer.send(client_frame(TEXT, b"m") * 7)
+    counts = []
+    while len(desk.peer.frames) < 7:
+        desk.machine.loop.run_once(desk.machine.reactor.poller.poll(0), desk.machine.clock())
+        desk.peer.read()
+        counts.append(len(desk.peer.frames))
+    assert counts == [4, 6, 7], "the first turn reads twice: what the poller reports, and what it does not"
+
+
+def test_frames_behind_a_pause_are_answered_after_it(make: Callable[..., Desk]) -> None:
+    desk = make(frames_per_turn=2, in_flight=1)
+    desk.upgrade()
+    desk.service.replies = [b"1", Scripted(b"2", Speed.SLOW), *(b"%d" % number for number in range(3, 8))]
+    desk.peer.send(client_frame(TEXT, b"m") * 7)
+    assert texts(desk.turn()) == [b"1"]
+    desk.machine.run_job()
+    assert texts(desk.turn()) == [b"%d" % number for number in range(2, 8)]
+
+
 def test_bytes_without_a_message_may_close_too(desk: Desk) -> None:
-    def charge(session: Session, size: int) -> None:
+    def charge(session: Session, size: int, frames: int) -> None:
         session.close_after = CloseStatus(1008, "too many bytes")
 
     desk.session.is_rate_limited = True
-    desk.service.on_bytes = charge  # type: ignore[method-assign]
+    desk.service.on_received = charge  # type: ignore[method-assign]
     desk.peer.send(client_frame(TEXT, b"part of a message", fin=False))
     (close,) = desk.turn()
     assert code(close) == 1008

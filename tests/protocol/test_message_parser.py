@@ -112,6 +112,29 @@ def test_random_bytes_never_raise(data: bytes, cuts: list[int]) -> None:
     assert comparable(feed(data, cuts)) == comparable(reference(data))
 
 
+@given(traffic, st.lists(st.integers(0, 600), max_size=8), st.integers(1, 3))
+def test_a_parser_that_pauses_returns_the_same_events(data: bytes, cuts: list[int], max_frames: int) -> None:
+    machine, events, before = TupleParser(LIMIT, "too big", 0, max_frames), [], 0
+    for cut in [*sorted({min(cut, len(data)) for cut in cuts}), len(data)]:
+        events += machine.receive(data[before:cut])
+        before = cut
+    while machine.has_more:
+        found = machine.receive(b"")
+        assert len(found) <= max_frames
+        events += found
+    assert comparable(events) == comparable(feed(data, cuts))
+
+
+def test_one_call_parses_a_bounded_number_of_fragments() -> None:
+    machine = TupleParser(LIMIT, "too big", 0, max_frames=10)
+    assert machine.receive(client_frame(TEXT, b"", fin=False) + client_frame(CONTINUATION, b"", fin=False) * 25) == []
+    counts = [machine.fragments]
+    while machine.has_more:
+        assert machine.receive(b"") == []
+        counts.append(machine.fragments)
+    assert counts == [10, 20, 26]
+
+
 def test_a_message_in_one_frame() -> None:
     assert stream().receive(client_frame(TEXT, b"hello")) == [(TEXT, b"hello")]
 

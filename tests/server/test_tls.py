@@ -226,7 +226,7 @@ def test_a_close_that_openssl_holds_already_is_seen_at_once(
         all_there.set()
         wait_for(lambda: any(info.in_flight for info in server.connections()))
         (connection,) = (one for one in gc.get_objects() if isinstance(one, Connection) and one.in_flight)
-        assert connection.has_pending_bytes
+        assert connection.holds_bytes
         server.close_connection(connection.id, 4000, "enough")
         assert client.read()[:4] == b"\x88\x08" + (4000).to_bytes(2, "big")
         assert client.read() == b"", "well before the deadline of the close"

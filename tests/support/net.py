@@ -81,7 +81,7 @@ class Echo:
     def on_open(self, session: Session) -> None:
         self.opened.append(session.connection_id)
 
-    def on_bytes(self, session: Session, size: int) -> None: ...
+    def on_received(self, session: Session, size: int, frames: int) -> None: ...
 
     def receive(self, session: Session, opcode: int, payload: bytes) -> Any:
         word = payload.partition(b" ")[0]
@@ -179,7 +179,7 @@ class Machine:
         """Take turns of the loop until nothing is ready; after a turn in which the loop was taken over, go on."""
         for _ in range(1000):
             events = self.reactor.poller.poll(0)
-            if not events and not self.mailbox.commands:
+            if not events and not self.mailbox.commands and not self.reactor.unpolled:
                 return
             try:
                 self.loop.run_once(events, self.clock())
