@@ -39,6 +39,10 @@ class ConnectionLimits(SettingsGroup, frozen=True, kw_only=True):
     handshake_timeout: Annotated[
         float, limit("s", "Seconds from accepting a connection to the end of its upgrade.", ge=0.01)
     ] = 10.0
+    body_rate: Annotated[
+        float,
+        limit("bytes/s", "Bytes per second that a client sends of a body at least, beyond its first seconds.", ge=1),
+    ] = 4096.0
     keep_alive_timeout: Annotated[
         float, limit("s", "Seconds from an HTTP response to the client's next request.", ge=0.01)
     ] = 75.0
@@ -73,6 +77,9 @@ class MessageLimits(SettingsGroup, frozen=True, kw_only=True):
     message_size: Annotated[
         int, limit("bytes", "Bytes of one received message, all its fragments together and inflated.", ge=125)
     ] = 2 * MIB
+    inline_message_size: Annotated[
+        int, limit("bytes", "Bytes of a message beyond which a worker parses it, and not the event loop.", ge=125)
+    ] = 64 * KIB
     result_size: Annotated[int, limit("bytes", "Bytes of one result, or of all results of one batch.", ge=64)] = (
         10 * MIB
     )
@@ -85,6 +92,22 @@ class CallLimits(SettingsGroup, frozen=True, kw_only=True):
 
     workers: Annotated[
         int, limit("threads", "Threads of the pool: one leads, one is spare, the others run slow calls.", ge=3)
+    ] = 16
+    request_workers: Annotated[
+        int, limit("threads", "Further threads, which parse large messages and answer HTTP requests.")
+    ] = 4
+    handshake_workers: Annotated[int, limit("threads", "Further threads, for TLS handshakes if TLS is used.")] = 4
+    calls_per_user: Annotated[
+        int,
+        limit(
+            "calls", "Slow calls of one user or address that run at the same time; at most 3 in 4 threads for calls."
+        ),
+    ] = 10
+    overdue_calls: Annotated[
+        int,
+        limit(
+            "calls", "Calls past their timeout whose handlers still run, for which further threads are started.", ge=0
+        ),
     ] = 16
     queue: Annotated[int, limit("calls", "Slow calls that may wait for a worker.", ge=0)] = 64
     in_flight: Annotated[
@@ -127,7 +150,9 @@ class LoginLimits(SettingsGroup, frozen=True, kw_only=True):
         float, limit("s", "Seconds of the first lock-out of an address; each further one lasts twice as long.")
     ] = 60.0
     lockout_longest: Annotated[float, limit("s", "Seconds of the longest lock-out.")] = 900.0
-    login_workers: Annotated[int, limit("logins", "Passwords that are checked at the same time.")] = 2
+    login_workers: Annotated[
+        int, limit("logins", "Passwords that are checked at the same time, by further threads.")
+    ] = 2
     login_queue: Annotated[int, limit("logins", "Logins that may wait for their check.", ge=0)] = 64
     login_queue_per_address: Annotated[
         int, limit("logins", "Waiting logins that one address keeps if the queue is full and others arrive.")

@@ -9,12 +9,7 @@ from ..errors import JsonRpcCode, RpcError
 from ..util.thread_contracts import any_thread
 from .cursor import Cursor
 
-__all__ = ["CursorRegistry", "server_busy"]
-
-
-def server_busy(text: str, retry_after_ms: int) -> RpcError:
-    """Return the error -32009."""
-    return RpcError(JsonRpcCode.SERVER_BUSY, f"Server busy: {text}", {"retry_after_ms": retry_after_ms})
+__all__ = ["CursorRegistry"]
 
 
 class CursorRegistry:

@@ -21,7 +21,7 @@ from ..util.json import encode_json
 from ..util.thread_contracts import any_thread
 from . import node_events
 from .cursor import Cursor, EndOfStream
-from .cursor_registry import CursorRegistry, server_busy
+from .cursor_registry import CursorRegistry
 from .election import Leadership, SoleLeader
 from .filters import Filter
 from .log import EventsGoneError, Position, Retention
@@ -61,6 +61,10 @@ def _node_topics(limits: Limits) -> list[TopicSpec]:
             ("mining", "READ_MINING", BY_KIND, node_events.Mining),
         )
     ]
+
+
+def _server_busy(text: str, retry_after_ms: int) -> RpcError:
+    return RpcError(JsonRpcCode.SERVER_BUSY, f"Server busy: {text}", {"retry_after_ms": retry_after_ms})
 
 
 def _denied(name: str) -> RpcError:
@@ -269,7 +273,7 @@ class EventHub:
         """
         topic = self._readable_topic(subscriber.session, name)
         if topic.availability is not Availability.AVAILABLE:
-            raise server_busy(topic.availability.value, _RETRY_MS)
+            raise _server_busy(topic.availability.value, _RETRY_MS)
         wanted = Filter(filter, topic.filters, self._limits.events) if filter else None
         stream = topic.acquire_stream(wanted, topic.mode if mode is None else mode)
         try:
@@ -290,7 +294,7 @@ class EventHub:
             raise _denied(name)
         if not (subscriber.is_open and self._is_current(topic)):
             self.cancel(cursor)
-            raise server_busy("try again", _RETRY_MS)
+            raise _server_busy("try again", _RETRY_MS)
         reply = {"subscription": stream.id, "topic": name, "epoch": head.epoch, "seq": head.seq, **recovered}
         if stream.mode is Mode.LATEST:
             reply["mode"] = stream.mode.value

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ..config.limits import Limits, limit_reached
 from ..session import Session
+from ..util.enums import TaskKind
 from ..util.ip import network_of
 from ..util.thread_contracts import any_thread
 from .interfaces import Service
@@ -20,10 +21,10 @@ class Work(Protocol):
     """Something that waits for a worker: a `PendingCall` or a `PendingRequest`."""
 
     @property
-    def is_login(self) -> bool: ...
+    def kind(self) -> TaskKind: ...
 
     @property
-    def session(self) -> Session | None: ...
+    def session(self) -> Session: ...
 
     def run(self) -> None: ...
 
@@ -53,11 +54,15 @@ class CallScheduler:
     @any_thread
     def submit(self, work: Work) -> str | None:
         """Run a task in the pool, or queue it. If the queue is full, return why it cannot be run, otherwise None."""
-        classes = self._pool.classes
-        if not work.is_login:
-            return None if self._pool.submit(QueuedJob(work.run), classes.calls) else self._queue_full
-        session, reason = work.session, self._login_queue_full
-        assert session is not None
+        classes, session = self._pool.classes, work.session
+        # Local programs without users have one address, and limits by address do not apply to them.
+        tenant = session.user or (session.rate_limit_key if session.is_rate_limited else None)
+        if work.kind is not TaskKind.LOGIN:
+            job_class = classes.calls if work.kind is TaskKind.CALL else classes.requests
+            reason = self._queue_full
+            job = QueuedJob(work.run, 0, tenant, lambda: work.evict(reason))
+            return None if self._pool.submit(job, job_class) else reason
+        reason = self._login_queue_full
         job = QueuedJob(
             work.run,
             self._service.login_priority(session),
@@ -75,3 +80,8 @@ class CallScheduler:
     def cancel(self, run: Callable[[], None]) -> None:
         """Remove a task from its queue, if it is still there."""
         self._pool.cancel(run)
+
+    @any_thread
+    def give_up(self, run: Callable[[], None]) -> None:
+        """Replace the thread of a task whose client has got its answer without it, if the task still runs."""
+        self._pool.give_up(run)

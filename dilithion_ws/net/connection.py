@@ -36,7 +36,7 @@ from ..protocol.proxy_protocol import ProxyHeader
 from ..session import Session
 from ..util.clock import Clock
 from ..util.thread_contracts import any_thread, leader_only, requires
-from .interfaces import Address
+from .interfaces import Address, Admission
 from .poller import READ
 from .tls import WANTS
 from .write_buffer import WriteBuffer
@@ -131,6 +131,7 @@ class Connection:
         bytes_sent: bytes that the socket has accepted. Guarded by `lock`.
         proxy_header: the received part of the PROXY protocol header, or None.
         http: the HTTP stage, until the upgrade.
+        admission: the decision on the HTTP request whose body is being received, or None.
         parser: the WebSocket stage, from the upgrade on.
         session: the client's session, from the upgrade on.
         encoder: how its messages are encoded; set before it is open.
@@ -157,6 +158,7 @@ class Connection:
     __slots__ = (
         "_clock",
         "address",
+        "admission",
         "bytes_sent",
         "close_status",
         "close_when_idle",
@@ -197,6 +199,7 @@ class Connection:
         self.state = HTTP
         self.write_buffer: WriteBuffer | None = None
         self.http: HttpConnection | None = None
+        self.admission: Admission | None = None
         self.parser: MessageParser | None = None
         self.session: Session | None = None
         self.encoder = JSON

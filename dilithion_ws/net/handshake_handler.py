@@ -7,7 +7,7 @@ from typing import Any
 from ..config.limits import limit_reached
 from ..protocol.deflate import DeflateAgreement, accept_offers
 from ..protocol.handshake import UpgradeRequest, accept_response
-from ..protocol.http import HttpRefusal, HttpRequest
+from ..protocol.http import HttpHead, HttpRefusal, HttpRequest
 from ..protocol.http_connection import HttpConnection, HttpLimits, HttpOutcome
 from ..protocol.message_encoder import MessageEncoder
 from ..protocol.message_parser import MessageParser
@@ -46,6 +46,7 @@ class HandshakeHandler:
             limits.messages.message_size if config.http else -1,
             self._message_too_big,
             int(limits.connections.keep_alive_timeout),
+            limits.connections.frames_per_turn,
         )
 
     @leader_only
@@ -57,13 +58,12 @@ class HandshakeHandler:
         if http.is_idle:  # the first bytes of the next request
             self._reactor.set_deadline(connection, self._reactor.limits.connections.handshake_timeout)
         outcome = http.receive(data)
-        if outcome is not None:
+        if http.has_more:
+            self._reactor.read_again(connection)
+        if connection.admission is not None:
+            self._http.on_body(connection, len(data))
+        if outcome is not None and connection.state is HTTP:
             self._on_outcome(connection, outcome)
-        elif http.expects_continue:
-            with connection.lock:
-                result = connection.write(http.encode_continue())
-            if not self._reactor.after_send(connection, result):
-                self._closer.abort(connection)
 
     @leader_only
     def on_written(self, connection: Connection) -> None:
@@ -83,6 +83,8 @@ class HandshakeHandler:
     def _on_outcome(self, connection: Connection, outcome: HttpOutcome) -> None:
         if isinstance(outcome, HttpRequest):
             self._http.on_request(connection, outcome)
+        elif isinstance(outcome, HttpHead):
+            self._http.on_head(connection, outcome)
         elif isinstance(outcome, HttpRefusal):
             self._closer.refuse(connection, outcome)
         else:
@@ -106,7 +108,7 @@ class HandshakeHandler:
 
     def _verify(self, connection: Connection, request: UpgradeRequest, task: Task[HttpRefusal | Accepted]) -> None:
         """Decide in the pool. The connection is not read meanwhile. Its deadline still runs."""
-        pending = PendingRequest(connection, task, self._reactor.mailbox, request)
+        pending = PendingRequest(connection, task, self._reactor.mailbox, self._scheduler, request)
         connection.is_paused = True
         self._reactor.update_interest(connection)
         full = self._scheduler.submit(pending)

@@ -1,19 +1,24 @@
 """Answer ordinary HTTP requests: one after the other on each connection. For the leading thread.
 
+The service decides at the head of a request: it answers at once, or has the body received. So nothing is kept for a
+client that may not send it, and a client with `Expect: 100-continue` does not even send it.
+
 Such a connection stays in the state HTTP. Its deadline is that of the next request, or of the answer to the present one.
 A request that asks for a WebSocket is not handled here but returned to the caller.
 """
 
 from __future__ import annotations
 
-from ..protocol.http import HttpRefusal, HttpRequest, HttpResponse
+from typing import Any
+
+from ..protocol.http import HttpHead, HttpRefusal, HttpRequest, HttpResponse
 from ..protocol.http_connection import HttpOutcome
 from ..util.futures import Future
 from ..util.thread_contracts import leader_only
 from .call_scheduler import CallScheduler
 from .close_handshake import CloseHandshake
 from .connection import HTTP, SENT, Connection
-from .interfaces import Task
+from .interfaces import Admission, Task
 from .pending_request import PendingRequest
 from .reactor import Reactor
 
@@ -35,40 +40,91 @@ class HttpHandler:
         self._scheduler = scheduler
 
     @leader_only
-    def on_request(self, connection: Connection, request: HttpRequest) -> None:
-        """Answer a request now, or start the task that does."""
+    def on_head(self, connection: Connection, head: HttpHead) -> None:
+        """Answer a request at its head, have its body received, or start the task that decides."""
         reactor = self._reactor
-        client = reactor.client_of(connection, request.header(b"x-forwarded-for"))
+        client = reactor.client_of(connection, head.header(b"x-forwarded-for"))
         if isinstance(client, HttpRefusal):
             self._closer.refuse(connection, client)
-            return
-        result = reactor.service.http(connection.id, client, request)
-        if isinstance(result, HttpResponse):
-            self._respond(connection, result)
-            return
-        connection.is_paused = True
-        reactor.set_deadline(connection, reactor.limits.calls.call_timeout)
-        reactor.update_interest(connection)
-        self._submit(connection, result)
+        else:
+            self._continue(connection, reactor.service.admit(connection.id, client, head))
 
-    def _submit(self, connection: Connection, task: Task[HttpResponse]) -> None:
-        request = connection.pending_request = PendingRequest(connection, task, self._reactor.mailbox)
+    @leader_only
+    def on_request(self, connection: Connection, request: HttpRequest) -> None:
+        """Answer a whole request now, or start the task that does."""
+        admission, connection.admission = connection.admission, None
+        assert admission is not None
+        self._continue(connection, self._reactor.service.http(admission, request))
+
+    @leader_only
+    def on_body(self, connection: Connection, size: int) -> None:
+        """Charge for a part of a body, and give the client time for the next one in proportion."""
+        reactor, http, admission = self._reactor, connection.http, connection.admission
+        assert http is not None
+        assert admission is not None
+        chunks, http.chunks = http.chunks, 0
+        limits = reactor.limits.connections
+        latest = reactor.now + limits.handshake_timeout
+        connection.deadline = min(latest, connection.deadline + size / limits.body_rate)
+        session = admission.session
+        if session.is_rate_limited:
+            reactor.service.on_received(session, size, chunks)
+            if session.close_after is not None:
+                self._closer.refuse(connection, HttpRefusal(429, session.close_after.reason))
+
+    def _continue(self, connection: Connection, decision: HttpResponse | Admission | Task[Any]) -> None:
+        if isinstance(decision, HttpResponse):
+            self._respond(connection, decision)
+        elif isinstance(decision, Admission):
+            self._receive_body(connection, decision)
+        else:
+            connection.is_paused = True
+            self._reactor.set_deadline(connection, self._reactor.limits.calls.call_timeout)
+            self._reactor.update_interest(connection)
+            self._submit(connection, decision)
+
+    def _receive_body(self, connection: Connection, admission: Admission) -> None:
+        reactor, http = self._reactor, connection.http
+        assert http is not None
+        connection.admission = admission
+        connection.pending_request = None
+        outcome = http.accept_body()
+        if isinstance(outcome, HttpRequest):
+            self.on_request(connection, outcome)
+            return
+        if isinstance(outcome, HttpRefusal):
+            self._closer.refuse(connection, outcome)
+            return
+        connection.is_paused = False
+        reactor.set_deadline(connection, reactor.limits.connections.handshake_timeout)
+        if http.has_more:
+            reactor.read_again(connection)
+        if http.expects_continue:
+            with connection.lock:
+                result = connection.write(http.encode_continue())
+            if not reactor.after_send(connection, result):
+                self._closer.abort(connection)
+                return
+        reactor.update_interest(connection)
+
+    def _submit(self, connection: Connection, task: Task[Any]) -> None:
+        request = connection.pending_request = PendingRequest(connection, task, self._reactor.mailbox, self._scheduler)
         full = self._scheduler.submit(request)
         if full is not None:
             self._respond(connection, request.refusal(full))
 
     @leader_only
     def on_done(
-        self, request: PendingRequest, outcome: HttpResponse | Task[HttpResponse] | Future[HttpResponse]
+        self, request: PendingRequest, outcome: HttpResponse | Admission | Task[Any] | Future[HttpResponse]
     ) -> None:
-        """Send the answer that a task has resulted in, or continue with what leads to it."""
+        """Continue with what a task has resulted in: the answer, or what leads to it."""
         connection = request.connection
         if connection.state is not HTTP:
             return  # its deadline has passed
-        if isinstance(outcome, HttpResponse):
-            self._respond(connection, outcome)
-        elif isinstance(outcome, Future):
+        if isinstance(outcome, Future):
             request.wait_for(outcome)
+        elif isinstance(outcome, (HttpResponse, Admission)):
+            self._continue(connection, outcome)
         else:
             self._submit(connection, outcome)
 
@@ -79,6 +135,7 @@ class HttpHandler:
         data, ends = connection.http.encode_response(response, close=reactor.registry.is_stopping)
         connection.is_paused = False
         connection.pending_request = None
+        connection.admission = None
         # Set before the response is written, since a write that stalls has a deadline of its own.
         reactor.set_deadline(connection, reactor.limits.connections.keep_alive_timeout)
         with connection.lock:

@@ -9,13 +9,13 @@ import msgspec
 
 from ..errors import CloseStatus
 from ..protocol.handshake import UpgradeRequest
-from ..protocol.http import Headers, HttpRefusal, HttpRequest, HttpResponse
+from ..protocol.http import Headers, HttpHead, HttpRefusal, HttpRequest, HttpResponse
 from ..protocol.message_encoder import Codec
 from ..session import Session
-from ..util.enums import Speed
+from ..util.enums import Speed, TaskKind
 from ..util.futures import Future
 
-__all__ = ["Accepted", "Address", "RawReply", "Reply", "Service", "Task"]
+__all__ = ["Accepted", "Address", "Admission", "RawReply", "Reply", "Service", "Task"]
 
 Address = tuple[str, int]
 """IP address and port of a client."""
@@ -50,18 +50,31 @@ class Accepted(msgspec.Struct, frozen=True):
     codec: Codec | None = None
 
 
+class Admission(msgspec.Struct, frozen=True):
+    """The decision, made at the head of an HTTP request, to answer the request once its body was received.
+
+    Attributes:
+        session: the client.
+        route: what will answer it; it means nothing to the transport.
+    """
+
+    session: Session
+    route: Any
+
+
 class Task(Protocol[R]):
     """Work whose duration is not known: a call, a batch, an HTTP request, the verification of a password.
 
     The transport decides which thread runs it, and ends it at its deadline. The type R is what the task results in: a
-    `Reply` for a WebSocket message, an `HttpResponse` for an HTTP request, `Accepted` or `HttpRefusal` for an upgrade.
+    `Reply` for a WebSocket message, an `HttpResponse` or `Admission` for an HTTP request, `Accepted` or `HttpRefusal` for
+    an upgrade.
     No method raises.
 
     Attributes:
         speed: how long it may take.
         is_serial: whether the client's next message must wait for its end.
-        is_login: whether it verifies a password, so that it waits in the queue of logins.
-        session: the client, or None for an HTTP request that verifies no password.
+        kind: whose threads run it.
+        session: the client.
         hooks: functions to call once the result was queued (True) or is known never to be (False), or None.
     """
 
@@ -72,10 +85,10 @@ class Task(Protocol[R]):
     def is_serial(self) -> bool: ...
 
     @property
-    def is_login(self) -> bool: ...
+    def kind(self) -> TaskKind: ...
 
     @property
-    def session(self) -> Session | None: ...
+    def session(self) -> Session: ...
 
     @property
     def hooks(self) -> Sequence[Callable[[bool], None]] | None: ...
@@ -112,7 +125,12 @@ class Service(Protocol):
     ) -> HttpRefusal | Accepted | Task[HttpRefusal | Accepted]:
         """Decide on an upgrade, or return the task that decides."""
 
-    def http(self, connection_id: int, address: Address, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
+    def admit(
+        self, connection_id: int, address: Address, head: HttpHead
+    ) -> HttpResponse | Admission | Task[HttpResponse | Admission]:
+        """Decide at the head of a request: answer it, have its body received, or return the task that decides."""
+
+    def http(self, admission: Admission, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
         """Answer an ordinary request, or return the task that does."""
 
     def login_priority(self, session: Session) -> int:

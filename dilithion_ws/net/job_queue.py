@@ -77,13 +77,14 @@ class JobQueue:
             return None
         return next(one for jobs in self._by_priority for one in reversed(jobs) if one.tenant == largest)
 
-    def pop(self) -> QueuedJob | None:
-        """Remove and return the next job, or None if there is none."""
+    def pop(self, may_run: Callable[[Hashable], bool]) -> QueuedJob | None:
+        """Remove and return the next job of a tenant that may run one now, or None if there is none."""
         for jobs in reversed(self._by_priority):
-            if jobs:
-                job = jobs.popleft()
-                self._uncount(job)
-                return job
+            for job in jobs:
+                if may_run(job.tenant):
+                    jobs.remove(job)
+                    self._uncount(job)
+                    return job
         return None
 
     def remove(self, run: Callable[[], None]) -> None:

@@ -107,5 +107,7 @@ class Keepalive:
             # Without a response, since a client would take that for the answer to a request that it sends just now.
             self._closer.drain(connection)
         else:
-            reason = limit_reached(self._reactor.limits, "handshake_timeout")
+            # The handshake timeout is that of a head, and of a pause in a body; `body_rate` gives a body its time.
+            name = "handshake_timeout" if connection.admission is None else "body_rate"
+            reason = limit_reached(self._reactor.limits, name)
             self._closer.refuse(connection, HttpRefusal(408, reason))

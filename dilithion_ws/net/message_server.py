@@ -268,11 +268,16 @@ class MessageServer:
     def expire_calls(self) -> None:
         """Answer the calls whose deadline has passed."""
         reactor = self._reactor
-        while reactor.calls:
-            pending, deadline = next(iter(reactor.calls.items()))
+        expired = []
+        for pending, deadline in reactor.calls.items():
             if deadline > reactor.now:
-                return
-            self._expire(pending)
+                break
+            expired.append(pending)
+        for pending in expired:  # before any thread is replaced, which would begin to run one of them
+            self._scheduler.cancel(pending.run)
+        for pending in expired:
+            if pending in reactor.calls:
+                self._expire(pending)
 
     @leader_only
     def abandon_calls(self) -> None:
@@ -283,13 +288,13 @@ class MessageServer:
     def _expire(self, pending: PendingCall) -> None:
         """Answer one call. Its worker may have answered it just now. Then its report is in the mailbox already."""
         reactor, connection = self._reactor, pending.connection
-        self._scheduler.cancel(pending.run)
         reactor.calls.move_to_end(pending)
         reactor.calls[pending] = reactor.now + reactor.limits.calls.call_timeout
         is_serial = pending.is_serial
         if is_serial:
             connection.deferred_events = None
         result = pending.expire()
+        self._scheduler.give_up(pending.run)
         if result is not None:
             self.on_call_done(pending, result)
         if is_serial:  # the next message must not overtake this one, which may never end

@@ -8,6 +8,7 @@ from typing import Any
 from ..config.limits import Limits, limit_reached
 from ..protocol.message_encoder import MessageEncoder
 from ..session import Session
+from ..util.enums import TaskKind
 from ..util.futures import Future
 from ..util.thread_contracts import any_thread, leader_only
 from .connection import OPEN, SENT, Connection, SendResult
@@ -62,9 +63,9 @@ class PendingCall:
         return self._task.is_serial
 
     @property
-    def is_login(self) -> bool:
+    def kind(self) -> TaskKind:
         """See `Task`."""
-        return self._task.is_login
+        return self._task.kind
 
     @property
     def session(self) -> Session:
@@ -77,7 +78,7 @@ class PendingCall:
         """Do the work, in a worker, unless the deadline has passed while it was queued."""
         if self.is_answered:
             return
-        if self.is_login and self.connection.has_disconnected():
+        if self.kind is TaskKind.LOGIN and self.connection.has_disconnected():
             self.finish(None)  # skip the hash
             return
         try:

@@ -8,17 +8,19 @@ from typing import Any
 from ..protocol.handshake import UpgradeRequest
 from ..protocol.http import HttpRefusal, HttpResponse
 from ..session import Session
+from ..util.enums import TaskKind
 from ..util.futures import Future
 from ..util.thread_contracts import any_thread, leader_only
+from .call_scheduler import CallScheduler
 from .connection import HTTP, Connection
-from .interfaces import Accepted, Task
+from .interfaces import Accepted, Admission, Task
 from .mailbox import Mailbox
 
 __all__ = ["PendingRequest", "RequestOutcome"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
-RequestOutcome = HttpResponse | HttpRefusal | Accepted | Task[Any] | Future[Any]
+RequestOutcome = HttpResponse | HttpRefusal | Accepted | Admission | Task[Any] | Future[Any]
 """The answer to a request, or what leads to it."""
 
 
@@ -29,31 +31,34 @@ class PendingRequest:
         connection: the client; it is not read until the response was written.
         task: the work.
         mailbox: where the outcome is reported.
+        scheduler: informed when the client has got its answer without the task.
         upgrade: the request, if it asks for a WebSocket.
     """
 
-    __slots__ = ("_future", "_mailbox", "_task", "connection", "upgrade")
+    __slots__ = ("_future", "_mailbox", "_scheduler", "_task", "connection", "upgrade")
 
     def __init__(
         self,
         connection: Connection,
         task: Task[Any],
         mailbox: Mailbox,
+        scheduler: CallScheduler,
         upgrade: UpgradeRequest | None = None,
     ) -> None:
         self.connection = connection
         self.upgrade = upgrade
         self._task = task
         self._mailbox = mailbox
+        self._scheduler = scheduler
         self._future: Future[Any] | None = None
 
     @property
-    def is_login(self) -> bool:
+    def kind(self) -> TaskKind:
         """See `Task`."""
-        return self._task.is_login
+        return self._task.kind
 
     @property
-    def session(self) -> Session | None:
+    def session(self) -> Session:
         """See `Task`."""
         return self._task.session
 
@@ -84,6 +89,8 @@ class PendingRequest:
     @leader_only
     def expire(self) -> HttpResponse:
         """Return the response to send when the deadline has passed."""
+        self._scheduler.cancel(self.run)
+        self._scheduler.give_up(self.run)
         response = self._task.expire()
         assert isinstance(response, HttpResponse)
         return response

@@ -43,16 +43,22 @@ _RESERVED_FILES = 64
 def make_pool(config: Config, dedicated: int, waker: Waker) -> WorkerPool:
     """Return the pool of a server, with `dedicated` threads in addition to the workers."""
     calls, logins = config.limits.calls, config.limits.logins
+
+    def job_class(name: str, threads: int, queue: JobQueue, max_per_tenant: int | None = None) -> JobClass:
+        share = max(1, threads - threads // 4)
+        return JobClass(name, threads, queue, share if max_per_tenant is None else min(share, max_per_tenant))
+
     classes = JobClasses(
-        calls=JobClass("calls", calls.workers, JobQueue(calls.queue)),
-        logins=JobClass(
-            "logins",
-            min(logins.login_workers, calls.workers - 2),
-            JobQueue(logins.login_queue, logins.login_queue_per_address),
+        calls=job_class("calls", calls.workers - 2, JobQueue(calls.queue, calls.queue // 2), calls.calls_per_user),
+        logins=JobClass("logins", logins.login_workers, JobQueue(logins.login_queue, logins.login_queue_per_address)),
+        handshakes=JobClass(
+            "handshakes",
+            calls.handshake_workers if config.has_tls else 0,
+            JobQueue(config.limits.connections.connections),
         ),
-        handshakes=JobClass("handshakes", max(1, calls.workers // 4), JobQueue(config.limits.connections.connections)),
+        requests=job_class("requests", calls.request_workers, JobQueue(calls.queue, calls.queue // 2)),
     )
-    return WorkerPool(calls.workers, classes, dedicated, waker)
+    return WorkerPool(classes, dedicated, waker, calls.overdue_calls)
 
 
 def make_event_loop(

@@ -106,7 +106,9 @@ class Watchdog:
     def _promote_new_leader(self) -> None:
         """Pass the loop, which this thread owns at the moment, to a worker or to a thread in reserve."""
         if not self._pool.start_leader(self._lead):
-            logger.warning("all %d workers are in handlers: only methods declared fast run", self._calls.workers)
+            logger.warning(
+                "no worker is left to lead (%d workers): only methods declared fast run", self._calls.workers
+            )
             thread = threading.Thread(target=self._run_reserve_leader, name="dilithion-ws-reserve", daemon=True)
             self._reserve = [old for old in self._reserve if old.is_alive()] + [thread]
             thread.start()

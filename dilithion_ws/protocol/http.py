@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Headers", "HttpRefusal", "HttpRequest", "HttpResponse", "is_ambiguous", "reason_phrase"]
+__all__ = ["Headers", "HttpHead", "HttpRefusal", "HttpRequest", "HttpResponse", "is_ambiguous", "reason_phrase"]
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Names and values in the order of the message; names of a request are in lower case."""
@@ -32,20 +32,18 @@ _REASONS = {
 
 
 @dataclass(frozen=True, repr=False)  # headers and body may contain a password
-class HttpRequest:
-    """A request that does not ask for a WebSocket.
+class HttpHead:
+    """Request line and headers of a request that does not ask for a WebSocket.
 
     Attributes:
         method: in capitals.
         target: path and query, as sent.
         headers: all of them.
-        body: the whole body.
     """
 
     method: str
     target: str
     headers: Headers
-    body: bytes = b""
 
     def header(self, name: bytes) -> str | None:
         """Return the value of a header (lower-case name), or None. Values of a repeated one are joined by commas."""
@@ -56,6 +54,17 @@ class HttpRequest:
     def path(self) -> str:
         """The target without its query."""
         return self.target.partition("?")[0]
+
+
+@dataclass(frozen=True, repr=False)
+class HttpRequest(HttpHead):
+    """A whole request.
+
+    Attributes:
+        body: the whole body.
+    """
+
+    body: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """The HTTP stage of a connection: h11 parses requests, one after the other, until one asks for a WebSocket.
 
+A request comes in two outcomes: its head, and the whole request. In between its receiver decides whether it wants the
+body (`accept_body`). A response instead of that ends the connection, unless the body has arrived already.
+
 Bytes that arrived in the same packet after an upgrade request are kept (`HttpConnection.trailing`): they are the first
 frames.
 """
@@ -10,12 +13,12 @@ import h11
 import msgspec
 
 from .handshake import UpgradeRequest, check_upgrade, fields_of, tokens_of
-from .http import HttpRefusal, HttpRequest, HttpResponse, is_ambiguous, reason_phrase
+from .http import HttpHead, HttpRefusal, HttpRequest, HttpResponse, is_ambiguous, reason_phrase
 
 __all__ = ["HttpConnection", "HttpLimits", "HttpOutcome"]
 
-HttpOutcome = UpgradeRequest | HttpRequest | HttpRefusal
-"""What a whole request is: it asks for a WebSocket, or does not, or cannot be answered."""
+HttpOutcome = UpgradeRequest | HttpHead | HttpRequest | HttpRefusal
+"""What was received: a request for a WebSocket, the head of another request, that request, or what cannot be answered."""
 
 
 class HttpLimits(msgspec.Struct, frozen=True):
@@ -27,6 +30,7 @@ class HttpLimits(msgspec.Struct, frozen=True):
         body: bytes of the body of an ordinary request; -1 if only upgrades are answered.
         body_too_large: the body of a 413 response.
         keep_alive: seconds for the next request, as responses announce them; 0 announces none.
+        max_chunks: chunks of a body that one call of `receive` looks at.
     """
 
     head: int
@@ -34,6 +38,7 @@ class HttpLimits(msgspec.Struct, frozen=True):
     body: int = -1
     body_too_large: str = ""
     keep_alive: int = 0
+    max_chunks: int = 32
 
 
 class HttpConnection:
@@ -44,28 +49,37 @@ class HttpConnection:
 
     Attributes:
         is_idle: whether a response was sent, and nothing of the next request was received.
+        has_more: whether `receive` may return an outcome without further bytes: it looks at a bounded number of chunks.
+        chunks: chunks looked at so far.
     """
 
-    __slots__ = ("_body", "_connection", "_head", "_limits", "_method", "_request", "is_idle")
+    __slots__ = ("_body", "_connection", "_head", "_limits", "_method", "_request", "chunks", "has_more", "is_idle")
 
     def __init__(self, limits: HttpLimits) -> None:
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head)
         self._limits = limits
         self._head = b""
-        self._request: h11.Request | None = None
+        self._request: HttpHead | None = None
         self._body = bytearray()
         self._method = b""
         self.is_idle = False
+        self.has_more = False
+        self.chunks = 0
 
     def receive(self, data: bytes) -> HttpOutcome | None:
-        """Parse received bytes. Return the outcome once a request is complete, otherwise None."""
+        """Parse received bytes. Return the outcome once a head or a request is complete, otherwise None."""
         self.is_idle = False
         if self._request is None:
             self._head += data
         try:
-            self._connection.receive_data(data)
+            if data:  # h11 takes b"" for the end of the stream
+                self._connection.receive_data(data)
         except h11.RemoteProtocolError as error:  # pragma: no cover - h11 reports errors when events are asked for
             return HttpRefusal(400, f"not an HTTP/1.1 request: {error}")
+        return self._parse()
+
+    def accept_body(self) -> HttpOutcome | None:
+        """Go on behind the head that was returned. Return the request if it is complete already, otherwise None."""
         return self._parse()
 
     def _parse(self) -> HttpOutcome | None:
@@ -77,8 +91,12 @@ class HttpConnection:
             return HttpRefusal(400, f"not an HTTP/1.1 request: {error}")
 
     def _next_outcome(self) -> HttpOutcome | None:
-        limits = self._limits
+        limits, self.has_more = self._limits, False
+        last_chunk = self.chunks + limits.max_chunks
         while True:
+            if self.chunks >= last_chunk:
+                self.has_more = True
+                return None
             event = self._connection.next_event()
             if event is h11.NEED_DATA or event is h11.PAUSED:
                 return None
@@ -96,8 +114,9 @@ class HttpConnection:
                     return HttpRefusal(400, "a request has one length: Transfer-Encoding or Content-Length, not both")
                 if length and int(length[0]) > limits.body:
                     return HttpRefusal(413, limits.body_too_large)
-                self._request = event
-            elif isinstance(event, h11.Data):
+                return self._keep_head(event)
+            if isinstance(event, h11.Data):
+                self.chunks += 1
                 self._body += event.data
                 if len(self._body) > limits.body:
                     return HttpRefusal(413, limits.body_too_large)
@@ -113,13 +132,17 @@ class HttpConnection:
             return HttpRefusal(400, "not an HTTP/1.1 request: lines end with CR LF, and are not folded")
         return None
 
-    def _complete(self) -> HttpRequest:
-        request = self._request
-        assert request is not None
+    def _keep_head(self, request: h11.Request) -> HttpHead:
         self._method = request.method
-        body, self._body, self._request = bytes(self._body), bytearray(), None
         headers = tuple((name, value) for name, value in request.headers)
-        return HttpRequest(request.method.decode("ascii"), request.target.decode("ascii"), headers, body)
+        self._request = HttpHead(request.method.decode("ascii"), request.target.decode("ascii"), headers)
+        return self._request
+
+    def _complete(self) -> HttpRequest:
+        head = self._request
+        assert head is not None
+        body, self._body, self._request = bytes(self._body), bytearray(), None
+        return HttpRequest(head.method, head.target, head.headers, body)
 
     @property
     def expects_continue(self) -> bool:
@@ -143,6 +166,7 @@ class HttpConnection:
             *response.headers,
         ]
         connection = self._connection
+        self._discard_body()
         if close:
             headers.append((b"Connection", b"close"))
         elif connection.their_state is h11.DONE and self._limits.keep_alive:
@@ -154,6 +178,19 @@ class HttpConnection:
             data += connection.send(h11.Data(data=response.body))
         data += connection.send(h11.EndOfMessage())
         return data, connection.our_state is not h11.DONE or connection.their_state is not h11.DONE
+
+    def _discard_body(self) -> None:
+        """Skip the body of a request that is answered from its head, if it has arrived, to keep the connection."""
+        self._body.clear()
+        self._request = None
+        for _ in range(self._limits.max_chunks):
+            if self._connection.their_state is not h11.SEND_BODY or self._connection.they_are_waiting_for_100_continue:
+                return
+            try:
+                if self._connection.next_event() is h11.NEED_DATA:
+                    return
+            except h11.RemoteProtocolError:
+                return
 
     def next_request(self) -> HttpOutcome | None:
         """Continue with the next request, after a response. It may be complete already. See `receive`."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..util.enums import Speed
+from ..session import Session
+from ..util.enums import Speed, TaskKind
 from ..util.futures import Future
 from . import messages
 from .context import Hooks
@@ -36,14 +37,14 @@ class SingleCall(Invocation):
         return f"<SingleCall {self.method}>"  # without params, which may contain a password
 
     @property
-    def is_login(self) -> bool:
-        """Whether the call verifies a password."""
-        return self.target is not None and self.target.is_login
+    def kind(self) -> TaskKind:
+        """Whether the call verifies a password, or runs code of the host."""
+        return TaskKind.LOGIN if self.target is not None and self.target.is_login else TaskKind.CALL
 
     @property
     def is_serial(self) -> bool:
         """Whether the client's next message must wait for the end of this call, since it may depend on its login."""
-        return self.is_login
+        return self.kind is TaskKind.LOGIN
 
     def run(self) -> bytes | Future[bytes | None] | None:
         """Run the handler. Never raises.
@@ -77,14 +78,15 @@ class BatchCall:
 
     Args:
         executor: runs the requests.
+        session: the client.
         items: the requests to run, and the answers to elements that are not run, in the order of the batch.
     """
 
-    session = None
-    __slots__ = ("_answers", "_executor", "_expired", "_items", "_running", "_size", "hooks", "speed")
+    __slots__ = ("_answers", "_executor", "_expired", "_items", "_running", "_size", "hooks", "session", "speed")
 
-    def __init__(self, executor: Executor, items: list[bytes | SingleCall]) -> None:
+    def __init__(self, executor: Executor, session: Session, items: list[bytes | SingleCall]) -> None:
         self._executor = executor
+        self.session = session
         self._items = items
         self._answers: list[bytes] = []
         self.hooks: Hooks = []
@@ -97,14 +99,15 @@ class BatchCall:
             self.speed = SLOW
 
     @property
-    def is_login(self) -> bool:
-        """Whether the only call verifies a password. In a batch of several, such a call is refused."""
-        return len(self._items) == 1 and isinstance(self._items[0], SingleCall) and self._items[0].is_login
+    def kind(self) -> TaskKind:
+        """See `SingleCall.kind`. In a batch of several, a call that verifies a password is refused."""
+        only = self._items[0] if len(self._items) == 1 else None
+        return only.kind if isinstance(only, SingleCall) else TaskKind.CALL
 
     @property
     def is_serial(self) -> bool:
         """See `SingleCall.is_serial`."""
-        return self.is_login
+        return self.kind is TaskKind.LOGIN
 
     def run(self) -> bytes | None:
         """Run the requests in order. Never raises.

@@ -82,7 +82,7 @@ class Dispatcher:
         except RpcError as error:
             return messages.error_answer(messages.NULL_ID, self._malformed(session, denial) or error)
         found = [self._find(element, session, denial, in_batch=len(elements) > 1) for element in elements]
-        return BatchCall(self.executor, [item for item in found if item is not None])
+        return BatchCall(self.executor, session, [item for item in found if item is not None])
 
     def _find(
         self, message: bytes, session: Session, denial: Denial | None, *, in_batch: bool

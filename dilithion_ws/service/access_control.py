@@ -123,6 +123,12 @@ class AccessControl:
         if level <= -self._byte_rate.capacity:
             session.close_after = CloseStatus(CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "byte_rate"))
 
+    def check_request(self, session: Session) -> Denial | None:
+        """Decide whether a client may make an HTTP request now, and charge for its head."""
+        if session.is_rate_limited:
+            self.charge_bytes(session, 0, 1)
+        return self.check_message(session)
+
     def check_message(self, session: Session) -> Denial | None:
         """Decide whether a client may send a message now, be it data or a ping."""
         if not session.is_rate_limited:

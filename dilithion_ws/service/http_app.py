@@ -3,6 +3,10 @@
 POST follows the node's rules, so its clients need no change: Basic credentials, a header `X-Dilithion-RPC` against forged
 requests, an answer (with id null) to calls without an id, 403 and 429 for calls that are denied or come too often. One
 rule is stricter: pages of foreign origins are refused, as at the upgrade.
+
+`admit` decides at the head of a request: address, host, origin, rate, the header against forged requests, credentials.
+The body is received from clients that pass. What costs more than a quick call is a task: rendering documents, parsing
+large bodies.
 """
 
 from __future__ import annotations
@@ -17,14 +21,14 @@ from .._version import __version__
 from ..auth.credentials import from_basic
 from ..auth.denial import Denial, DenialKind, NeedsPassword
 from ..errors import JsonRpcCode, RpcError
-from ..net.interfaces import Address, Task
-from ..protocol.http import Headers, HttpRequest, HttpResponse
+from ..net.interfaces import Address, Admission, Task
+from ..protocol.http import Headers, HttpHead, HttpRequest, HttpResponse
 from ..rpc.calls import BatchCall, SingleCall
 from ..rpc.dispatcher import Dispatcher
 from ..rpc.messages import NULL_ID, error_answer, extract_id, parse_batch, parse_error, parse_request
 from ..rpc.passthrough import RawRpcError
 from ..session import Session
-from ..util.enums import Speed
+from ..util.enums import Speed, TaskKind
 from ..util.futures import Future, convert_future
 from .access_control import AccessControl
 from .metrics import CONTENT_TYPE, MissingExtraError, PrometheusCollector
@@ -96,14 +100,20 @@ class HttpApp:
             ("GET", "/metrics"): self._metrics_text,
         }
 
-    def answer(self, connection_id: int, address: Address, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
-        """Return the response to a request, or the task that leads to it."""
+    def admit(
+        self, connection_id: int, address: Address, request: HttpHead
+    ) -> HttpResponse | Admission | Task[HttpResponse | Admission]:
+        """Return the response to a request that can be answered from its head, or who may send its body."""
         access, origin = self._access, request.header(b"origin")
         host = request.header(b"host") or ""
         # The address may be that of a client behind a proxy, which was not checked when the proxy connected.
         denial = access.check_address(address[0]) or access.check_origin(address[0], host, origin)
         if denial is not None:
             return response_for(denial)
+        session = access.make_session(connection_id, address)
+        denial = access.check_request(session)
+        if denial is not None:
+            return _denied_response(NULL_ID, denial, origin) if request.method == "POST" else response_for(denial)
         method = "GET" if request.method == "HEAD" else request.method
         target = (method, request.path)
         if method == "OPTIONS":
@@ -119,11 +129,18 @@ class HttpApp:
             return text_response(404, "there is nothing here")
         if method == "POST" and request.header(b"x-dilithion-rpc") is None:
             return _json_response(403, _CSRF, origin)
-        return self._authenticate(access.make_session(connection_id, address), request, route)
+        return self._authenticate(session, request, Admission(session, route))
 
-    def _authenticate(self, session: Session, request: HttpRequest, route: Route) -> HttpResponse | Task[HttpResponse]:
+    def answer(self, admission: Admission, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
+        """Return the response to an admitted request, or the task that leads to it."""
+        route: Route = admission.route
+        return route(request, admission.session)
+
+    def _authenticate(
+        self, session: Session, request: HttpHead, admission: Admission
+    ) -> HttpResponse | Admission | Task[HttpResponse | Admission]:
         if not self._access.requires_login:
-            return route(request, session)
+            return admission
         authorization = request.header(b"authorization")
         if authorization is None:
             return response_for(_UNAUTHORIZED)
@@ -131,8 +148,8 @@ class HttpApp:
         if isinstance(decision, Denial):
             return response_for(decision)
         if isinstance(decision, NeedsPassword):
-            return _LoginTask(self._access, decision, session, lambda: route(request, session))
-        return route(request, session)
+            return _LoginTask(self._access, decision, admission)
+        return admission
 
     # Routes
 
@@ -140,22 +157,26 @@ class HttpApp:
         stopping = self._state.is_stopping
         return _json_response(503 if stopping else 200, {"live": True, "ready": not stopping, "version": __version__})
 
-    def _openrpc_document(self, request: HttpRequest, session: Session) -> HttpResponse:
-        return _json_response(200, self._openrpc.render(session), request.header(b"origin"))
+    def _openrpc_document(self, request: HttpRequest, session: Session) -> Task[HttpResponse]:
+        origin = request.header(b"origin")
+        return _RouteTask(session, lambda: _json_response(200, self._openrpc.render(session), origin))
 
-    def _metrics_text(self, request: HttpRequest, session: Session) -> HttpResponse:
+    def _metrics_text(self, request: HttpRequest, session: Session) -> Task[HttpResponse]:
+        return _RouteTask(session, self._render_metrics)  # gauges are code of the host
+
+    def _render_metrics(self) -> HttpResponse:
         try:
             return HttpResponse(200, self._metrics.render(), CONTENT_TYPE, SECURITY_HEADERS)
         except MissingExtraError as error:
             return text_response(501, str(error))
 
     def _call(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
+        if len(request.body) > self._limits.messages.inline_message_size:
+            return _RouteTask(session, lambda: self._parse_call(request, session))
+        return self._parse_call(request, session)
+
+    def _parse_call(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
         body, origin = request.body, request.header(b"origin")
-        if session.is_rate_limited:
-            self._access.charge_bytes(session, len(body), 1)
-        denial = self._access.check_message(session)
-        if denial is not None:
-            return _denied_response(extract_id(body), denial, origin)
         try:
             body.decode()
         except UnicodeDecodeError as error:
@@ -185,30 +206,52 @@ class HttpApp:
         return body.rstrip(b" \t\r\n")[:-1] + b',"id":null}'
 
 
-class _LoginTask:
-    """Verifies a password before a request is answered."""
+class _RouteTask:
+    """Answers a request in the pool, since that costs too much for the leading thread, or runs code of the host."""
 
     speed = Speed.SLOW
     is_serial = True
-    is_login = True
+    kind = TaskKind.REQUEST
     hooks = None
 
-    def __init__(
-        self,
-        access: AccessControl,
-        credentials: NeedsPassword,
-        session: Session,
-        proceed: Callable[[], HttpResponse | Task[HttpResponse]],
-    ) -> None:
-        self._access = access
-        self._credentials = credentials
+    def __init__(self, session: Session, route: Callable[[], HttpResponse | Task[HttpResponse]]) -> None:
         self.session = session
-        self._proceed = proceed
+        self._route = route
 
     def run(self) -> HttpResponse | Task[HttpResponse]:
-        """Verify the password, and then answer the request."""
+        """Answer it."""
+        return self._route()
+
+    def refuse(self, reason: str) -> HttpResponse:
+        """Return the response if no worker can answer it."""
+        return text_response(503, reason, _RETRY)
+
+    def expire(self) -> HttpResponse:
+        """Return the response after the deadline."""
+        return self.refuse("the time is over")
+
+    def on_stall(self) -> None:
+        """Do nothing: it never runs in the leading thread."""
+
+
+class _LoginTask:
+    """Verifies the password of a request."""
+
+    speed = Speed.SLOW
+    is_serial = True
+    kind = TaskKind.LOGIN
+    hooks = None
+
+    def __init__(self, access: AccessControl, credentials: NeedsPassword, admission: Admission) -> None:
+        self._access = access
+        self._credentials = credentials
+        self._admission = admission
+        self.session = admission.session
+
+    def run(self) -> HttpResponse | Admission:
+        """Verify the password."""
         denial = self._access.authenticator.verify_credentials(self.session, self._credentials)
-        return self._proceed() if denial is None else response_for(denial)
+        return self._admission if denial is None else response_for(denial)
 
     def refuse(self, reason: str) -> HttpResponse:
         """Return the response if no worker can verify it."""
@@ -226,14 +269,14 @@ class _CallTask:
     """Runs a call, or a batch, and makes a response of its answer."""
 
     is_serial = True
-    is_login = False
-    session = None
     hooks = None
 
     def __init__(self, call: SingleCall | BatchCall, origin: str | None) -> None:
         self._call = call
         self._origin = origin
+        self.session = call.session
         self.speed = call.speed
+        self.kind = TaskKind.REQUEST if call.speed < Speed.SLOW else call.kind
 
     def run(self) -> HttpResponse | Future[HttpResponse]:
         """Run it."""

@@ -112,6 +112,8 @@ def _pool_families(statistics: ServerStatistics) -> Iterator[Any]:
     yield _family("gauge", "queue", "Jobs that wait for a worker", ("lane",), rows)
     rows = [((name,), job_class.running) for name, job_class in jobs.items()]
     yield _family("gauge", "running", "Jobs that run", ("lane",), rows)
+    text = "Calls past their timeout whose handlers still run"
+    yield _family("gauge", "overdue_calls", text, (), [((), statistics.overdue_calls)])
     yield _family("gauge", "workers_free", "Workers without a job", (), [((), statistics.idle_workers)])
 
 

@@ -1,4 +1,4 @@
-"""Messages for the host's own handler, `on_message`, which may leave them to JSON-RPC."""
+"""Messages that a task answers: those for the host's handler, `on_message`, and large ones, which are slow to parse."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from ..auth.denial import Denial
 from ..net.interfaces import RawReply, Reply, Task
 from ..protocol.frames import BINARY, TEXT
 from ..rpc.calls import BatchCall, SingleCall
+from ..rpc.executor import Executor
+from ..rpc.messages import NULL_ID, Request
 from ..session import Session
-from ..util.enums import Speed
+from ..util.enums import Speed, TaskKind
 
-__all__ = ["MessageHandler", "RawMessageCall", "RpcReceiver"]
+__all__ = ["LargeMessage", "MessageHandler", "RawMessageCall", "RpcReceiver"]
 
 logger = logging.getLogger("dilithion_ws")
 
 MessageHandler = Callable[[Session, str | bytes], Any]
 """Gets a session and a message. Its result is sent back; None sends nothing; NotImplemented leaves it to JSON-RPC."""
+
+
+_UNKNOWN = Request("", b"", NULL_ID)
+"""A message that was not parsed."""
 
 
 class RpcReceiver(Protocol):
@@ -27,6 +33,56 @@ class RpcReceiver(Protocol):
     def receive_rpc(
         self, session: Session, opcode: int, payload: bytes, denial: Denial | None = None
     ) -> bytes | SingleCall | BatchCall | None: ...
+
+
+class LargeMessage:
+    """The task that parses one large message. It is serial, so the messages of a client stay in order.
+
+    Args:
+        rpc: answers the message.
+        executor: writes the errors.
+        session: the client.
+        opcode, payload: the message.
+        denial: why nothing in it may be called, or None.
+    """
+
+    __slots__ = ("_denial", "_executor", "_opcode", "_payload", "_rpc", "session")
+
+    speed = Speed.SLOW
+    is_serial = True
+    kind = TaskKind.REQUEST
+    hooks = None
+
+    def __init__(
+        self,
+        rpc: RpcReceiver,
+        executor: Executor,
+        session: Session,
+        opcode: int,
+        payload: bytes,
+        denial: Denial | None,
+    ) -> None:
+        self._rpc = rpc
+        self._executor = executor
+        self.session = session
+        self._opcode = opcode
+        self._payload = payload
+        self._denial = denial
+
+    def run(self) -> bytes | SingleCall | BatchCall | None:
+        """Parse the message. Return its answer, or the call that it is."""
+        return self._rpc.receive_rpc(self.session, self._opcode, self._payload, self._denial)
+
+    def refuse(self, reason: str) -> bytes | None:
+        """Return the error if no worker can parse it."""
+        return self._executor.busy(_UNKNOWN, reason)
+
+    def expire(self) -> bytes | None:
+        """Return the error after the deadline."""
+        return self._executor.timed_out(_UNKNOWN)
+
+    def on_stall(self) -> None:
+        """Do nothing: it never runs in the leading thread."""
 
 
 class RawMessageCall:
@@ -43,7 +99,7 @@ class RawMessageCall:
 
     speed = Speed.MEASURED_FAST
     is_serial = True
-    is_login = False
+    kind = TaskKind.CALL
     hooks = None
 
     def __init__(

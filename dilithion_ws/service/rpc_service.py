@@ -7,10 +7,10 @@ import msgspec
 from ..auth.denial import Denial
 from ..errors import CloseStatus
 from ..events.hub import EventHub
-from ..net.interfaces import Accepted, Address, Reply, Task
+from ..net.interfaces import Accepted, Address, Admission, Reply, Task
 from ..protocol.frames import BINARY, TEXT
 from ..protocol.handshake import UpgradeRequest
-from ..protocol.http import HttpRefusal, HttpRequest, HttpResponse
+from ..protocol.http import HttpHead, HttpRefusal, HttpRequest, HttpResponse
 from ..rpc.calls import BatchCall, SingleCall
 from ..rpc.dispatcher import Dispatcher
 from ..rpc.messages import NULL_ID, error_answer, extract_id, parse_error
@@ -18,7 +18,7 @@ from ..session import Session
 from .access_control import AccessControl
 from .callbacks import Callbacks
 from .http_app import HttpApp
-from .raw_messages import MessageHandler, RawMessageCall
+from .raw_messages import LargeMessage, MessageHandler, RawMessageCall
 from .upgrades import UpgradePolicy
 
 __all__ = ["RpcService", "ServiceParts"]
@@ -61,6 +61,7 @@ class RpcService:
         self._events = parts.events
         self._callbacks = parts.callbacks
         self._on_message = parts.on_message
+        self._inline_size = parts.dispatcher.executor.limits.messages.inline_message_size
 
     def check_connection(self, host: str) -> HttpRefusal | None:
         """Delegate to `AccessControl.check_connection`."""
@@ -72,9 +73,15 @@ class RpcService:
         """Delegate to `UpgradePolicy.decide`."""
         return self._upgrades.decide(connection_id, address, request)
 
-    def http(self, connection_id: int, address: Address, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
+    def admit(
+        self, connection_id: int, address: Address, head: HttpHead
+    ) -> HttpResponse | Admission | Task[HttpResponse | Admission]:
+        """Delegate to `HttpApp.admit`."""
+        return self._http.admit(connection_id, address, head)
+
+    def http(self, admission: Admission, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
         """Delegate to `HttpApp.answer`."""
-        return self._http.answer(connection_id, address, request)
+        return self._http.answer(admission, request)
 
     def login_priority(self, session: Session) -> int:
         """Delegate to `Authenticator.login_priority`."""
@@ -125,6 +132,8 @@ class RpcService:
                 return error_answer(extract_id(payload) if opcode == TEXT else NULL_ID, denial.to_rpc_error())
             session.consecutive_rejections = 0
             return RawMessageCall(self._on_message, self, session, opcode, payload)
+        if len(payload) > self._inline_size:
+            return LargeMessage(self, self._dispatcher.executor, session, opcode, payload, denial)
         if opcode == TEXT and session.codec is None:
             return self._dispatcher.receive(payload, session, denial)
         return self.receive_rpc(session, opcode, payload, denial)

@@ -97,7 +97,8 @@ class ServerStatistics(msgspec.Struct, frozen=True):
         idle_workers: workers without a job.
         is_led_in_reserve: whether no worker was idle to take over from a leader that a handler holds up; then only
             methods that were declared fast run.
-        jobs: by job class: `calls`, `logins` and `handshakes`.
+        overdue_calls: calls past their timeout whose handlers still run, on threads that were replaced.
+        jobs: by job class: `calls`, `logins`, `handshakes` and `requests`.
         methods: by name; only methods that were called.
         topics: by name.
         audit_events: events in the audit log, by kind.
@@ -107,6 +108,7 @@ class ServerStatistics(msgspec.Struct, frozen=True):
     connections: ConnectionStatistics
     idle_workers: int
     is_led_in_reserve: bool
+    overdue_calls: int
     jobs: Mapping[str, JobStatistics]
     methods: Mapping[str, MethodStatistics]
     topics: Mapping[str, TopicStatistics]
@@ -131,14 +133,14 @@ class StatisticsSource(msgspec.Struct, frozen=True):
 
     def take(self) -> ServerStatistics:
         """Return the present statistics."""
-        classes = self.pool.classes
         return ServerStatistics(
             connections=self._connections(),
             idle_workers=self.pool.idle,
             is_led_in_reserve=self.pool.wake_when_idle,
+            overdue_calls=self.pool.overdue,
             jobs={
                 job_class.name: JobStatistics(job_class.running, len(job_class.queue))
-                for job_class in (classes.calls, classes.logins, classes.handshakes)
+                for job_class in self.pool.classes.all()
             },
             methods=self._methods(),
             topics=self._topics(),

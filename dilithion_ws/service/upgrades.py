@@ -14,7 +14,7 @@ from ..protocol.http import Headers, HttpRefusal
 from ..protocol.message_encoder import Codec
 from ..rpc.msgpack import MessagePack
 from ..session import Session
-from ..util.enums import Speed
+from ..util.enums import Speed, TaskKind
 from .access_control import AccessControl
 from .refusals import refusal_for
 
@@ -87,7 +87,7 @@ class _PasswordCheck:
 
     speed = Speed.SLOW
     is_serial = True
-    is_login = True
+    kind = TaskKind.LOGIN
     hooks = None
 
     def __init__(self, access: AccessControl, credentials: NeedsPassword, session: Session, headers: Headers) -> None:

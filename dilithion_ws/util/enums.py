@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum, IntEnum
 
-__all__ = ["OfferResult", "Speed"]
+__all__ = ["OfferResult", "Speed", "TaskKind"]
 
 
 class Speed(IntEnum):
@@ -22,6 +22,17 @@ class Speed(IntEnum):
     """It was not called yet, or its calls were neither fast nor slow."""
     SLOW = 3
     """The host declared that it blocks, or its recent calls were slow: it runs in the pool."""
+
+
+class TaskKind(Enum):
+    """What a task does. Each kind has threads of its own in the pool, so that none takes those of another."""
+
+    CALL = "call"
+    """It runs code of the host, which may take long."""
+    LOGIN = "login"
+    """It verifies a password."""
+    REQUEST = "request"
+    """It parses a large message, or answers an HTTP request, also one for a call that is not known to be slow."""
 
 
 class OfferResult(Enum):

@@ -6,6 +6,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from dilithion_ws.net.job_queue import JobQueue, QueuedJob
 
 
+def every(tenant: object) -> bool:
+    return True
+
+
 def job(priority: int = 0, tenant: str | None = None) -> QueuedJob:
     return QueuedJob(lambda: None, priority, tenant)
 
@@ -14,7 +18,7 @@ def test_higher_priorities_go_first_and_each_in_order() -> None:
     queue = JobQueue(10)
     jobs = [job(0), job(2), job(1), job(2)]
     assert [queue.put(one) for one in jobs] == [None] * 4
-    assert [queue.pop() for _ in range(5)] == [jobs[1], jobs[3], jobs[2], jobs[0], None]
+    assert [queue.pop(every) for _ in range(5)] == [jobs[1], jobs[3], jobs[2], jobs[0], None]
 
 
 def test_a_full_queue_evicts_the_newest_job_of_the_lowest_priority_for_a_higher_one() -> None:
@@ -24,7 +28,7 @@ def test_a_full_queue_evicts_the_newest_job_of_the_lowest_priority_for_a_higher_
     assert queue.put(second) is None
     assert queue.put(equal) is equal
     assert queue.put(higher) is second
-    assert [queue.pop(), queue.pop(), queue.pop()] == [higher, first, None]
+    assert [queue.pop(every), queue.pop(every), queue.pop(every)] == [higher, first, None]
 
 
 def test_a_full_queue_evicts_jobs_of_a_tenant_over_quota_for_other_tenants() -> None:
@@ -40,6 +44,16 @@ def test_a_full_queue_evicts_jobs_of_a_tenant_over_quota_for_other_tenants() -> 
     queue.clear()
     assert len(queue) == 0
     assert [queue.put(one) for one in mine] == [None, None, None, None, mine[4]]
+
+
+def test_the_next_job_is_one_of_a_tenant_that_may_run_one() -> None:
+    queue = JobQueue(10)
+    jobs = [job(2, "busy"), job(0, "busy"), job(0, "other")]
+    for one in jobs:
+        queue.put(one)
+    assert queue.pop(lambda tenant: tenant != "busy") is jobs[2]
+    assert queue.pop(lambda tenant: tenant != "busy") is None
+    assert [queue.pop(every), queue.pop(every)] == jobs[:2]
 
 
 class QueueModel(RuleBasedStateMachine):
@@ -78,7 +92,7 @@ class QueueModel(RuleBasedStateMachine):
 
     @rule()
     def pop(self) -> None:
-        found = self.queue.pop()
+        found = self.queue.pop(every)
         if not self.waiting:
             assert found is None
             return

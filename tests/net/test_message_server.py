@@ -17,7 +17,7 @@ from dilithion_ws.net.interfaces import Accepted, RawReply
 from dilithion_ws.protocol.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from dilithion_ws.protocol.http import HttpRefusal
 from dilithion_ws.protocol.message_encoder import encode_message
-from dilithion_ws.util.enums import OfferResult, Speed
+from dilithion_ws.util.enums import OfferResult, Speed, TaskKind
 
 from ..support import REQUEST, client_frame
 from ..support.net import Echo, Machine
@@ -28,14 +28,14 @@ class Scripted:
     """A task that does what the test says."""
 
     def __init__(
-        self, outcome: Any, speed: Speed = Speed.SLOW, *, is_serial: bool = False, is_login: bool = False
+        self, outcome: Any, speed: Speed = Speed.SLOW, *, is_serial: bool = False, kind: TaskKind = TaskKind.CALL
     ) -> None:
         self.outcome = outcome
         self.speed = speed
         self.is_serial = is_serial
-        self.is_login = is_login
+        self.kind = kind
         self.hooks: list[Callable[[bool], None]] | None = None
-        self.session: Session | None = None
+        self.session = Session(1, ("127.0.0.1", 1))
         self.is_upgrade = False
 
     def run(self) -> Any:
@@ -248,7 +248,7 @@ def test_a_full_queue_refuses(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_evicted_login_is_refused(desk: Desk) -> None:
-    desk.send(Scripted(b"login", is_serial=True, is_login=True), b"after")
+    desk.send(Scripted(b"login", is_serial=True, kind=TaskKind.LOGIN), b"after")
     (job,) = desk.machine.pool.jobs
     desk.machine.pool.jobs.clear()
     job.on_evicted()
@@ -257,7 +257,7 @@ def test_an_evicted_login_is_refused(desk: Desk) -> None:
 
 
 def test_the_hash_of_a_client_that_has_disconnected_is_skipped(desk: Desk) -> None:
-    desk.send(Scripted(AssertionError("must not run"), is_login=True))
+    desk.send(Scripted(AssertionError("must not run"), kind=TaskKind.LOGIN))
     desk.peer.sock.close()
     desk.machine.run_job()
     desk.machine.step()
@@ -449,7 +449,7 @@ def test_a_fault_closes_one_connection(desk: Desk, monkeypatch: pytest.MonkeyPat
 
 def test_a_password_is_verified_in_the_pool(make: Callable[..., Desk]) -> None:
     desk = make()
-    desk.service.decision = Scripted(None, is_login=True, is_serial=True)
+    desk.service.decision = Scripted(None, kind=TaskKind.LOGIN, is_serial=True)
     desk.peer.send(REQUEST + client_frame(TEXT, b"first"))
     assert desk.turn() == []
     assert texts(desk.finish()) == [b"first"]
@@ -457,7 +457,7 @@ def test_a_password_is_verified_in_the_pool(make: Callable[..., Desk]) -> None:
 
 def test_a_wrong_password_is_refused(make: Callable[..., Desk]) -> None:
     desk = make()
-    desk.service.decision = Scripted(HttpRefusal(401, "no"), is_login=True)
+    desk.service.decision = Scripted(HttpRefusal(401, "no"), kind=TaskKind.LOGIN)
     desk.peer.send(REQUEST)
     desk.machine.step()
     desk.machine.run_job()
@@ -470,7 +470,7 @@ def test_an_upgrade_that_cannot_be_decided_is_refused(
     make: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     desk = make()
-    desk.service.decision = Scripted(ValueError("a fault"), is_login=True)
+    desk.service.decision = Scripted(ValueError("a fault"), kind=TaskKind.LOGIN)
     if way == "full":
         monkeypatch.setattr(desk.machine.pool, "submit", lambda job, job_class: False)
     desk.peer.send(REQUEST)

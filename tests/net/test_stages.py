@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import CloseStatus
+from dilithion_ws import CloseStatus, Session
+from dilithion_ws.net.interfaces import Admission
 from dilithion_ws.protocol.frames import TEXT
 from dilithion_ws.protocol.http import HttpResponse
-from dilithion_ws.util.enums import Speed
+from dilithion_ws.util.enums import Speed, TaskKind
 
 from ..support import REQUEST, client_frame
 from ..support.certificates import Authority
@@ -57,8 +58,8 @@ class HttpTask:
 
     speed = Speed.SLOW
     is_serial = True
-    is_login = False
-    session = None
+    kind = TaskKind.REQUEST
+    session = Session(1, ("127.0.0.1", 1))
     hooks = None
 
     def __init__(self, *outcomes: Any) -> None:
@@ -390,6 +391,76 @@ def test_an_expectation_is_answered_with_100(make: Callable[..., Machine]) -> No
         sock.send(b"ab")
         machine.step()
         assert received(sock).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("expectation", [b"", b"Expect: 100-continue\r\n"])
+def test_a_request_that_is_refused_at_its_head_needs_no_body(make: Callable[..., Machine], expectation: bytes) -> None:
+    machine = make()
+    machine.service.decision_at_head = HttpResponse(401, b"no")
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(b"POST /decided HTTP/1.1\r\nHost: a\r\n" + expectation + b"Content-Length: 1000\r\n\r\n")
+        machine.step()
+        answer = received(sock)
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert answer.endswith(b"no(end)")
+
+
+def test_a_password_is_verified_before_the_body_is_read(make: Callable[..., Machine]) -> None:
+    machine = make()
+    machine.service.decision_at_head = HttpTask(Admission(HttpTask.session, "/"))
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(b"POST /decided HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        machine.step()
+        assert received(sock) == b""
+        machine.run_job()
+        machine.step()
+        assert received(sock).startswith(b"HTTP/1.1 100 ")
+        sock.send(b"ab")
+        machine.step()
+        assert received(sock).endswith(b"hello 127.0.0.1ab")
+
+
+def test_a_body_has_time_in_proportion_to_what_has_arrived(make: Callable[..., Machine]) -> None:
+    machine = make(body_rate=100.0)
+    limits = machine.reactor.limits.connections
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n")
+        machine.step()
+        for _ in range(2):
+            machine.advance(limits.handshake_timeout - 1)
+            sock.send(b"x" * 1000)
+            machine.step()
+            assert received(sock) == b""
+        machine.advance(limits.handshake_timeout + 0.1)
+        answer = received(sock)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"rpcwebsocketbodyrate" in answer
+
+
+def test_a_body_of_a_rate_limited_client_is_charged_by_chunk(make: Callable[..., Machine]) -> None:
+    machine = make(frames_per_turn=4)
+    charged: list[tuple[int, int]] = []
+    session = Session(1, ("192.0.2.1", 1))
+    session.is_rate_limited = True
+
+    def charge(session: Session, size: int, frames: int) -> None:
+        charged.append((size, frames))
+        if len(charged) == 3:
+            session.close_after = CloseStatus(1008, "too many bytes")
+
+    machine.service.on_received = charge  # type: ignore[method-assign]
+    machine.service.decision_at_head = Admission(session, "/")
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(b"POST /decided HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        machine.step()
+        sock.send(b"1\r\nx\r\n" * 20)
+        machine.step()
+        assert charged == [(120, 4), (0, 4), (0, 4)]
+        assert received(sock).startswith(b"HTTP/1.1 429 ")
 
 
 # Stopping in each stage

@@ -74,12 +74,12 @@ class Running:
     """A transport that runs."""
 
     def __init__(self, **options: Any) -> None:
-        options.setdefault("workers", 3)
-        config = make_config(**options)
+        config = make_config(**{"workers": 3, "login_workers": 1, "request_workers": 1, **options})
         self.service, self.shard, self.resource = GateEcho(), CountingShard(), Resource()
         mailbox = Mailbox()
         self.registry = ConnectionRegistry(config.limits, mailbox)
         self.pool = make_pool(config, 1, mailbox.waker)
+        self.worker_count = self.pool.idle
         self.limiter = ConnectionLimiter(config.limits, 1000, self.service)
         reactor = Reactor(config, monotonic, self.service, self.registry, self.limiter)
         self.transport = Transport(reactor, self.pool, None, [self.shard], [self.resource])
@@ -124,14 +124,14 @@ def test_a_leader_that_stalls_is_replaced(running: Running) -> None:
 
 
 def test_without_an_idle_worker_a_thread_in_reserve_leads(running: Running) -> None:
-    clients = [connect(running) for _ in range(4)]
-    for client in clients[:3]:
+    clients = [connect(running) for _ in range(running.worker_count + 1)]
+    for client in clients[:-1]:
         client.text("gate x")
     wait_for(lambda: running.pool.wake_when_idle, what="a thread in reserve leading")
-    clients[3].text("echo 1")
-    assert clients[3].frame() == (TEXT, b"echo 1")
+    clients[-1].text("echo 1")
+    assert clients[-1].frame() == (TEXT, b"echo 1")
     running.service.gate.set()
-    for client in clients[:3]:
+    for client in clients[:-1]:
         assert client.frame() == (TEXT, b"gate x")
     wait_for(lambda: not running.pool.wake_when_idle)
     for client in clients:
@@ -139,15 +139,15 @@ def test_without_an_idle_worker_a_thread_in_reserve_leads(running: Running) -> N
 
 
 def test_a_thread_in_reserve_that_stalls_is_replaced_too(running: Running) -> None:
-    clients = [connect(running) for _ in range(5)]
-    for client in clients[:3]:
+    clients = [connect(running) for _ in range(running.worker_count + 2)]
+    for client in clients[:-2]:
         client.text("gate x")
     wait_for(lambda: running.pool.wake_when_idle)
-    clients[3].text("declared x")
-    clients[4].text("echo 1")
-    assert clients[4].frame() == (TEXT, b"echo 1")
+    clients[-2].text("declared x")
+    clients[-1].text("echo 1")
+    assert clients[-1].frame() == (TEXT, b"echo 1")
     running.service.gate.set()
-    assert clients[3].frame() == (TEXT, b"declared x")
+    assert clients[-2].frame() == (TEXT, b"declared x")
     for client in clients:
         client.close()
 

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from dilithion_ws.net.job_queue import QueuedJob
+from dilithion_ws.net.poller import Waker
+from dilithion_ws.net.transport import make_pool
 from dilithion_ws.net.worker_pool import WorkerPool
 from dilithion_ws.util.clock import Deadline, monotonic
 
 from ..support import wait_for
+from ..support.configs import make_config
 from ..support.net import worker_pool
 
 
@@ -73,6 +76,52 @@ def test_a_job_that_raises_costs_no_worker(pool: WorkerPool, caplog: pytest.LogC
     assert caplog.text.count("a job of the pool failed") == 20
     assert len(pool._threads) == 4
     assert all(thread.is_alive() and thread.daemon for thread in pool._threads)
+
+
+def test_a_tenant_leaves_a_share_of_the_workers_to_others(gate: threading.Event) -> None:
+    with worker_pool(5, 4, max_per_tenant=2) as pool:
+        calls, ran = pool.classes.calls, threading.Event()
+        for _ in range(4):
+            assert pool.submit(QueuedJob(waits_for(gate), tenant="busy"), calls)
+        assert (calls.running, len(calls.queue)) == (2, 2)
+        assert pool.submit(QueuedJob(ran.set, tenant="other"), calls)
+        assert ran.wait(5), "it goes past what waits in the queue"
+        gate.set()
+        wait_for(lambda: pool.idle == 5)
+
+
+def test_a_job_that_was_given_up_gets_another_thread_in_its_place(gate: threading.Event) -> None:
+    with worker_pool(3, 4, max_overdue=1) as pool:
+        calls, ran = pool.classes.calls, threading.Event()
+        stuck, second = waits_for(gate), waits_for(gate)
+        for job in (stuck, ran.set, second):
+            assert pool.submit(QueuedJob(job), calls)
+        pool.give_up(stuck)
+        assert ran.wait(5)
+        wait_for(lambda: calls.running == 1 and not len(calls.queue))
+        assert pool.overdue == 1
+        pool.give_up(second)
+        assert calls.running == 1, "past the bound it keeps its place"
+        assert pool.submit(QueuedJob(waits_for(gate)), calls)
+        assert len(calls.queue) == 1
+        gate.set()
+        wait_for(lambda: pool.idle == 3)
+        assert (pool.overdue, calls.running) == (0, 0)
+
+
+def test_each_class_has_threads_of_its_own(gate: threading.Event) -> None:
+    pool = make_pool(make_config(workers=3, login_workers=1, request_workers=1), 0, waker := Waker())
+    pool.start()
+    try:
+        for job_class in (pool.classes.calls, pool.classes.logins, pool.classes.requests):
+            for _ in range(3):
+                pool.submit(QueuedJob(waits_for(gate)), job_class)
+        assert [job_class.running for job_class in pool.classes.all()] == [1, 1, 0, 1]
+        assert pool.idle == 2, "the leader, which was not started, and the spare"
+    finally:
+        gate.set()
+        pool.shutdown(Deadline(monotonic, 2.0))
+        waker.close()
 
 
 def test_shutdown_gives_up_on_stuck_jobs_at_the_deadline(gate: threading.Event) -> None:

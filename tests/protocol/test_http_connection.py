@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dilithion_ws.protocol.handshake import UpgradeRequest, accept_response
-from dilithion_ws.protocol.http import HttpRefusal, HttpRequest
-from dilithion_ws.protocol.http_connection import HttpConnection, HttpLimits
+from dilithion_ws.protocol.http import HttpRefusal
+from dilithion_ws.protocol.http_connection import HttpConnection, HttpLimits, HttpOutcome
 
 from ..support import ACCEPT, REQUEST, client_frame
 
 
-def shake(data: bytes, limit: int = 16384) -> UpgradeRequest | HttpRequest | HttpRefusal | None:
+def shake(data: bytes, limit: int = 16384) -> HttpOutcome | None:
     return HttpConnection(HttpLimits(limit, "header size limit of 16384 bytes (rpcwebsocketheadersize)")).receive(data)
 
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from dilithion_ws.protocol.handshake import UpgradeRequest
-from dilithion_ws.protocol.http import HttpRefusal, HttpRequest, HttpResponse
+from dilithion_ws.protocol.http import HttpHead, HttpRefusal, HttpRequest, HttpResponse
 from dilithion_ws.protocol.http_connection import HttpConnection, HttpLimits
 
 from ..support import REQUEST
@@ -33,39 +34,80 @@ def refusal(outcome: Any) -> tuple[int, str]:
     return outcome.status, outcome.message
 
 
-def test_a_request_is_returned_when_its_body_is_complete(http: HttpConnection) -> None:
+def accepted(http: HttpConnection, outcome: Any) -> HttpRequest:
+    """Accept the body of a request whose head was received."""
+    assert type(outcome) is HttpHead
+    return request(http.accept_body())
+
+
+def test_a_head_is_returned_before_its_body(http: HttpConnection) -> None:
     data = post(b"hello")
-    assert http.receive(data[:-1]) is None
-    found = request(http.receive(data[-1:]))
-    assert (found.method, found.target, found.body) == ("POST", "/x", b"hello")
-    assert dict(found.headers)[b"host"] == b"localhost"
+    head = http.receive(data[:-5])
+    assert isinstance(head, HttpHead)
+    assert (head.method, head.target) == ("POST", "/x")
+    assert dict(head.headers)[b"host"] == b"localhost"
+    assert http.accept_body() is None
+    assert http.receive(b"hell") is None
+    found = request(http.receive(b"o"))
+    assert (found.method, found.target, found.headers, found.body) == ("POST", "/x", head.headers, b"hello")
+
+
+@pytest.mark.parametrize(("arrived", "is_kept"), [(b"hello", True), (b"hell", False), (b"", False)])
+def test_a_response_to_a_head_keeps_the_connection_if_the_body_is_there(
+    http: HttpConnection, arrived: bytes, is_kept: bool
+) -> None:
+    data = post(b"hello")[:-5]
+    assert isinstance(http.receive(data + arrived), HttpHead)
+    _, is_last = http.encode_response(HttpResponse(401, b"no"), close=False)
+    assert is_last is not is_kept
+    if is_kept:
+        assert accepted(http, http.next_request() or http.receive(post(b"next"))).body == b"next"
+
+
+def test_a_response_to_a_head_does_not_wait_for_a_client_that_waits(http: HttpConnection) -> None:
+    http.receive(post(b"hello", b"Expect: 100-continue")[:-5])
+    assert http.encode_response(HttpResponse(401, b"no"), close=False)[1]
+
+
+def test_a_body_in_tiny_chunks_is_looked_at_in_turns() -> None:
+    http = HttpConnection(msgspec.structs.replace(LIMITS, max_chunks=10))
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert isinstance(http.receive(head + b"1\r\nx\r\n" * 25 + b"0\r\n\r\n"), HttpHead)
+    assert http.accept_body() is None
+    counts = [http.chunks]
+    while http.has_more:
+        outcome = http.receive(b"")
+        counts.append(http.chunks)
+    assert counts == [10, 20, 25]
+    assert request(outcome).body == b"x" * 25
 
 
 def test_requests_follow_each_other_on_one_connection(http: HttpConnection) -> None:
-    request(http.receive(post(b"first") + post(b"second")))
+    accepted(http, http.receive(post(b"first") + post(b"second")))
     data, is_last = http.encode_response(HttpResponse(200, b"answer"), close=False)
     assert data.startswith(b"HTTP/1.1 200 OK\r\n")
     assert data.endswith(b"\r\n\r\nanswer")
     assert not is_last
-    assert request(http.next_request()).body == b"second"
+    assert accepted(http, http.next_request()).body == b"second"
 
 
 def test_the_answer_to_head_has_no_body(http: HttpConnection) -> None:
-    request(http.receive(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"))
+    accepted(http, http.receive(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"))
     data, _ = http.encode_response(HttpResponse(200, b"answer"), close=False)
     assert b"Content-Length: 6" in data
     assert data.endswith(b"\r\n\r\n")
 
 
 def test_a_response_may_be_the_last(http: HttpConnection) -> None:
-    request(http.receive(post(b"")))
+    accepted(http, http.receive(post(b"")))
     data, is_last = http.encode_response(HttpResponse(200, b""), close=True)
     assert b"Connection: close" in data
     assert is_last
 
 
 def test_a_client_that_waits_for_100_gets_it(http: HttpConnection) -> None:
-    assert http.receive(post(b"hello", b"Expect: 100-continue")[:-5]) is None
+    assert isinstance(http.receive(post(b"hello", b"Expect: 100-continue")[:-5]), HttpHead)
+    assert http.accept_body() is None
     assert http.expects_continue
     assert http.encode_continue().startswith(b"HTTP/1.1 100 Continue\r\n")
     assert request(http.receive(b"hello")).body == b"hello"
@@ -94,4 +136,7 @@ def test_without_ordinary_requests_post_is_refused() -> None:
     ],
 )
 def test_what_cannot_be_answered_is_refused(http: HttpConnection, data: bytes, status: int) -> None:
-    assert refusal(http.receive(data))[0] == status
+    outcome = http.receive(data)
+    if isinstance(outcome, HttpHead):
+        outcome = http.accept_body()
+    assert refusal(outcome)[0] == status

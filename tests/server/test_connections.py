@@ -504,4 +504,9 @@ def test_disconnects_in_the_middle_of_everything(start: ServerFactory, rpc: RpcT
             sock.close()
     with RawClient(server.port) as client:
         assert client.call("getblockcount")["result"] == 840000
-    wait_for(lambda: server.statistics().connections.total == 0 and server.statistics().idle_workers == 15)
+    wait_for(
+        lambda: (
+            server.statistics().connections.total == 0
+            and not any(job_class.running for job_class in server.statistics().jobs.values())
+        )
+    )

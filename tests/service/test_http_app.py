@@ -19,7 +19,7 @@ from dilithion_ws.auth.passwords import hash_password
 from dilithion_ws.auth.users import User, UsersFile, render_users
 
 from ..support import RawClient, wait_for
-from ..support.accounts import basic
+from ..support.accounts import basic, write_users
 from ..support.fixtures import ClientFactory, ServerFactory
 from ..support.http import authorization, request
 
@@ -356,3 +356,59 @@ def test_a_library_for_bitcoin_nodes(guarded: WebSocketServer, monkeypatch: pyte
     with pytest.raises(proxy.JSONRPCException, match="Method not found"):
         node.nosuch()
     node._AuthServiceProxy__conn.close()
+
+
+# What costs much
+
+
+def test_every_request_counts_as_a_message(start: ServerFactory) -> None:
+    server = start(limit_loopback=True, message_burst=2, message_rate=0.1)
+    assert [request(server, "GET", "/health")[0] for _ in range(3)] == [200, 200, 429]
+    status, headers, body = request(server, "POST", "/", {"method": "getblockcount", "id": 1}, CSRF)
+    assert status == 429
+    assert int(headers["retry-after"]) <= 10
+    assert json.loads(body)["id"] is None, "it was not read"
+
+
+def test_a_body_is_not_asked_for_without_credentials(guarded: WebSocketServer, connect: ClientFactory) -> None:
+    client = connect(guarded, upgrade=False)
+    client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n")
+    status, _, body = client.response()
+    assert status == 401
+    client.take(len(body))
+    assert client.at_end()
+
+
+def test_a_gauge_that_blocks_holds_up_nothing_but_the_metrics(
+    start: ServerFactory, connect: ClientFactory, gate: threading.Event
+) -> None:
+    threads: list[str] = []
+    server = start()
+    server.gauge("slow", "It blocks", lambda: threads.append(threading.current_thread().name) or gate.wait(20))
+    waiting, other = connect(server, upgrade=False), connect(server)
+    waiting.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    wait_for(lambda: threads)
+    assert other.call("getblockcount")["result"] == 840000
+    assert call(server, {"method": "getblockcount", "id": 1})[1]["result"] == 840000
+    gate.set()
+    assert waiting.response()[0] == 200
+
+
+def test_waiting_calls_of_one_user_keep_no_other_out(
+    tmp_path: Path, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
+) -> None:
+    """Logins, calls by POST, and calls of other users go on."""
+    rpc.register("waitforblock", lambda: gate.wait(30), blocking=True, permission="READ_BLOCKCHAIN")
+    rpc.register("slow", lambda: "done", blocking=True, permission="READ_BLOCKCHAIN")
+    path = tmp_path / "users.json"
+    write_users(path, reader="readonly", root="admin")
+    with WebSocketServer(rpc, Config(users_file=str(path))) as server:
+        for client in (connect(server, upgrade=False), connect(server, upgrade=False)):
+            client.upgrade(basic("reader"))
+            for at in range(20):
+                client.request("waitforblock", id=at)
+        wait_for(lambda: server.statistics().jobs["calls"].running == 10)
+        assert call(server, {"method": "slow", "id": 1}, **authorization("root"))[1]["result"] == "done"
+        assert call(server, {"method": "getblockcount", "id": 1}, **authorization("reader"))[1]["result"] == 840000
+        assert request(server, "GET", "/health")[0] == 200
+        gate.set()

@@ -67,7 +67,9 @@ def test_a_handler_that_fails_is_logged_and_nothing_is_sent(result: Any, caplog:
 
 
 def test_a_call_that_is_refused_gets_its_error() -> None:
-    call = BatchCall(cast(Any, SimpleNamespace(slow_method_threshold=1.0)), [b'{"error":1}'])
+    call = BatchCall(
+        cast(Any, SimpleNamespace(slow_method_threshold=1.0)), Session(1, ("127.0.0.1", 1)), [b'{"error":1}']
+    )
     assert make(..., rpc=Rpc(call)).refuse("no room") == b'[{"error":1}]'
 
 

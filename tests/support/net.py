@@ -14,7 +14,7 @@ from dilithion_ws.config.config import parse_network
 from dilithion_ws.net.connection_limiter import ConnectionLimiter
 from dilithion_ws.net.connection_registry import ConnectionRegistry
 from dilithion_ws.net.event_loop import EventLoop
-from dilithion_ws.net.interfaces import Accepted, Address
+from dilithion_ws.net.interfaces import Accepted, Address, Admission
 from dilithion_ws.net.job_queue import JobQueue, QueuedJob
 from dilithion_ws.net.loop_ownership import OwnershipLost
 from dilithion_ws.net.mailbox import Mailbox
@@ -24,9 +24,9 @@ from dilithion_ws.net.tls import TlsContext
 from dilithion_ws.net.transport import make_event_loop
 from dilithion_ws.net.worker_pool import JobClass, JobClasses, WorkerPool
 from dilithion_ws.protocol.handshake import UpgradeRequest
-from dilithion_ws.protocol.http import HttpRefusal, HttpRequest, HttpResponse
+from dilithion_ws.protocol.http import HttpHead, HttpRefusal, HttpRequest, HttpResponse
 from dilithion_ws.util.clock import Deadline, monotonic
-from dilithion_ws.util.enums import Speed
+from dilithion_ws.util.enums import Speed, TaskKind
 
 from . import Clock
 from .configs import make_config
@@ -40,11 +40,14 @@ class AllowAll:
 
 
 @contextmanager
-def worker_pool(workers: int, queue: int) -> Iterator[WorkerPool]:
-    """Run a pool whose job classes have the same limits; `queue` is the capacity of each one's queue."""
-    classes = JobClasses(*(JobClass(name, workers - 2, JobQueue(queue)) for name in ("calls", "logins", "handshakes")))
+def worker_pool(
+    workers: int, queue: int, max_per_tenant: int | None = None, max_overdue: int = 0
+) -> Iterator[WorkerPool]:
+    """Run a pool whose threads, but for the leader and the spare, run calls."""
+    calls = JobClass("calls", workers - 2, JobQueue(queue), max_per_tenant)
+    others = [JobClass(name, 0, JobQueue(queue)) for name in ("logins", "handshakes", "requests")]
     waker = Waker()
-    pool = WorkerPool(workers, classes, 0, waker)
+    pool = WorkerPool(JobClasses(calls, *others), 0, waker, max_overdue)
     pool.start()
     yield pool
     pool.shutdown(Deadline(monotonic, 2.0))
@@ -63,6 +66,7 @@ class Echo:
         self.opened: list[int] = []
         self.closed: list[tuple[int, CloseStatus]] = []
         self.http_task: Any = None
+        self.decision_at_head: Any = None
 
     def check_connection(self, host: str) -> HttpRefusal | None:
         return None
@@ -70,10 +74,15 @@ class Echo:
     def upgrade(self, connection_id: int, address: Address, request: UpgradeRequest) -> Accepted:
         return Accepted(Session(connection_id, address), (), math.inf)
 
-    def http(self, connection_id: int, address: Address, request: HttpRequest) -> Any:
-        if request.target == "/slow":
+    def admit(self, connection_id: int, address: Address, head: HttpHead) -> Any:
+        if head.target == "/decided":
+            return self.decision_at_head
+        return Admission(Session(connection_id, address), head.target)
+
+    def http(self, admission: Admission, request: HttpRequest) -> Any:
+        if admission.route == "/slow":
             return self.http_task
-        return HttpResponse(200, b"hello " + address[0].encode())
+        return HttpResponse(200, b"hello " + admission.session.address[0].encode() + request.body)
 
     def login_priority(self, session: Session) -> int:
         return 0
@@ -105,7 +114,7 @@ class EchoTask:
     """Answers with the message."""
 
     is_serial = False
-    is_login = False
+    kind = TaskKind.CALL
     hooks = None
 
     def __init__(self, service: Echo, session: Session, payload: bytes, speed: Speed) -> None:
@@ -135,13 +144,16 @@ class ManualPool:
     """A pool without threads: the test runs its jobs."""
 
     def __init__(self) -> None:
-        self.classes = JobClasses(*(JobClass(name, 1, JobQueue(1)) for name in ("calls", "logins", "handshakes")))
+        names = ("calls", "logins", "handshakes", "requests")
+        self.classes = JobClasses(*(JobClass(name, 1, JobQueue(1)) for name in names))
         self.idle = 1
         self.jobs: list[QueuedJob] = []
 
     def submit(self, job: QueuedJob, job_class: JobClass) -> bool:
         self.jobs.append(job)
         return True
+
+    def give_up(self, run: Callable[[], None]) -> None: ...
 
     def cancel(self, run: Callable[[], None]) -> None:
         self.jobs = [job for job in self.jobs if job.run != run]
