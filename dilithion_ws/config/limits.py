@@ -143,6 +143,13 @@ class LoginLimits(SettingsGroup, frozen=True, kw_only=True):
     authentication_timeout: Annotated[
         float, limit("s", "Seconds from the upgrade to a successful login, if users are configured.", ge=0.01)
     ] = 10.0
+    unauthenticated_message_size: Annotated[
+        int, limit("bytes", "Bytes of a message, in one frame, of a client that has yet to log in.", ge=125)
+    ] = 4 * KIB
+    unauthenticated_connections: Annotated[
+        int,
+        limit("connections", "Connections that have yet to log in; past that the one that waits longest is closed."),
+    ] = 512
     login_failures: Annotated[
         int, limit("logins", "Failed logins that close a connection; as many different ones lock out an address.")
     ] = 5

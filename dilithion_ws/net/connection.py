@@ -50,6 +50,7 @@ __all__ = [
     "HTTP",
     "OPEN",
     "PROXY_HEADER",
+    "READ_SIZE",
     "REFUSED",
     "SENT",
     "TLS_HANDSHAKE",
@@ -59,6 +60,10 @@ __all__ = [
     "SendResult",
 ]
 
+READ_SIZE = 65536
+"""Bytes that are read at once from a client that was admitted."""
+
+_READ_SIZE_BEFORE = 4096
 _TLS_RECORD = 16384
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, *WANTS)
 
@@ -135,6 +140,7 @@ class Connection:
         parser: the WebSocket stage, from the upgrade on.
         session: the client's session, from the upgrade on.
         encoder: how its messages are encoded; set before it is open.
+        read_size: bytes to read at once: few before the client was admitted, since they may have to be kept.
         interest: what the poller waits for.
         has_more: whether its parser holds bytes that it can go on with, since it looks at a bounded number of pieces in a
             turn.
@@ -181,6 +187,7 @@ class Connection:
         "pending_request",
         "ping_at",
         "proxy_header",
+        "read_size",
         "session",
         "sock",
         "state",
@@ -209,6 +216,7 @@ class Connection:
         self.is_paused = False
         self.is_tls = False
         self.bytes_sent = 0
+        self.read_size = _READ_SIZE_BEFORE
         self.in_tls_step = False
         self.tls_interest = READ
         self.proxy_header: ProxyHeader | None = None

@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
+from ..config.limits import limit_reached
 from ..errors import CloseCode, CloseStatus
-from ..protocol.frames import CLOSE
+from ..protocol.frames import CLOSE, close_payload
+from ..protocol.http import HttpRefusal
 from ..protocol.message_parser import PROTOCOL_ERROR, MessageEvent
 from ..util.thread_contracts import leader_only
 from .close_handshake import CloseHandshake
@@ -37,8 +39,6 @@ from .reactor import Reactor
 from .tls_handshake import TlsHandshakeHandler
 
 __all__ = ["ConnectionHandler", "Stages"]
-
-_READ_SIZE = 65536
 
 _ids = itertools.count(1)
 """Numbers of connections. A process uses none twice: a handler that outlives a stop may still know one."""
@@ -89,8 +89,19 @@ class ConnectionHandler:
         self._proxy.on_accepted(connection)
         self._tls.on_accepted(connection)
         reactor.add(connection)
+        oldest = reactor.unadmitted.add(connection)
+        if oldest is not None:
+            self._make_room(oldest)
         if reactor.registry.is_stopping:
             self.closer.start_close(connection, CloseStatus(CloseCode.GOING_AWAY, "the server is stopping"))
+
+    def _make_room(self, connection: Connection) -> None:
+        """Close a connection that has not logged in, for another that may."""
+        reason = limit_reached(self._reactor.limits, "unauthenticated_connections")
+        if connection.state is HTTP:
+            self.closer.refuse(connection, HttpRefusal(503, reason))
+        else:
+            self.closer.fail(connection, close_payload(CloseCode.TRY_AGAIN_LATER, reason))
 
     @leader_only
     def on_ready(self, connection: Connection, mask: int) -> None:
@@ -167,7 +178,7 @@ class ConnectionHandler:
             data = b""
         else:
             try:
-                data = connection.receive(_READ_SIZE)
+                data = connection.receive(connection.read_size)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:

@@ -40,6 +40,7 @@ class HandshakeHandler:
         self._http = http
         config, limits = reactor.config, reactor.limits
         self._message_too_big = limit_reached(limits, "message_size")
+        self._not_admitted = limit_reached(limits, "unauthenticated_message_size")
         self._http_limits = HttpLimits(
             limits.connections.header_size,
             limit_reached(limits, "header_size"),
@@ -133,9 +134,7 @@ class HandshakeHandler:
             headers = (*headers, (b"Sec-WebSocket-Extensions", agreement.answer.encode()))
         if decision.codec is not None or deflater is not None:
             connection.encoder = MessageEncoder(decision.codec, deflater)
-        connection.parser = MessageParser(
-            limits.messages.message_size, self._message_too_big, window, limits.connections.frames_per_turn
-        )
+        connection.parser = self._make_parser(window)
         connection.session = decision.session
         with connection.lock:
             connection.transition(OPEN)
@@ -144,6 +143,8 @@ class HandshakeHandler:
         connection.timer_at = 0.0  # the deadline of the handshake is obsolete
         reactor.schedule(connection, min(reactor.now + limits.connections.ping_interval, connection.deadline))
         reactor.update_interest(connection)
+        if decision.session.is_authorized:
+            reactor.admit(connection)
         reactor.service.on_open(decision.session)
         if not reactor.after_send(connection, result):
             self._closer.abort(connection)
@@ -151,6 +152,11 @@ class HandshakeHandler:
             connection.deferred_events = connection.parser.receive(trailing) or None
             if connection.parser.has_more:
                 reactor.read_again(connection)
+
+    def _make_parser(self, window: int) -> MessageParser:
+        """Return a parser for a client that has yet to log in; `Reactor.admit` lifts its limits."""
+        size = self._reactor.limits.logins.unauthenticated_message_size
+        return MessageParser(size, self._not_admitted, window, 1, "log in first: until then a message has one frame")
 
     def _negotiate_deflate(self, request: UpgradeRequest) -> DeflateAgreement | None:
         if not self._reactor.config.deflate:

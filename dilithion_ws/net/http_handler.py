@@ -88,6 +88,7 @@ class HttpHandler:
         assert http is not None
         connection.admission = admission
         connection.pending_request = None
+        reactor.admit(connection)
         outcome = http.accept_body()
         if isinstance(outcome, HttpRequest):
             self.on_request(connection, outcome)

@@ -19,7 +19,7 @@ from ..config.limits import limit_reached
 from ..errors import CloseCode, CloseStatus
 from ..protocol.frames import BINARY, CLOSE, PING, PONG, close_payload, encode_frame
 from ..protocol.message_parser import MessageEvent
-from ..util.enums import Speed
+from ..util.enums import Speed, TaskKind
 from ..util.futures import Future
 from ..util.thread_contracts import leader_only
 from .call_scheduler import CallScheduler
@@ -230,6 +230,8 @@ class MessageServer:
         pending.connection.in_flight -= 1
         if pending.is_serial:
             pending.connection.is_paused = False
+        if pending.kind is TaskKind.LOGIN and pending.session.is_authorized:
+            self._reactor.admit(pending.connection)
 
     @leader_only
     def on_call_done(self, pending: PendingCall, result: SendResult) -> None:

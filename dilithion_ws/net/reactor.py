@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from ..config.config import Config
+from ..config.limits import limit_reached
 from ..protocol.deflate import Deflater
 from ..protocol.http import HttpRefusal
 from ..util.clock import Clock
@@ -15,6 +16,7 @@ from .connection import (
     CLOSED,
     HTTP,
     OPEN,
+    READ_SIZE,
     TLS_HANDSHAKE,
     Connection,
     SendResult,
@@ -25,6 +27,7 @@ from .interfaces import Address, Service
 from .pending_call import PendingCall
 from .poller import READ, WRITE, make_poller
 from .timer_queue import TimerQueue
+from .unadmitted_connections import UnadmittedConnections
 
 __all__ = ["Reactor"]
 
@@ -48,6 +51,7 @@ class Reactor:
         calls: pending calls by their deadline. All have the same timeout, so the oldest is the first.
         unpolled: connections that may have bytes which the poller does not report, since OpenSSL or a parser holds them;
             a dict, so that none is in it twice.
+        unadmitted: connections that have yet to log in, or to upgrade if they need not.
         by_fd: connections by descriptor. Compare identities: after a close, a number is used again.
     """
 
@@ -73,10 +77,12 @@ class Reactor:
         self.calls: OrderedDict[PendingCall, float] = OrderedDict()
         self.unpolled: dict[Connection, None] = {}
         self.by_fd: dict[int, Connection] = {}
+        self.unadmitted = UnadmittedConnections(config.limits.logins.unauthenticated_connections)
         deflate = config.limits.deflate
         self.deflater = Deflater(
             deflate.deflate_window, deflate.deflate_level, deflate.deflate_memory, deflate.deflate_minimum
         )
+        self._message_too_big = limit_reached(config.limits, "message_size")
         self._max_in_flight = config.limits.calls.in_flight
         self._max_unsent = config.limits.connections.outbox
         self.poller = make_poller()
@@ -93,12 +99,24 @@ class Reactor:
         self.update_interest(connection)
 
     @leader_only
+    def admit(self, connection: Connection) -> None:
+        """Lift the limits for clients that have yet to log in."""
+        self.unadmitted.discard(connection)
+        connection.read_size = READ_SIZE
+        if connection.parser is not None:
+            limits = self.limits
+            connection.parser.lift(
+                limits.messages.message_size, self._message_too_big, limits.connections.frames_per_turn
+            )
+
+    @leader_only
     def remove(self, connection: Connection) -> None:
         """Forget a connection: it is not polled, found or counted any more. Its socket is still open (invariant 5)."""
         if connection.interest:
             self.poller.set_interest(connection.fd, connection.interest, 0)
             connection.interest = 0
         del self.by_fd[connection.fd]
+        self.unadmitted.discard(connection)
         self.registry.remove(connection)
         self.limiter.release(connection.address[0])
 

@@ -14,6 +14,9 @@ frame, and wsproto's decision is final: fragments, compressed messages, most clo
 One call of `receive` parses a bounded number of frames, so that it takes about as long whatever the bytes are. It keeps
 the others, and `has_more` says so: a packet of 64 KiB may consist of ten thousand empty fragments.
 
+A client that has not logged in gets a parser that is more strict (`one_frame`): messages in one frame only, and one at a
+time, so that what follows a login is parsed after it (`lift`).
+
 There is one deliberate difference to wsproto: a received close code 1014 is accepted, since IANA has registered it.
 """
 
@@ -80,6 +83,7 @@ class MessageParser:
         too_big: the reason that a close frame carries if a message has more.
         window: bits of the window of compressed messages; 0 if compression was not negotiated.
         max_frames: frames that one call of `receive` parses.
+        one_frame: the reason that a close frame carries if a message has several frames; "" if it may.
 
     Attributes:
         has_more: whether `receive` may return further events without further bytes.
@@ -94,6 +98,7 @@ class MessageParser:
         "_limit",
         "_max_frames",
         "_missing",
+        "_one_frame",
         "_partial",
         "_tail",
         "_too_big",
@@ -104,11 +109,14 @@ class MessageParser:
         "has_more",
     )
 
-    def __init__(self, limit: int, too_big: str, window: int = 0, max_frames: int = 1 << 30) -> None:
+    def __init__(
+        self, limit: int, too_big: str, window: int = 0, max_frames: int = 1 << 30, one_frame: str = ""
+    ) -> None:
         self._window = window
         self._limit = limit
         self._too_big = too_big
         self._max_frames = max_frames
+        self._one_frame = one_frame
         self._tail = b""  # an incomplete header or control frame; if `has_more`, all that was not parsed yet
         self._partial: _PartialFrame | None = None
         self._wsproto: WsprotoAdapter | None = None  # exists while a message is fragmented
@@ -135,6 +143,10 @@ class MessageParser:
             self._tail or self._partial or self._wsproto or self._missing or self._forward_all or self.ended
         )
         return events
+
+    def lift(self, limit: int, too_big: str, max_frames: int) -> None:
+        """Accept what any client may send, from the next frame on."""
+        self._limit, self._too_big, self._max_frames, self._one_frame = limit, too_big, max_frames, ""
 
     def _receive(self, data: bytes, events: list[MessageEvent]) -> None:
         if self._tail:
@@ -182,6 +194,9 @@ class MessageParser:
         if not opcode and self._wsproto is None:  # a continuation of nothing
             self._forward_all = True
             return self._ask_wsproto(data[at:], events)
+        if self._one_frame and not header.first & _FIN:
+            self._fail(CloseCode.POLICY_VIOLATION, self._one_frame, events)
+            return len(data) - at
         if header.length > self._limit - self._fragments_size:
             self._fail(CloseCode.MESSAGE_TOO_BIG, self._too_big, events)
             return len(data) - at

@@ -135,6 +135,26 @@ def test_one_call_parses_a_bounded_number_of_fragments() -> None:
     assert counts == [10, 20, 26]
 
 
+def test_before_the_login_a_message_has_one_frame_and_few_bytes() -> None:
+    def strict() -> TupleParser:
+        return TupleParser(200, "too big", 0, 1, "log in first")
+
+    assert strict().receive(client_frame(TEXT, b"x" * 200)) == [(TEXT, b"x" * 200)]
+    assert parse_close_payload(strict().receive(client_frame(TEXT, b"x" * 201)[:8])[0][1]) == (1009, "too big")
+    (refusal,) = strict().receive(client_frame(TEXT, b"x", fin=False))
+    assert refusal[0] == PROTOCOL_ERROR
+    assert parse_close_payload(refusal[1]) == (1008, "log in first")
+
+
+def test_what_follows_a_login_is_parsed_after_it() -> None:
+    machine = TupleParser(200, "too big", 0, 1, "log in first")
+    large = client_frame(TEXT, b"x" * 300) + client_frame(TEXT, b"a", fin=False) + client_frame(CONTINUATION, b"b")
+    assert machine.receive(client_frame(TEXT, b"login") + large) == [(TEXT, b"login")]
+    assert machine.has_more
+    machine.lift(1000, "too big", 10)
+    assert machine.receive(b"") == [(TEXT, b"x" * 300), (TEXT, b"ab")]
+
+
 def test_a_message_in_one_frame() -> None:
     assert stream().receive(client_frame(TEXT, b"hello")) == [(TEXT, b"hello")]
 

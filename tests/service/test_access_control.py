@@ -824,3 +824,41 @@ def test_nothing_that_is_logged_or_shown_has_a_secret(
     shown += caplog.text
     assert "hush" not in shown
     assert secret not in shown
+
+
+# Before the login
+
+
+def test_a_client_that_has_yet_to_log_in_sends_small_messages(guarded: WebSocketServer, connect: ClientFactory) -> None:
+    client = connect(guarded)
+    client.request("getbalance", ["x" * 5000])
+    status, reason = client.close_frame()
+    assert status == 1009
+    assert "rpcwebsocketunauthenticatedmessagesize" in reason
+    client = connect(guarded)
+    client.request("authenticate", ["reader", "readerreader"], id=1)
+    client.request("getbalance", ["x" * 5000], id=2)
+    assert client.answer()["result"] == {"user": "reader", "role": "readonly"}
+    assert client.answer()["error"]["code"] == -32602, "too many params, and not a message that is too large"
+
+
+def test_a_fragment_before_the_login_is_refused(guarded: WebSocketServer, connect: ClientFactory) -> None:
+    client = connect(guarded)
+    client.send(client_frame(1, b"{", fin=False))
+    assert client.close_frame() == (1008, "log in first: until then a message has one frame")
+
+
+def test_connections_that_do_not_log_in_give_way_to_others(
+    serve: ServerFactory, connect: ClientFactory, users_file: Path
+) -> None:
+    server = serve(users_file=str(users_file), unauthenticated_connections=2)
+    known = connect(server, upgrade=False)
+    known.upgrade(basic("reader"))
+    waiting, request, third = connect(server), connect(server, upgrade=False), connect(server)
+    status, reason = waiting.close_frame()
+    assert status == 1013
+    assert "rpcwebsocketunauthenticatedconnections" in reason
+    connect(server)
+    assert request.response()[0] == 503
+    assert "result" in third.call("authenticate", "reader", "readerreader")
+    assert "result" in known.call("getblockcount")
