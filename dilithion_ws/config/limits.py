@@ -53,6 +53,13 @@ class ConnectionLimits(SettingsGroup, frozen=True, kw_only=True):
         float, limit("s", "Seconds from sending the last byte to the peer's end of stream.", ge=0.01)
     ] = 1.0
     header_size: Annotated[int, limit("bytes", "Bytes of request line and headers together.", ge=256)] = 16 * KIB
+    header_fields: Annotated[int, limit("fields", "Header fields of a request.", ge=10)] = 100
+    turn_time: Annotated[
+        float,
+        limit(
+            "s", "Seconds for which one connection's messages are answered before the others get their turn.", ge=0.0
+        ),
+    ] = 0.0005
     outbox: Annotated[
         int, limit("bytes", "Unsent bytes of one connection beyond which the server stops reading from it.", ge=KIB)
     ] = 1 * MIB
@@ -84,6 +91,10 @@ class MessageLimits(SettingsGroup, frozen=True, kw_only=True):
         10 * MIB
     )
     batch_size: Annotated[int, limit("calls", "Calls in one batch.")] = 100
+    json_values: Annotated[
+        int,
+        limit("values", "Values of a message: its commas, colons and opening brackets, also in strings.", ge=100),
+    ] = 50_000
     json_depth: Annotated[int, limit("levels", "Nesting of arrays and objects in a message.", le=200)] = 32
 
 
@@ -150,6 +161,9 @@ class LoginLimits(SettingsGroup, frozen=True, kw_only=True):
         int,
         limit("connections", "Connections that have yet to log in; past that the one that waits longest is closed."),
     ] = 512
+    unauthenticated_per_turn: Annotated[
+        int, limit("connections", "Connections that have yet to log in which are served in a turn of the event loop.")
+    ] = 4
     login_failures: Annotated[
         int, limit("logins", "Failed logins that close a connection; as many different ones lock out an address.")
     ] = 5

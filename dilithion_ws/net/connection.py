@@ -144,6 +144,7 @@ class Connection:
         interest: what the poller waits for.
         has_more: whether its parser holds bytes that it can go on with, since it looks at a bounded number of pieces in a
             turn.
+        is_admitted: whether it has logged in, or need not and has upgraded or sent a request. Others wait for their turn.
         in_flight: calls that are not answered yet.
         is_paused: whether a task must end before more bytes are read: a login, a raw message, an HTTP request, or a step
             of the TLS handshake.
@@ -178,6 +179,7 @@ class Connection:
         "in_flight",
         "in_tls_step",
         "interest",
+        "is_admitted",
         "is_paused",
         "is_tls",
         "last_received_at",
@@ -212,6 +214,7 @@ class Connection:
         self.encoder = JSON
         self.interest = 0
         self.has_more = False
+        self.is_admitted = False
         self.in_flight = 0
         self.is_paused = False
         self.is_tls = False

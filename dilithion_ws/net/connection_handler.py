@@ -138,15 +138,6 @@ class ConnectionHandler:
         except Exception:
             self.messages.on_fault(request.connection)
 
-    @leader_only
-    def on_response_sent(self, connection: Connection) -> None:
-        """Continue with the next pipelined request, and with the frames after it."""
-        try:
-            self.handshake.on_written(connection)
-            self._after_handshake(connection)
-        except Exception:
-            self.messages.on_fault(connection)
-
     def _flush(self, connection: Connection) -> bool:
         """Send what is buffered. Return whether the connection still exists."""
         result = connection.flush(self._reactor.now)
@@ -158,7 +149,6 @@ class ConnectionHandler:
                 self.closer.on_flushed(connection)
             elif connection.state is HTTP:
                 self.handshake.on_written(connection)
-                self._after_handshake(connection)
             elif connection.state is OPEN:
                 assert connection.session is not None
                 self._reactor.service.on_writable(connection.session)

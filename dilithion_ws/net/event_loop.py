@@ -15,7 +15,7 @@ from ..util.thread_contracts import any_thread, leader_only
 from .connection_handler import ConnectionHandler
 from .interfaces import Reply, Task
 from .loop_ownership import LoopOwnership, OwnershipLost
-from .poller import READ
+from .poller import ENDED, READ
 from .reactor import Reactor
 
 __all__ = ["EventLoop", "LeadEnd"]
@@ -77,7 +77,7 @@ class EventLoop:
         """Block until a socket is ready, a timer is due or a command was posted."""
         reactor, mailbox = self.reactor, self.reactor.mailbox
         mailbox.is_polling = True  # a command that is posted from now on wakes the poll
-        timeout = 0.0 if mailbox.commands or reactor.unpolled else reactor.timeout()
+        timeout = 0.0 if mailbox.commands or reactor.unpolled or reactor.waiting else reactor.timeout()
         if timeout is None or timeout > max_timeout:
             timeout = None if max_timeout == math.inf else max_timeout
         try:
@@ -102,11 +102,16 @@ class EventLoop:
         for fd, mask in events:
             connection = by_fd.get(fd)
             if connection is not None:
-                on_ready(connection, mask)
+                if connection.is_admitted:
+                    on_ready(connection, mask)
+                else:
+                    reactor.waiting[connection] = mask
             elif fd == mailbox.waker.fd:
                 mailbox.waker.drain()
         if reactor.unpolled:
             self._read_unpolled_bytes()
+        if reactor.waiting:
+            self._serve_unadmitted()
         for at, due in reactor.timers.pop_due(now):
             self.handler.on_timer(due, at)
         if reactor.calls:
@@ -120,8 +125,21 @@ class EventLoop:
         for _ in range(len(unpolled)):
             connection = next(iter(unpolled))
             del unpolled[connection]
-            if connection.interest & READ and connection.holds_bytes:
+            if not (connection.interest & READ and connection.holds_bytes):
+                continue
+            if connection.is_admitted:
                 self.handler.on_ready(connection, READ)
+            else:
+                self.reactor.waiting.setdefault(connection, READ)
+
+    def _serve_unadmitted(self) -> None:
+        """Serve a few of the connections that have yet to log in, so that many of them delay no admitted one."""
+        waiting = self.reactor.waiting
+        for _ in range(min(len(waiting), self.reactor.limits.logins.unauthenticated_per_turn)):
+            connection = next(iter(waiting))
+            mask = waiting.pop(connection) & (connection.interest | ENDED)
+            if mask and not connection.is_closed:  # it may have been paused or closed since it was ready
+                self.handler.on_ready(connection, mask)
 
     def _execute_commands(self) -> None:
         """Execute the commands that were posted. Those that they post themselves wait for the next turn."""

@@ -47,7 +47,9 @@ class HandshakeHandler:
             limits.messages.message_size if config.http else -1,
             self._message_too_big,
             int(limits.connections.keep_alive_timeout),
-            limits.connections.frames_per_turn,
+            max(1, limits.connections.frames_per_turn // 8),  # h11 takes about as long for a chunk as for eight frames
+            limits.connections.header_fields,
+            limit_reached(limits, "header_fields"),
         )
 
     @leader_only
@@ -69,9 +71,7 @@ class HandshakeHandler:
     @leader_only
     def on_written(self, connection: Connection) -> None:
         """Continue with the next request after a response was sent."""
-        outcome = self._http.next_request(connection)
-        if outcome is not None:
-            self._on_outcome(connection, outcome)
+        self._http.start_next_request(connection)
 
     @leader_only
     def on_request_done(self, request: PendingRequest, outcome: Any) -> None:

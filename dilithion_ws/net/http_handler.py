@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 from ..protocol.http import HttpHead, HttpRefusal, HttpRequest, HttpResponse
-from ..protocol.http_connection import HttpOutcome
 from ..util.futures import Future
 from ..util.thread_contracts import leader_only
 from .call_scheduler import CallScheduler
@@ -147,13 +146,16 @@ class HttpHandler:
             self._closer.drain(connection)
         else:
             if result is SENT:
-                # A pipelined request may have arrived already. Other connections go first, so not before the next turn.
-                reactor.mailbox.post(lambda leader: leader.on_response_sent(connection))
+                self.start_next_request(connection)
             reactor.update_interest(connection)
 
     @leader_only
-    def next_request(self, connection: Connection) -> HttpOutcome | None:
-        """Return the next request on a connection whose response was sent, if it has arrived already."""
-        if connection.state is not HTTP or connection.http is None or connection.is_paused:
-            return None
-        return connection.http.next_request()
+    def start_next_request(self, connection: Connection) -> None:
+        """Go on after a response was sent. If the next request has arrived already, other connections go first."""
+        http = connection.http
+        if connection.state is not HTTP or http is None or connection.is_paused:
+            return
+        http.start_next_request()
+        if http.has_more:
+            self._reactor.set_deadline(connection, self._reactor.limits.connections.handshake_timeout)
+            self._reactor.read_again(connection)

@@ -71,7 +71,13 @@ class MessageServer:
         max_unsent = self._reactor.limits.connections.outbox
         output: list[bytes] = []
         size = connection.unsent
+        clock = self._reactor.clock
+        end_of_turn = clock() + self._reactor.limits.connections.turn_time
         for index, event in enumerate(events):
+            if index and clock() > end_of_turn:
+                self.defer(connection, events[index:])
+                self._reactor.mailbox.post(lambda leader: leader.messages.resume(connection))
+                break
             kind = event.kind
             if kind <= BINARY:
                 reply = self.service.receive(session, kind, event.payload)

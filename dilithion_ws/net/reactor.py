@@ -51,6 +51,7 @@ class Reactor:
         calls: pending calls by their deadline. All have the same timeout, so the oldest is the first.
         unpolled: connections that may have bytes which the poller does not report, since OpenSSL or a parser holds them;
             a dict, so that none is in it twice.
+        waiting: unadmitted connections that are ready, in the order in which they will be served, and their masks.
         unadmitted: connections that have yet to log in, or to upgrade if they need not.
         by_fd: connections by descriptor. Compare identities: after a close, a number is used again.
     """
@@ -76,6 +77,7 @@ class Reactor:
         self.timers: TimerQueue[Connection] = TimerQueue()
         self.calls: OrderedDict[PendingCall, float] = OrderedDict()
         self.unpolled: dict[Connection, None] = {}
+        self.waiting: dict[Connection, int] = {}
         self.by_fd: dict[int, Connection] = {}
         self.unadmitted = UnadmittedConnections(config.limits.logins.unauthenticated_connections)
         deflate = config.limits.deflate
@@ -102,6 +104,7 @@ class Reactor:
     def admit(self, connection: Connection) -> None:
         """Lift the limits for clients that have yet to log in."""
         self.unadmitted.discard(connection)
+        connection.is_admitted = True
         connection.read_size = READ_SIZE
         if connection.parser is not None:
             limits = self.limits
@@ -116,7 +119,6 @@ class Reactor:
             self.poller.set_interest(connection.fd, connection.interest, 0)
             connection.interest = 0
         del self.by_fd[connection.fd]
-        self.unadmitted.discard(connection)
         self.registry.remove(connection)
         self.limiter.release(connection.address[0])
 

@@ -69,19 +69,21 @@ class HttpRequest(HttpHead):
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """An answer after which the connection may be used again.
+    """An answer after which the connection may be used again, unless it says otherwise.
 
     Attributes:
         status: the HTTP status.
         body: the whole body.
         content_type: of the body.
         headers: further headers.
+        ends: whether the connection ends after it.
     """
 
     status: int
     body: bytes = b""
     content_type: str = "application/json"
     headers: Headers = ()
+    ends: bool = False
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class HttpLimits(msgspec.Struct, frozen=True):
         body_too_large: the body of a 413 response.
         keep_alive: seconds for the next request, as responses announce them; 0 announces none.
         max_chunks: chunks of a body that one call of `receive` looks at.
+        max_fields: header fields of a request.
+        too_many_fields: the body of a 431 response for them.
     """
 
     head: int
@@ -39,6 +41,8 @@ class HttpLimits(msgspec.Struct, frozen=True):
     body_too_large: str = ""
     keep_alive: int = 0
     max_chunks: int = 32
+    max_fields: int = 100
+    too_many_fields: str = ""
 
 
 class HttpConnection:
@@ -71,6 +75,8 @@ class HttpConnection:
         self.is_idle = False
         if self._request is None:
             self._head += data
+            if self._head.partition(b"\r\n\r\n")[0].count(b"\n") > self._limits.max_fields:
+                return HttpRefusal(431, self._limits.too_many_fields)
         try:
             if data:  # h11 takes b"" for the end of the stream
                 self._connection.receive_data(data)
@@ -167,7 +173,7 @@ class HttpConnection:
         ]
         connection = self._connection
         self._discard_body()
-        if close:
+        if close or response.ends:
             headers.append((b"Connection", b"close"))
         elif connection.their_state is h11.DONE and self._limits.keep_alive:
             headers.append((b"Keep-Alive", b"timeout=%d" % self._limits.keep_alive))
@@ -192,13 +198,12 @@ class HttpConnection:
             except h11.RemoteProtocolError:
                 return
 
-    def next_request(self) -> HttpOutcome | None:
-        """Continue with the next request, after a response. It may be complete already. See `receive`."""
+    def start_next_request(self) -> None:
+        """Go on to the next request after a response. If a part of it has arrived already, `has_more` is true."""
         self._head = self._connection.trailing_data[0]
         self._connection.start_next_cycle()
-        outcome = self._parse()
-        self.is_idle = outcome is None and not self._head
-        return outcome
+        self.has_more = bool(self._head)
+        self.is_idle = not self._head
 
     @property
     def trailing(self) -> bytes:

@@ -12,7 +12,8 @@ frame, and wsproto's decision is final: fragments, compressed messages, most clo
     any      ──close frame, or anything invalid──▶ ended                  (terminal: later bytes are ignored)
 
 One call of `receive` parses a bounded number of frames, so that it takes about as long whatever the bytes are. It keeps
-the others, and `has_more` says so: a packet of 64 KiB may consist of ten thousand empty fragments.
+the others, and `has_more` says so: a packet of 64 KiB may consist of ten thousand empty fragments. A frame that wsproto
+parses counts as eight, and a KiB of a long frame as one, since that is what they cost.
 
 A client that has not logged in gets a parser that is more strict (`one_frame`): messages in one frame only, and one at a
 time, so that what follows a login is parsed after it (`lift`).
@@ -33,6 +34,7 @@ from .wsproto_adapter import PROTOCOL_ERROR, MessageEvent, WsprotoAdapter
 
 __all__ = ["PROTOCOL_ERROR", "MessageEvent", "MessageParser"]
 
+_WSPROTO_COST = 8
 _FIN, _DEFLATED = 0x80, 0x40
 _PLAIN = _FIN | _DEFLATED
 _TOO_BIG = int(CloseCode.MESSAGE_TOO_BIG).to_bytes(2, "big")
@@ -100,6 +102,7 @@ class MessageParser:
         "_missing",
         "_one_frame",
         "_partial",
+        "_spent",
         "_tail",
         "_too_big",
         "_window",
@@ -122,6 +125,7 @@ class MessageParser:
         self._wsproto: WsprotoAdapter | None = None  # exists while a message is fragmented
         self._missing = 0  # payload bytes that wsproto still needs of the frame whose header it has
         self._fragments_size = 0  # bytes announced so far for the fragmented message
+        self._spent = 0  # what the frames of this call count for, beyond one for each event
         self._is_idle = True  # at a message boundary, with nothing kept
         self._forward_all = False  # wsproto is about to refuse this frame, and gets all that follows
         self.ended = False
@@ -153,9 +157,10 @@ class MessageParser:
             data = self._tail + data
             self._tail = b""
         self.has_more = False
-        at, end, last_fragment = 0, len(data), self.fragments + self._max_frames
+        self._spent = 0
+        at, end = 0, len(data)
         while at < end and not self.ended:
-            max_events = last_fragment - self.fragments
+            max_events = self._max_frames - self._spent
             if len(events) >= max_events:
                 self._tail = data[at:]
                 self.has_more = True
@@ -205,6 +210,7 @@ class MessageParser:
             return header.size + self._continue_partial(data, start, events)
         self._fragments_size += header.length
         self.fragments += 1
+        self._spent += _WSPROTO_COST - 1
         self._missing = max(0, stop - len(data))
         return self._ask_wsproto(data[at:stop], events)
 
@@ -219,6 +225,7 @@ class MessageParser:
         else:
             if payload is not None:
                 self._partial = None
+                self._spent += len(payload) >> 10
                 events.append(MessageEvent(partial.opcode, payload))
         return len(piece)
 

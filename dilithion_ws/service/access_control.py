@@ -31,6 +31,9 @@ from .refusals import refusal_for
 __all__ = ["AccessControl"]
 
 
+_VALUE_COST = 32
+
+
 class AccessControl:
     """The rules of one server. Thread-safe.
 
@@ -122,6 +125,10 @@ class AccessControl:
         level = self._limiter.charge(("bytes", session.rate_limit_key), self._byte_rate, cost)
         if level <= -self._byte_rate.capacity:
             session.close_after = CloseStatus(CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "byte_rate"))
+
+    def charge_values(self, session: Session, count: int) -> None:
+        """Charge a rate-limited client for the values of a large message: each costs as much as some bytes."""
+        self.charge_bytes(session, _VALUE_COST * count, 0)
 
     def check_request(self, session: Session) -> Denial | None:
         """Decide whether a client may make an HTTP request now, and charge for its head."""

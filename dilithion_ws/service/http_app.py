@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
@@ -113,7 +114,9 @@ class HttpApp:
         session = access.make_session(connection_id, address)
         denial = access.check_request(session)
         if denial is not None:
-            return _denied_response(NULL_ID, denial, origin) if request.method == "POST" else response_for(denial)
+            is_post = request.method == "POST"
+            response = _denied_response(NULL_ID, denial, origin) if is_post else response_for(denial)
+            return replace(response, ends=True)  # so that the limits for connections hold up a client that goes on
         method = "GET" if request.method == "HEAD" else request.method
         target = (method, request.path)
         if method == "OPTIONS":

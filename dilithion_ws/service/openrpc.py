@@ -6,6 +6,7 @@ See the OpenRPC specification 1.3.2. Topics are not part of it; they are in `x-t
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..rpc.method import Method, MethodOptions
 from ..rpc.passthrough import WILDCARD
 from ..rpc.table import RpcTable
 from ..session import Session
+from ..util.thread_contracts import any_thread
 from .access_control import AccessControl
 
 __all__ = ["OpenRpcDocument"]
@@ -26,6 +28,7 @@ __all__ = ["OpenRpcDocument"]
 _OPENRPC_VERSION = "1.3.2"
 _TITLE = "Dilithion RPC"
 _REF_TEMPLATE = "#/components/schemas/{name}"
+_MAX_DOCUMENTS = 32
 _DISCOVER = "Describe all methods that you may call"
 
 
@@ -44,7 +47,10 @@ class OpenRpcDocument:
         self._builtin = dict(builtin)
         self._access = access
         self._events = events
-        options = MethodOptions(summary=_DISCOVER, is_public=True)
+        self._lock = threading.Lock()  # guards the two below
+        self._registered: dict[str, Method] = {}
+        self._documents: dict[tuple[Any, ...], dict[str, Any]] = {}
+        options = MethodOptions(blocking=True, summary=_DISCOVER, is_public=True)
         self.method = Method("rpc.discover", self.discover, options)
         self._builtin[self.method.name] = self.method
 
@@ -52,8 +58,24 @@ class OpenRpcDocument:
         """Describe all methods that you may call"""
         return self.render(context.session)
 
+    @any_thread
     def render(self, session: Session) -> dict[str, Any]:
-        """Return the document for a session."""
+        """Return the document for a session. It is made once for all sessions with the same rights."""
+        registered = self._rpc.methods()
+        topics = tuple(topic.name for topic in self._events.topics() if self._events.may_read(session, topic))
+        key = session.rights, session.is_authorized, topics
+        with self._lock:
+            if self._registered != registered or len(self._documents) > _MAX_DOCUMENTS:
+                self._documents.clear()
+                self._registered = dict(registered)
+            document = self._documents.get(key)
+        if document is None:
+            document = self._render(session)
+            with self._lock:
+                self._documents[key] = document
+        return document
+
+    def _render(self, session: Session) -> dict[str, Any]:
         methods = {**self._rpc.methods(), **self._builtin}
         methods.pop(WILDCARD, None)  # it stands for methods whose names are not known
         allowed = [method for _, method in sorted(methods.items()) if self._access.may_call(session, method)]

@@ -393,6 +393,23 @@ def test_an_expectation_is_answered_with_100(make: Callable[..., Machine]) -> No
         assert received(sock).startswith(b"HTTP/1.1 200 ")
 
 
+def test_clients_that_have_yet_to_log_in_are_served_a_few_in_a_turn(make: Callable[..., Machine]) -> None:
+    machine = make(unauthenticated_per_turn=2)
+    socks = [machine.accept() for _ in range(5)]
+    machine.step()
+    for sock in socks:
+        sock.send(GET)
+    answered = []
+    while len(answered) < 5:
+        machine.loop.run_once(machine.reactor.poller.poll(0), machine.clock())
+        before = len(answered)
+        answered += [at for at, sock in enumerate(socks) if at not in answered and received(sock)]
+        assert len(answered) - before <= 2
+    assert sorted(answered) == [0, 1, 2, 3, 4]
+    for sock in socks:
+        sock.close()
+
+
 @pytest.mark.parametrize("expectation", [b"", b"Expect: 100-continue\r\n"])
 def test_a_request_that_is_refused_at_its_head_needs_no_body(make: Callable[..., Machine], expectation: bytes) -> None:
     machine = make()
@@ -441,7 +458,7 @@ def test_a_body_has_time_in_proportion_to_what_has_arrived(make: Callable[..., M
 
 
 def test_a_body_of_a_rate_limited_client_is_charged_by_chunk(make: Callable[..., Machine]) -> None:
-    machine = make(frames_per_turn=4)
+    machine = make(frames_per_turn=32)
     charged: list[tuple[int, int]] = []
     session = Session(1, ("192.0.2.1", 1))
     session.is_rate_limited = True
@@ -646,7 +663,7 @@ def test_a_garbled_record_ends_the_connection(secure: Machine, authority: Author
         assert secure.registry.all() == []
 
 
-@pytest.mark.parametrize("method", ["on_request_done", "on_written"])
+@pytest.mark.parametrize("method", ["on_request_done", "receive"])
 def test_a_fault_while_a_response_is_sent_ends_one_connection(
     make: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:

@@ -132,7 +132,7 @@ def test_one_call_parses_a_bounded_number_of_fragments() -> None:
     while machine.has_more:
         assert machine.receive(b"") == []
         counts.append(machine.fragments)
-    assert counts == [10, 20, 26]
+    assert counts == [2 * at for at in range(1, 14)], "a fragment counts as eight frames"
 
 
 def test_before_the_login_a_message_has_one_frame_and_few_bytes() -> None:

@@ -104,3 +104,12 @@ def test_what_has_no_schema_is_described_without_one(start: ServerFactory, rpc: 
     described = {method["name"]: method for method in document["methods"]}
     assert described["odd"]["params"] == [{"name": "value", "required": False, "schema": {}}]
     assert described["odder"]["result"] == {"name": "result", "schema": {}}
+
+
+def test_the_document_is_made_once_until_a_method_is_registered(start: ServerFactory, rpc: RpcTable) -> None:
+    server = start()
+    first = request(server, "GET", "/openrpc.json")[2]
+    assert request(server, "GET", "/openrpc.json")[2] == first
+    rpc.register("late", lambda: 1)
+    later = json.loads(request(server, "GET", "/openrpc.json")[2])
+    assert "late" in {method["name"] for method in later["methods"]}

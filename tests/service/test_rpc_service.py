@@ -11,7 +11,7 @@ import pytest
 from dilithion_ws import WebSocketServer
 
 from ..support import REQUEST, RawClient, client_frame
-from ..support.fixtures import ServerFactory
+from ..support.fixtures import ClientFactory, ServerFactory
 
 BINARY, TEXT = 2, 1
 CALL = {"method": "getblockcount", "id": 1}
@@ -74,3 +74,21 @@ def test_pings_beyond_the_rate_are_not_answered(start: ServerFactory) -> None:
         client.send(client_frame(9, b"a") + client_frame(9, b"b") + client_frame(8))
         assert client.frame() == (10, b"a")
         assert client.frame()[0] == 8
+
+
+@pytest.mark.parametrize("text", ["[" * 200, '{"method":"x",' + ",".join(f'"{at}":0' for at in range(100)) + "}"])
+def test_a_message_of_too_many_values_is_not_parsed(start: ServerFactory, connect: ClientFactory, text: str) -> None:
+    client = connect(start(json_values=100))
+    client.text(text)
+    answer = client.answer()
+    assert (answer["id"], answer["error"]["code"]) == (None, -32600)
+    assert "rpcwebsocketjsonvalues" in answer["error"]["message"]
+
+
+def test_large_messages_are_answered_in_order(start: ServerFactory, connect: ClientFactory) -> None:
+    client = connect(start(inline_message_size=1000))
+    for number in range(6):
+        client.request("echo", ["x" * (2000 if number % 2 else 10)], id=number)
+    assert [client.answer()["id"] for _ in range(6)] == list(range(6))
+    client.text("{" + " " * 2000)
+    assert client.answer()["error"]["code"] == -32700

@@ -191,7 +191,7 @@ class Machine:
         """Take turns of the loop until nothing is ready; after a turn in which the loop was taken over, go on."""
         for _ in range(1000):
             events = self.reactor.poller.poll(0)
-            if not events and not self.mailbox.commands and not self.reactor.unpolled:
+            if not events and not (self.mailbox.commands or self.reactor.unpolled or self.reactor.waiting):
                 return
             try:
                 self.loop.run_once(events, self.clock())
