@@ -12,7 +12,7 @@ from ..client import Client
 from ..config.config import Config
 from ..errors import ConfigError
 from ..util.files import read_bounded_text
-from .config_options import CONF, COOKIE, conf_file
+from .config_options import CONF, COOKIE, GATEWAY_COOKIE, conf_file
 
 __all__ = ["add_connection", "connect"]
 
@@ -60,7 +60,8 @@ def connect(options: argparse.Namespace) -> Client:
     config = Config.load(path, environment)
     if user is None:
         user, password = config.user or None, config.password or None
-    cookie = config.cookie_file or os.path.join(folder or ".", COOKIE)
+    own = os.path.join(folder or ".", GATEWAY_COOKIE)
+    cookie = config.cookie_file or (own if os.path.exists(own) else os.path.join(folder or ".", COOKIE))
     if user is None and folder is not None and os.path.exists(cookie):
         user, _, password = read_bounded_text(cookie, _MOST_CHARACTERS).strip().partition(":")
     context = None

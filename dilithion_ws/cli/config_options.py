@@ -12,11 +12,22 @@ from ..config.reference import shown_value
 from ..config.sources import LoadedConfig
 from ..errors import ConfigError
 
-__all__ = ["CONF", "COOKIE", "add_setting", "add_settings", "conf_file", "load_settings", "options_of"]
+__all__ = [
+    "CONF",
+    "COOKIE",
+    "GATEWAY_COOKIE",
+    "add_setting",
+    "add_settings",
+    "conf_file",
+    "load_settings",
+    "options_of",
+]
 
 CONF = "dilithion.conf"
 USERS = "rpc_permissions.json"
 COOKIE = ".cookie"
+GATEWAY_COOKIE = ".gateway-cookie"
+"""Not `.cookie`, which in the node's own directory is the node's."""
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from ..config.sources import load
 from ..errors import ConfigError, StartError
-from .config_options import add_setting, add_settings, conf_file, load_settings, options_of
+from .config_options import GATEWAY_COOKIE, add_setting, add_settings, conf_file, load_settings, options_of
 
 if TYPE_CHECKING:
+    from ..config.config import Config
     from ..gateway import GatewayConfig
 
 __all__ = ["add_gateway"]
@@ -46,8 +48,8 @@ def gateway(options: argparse.Namespace) -> int:
         return 1
     try:
         config = _load(options)
-        port = str(config.port + 1)
-        running = Gateway(config, load_settings(options, {"rpcwebsocketport": port}).config)
+        settings = _load_server(options, config)
+        running = Gateway(config, settings)
         running.start()
     except (ConfigError, StartError) as error:
         print(f"dilithion-ws: {error}", file=sys.stderr)
@@ -58,9 +60,22 @@ def gateway(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stopping.set())
     signal.signal(signal.SIGHUP, lambda *_: server.reload())
     print(f"Listening on {server.url}, in front of {config.upstream}", flush=True)
+    if settings.cookie_file:
+        print(f"Clients of this machine log in with the contents of {settings.cookie_file}", flush=True)
     stopping.wait()
     running.stop()
     return 0
+
+
+def _load_server(options: argparse.Namespace, config: GatewayConfig) -> Config:
+    """Return the server's settings: on the node's port plus one, and with a cookie if there are no users to log in as."""
+    defaults = {"rpcwebsocketport": str(config.port + 1)}
+    asked, options.cookie = options.cookie, False  # that would be `.cookie`, which may be the node's
+    loaded = load_settings(options, defaults).config
+    if loaded.has_users or not (asked or (config.has_account and not loaded.insecure)):
+        return loaded
+    cookie = os.path.join(options.datadir or ".", GATEWAY_COOKIE)
+    return load_settings(options, {**defaults, "rpcwebsocketcookiefile": cookie}).config
 
 
 def _load(options: argparse.Namespace) -> GatewayConfig:

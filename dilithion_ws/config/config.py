@@ -34,7 +34,7 @@ class Config(SettingsGroup, frozen=True):
         allow_ips: addresses and networks that may connect; empty for all.
         allow_hosts: names, in addition to its own, by which clients may call the server (the Host header).
         allow_origins: origins of pages that may use the server, such as `https://wallet.example`; `*` for all.
-        insecure: allow an address that is not loopback without TLS or without users.
+        insecure: allow clients of a network without TLS or without users, and a gateway to lend its account to anyone.
         audit_log: a file that gets one line of JSON per login, refusal and change, or "" for the logger alone.
         method_rates: rates by method as `NAME=CAPACITY/REFILL`; they override the node's table.
         limit_loopback: whether rate limits apply to loopback addresses; the node exempts them.
@@ -74,7 +74,9 @@ class Config(SettingsGroup, frozen=True):
     allow_origins: Annotated[
         tuple[str, ...], option("rpcwebsocketalloworigin", "Further origins of pages that may use the server, or *.")
     ] = ()
-    insecure: Annotated[bool, option("rpcwebsocketinsecure", "Allow a public address without TLS or users.")] = False
+    insecure: Annotated[bool, option("rpcwebsocketinsecure", "Allow clients of a network without TLS or users.")] = (
+        False
+    )
     audit_log: Annotated[str, option("rpcwebsocketauditlog", "File for logins, refusals and changes.", kind="path")] = (
         ""
     )
@@ -162,19 +164,31 @@ class Config(SettingsGroup, frozen=True):
         return bool(self.user or self.users_file or self.cookie_file)
 
     def check_exposure(self) -> None:
-        """Raise ConfigError if the server would be open to a network without TLS and authentication."""
-        if self.insecure or self.host == "localhost" or is_loopback(self.host):
+        """Raise ConfigError if clients of a network could use the server without TLS or without a login.
+
+        They reach it directly if it listens on an address that is not loopback. If it trusts a proxy, or accepts a host
+        name of its own, something else makes it known to a network; TLS is that program's matter then.
+        """
+        if self.insecure:
+            return
+        if self.host != "localhost" and not is_loopback(self.host):
+            reason, needs_tls = f"{self.host} (rpcbind) is not a loopback address", True
+        elif self.trusted_proxies:
+            reason, needs_tls = "clients come through a proxy (rpcwebsockettrustedproxies)", False
+        elif names := [name for name in self.allow_hosts if not _is_local(name)]:
+            reason, needs_tls = f"the server is known as {names[0]} (rpcwebsocketallowhost)", False
+        else:
             return
         missing = []
-        if not self.has_tls:
+        if needs_tls and not self.has_tls:
             missing.append("TLS (rpcsslcertificatechainfile and rpcsslprivatekeyfile)")
         if not self.has_users:
             missing.append("users (rpcuser and rpcpassword, or rpcwebsocketusersfile)")
         if missing:
             raise ConfigError(
-                f"{self.host} (rpcbind) is not a loopback address, and there is no {' and no '.join(missing)}. "
+                f"{reason}, and there is no {' and no '.join(missing)}. "
                 "Configure that, or set rpcwebsocketinsecure=1 if the network is trusted.",
-                "rpcbind",
+                "rpcbind" if needs_tls else "rpcwebsocketusersfile",
             )
 
     @classmethod
@@ -195,6 +209,14 @@ class Config(SettingsGroup, frozen=True):
             ConfigError: with file, line and key, and what is accepted.
         """
         return load_config(path, environment, options).config
+
+
+def _is_local(name: str) -> bool:
+    """Return whether a host name, with or without a port, is one of this machine alone."""
+    host = name[1:].partition("]")[0] if name.startswith("[") else name
+    if host.count(":") == 1:
+        host = host.partition(":")[0]
+    return host.lower() == "localhost" or is_loopback(host)
 
 
 SETTINGS: Mapping[str, Setting] = {setting.key: setting for setting in settings_of(Config)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .. import Config, Retention, RpcTable, WebSocketServer
+from .. import Config, ConfigError, Retention, RpcTable, WebSocketServer
 from .block_waiters import BlockWaiters, Tip
 from .chain_tracker import tip_after
 from .dialects.base import Dialect
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Gateway"]
-
-logger = logging.getLogger("dilithion_ws.gateway")
 
 
 _WATCHING = 2
@@ -82,8 +80,7 @@ class Gateway:
             self.server.topic(VIEWS_TOPIC, retention=kept)  # for the role admin alone
         user, password = config.upstream_user or server.user, config.upstream_password or server.password
         account = NodeAccount(user, password, config.upstream_cookie)
-        if not server.has_users and (user or config.upstream_cookie):
-            logger.warning("no users: every client that can connect has the rights of the gateway's account")
+        _check_account(config, server)
         # Two ways to the node, so that clients' calls and watching never wait for one another.
         self._upstreams = [HttpUpstream(config, account, size) for size in (config.upstream_connections, _WATCHING)]
         breaker, dialect = CircuitBreaker(clock), dialect_named(config.dialect)
@@ -165,3 +162,20 @@ class Gateway:
     def _progress(self) -> float | None:
         state = self._state()
         return {"up": 1.0, "syncing": state.get("progress")}.get(state["kind"])
+
+
+def _check_account(config: GatewayConfig, server: Config) -> None:
+    """Raise ConfigError if any client could use the gateway's account, or the node's cookie would be overwritten."""
+    if config.has_account and not server.has_users and not server.insecure:
+        raise ConfigError(
+            "the gateway has an account at the node, and no users are configured: every client that connects would have "
+            "the rights of that account. Configure users (rpcuser and rpcpassword, or rpcwebsocketusersfile) or a cookie "
+            "(rpcwebsocketcookiefile), or set rpcwebsocketinsecure=1.",
+            "rpcwebsocketusersfile",
+        )
+    cookie, other = server.cookie_file, config.upstream_cookie
+    if cookie and other and os.path.realpath(cookie) == os.path.realpath(other):
+        raise ConfigError(
+            f"{cookie} is the node's cookie (rpcgatewaycookiefile): the gateway's own needs another file",
+            "rpcwebsocketcookiefile",
+        )

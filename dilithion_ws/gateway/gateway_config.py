@@ -72,6 +72,11 @@ class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
     )
     answer_size: Annotated[int, _limit("answersize", "bytes", "Bytes of one answer of the node.", 1024)] = 64 * _MIB
 
+    @property
+    def has_account(self) -> bool:
+        """Whether it has credentials of its own for the node."""
+        return bool(self.upstream_user or self.upstream_cookie)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         parts = urlsplit(self.upstream)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import ConfigError
+from dilithion_ws import ConfigError, RpcError
 from dilithion_ws.cli import main
 from dilithion_ws.client import Client
 from dilithion_ws.config.config import SETTINGS
@@ -175,3 +175,25 @@ def test_the_service_is_one_that_systemd_knows(tmp_path: Path) -> None:
         path.write_text(unit.replace("/opt/dilithion-ws/bin/dilithion-ws", sys.executable))
         result = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, check=False)
         assert "Unknown" not in result.stderr
+
+
+def test_with_an_account_and_no_users_it_makes_a_cookie(tmp_path: Path) -> None:
+    """And leaves that of the node, which is in the same directory, as it is."""
+    node = StandIn("__cookie__:of the node")
+    (tmp_path / ".cookie").write_text("__cookie__:of the node")
+    account = ("--upstream", node.url, "--upstream-cookie", str(tmp_path / ".cookie"))
+    try:
+        with running(*account, "--datadir", str(tmp_path)) as (process, url):
+            cookie = tmp_path / ".gateway-cookie"
+            user, _, password = wait_for(lambda: cookie.exists() and cookie.read_text()).partition(":")
+            with Client(url) as stranger, pytest.raises(RpcError, match="Not authenticated"):
+                stranger.call("getblockcount")
+            with Client(url, user=user, password=password) as client:
+                assert client.call("getblockcount") == 0
+            assert main(["call", "getblockcount", "--datadir", str(tmp_path), "--url", url]) == 0
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+        assert not cookie.exists()
+        assert (tmp_path / ".cookie").read_text() == "__cookie__:of the node"
+    finally:
+        node.stop()

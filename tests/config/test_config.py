@@ -196,7 +196,7 @@ def test_every_key_is_in_the_json_schema_with_its_bounds() -> None:
     assert properties["rpcwebsocketinsecure"] == {
         "type": "boolean",
         "default": False,
-        "description": "Allow a public address without TLS or users.",
+        "description": "Allow clients of a network without TLS or users.",
     }
     assert properties["rpcpassword"]["writeOnly"]
 
@@ -252,3 +252,18 @@ def test_host_and_port_may_be_given_by_position() -> None:
 
 def test_paths_may_be_path_objects(tmp_path: Path) -> None:
     assert Config(users_file=tmp_path).users_file == tmp_path  # type: ignore[arg-type,comparison-overlap]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"trusted_proxies": ("127.0.0.1",)}, {"allow_hosts": ("localhost", "wallet.example")}]
+)
+def test_what_a_proxy_makes_known_to_a_network_needs_users(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="there is no users"):
+        Config(**settings).check_exposure()
+    Config(insecure=True, **settings).check_exposure()
+    Config(user="a", password="b", **settings).check_exposure()
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST:8333", "127.0.0.1:80", "[::1]:8333", "::1"])
+def test_names_of_this_machine_make_nothing_known(name: str) -> None:
+    Config(allow_hosts=(name,)).check_exposure()

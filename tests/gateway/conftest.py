@@ -21,6 +21,7 @@ def gateways() -> Iterator[GatewayFactory]:
     started: list[Gateway] = []
 
     def start(url: str, **options: Any) -> Gateway:
+        options.setdefault("insecure", True)  # most have an account, and no users
         server = take_config(options)
         options.setdefault("poll_interval", 0.05)
         gateway = Gateway(GatewayConfig(upstream=url, **options), server)

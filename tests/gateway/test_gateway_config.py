@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dilithion_ws import ConfigError
-from dilithion_ws.gateway import GatewayConfig
+from dilithion_ws import Config, ConfigError
+from dilithion_ws.gateway import Gateway, GatewayConfig
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,25 @@ def test_the_port_of_the_node(url: str, port: int) -> None:
 def test_its_representation_has_no_password() -> None:
     config = GatewayConfig(upstream_user="a", upstream_password="hush")
     assert repr(config) == "GatewayConfig(upstream='http://127.0.0.1:8332', dialect='auto')"
+
+
+# The gateway's account
+
+
+@pytest.mark.parametrize(
+    "account", [{"upstream_user": "a", "upstream_password": "b"}, {"upstream_cookie": "/x/.cookie"}]
+)
+def test_an_account_at_the_node_is_not_lent_to_anyone(account: dict[str, str]) -> None:
+    config = GatewayConfig(**account)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="every client that connects would have the rights"):
+        Gateway(config, Config(port=0))
+    Gateway(config, Config(port=0, insecure=True))
+    Gateway(config, Config(port=0, user="alice", password="hush"))
+    Gateway(GatewayConfig(), Config(port=0))
+
+
+def test_the_gateway_s_cookie_is_not_the_node_s(tmp_path: Path) -> None:
+    cookie = tmp_path / ".cookie"
+    (tmp_path / "link").symlink_to(cookie)
+    with pytest.raises(ConfigError, match="needs another file"):
+        Gateway(GatewayConfig(upstream_cookie=str(cookie)), Config(port=0, cookie_file=str(tmp_path / "link")))
