@@ -79,7 +79,11 @@ class Reactor:
         self.unpolled: dict[Connection, None] = {}
         self.waiting: dict[Connection, int] = {}
         self.by_fd: dict[int, Connection] = {}
-        self.unadmitted = UnadmittedConnections(config.limits.logins.unauthenticated_connections)
+        self.unadmitted = UnadmittedConnections(
+            config.limits.logins.unauthenticated_connections,
+            config.limits.connections.handshake_timeout / 10,
+            self.waiting,
+        )
         deflate = config.limits.deflate
         self.deflater = Deflater(
             deflate.deflate_window, deflate.deflate_level, deflate.deflate_memory, deflate.deflate_minimum

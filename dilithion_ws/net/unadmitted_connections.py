@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 
 from ..util.ip import network_of
 from .connection import Connection
@@ -14,14 +15,20 @@ class UnadmittedConnections:
     """Chooses which connection gives way to a new one. For the leading thread.
 
     It is the oldest one of the network with the most of them. So a client that holds places without logging in loses them
-    first, and a client that logs in without delay is admitted before its turn comes.
+    first, and a client that logs in without delay is admitted before its turn comes. After a restart thousands of clients
+    may come back at once. The server is what these wait for, so none gives way that has sent what was not looked at yet,
+    or that has just connected.
 
     Args:
         capacity: connections that may be unadmitted at the same time.
+        patience: seconds from its connection for which a client does not give way.
+        waiting: connections that have sent something that was not looked at yet.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, patience: float, waiting: Container[Connection]) -> None:
         self._capacity = capacity
+        self._patience = patience
+        self._waiting = waiting
         self._networks: dict[Connection, str] = {}  # in the order of their arrival
         self._counts: Counter[str] = Counter()
 
@@ -36,9 +43,14 @@ class UnadmittedConnections:
         if len(self._networks) <= self._capacity:
             return None
         largest, _ = self._counts.most_common(1)[0]
-        victim = next(one for one, owner in self._networks.items() if owner == largest)
-        self.discard(victim)
-        return victim
+        latest = connection.opened_at - self._patience
+        for victim, owner in self._networks.items():
+            if victim.opened_at > latest:
+                return None
+            if owner == largest and victim not in self._waiting:
+                self.discard(victim)
+                return victim
+        return None
 
     def discard(self, connection: Connection) -> None:
         """Remove a connection, because it is admitted or closed."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dilithion_ws import CloseStatus, Session
-from dilithion_ws.net.interfaces import Admission
+from dilithion_ws.net.interfaces import Accepted, Admission
 from dilithion_ws.protocol.frames import TEXT
 from dilithion_ws.protocol.http import HttpResponse
 from dilithion_ws.util.enums import Speed, TaskKind
@@ -408,6 +408,34 @@ def test_clients_that_have_yet_to_log_in_are_served_a_few_in_a_turn(make: Callab
     assert sorted(answered) == [0, 1, 2, 3, 4]
     for sock in socks:
         sock.close()
+
+
+@pytest.mark.parametrize("is_upgraded", [False, True])
+def test_a_client_that_has_yet_to_log_in_gives_way_to_another(
+    make: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch, is_upgraded: bool
+) -> None:
+    machine = make(unauthenticated_connections=1)
+
+    def upgrade(connection_id: int, address: Any, request: Any) -> Accepted:
+        session = Session(connection_id, address)
+        session.is_authorized = False
+        return Accepted(session, (), 3600.0)
+
+    monkeypatch.setattr(machine.service, "upgrade", upgrade)
+    with machine.accept() as first:
+        machine.step()
+        first.send(REQUEST if is_upgraded else GET[:10])
+        machine.step()
+        received(first)
+        machine.advance(machine.reactor.limits.connections.handshake_timeout / 10 + 0.1)
+        with machine.accept() as second:
+            machine.step()
+            answer = received(first)
+            assert answer.startswith(b"\x88" if is_upgraded else b"HTTP/1.1 503 ")
+            assert b"rpcwebsocketunauthenticatedconnections" in answer
+            second.send(GET)
+            machine.step()
+            assert received(second).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("expectation", [b"", b"Expect: 100-continue\r\n"])

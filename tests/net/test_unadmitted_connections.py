@@ -12,30 +12,45 @@ from ..support import Clock
 
 
 @pytest.fixture
-def make(request: pytest.FixtureRequest) -> Callable[[str], Connection]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make(request: pytest.FixtureRequest, clock: Clock) -> Callable[[str], Connection]:
     def make(host: str) -> Connection:
+        clock.now += 10
         sock = socket.socket()
         request.addfinalizer(sock.close)
-        return Connection(sock.fileno(), sock, (host, 1), Clock())
+        return Connection(sock.fileno(), sock, (host, 1), clock)
 
     return make
 
 
 def test_the_oldest_of_the_largest_network_gives_way(make: Callable[[str], Connection]) -> None:
-    waiting = UnadmittedConnections(4)
+    unadmitted = UnadmittedConnections(4, 1.0, ())
     honest = make("192.0.2.1")
-    assert waiting.add(honest) is None
+    assert unadmitted.add(honest) is None
     flood = [make(f"2001:db8::{number}") for number in range(1, 7)]
-    assert [waiting.add(one) for one in flood] == [None, None, None, flood[0], flood[1], flood[2]]
-    assert len(waiting) == 4
-    assert waiting.add(make("192.0.2.2")) is flood[3]
+    assert [unadmitted.add(one) for one in flood] == [None, None, None, flood[0], flood[1], flood[2]]
+    assert len(unadmitted) == 4
+    assert unadmitted.add(make("192.0.2.2")) is flood[3]
 
 
 def test_an_admitted_connection_does_not_give_way(make: Callable[[str], Connection]) -> None:
-    waiting = UnadmittedConnections(1)
+    unadmitted = UnadmittedConnections(1, 1.0, ())
     first, second, third = make("192.0.2.1"), make("192.0.2.1"), make("192.0.2.1")
-    waiting.add(first)
-    waiting.discard(first)
-    waiting.discard(first)
-    assert waiting.add(second) is None
-    assert waiting.add(third) is second
+    unadmitted.add(first)
+    unadmitted.discard(first)
+    unadmitted.discard(first)
+    assert unadmitted.add(second) is None
+    assert unadmitted.add(third) is second
+
+
+def test_a_client_that_the_server_keeps_waiting_does_not_give_way(make: Callable[[str], Connection]) -> None:
+    waiting = {make("192.0.2.1"): 1}
+    unadmitted = UnadmittedConnections(1, 15.0, waiting)
+    (first,) = waiting
+    second, third = make("192.0.2.1"), make("192.0.2.1")
+    assert [unadmitted.add(one) for one in (first, second, third)] == [None, None, None]
+    assert unadmitted.add(make("192.0.2.1")) is second, "it has connected 20 s ago, and has sent nothing"

@@ -846,19 +846,3 @@ def test_a_fragment_before_the_login_is_refused(guarded: WebSocketServer, connec
     client = connect(guarded)
     client.send(client_frame(1, b"{", fin=False))
     assert client.close_frame() == (1008, "log in first: until then a message has one frame")
-
-
-def test_connections_that_do_not_log_in_give_way_to_others(
-    serve: ServerFactory, connect: ClientFactory, users_file: Path
-) -> None:
-    server = serve(users_file=str(users_file), unauthenticated_connections=2)
-    known = connect(server, upgrade=False)
-    known.upgrade(basic("reader"))
-    waiting, request, third = connect(server), connect(server, upgrade=False), connect(server)
-    status, reason = waiting.close_frame()
-    assert status == 1013
-    assert "rpcwebsocketunauthenticatedconnections" in reason
-    connect(server)
-    assert request.response()[0] == 503
-    assert "result" in third.call("authenticate", "reader", "readerreader")
-    assert "result" in known.call("getblockcount")
