@@ -54,6 +54,7 @@ class OpenRpcDocument:
         self.method = Method("rpc.discover", self.discover, options)
         self._builtin[self.method.name] = self.method
 
+    @any_thread
     def discover(self, context: CallContext) -> dict[str, Any]:
         """Describe all methods that you may call"""
         return self.render(context.session)
