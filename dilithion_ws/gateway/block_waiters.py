@@ -30,7 +30,6 @@ _DEADLINE_MARGIN = 0.5
 """Seconds before a call's deadline at which it is answered with the present tip."""
 _POLL_SECONDS = 0.05
 """Interval between two polls of the log while a caller waits: another gateway may have written to it."""
-_STOP_SECONDS = 5.0
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -81,11 +80,11 @@ class BlockWaiters:
         self._thread.start()
 
     @owner_only
-    def stop(self) -> None:
-        """Answer all waiting calls with the present tip, and stop the thread."""
+    def stop(self, timeout: float) -> None:
+        """Answer all waiting calls with the present tip, and stop the thread, for which it waits `timeout` seconds."""
         with self._lock:
             self._is_stopping = True
-        self._thread.stop(_STOP_SECONDS)
+        self._thread.stop(timeout)
         try:
             self.step()
         except Exception:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .. import Config, ConfigError, Retention, RpcTable, WebSocketServer
+from ..util.clock import Deadline, monotonic
 from .block_waiters import BlockWaiters, Tip
 from .chain_tracker import tip_after
 from .dialects.base import Dialect
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Gateway"]
 
-
 _WATCHING = 2
 """Connections for polling: one for polls, one for a call that waits."""
+
+_MOMENT = 2.0
+"""Seconds for which `stop` waits for each thread at most."""
 
 
 class Gateway:
@@ -113,11 +116,16 @@ class Gateway:
         return self
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Stop. See `WebSocketServer.stop`."""
-        self._notifications.stop()
-        self._block_waiters.stop()
-        self.poller.stop()
-        stopped = self.server.stop(timeout)
+        """Stop. See `WebSocketServer.stop`.
+
+        The threads that watch the node end before the server does. One that the node keeps waiting is left behind, so
+        that the server has a quarter of the time at least.
+        """
+        limit = self.server.config.limits.connections.drain_timeout if timeout is None else timeout
+        deadline, moment = Deadline(monotonic, limit), min(_MOMENT, limit / 4)
+        for part in (self._notifications, self._block_waiters, self.poller):
+            part.stop(moment)
+        stopped = self.server.stop(timeout and deadline.remaining())
         for upstream in self._upstreams:
             upstream.close()
         return stopped

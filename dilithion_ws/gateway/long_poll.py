@@ -48,8 +48,8 @@ class LongPoll:
         self._thread.start()
 
     @any_thread
-    def stop(self) -> None:
-        """Stop waiting. A call that the node is executing is not cancelled."""
+    def stop(self, timeout: float) -> None:
+        """Stop waiting. A call that the node is executing is not cancelled, and not waited for."""
         self._thread.stop(0)
 
     @owner_only

@@ -30,7 +30,6 @@ NODE_TOPIC = "node"
 TOPICS = ("blocks", "mempool", "peers", "mining", NODE_TOPIC, VIEWS_TOPIC)
 
 _STANDBY = Pause(0.1, 0.1)
-_STOP_SECONDS = 2.0
 _AFTER_HINT = 0.1
 
 
@@ -79,9 +78,9 @@ class PollerThread:
         self._thread.start()
 
     @any_thread
-    def stop(self) -> None:
-        """Stop the thread. Wait a moment for a poll that is in progress."""
-        self._thread.stop(_STOP_SECONDS)
+    def stop(self, timeout: float) -> None:
+        """Stop the thread. Wait `timeout` seconds for a poll that is in progress."""
+        self._thread.stop(timeout)
 
     @any_thread
     def is_leading(self) -> bool:

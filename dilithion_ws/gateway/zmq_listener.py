@@ -73,11 +73,11 @@ class ZmqListener:
         self._thread.start()
 
     @owner_only
-    def stop(self) -> None:
-        """Stop the thread."""
+    def stop(self, timeout: float) -> None:
+        """Stop the thread, and wait `timeout` seconds for it."""
         self._stopped.set()
         if self._thread.ident is not None:
-            self._thread.join(5.0)
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         context = self._zmq.Context()

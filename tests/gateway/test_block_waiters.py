@@ -109,6 +109,6 @@ def test_a_call_ends_with_an_error_if_the_tip_is_gone(chain: Chain) -> None:
 
 def test_stop_answers_all_calls_and_those_that_come_later(chain: Chain) -> None:
     future = chain.call("waitfornewblock")
-    chain.waiters.stop()
+    chain.waiters.stop(5.0)
     assert future.result(0) == {"hash": "aa", "height": 1}
     assert chain.call("waitfornewblock") == {"hash": "aa", "height": 1}

@@ -63,3 +63,18 @@ def test_the_gateway_s_cookie_is_not_the_node_s(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(cookie)
     with pytest.raises(ConfigError, match="needs another file"):
         Gateway(GatewayConfig(upstream_cookie=str(cookie)), Config(port=0, cookie_file=str(tmp_path / "link")))
+
+
+# Stopping
+
+
+@pytest.mark.parametrize(("timeout", "left"), [(4.0, (1.0, 4.0)), (0, (0, 0))])
+def test_stopping_leaves_the_server_its_time(
+    monkeypatch: pytest.MonkeyPatch, timeout: float, left: tuple[float, float]
+) -> None:
+    gateway, given = Gateway(GatewayConfig(), Config(port=0)), []
+    monkeypatch.setattr(gateway.server, "stop", lambda timeout: given.append(timeout) or True)
+    monkeypatch.setattr(gateway.poller, "stop", lambda timeout: given.append(timeout))
+    assert gateway.stop(timeout)
+    assert given[0] == timeout / 4
+    assert left[0] <= given[1] <= left[1]

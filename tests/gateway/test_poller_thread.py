@@ -75,7 +75,7 @@ class Setup:
 def setup() -> Iterator[Setup]:
     setup = Setup()
     yield setup
-    setup.poller.stop()
+    setup.poller.stop(5.0)
 
 
 def test_a_poll_detects_the_dialect_and_publishes_the_state(setup: Setup) -> None:
