@@ -144,6 +144,8 @@ class HttpApp:
     ) -> HttpResponse | Admission | Task[HttpResponse | Admission]:
         if not self._access.requires_login:
             return admission
+        if request.header(b"sec-fetch-site") == "cross-site" and request.header(b"origin") is None:
+            return text_response(403, "another site's page led here; enter the address yourself")
         authorization = request.header(b"authorization")
         if authorization is None:
             return response_for(_UNAUTHORIZED)

@@ -412,3 +412,16 @@ def test_waiting_calls_of_one_user_keep_no_other_out(
         assert call(server, {"method": "getblockcount", "id": 1}, **authorization("reader"))[1]["result"] == 840000
         assert request(server, "GET", "/health")[0] == 200
         gate.set()
+
+
+def test_a_link_on_another_site_cannot_try_passwords(guarded: WebSocketServer) -> None:
+    """It could lock out all clients of the address. A page whose origin is allowed sends that, and may log in."""
+    for _ in range(6):
+        headers = {"Sec-Fetch-Site": "cross-site", **authorization("reader", "wrong")}
+        status, answer, _ = request(guarded, "GET", "/openrpc.json", None, headers)
+        assert status == 403
+        assert "www-authenticate" not in answer
+    assert guarded.statistics().audit_events.get("login failed", 0) == 0
+    own = {"Sec-Fetch-Site": "cross-site", "Origin": f"http://localhost:{guarded.port}", **authorization("reader")}
+    assert request(guarded, "GET", "/openrpc.json", None, own)[0] == 200
+    assert request(guarded, "GET", "/openrpc.json", None, authorization("reader"))[0] == 200
