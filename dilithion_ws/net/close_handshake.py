@@ -85,8 +85,10 @@ class CloseHandshake:
             connection.close_status = parse_close_payload(payload)
             code = connection.close_status.code
             answer = close_payload(None if code == CloseCode.NO_STATUS else code)
-            self._send_final(connection, encode_frame(CLOSE, answer), None)
-        self.drain(connection)
+            if self._send_final(connection, encode_frame(CLOSE, answer), DRAINING):
+                self._flush(connection)
+        else:
+            self.drain(connection)
 
     @leader_only
     def fail(self, connection: Connection, payload: bytes) -> None:
@@ -96,8 +98,10 @@ class CloseHandshake:
             return
         if connection.state is OPEN:
             connection.close_status = parse_close_payload(payload)
-            self._send_final(connection, encode_frame(CLOSE, payload), None)
-        self.drain(connection)
+            if self._send_final(connection, encode_frame(CLOSE, payload), DRAINING):
+                self._flush(connection)
+        else:
+            self.drain(connection)
 
     @leader_only
     def refuse(self, connection: Connection, refusal: HttpRefusal) -> None:
@@ -120,6 +124,9 @@ class CloseHandshake:
             return
         with connection.lock:
             connection.transition(DRAINING)
+        self._flush(connection)
+
+    def _flush(self, connection: Connection) -> None:
         self._release(connection)
         if connection.write_buffer is None:
             self.on_flushed(connection)

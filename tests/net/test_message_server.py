@@ -513,6 +513,22 @@ def test_deflate_is_negotiated(make: Callable[..., Desk]) -> None:
     assert b"Sec-WebSocket-Extensions: permessage-deflate" in desk.peer.sock.recv(4096)
 
 
+def test_no_answer_follows_the_answer_to_a_close_frame(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that a worker has ready at that very moment."""
+    desk.send(Scripted(b"late", Speed.SLOW))
+    closer = desk.machine.loop.handler.closer
+    original = closer._send_final
+
+    def send_final(*arguments: Any) -> bool:
+        sent = original(*arguments)
+        desk.machine.run_job()
+        return sent
+
+    monkeypatch.setattr(closer, "_send_final", send_final)
+    desk.peer.send(client_frame(CLOSE, b"\x03\xe8"))
+    assert [opcode for opcode, _ in desk.turn()] == [CLOSE]
+
+
 # Rates and faults
 
 
