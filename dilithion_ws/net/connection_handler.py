@@ -89,7 +89,7 @@ class ConnectionHandler:
         self._proxy.on_accepted(connection)
         self._tls.on_accepted(connection)
         reactor.add(connection)
-        oldest = reactor.unadmitted.add(connection)
+        oldest = reactor.unadmitted.add(connection, reactor.now)
         if oldest is not None:
             self._make_room(oldest)
         if reactor.registry.is_stopping:

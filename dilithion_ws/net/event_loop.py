@@ -105,7 +105,7 @@ class EventLoop:
                 if connection.is_admitted:
                     on_ready(connection, mask)
                 else:
-                    reactor.waiting[connection] = mask
+                    reactor.waiting[connection] = reactor.waiting.get(connection, 0) | mask
             elif fd == mailbox.waker.fd:
                 mailbox.waker.drain()
         if reactor.unpolled:
@@ -130,7 +130,8 @@ class EventLoop:
             if connection.is_admitted:
                 self.handler.on_ready(connection, READ)
             else:
-                self.reactor.waiting.setdefault(connection, READ)
+                waiting = self.reactor.waiting
+                waiting[connection] = waiting.get(connection, 0) | READ
 
     def _serve_unadmitted(self) -> None:
         """Serve a few of the connections that have yet to log in, so that many of them delay no admitted one."""

@@ -58,16 +58,19 @@ class HttpHandler:
     @leader_only
     def on_body(self, connection: Connection, size: int) -> None:
         """Charge for a part of a body, and give the client time for the next one in proportion."""
-        reactor, http, admission = self._reactor, connection.http, connection.admission
-        assert http is not None
+        reactor, admission = self._reactor, connection.admission
         assert admission is not None
-        chunks, http.chunks = http.chunks, 0
         limits = reactor.limits.connections
-        latest = reactor.now + limits.handshake_timeout
-        connection.deadline = min(latest, connection.deadline + size / limits.body_rate)
-        session = admission.session
+        connection.deadline = min(reactor.now + limits.handshake_timeout, connection.deadline + size / limits.body_rate)
+        self._charge(connection, admission)
+
+    def _charge(self, connection: Connection, admission: Admission) -> None:
+        """Charge a rate-limited client for what was looked at of a body."""
+        http, session = connection.http, admission.session
+        assert http is not None
+        size, chunks, http.body_bytes, http.chunks = http.body_bytes, http.chunks, 0, 0
         if session.is_rate_limited:
-            reactor.service.on_received(session, size, chunks)
+            self._reactor.service.on_received(session, size, chunks)
             if session.close_after is not None:
                 self._closer.refuse(connection, HttpRefusal(429, session.close_after.reason))
 
@@ -89,6 +92,9 @@ class HttpHandler:
         connection.pending_request = None
         reactor.admit(connection)
         outcome = http.accept_body()
+        self._charge(connection, admission)
+        if connection.state is not HTTP:
+            return
         if isinstance(outcome, HttpRequest):
             self.on_request(connection, outcome)
             return
@@ -153,8 +159,8 @@ class HttpHandler:
     def start_next_request(self, connection: Connection) -> None:
         """Go on after a response was sent. If the next request has arrived already, other connections go first."""
         http = connection.http
-        if connection.state is not HTTP or http is None or connection.is_paused:
-            return
+        if connection.state is not HTTP or http is None or connection.is_paused or connection.admission is not None:
+            return  # what was sent was not a response, but a request to go on with the body
         http.start_next_request()
         if http.has_more:
             self._reactor.set_deadline(connection, self._reactor.limits.connections.handshake_timeout)

@@ -184,7 +184,8 @@ class Reactor:
     def is_paused(self, connection: Connection) -> bool:
         """Return whether a client must wait: too much of it is in flight, unsent or not looked at."""
         if connection.state in (TLS_HANDSHAKE, HTTP):
-            return connection.is_paused
+            # Requests are answered one by one: nothing is read, and so kept, behind a response that is not sent yet.
+            return connection.is_paused or connection.write_buffer is not None
         return connection.state is OPEN and (
             connection.is_paused
             or self.registry.is_stopping

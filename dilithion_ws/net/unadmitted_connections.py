@@ -35,15 +35,20 @@ class UnadmittedConnections:
     def __len__(self) -> int:
         return len(self._networks)
 
-    def add(self, connection: Connection) -> Connection | None:
-        """Add a new connection. Return the one that gives way to it, or None."""
+    def add(self, connection: Connection, now: float) -> Connection | None:
+        """Add a new connection. Return the one that gives way to it, or None.
+
+        Args:
+            connection: the new one.
+            now: when the present turn of the loop began; what was accepted since then was not polled yet.
+        """
         network = network_of(connection.address[0])
         self._networks[connection] = network
         self._counts[network] += 1
         if len(self._networks) <= self._capacity:
             return None
         largest, _ = self._counts.most_common(1)[0]
-        latest = connection.opened_at - self._patience
+        latest = now - self._patience
         for victim, owner in self._networks.items():
             if victim.opened_at > latest:
                 return None

@@ -54,10 +54,21 @@ class HttpConnection:
     Attributes:
         is_idle: whether a response was sent, and nothing of the next request was received.
         has_more: whether `receive` may return an outcome without further bytes: it looks at a bounded number of chunks.
-        chunks: chunks looked at so far.
+        chunks, body_bytes: chunks of bodies looked at so far, and the bytes in them.
     """
 
-    __slots__ = ("_body", "_connection", "_head", "_limits", "_method", "_request", "chunks", "has_more", "is_idle")
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_head",
+        "_limits",
+        "_method",
+        "_request",
+        "body_bytes",
+        "chunks",
+        "has_more",
+        "is_idle",
+    )
 
     def __init__(self, limits: HttpLimits) -> None:
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head)
@@ -69,6 +80,7 @@ class HttpConnection:
         self.is_idle = False
         self.has_more = False
         self.chunks = 0
+        self.body_bytes = 0
 
     def receive(self, data: bytes) -> HttpOutcome | None:
         """Parse received bytes. Return the outcome once a head or a request is complete, otherwise None."""
@@ -123,6 +135,7 @@ class HttpConnection:
                 return self._keep_head(event)
             if isinstance(event, h11.Data):
                 self.chunks += 1
+                self.body_bytes += len(event.data)
                 self._body += event.data
                 if len(self._body) > limits.body:
                     return HttpRefusal(413, limits.body_too_large)
@@ -173,7 +186,7 @@ class HttpConnection:
         ]
         connection = self._connection
         self._discard_body()
-        if close or response.ends:
+        if close or response.ends or connection.their_state is h11.SEND_BODY:
             headers.append((b"Connection", b"close"))
         elif connection.their_state is h11.DONE and self._limits.keep_alive:
             headers.append((b"Keep-Alive", b"timeout=%d" % self._limits.keep_alive))

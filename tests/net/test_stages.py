@@ -13,6 +13,7 @@ import pytest
 
 from dilithion_ws import CloseStatus, Session
 from dilithion_ws.net.interfaces import Accepted, Admission
+from dilithion_ws.net.poller import READ, WRITE
 from dilithion_ws.protocol.frames import TEXT
 from dilithion_ws.protocol.http import HttpResponse
 from dilithion_ws.util.enums import Speed, TaskKind
@@ -410,6 +411,59 @@ def test_clients_that_have_yet_to_log_in_are_served_a_few_in_a_turn(make: Callab
         sock.close()
 
 
+def test_nothing_is_read_behind_a_response_that_is_not_sent_yet(make: Callable[..., Machine]) -> None:
+    machine, body = make(), b"x" * 60_000
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n")
+        machine.step()
+        for at in range(0, len(body), 2000):
+            sock.send(body[at : at + 2000])
+            machine.step()
+        (connection,) = machine.registry.all()
+        assert connection.write_buffer is not None
+        assert not connection.interest & READ
+        sock.send(GET)
+        answers = b""
+        while more := received(sock):
+            answers += more
+            machine.step()
+        assert answers.count(b"HTTP/1.1 200 ") == 2
+
+
+def test_a_body_that_came_with_its_head_is_charged(make: Callable[..., Machine]) -> None:
+    machine, charged = make(), []
+    session = Session(1, ("192.0.2.1", 1))
+    session.is_rate_limited = True
+    machine.service.on_received = lambda session, *cost: charged.append(cost)  # type: ignore[method-assign]
+    machine.service.decision_at_head = Admission(session, "/")
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(b"POST /decided HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
+        machine.step()
+        assert charged == [(1000, 1)]
+
+
+def test_a_client_that_waits_for_its_turn_is_ready_for_all_that_was_reported(
+    make: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = make(unauthenticated_per_turn=1)
+    with machine.accept(), machine.accept():
+        machine.step()
+        first, second = machine.registry.all()
+        served: list[tuple[int, int]] = []
+        monkeypatch.setattr(
+            machine.loop.handler, "on_ready", lambda connection, mask: served.append((connection.id, mask))
+        )
+        for connection in (first, second):
+            connection.interest = READ | WRITE
+        machine.loop.run_once([(first.fd, READ), (second.fd, READ)], machine.clock())
+        machine.loop.run_once([(second.fd, WRITE)], machine.clock())
+        assert served == [(first.id, READ), (second.id, READ | WRITE)]
+        for connection in (first, second):
+            connection.interest = READ
+
+
 @pytest.mark.parametrize("is_upgraded", [False, True])
 def test_a_client_that_has_yet_to_log_in_gives_way_to_another(
     make: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch, is_upgraded: bool
@@ -504,7 +558,7 @@ def test_a_body_of_a_rate_limited_client_is_charged_by_chunk(make: Callable[...,
         machine.step()
         sock.send(b"1\r\nx\r\n" * 20)
         machine.step()
-        assert charged == [(120, 4), (0, 4), (0, 4)]
+        assert charged == [(0, 0), (4, 4), (4, 4)]
         assert received(sock).startswith(b"HTTP/1.1 429 ")
 
 

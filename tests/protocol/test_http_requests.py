@@ -64,8 +64,9 @@ def test_a_response_to_a_head_keeps_the_connection_if_the_body_is_there(
 ) -> None:
     data = post(b"hello")[:-5]
     assert isinstance(http.receive(data + arrived), HttpHead)
-    _, is_last = http.encode_response(HttpResponse(401, b"no"), close=False)
+    data, is_last = http.encode_response(HttpResponse(401, b"no"), close=False)
     assert is_last is not is_kept
+    assert (b"\r\nConnection: close\r\n" in data) is is_last
     if is_kept:
         assert accepted(http, start_next(http) or http.receive(post(b"next"))).body == b"next"
 
