@@ -180,18 +180,20 @@ class ConnectionHandler:
             reactor.registry.bytes_received += len(data)
         if connection.is_tls:  # before a handler runs, which may cost this thread the ownership of the loop
             reactor.unpolled[connection] = None
-        if state is OPEN or state is CLOSING:
-            parser, session = connection.parser, connection.session
+        if state is OPEN:
+            parser = connection.parser
             events = parser.receive(data)  # type: ignore[union-attr]
-            if parser.has_more or session.is_rate_limited:  # type: ignore[union-attr]
+            if parser.has_more or connection.session.is_rate_limited:  # type: ignore[union-attr]
                 self._after_parse(connection, len(data), events)
-            if state is OPEN:
-                answer_events(self.messages, connection, events)
-            else:
-                self._await_close(connection, events)
+            answer_events(self.messages, connection, events)
         elif state is HTTP:
             self.handshake.receive(connection, data)
             self._after_handshake(connection)
+        elif state is CLOSING:
+            assert connection.parser is not None
+            events = connection.parser.receive(data)
+            self._after_parse(connection, len(data), events)
+            self._await_close(connection, events)
 
     def _after_parse(self, connection: Connection, size: int, events: list[MessageEvent]) -> None:
         """Continue later with what was not parsed in this turn, and charge a rate-limited client for what was."""

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..auth.denial import Denial
-from ..config.limits import limit_reached
 from ..errors import JsonRpcCode, RpcError
 from ..session import Session
 from ..util.enums import Speed
@@ -59,7 +58,6 @@ class Dispatcher:
         self._builtin = builtin or {}
         self._limits = executor.limits
         self._clock = executor.clock
-        self._max_values = self._limits.messages.json_values
 
     def receive(
         self, message: bytes, session: Session, denial: Denial | None = None
@@ -74,10 +72,6 @@ class Dispatcher:
         Returns:
             The answer if no handler is needed, None if nothing is to be answered, otherwise a call to run.
         """
-        if len(message) > self._max_values and messages.count_values(message) > self._max_values:
-            text = f"too many values: past the {limit_reached(self._limits, 'json_values')}"
-            error = self._malformed(session, denial) or messages.invalid_request(text)
-            return messages.error_answer(messages.NULL_ID, error)
         if message[:1] != b"{" and message.lstrip(b" \t\r\n")[:1] == b"[":
             return self._receive_batch(message, session, denial)
         return self._find(message, session, denial, in_batch=False)

@@ -251,7 +251,9 @@ def _check_id(id: bytes) -> None:
 
 
 def _check_shape(data: bytes, limits: Limits) -> None:
-    """Raise RpcError if the nesting exceeds the limit, before any parser recurses into it."""
+    """Raise RpcError if there are too many values, or too deep ones, before any parser creates or recurses into them."""
+    if len(data) > limits.messages.json_values < count_values(data):
+        raise parse_error(f"too many values: past the {limit_reached(limits, 'json_values')}")
     if data.count(b"[") + data.count(b"{") <= limits.messages.json_depth:
         return
     brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)

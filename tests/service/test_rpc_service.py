@@ -81,7 +81,7 @@ def test_a_message_of_too_many_values_is_not_parsed(start: ServerFactory, connec
     client = connect(start(json_values=100))
     client.text(text)
     answer = client.answer()
-    assert (answer["id"], answer["error"]["code"]) == (None, -32600)
+    assert (answer["id"], answer["error"]["code"]) == (None, -32700)
     assert "rpcwebsocketjsonvalues" in answer["error"]["message"]
 
 
