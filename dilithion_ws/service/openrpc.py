@@ -73,7 +73,8 @@ class OpenRpcDocument:
         if document is None:
             document = self._render(session)
             with self._lock:
-                self._documents[key] = document
+                if self._registered == registered:  # otherwise a method was registered meanwhile
+                    self._documents[key] = document
         return document
 
     def _render(self, session: Session) -> dict[str, Any]:
