@@ -71,7 +71,11 @@ class ConnectionLimits(SettingsGroup, frozen=True, kw_only=True):
         float, limit("s", "Seconds of silence after a ping before the server closes the connection.", ge=0.01)
     ] = 20.0
     frames_per_turn: Annotated[
-        int, limit("frames", "Frames or chunks of one connection that are looked at before the others get their turn.")
+        int,
+        limit(
+            "frames",
+            "Frames of one connection that are looked at before the others get their turn; a chunk counts as 8.",
+        ),
     ] = 32
     drain_timeout: Annotated[
         float, limit("s", "Seconds that running calls and close handshakes get when the server stops.", ge=0.0)

@@ -431,6 +431,19 @@ def test_nothing_is_read_behind_a_response_that_is_not_sent_yet(make: Callable[.
         assert answers.count(b"HTTP/1.1 200 ") == 2
 
 
+def test_a_100_that_was_buffered_is_no_response(make: Callable[..., Machine]) -> None:
+    machine = make()
+    with machine.accept() as sock:
+        machine.step()
+        sock.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        machine.step()
+        (connection,) = machine.registry.all()
+        machine.loop.handler.handshake.on_written(connection)  # as after the buffer was flushed
+        sock.send(b"ab")
+        machine.step()
+        assert received(sock).endswith(b"hello 127.0.0.1ab")
+
+
 def test_a_body_that_came_with_its_head_is_charged(make: Callable[..., Machine]) -> None:
     machine, charged = make(), []
     session = Session(1, ("192.0.2.1", 1))
