@@ -76,6 +76,14 @@ class Dispatcher:
             return self._receive_batch(message, session, denial)
         return self._find(message, session, denial, in_batch=False)
 
+    def refuse_large(self, message: bytes, session: Session, denial: Denial | None = None) -> bytes | None:
+        """Return the error for a large message with too many or too deep values, before it is parsed, or None."""
+        try:
+            messages.check_shape(message, self._limits)
+        except RpcError as error:
+            return messages.error_answer(messages.NULL_ID, self._malformed(session, denial) or error)
+        return None
+
     def _receive_batch(self, message: bytes, session: Session, denial: Denial | None) -> bytes | BatchCall | None:
         try:
             elements = messages.parse_batch(message, self._limits)

@@ -19,6 +19,7 @@ from ..util.json import encode_json
 __all__ = [
     "NULL_ID",
     "Request",
+    "check_shape",
     "count_values",
     "encode_result",
     "error_answer",
@@ -108,7 +109,7 @@ def parse_members(data: bytes, limits: Limits) -> tuple[str, bytes, bytes]:
     if params:
         members += 1
         if params[0] not in _PARAMS_STARTS:
-            _check_shape(data, limits)
+            check_shape(data, limits)
             raise invalid_request("params must be an array or an object")
     if id:
         members += 1
@@ -117,10 +118,10 @@ def parse_members(data: bytes, limits: Limits) -> tuple[str, bytes, bytes]:
     # Each member has a colon. If there are as many colons as known members were found, then no member occurs twice, none
     # is unknown, and only params can be nested, no deeper than they are long: the two slow checks can be skipped.
     if data.count(b":") != members:
-        _check_shape(data, limits)
+        check_shape(data, limits)
         _check_duplicates(data)
     elif len(params) > limits.messages.json_depth:
-        _check_shape(data, limits)
+        check_shape(data, limits)
     return wire.method, params, id
 
 
@@ -130,7 +131,7 @@ def parse_batch(data: bytes, limits: Limits) -> list[bytes]:
     Raises:
         RpcError: -32700, -32600 for an empty batch, -32010 for one with too many elements.
     """
-    _check_shape(data, limits)
+    check_shape(data, limits)
     try:
         elements = _decode_batch(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -228,7 +229,7 @@ def _not_a_request(data: bytes, limits: Limits, error: Exception) -> RpcError:
 
     msgspec stops at the first wrong type; whether the rest is JSON at all decides between -32600 and -32700.
     """
-    _check_shape(data, limits)
+    check_shape(data, limits)
     if not isinstance(error, msgspec.ValidationError):
         return parse_error(str(error))
     try:
@@ -250,7 +251,7 @@ def _check_id(id: bytes) -> None:
             raise parse_error(f"in id: {error}") from None
 
 
-def _check_shape(data: bytes, limits: Limits) -> None:
+def check_shape(data: bytes, limits: Limits) -> None:
     """Raise RpcError if there are too many values, or too deep ones, before any parser creates or recurses into them."""
     if len(data) > limits.messages.json_values < count_values(data):
         raise parse_error(f"too many values: past the {limit_reached(limits, 'json_values')}")

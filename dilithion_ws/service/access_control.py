@@ -22,6 +22,7 @@ from ..config.config import Config, parse_network
 from ..config.limits import limit_reached
 from ..errors import CloseCode, CloseStatus
 from ..protocol.http import HttpRefusal
+from ..rpc.messages import count_values
 from ..rpc.method import Method
 from ..session import Session
 from ..util.clock import Clock
@@ -126,9 +127,10 @@ class AccessControl:
         if level <= -self._byte_rate.capacity:
             session.close_after = CloseStatus(CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "byte_rate"))
 
-    def charge_values(self, session: Session, count: int) -> None:
+    def charge_values(self, session: Session, message: bytes) -> None:
         """Charge a rate-limited client for the values of a large message: each costs as much as some bytes."""
-        self.charge_bytes(session, _VALUE_COST * count, 0)
+        if session.is_rate_limited:
+            self.charge_bytes(session, _VALUE_COST * count_values(message), 0)
 
     def check_request(self, session: Session) -> Denial | None:
         """Decide whether a client may make an HTTP request now, and charge for its head."""

@@ -177,8 +177,15 @@ class HttpApp:
 
     def _call(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
         if len(request.body) > self._limits.messages.inline_message_size:
-            return _RouteTask(session, lambda: self._parse_call(request, session))
+            return _RouteTask(session, lambda: self._parse_large_call(request, session))
         return self._parse_call(request, session)
+
+    def _parse_large_call(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
+        self._access.charge_values(session, request.body)
+        refusal = self._dispatcher.refuse_large(request.body, session)
+        if refusal is None:
+            return self._parse_call(request, session)
+        return _rpc_response(refusal, request.header(b"origin"))
 
     def _parse_call(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
         body, origin = request.body, request.header(b"origin")

@@ -13,7 +13,7 @@ from ..protocol.handshake import UpgradeRequest
 from ..protocol.http import HttpHead, HttpRefusal, HttpRequest, HttpResponse
 from ..rpc.calls import BatchCall, SingleCall
 from ..rpc.dispatcher import Dispatcher
-from ..rpc.messages import NULL_ID, count_values, error_answer, extract_id, parse_error
+from ..rpc.messages import NULL_ID, error_answer, extract_id, parse_error
 from ..session import Session
 from .access_control import AccessControl
 from .callbacks import Callbacks
@@ -133,8 +133,6 @@ class RpcService:
             session.consecutive_rejections = 0
             return RawMessageCall(self._on_message, self, session, opcode, payload)
         if len(payload) > self._inline_size:
-            if session.is_rate_limited:
-                self._access.charge_values(session, count_values(payload))
             return LargeMessage(self, self._dispatcher.executor, session, opcode, payload, denial)
         if opcode == TEXT and session.codec is None:
             return self._dispatcher.receive(payload, session, denial)
@@ -155,7 +153,11 @@ class RpcService:
                 payload.decode()
             except UnicodeDecodeError as error:
                 return self._malformed(session, str(error), denial)
-        return self._dispatcher.receive(payload, session, denial)
+        refusal = None
+        if len(payload) > self._inline_size:
+            self._access.charge_values(session, payload)
+            refusal = self._dispatcher.refuse_large(payload, session, denial)
+        return refusal or self._dispatcher.receive(payload, session, denial)
 
     def _malformed(self, session: Session, text: str, denial: Denial | None) -> bytes:
         if denial is None:

@@ -45,6 +45,13 @@ def test_calls_by_post(start: ServerFactory) -> None:
     assert call(server, {"method": "echo", "params": [text], "id": 1})[1]["result"] == text
 
 
+def test_a_large_body_of_too_many_values_is_not_parsed(start: ServerFactory) -> None:
+    server = start(json_values=100, inline_message_size=200)
+    status, answer = call(server, {"method": "echo", "params": [[0] * 200], "id": 1})
+    assert (status, answer["id"], answer["error"]["code"]) == (200, None, -32700)
+    assert call(server, {"method": "echo", "params": ["x" * 300], "id": 1})[1]["result"] == "x" * 300
+
+
 @pytest.mark.parametrize("body", [b'{"method":"echo","id":"\xff"}', b'{"method":"echo","x":"\xff"}', b'["\xff"]'])
 def test_bodies_that_are_no_utf8(start: ServerFactory, body: bytes) -> None:
     status, answer = call(start(), body)

@@ -85,6 +85,23 @@ def test_a_message_of_too_many_values_is_not_parsed(start: ServerFactory, connec
     assert "rpcwebsocketjsonvalues" in answer["error"]["message"]
 
 
+def test_a_large_message_of_too_many_values_is_not_parsed(start: ServerFactory, connect: ClientFactory) -> None:
+    client = connect(start(json_values=100, inline_message_size=200))
+    client.text('{"method":"echo","params":[' + ",".join(["0"] * 200) + '],"id":1}')
+    answer = client.answer()
+    assert (answer["id"], answer["error"]["code"]) == (None, -32700)
+    client.request("echo", ["x" * 300], id=2)
+    assert client.answer()["id"] == 2
+
+
+def test_the_values_of_large_messages_are_charged(start: ServerFactory, connect: ClientFactory) -> None:
+    client = connect(start(limit_loopback=True, inline_message_size=200, byte_burst=2000, byte_rate=1))
+    client.request("echo", [[0] * 60, "x" * 100], id=1)  # 32 bytes for each value, more than what is allowed
+    assert client.answer()["id"] == 1
+    client.request("getblockcount", id=2)
+    assert client.answer()["error"]["code"] == -32005
+
+
 def test_large_messages_are_answered_in_order(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(inline_message_size=1000))
     for number in range(6):
