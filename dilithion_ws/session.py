@@ -22,6 +22,7 @@ class Session:
         rights: what it may do, bits of `Permission`; all of them on a server without users.
         is_authorized: whether it may call at all: it has authenticated, or need not.
         codec: the encoding of its messages (`Codec`), or None for JSON.
+        token: the API token that it has logged in with (an `auth.api_tokens.ApiToken`), or None.
         is_rate_limited: whether rate limits apply to it.
         rate_limit_key: what limits by address count it as: its address, or the /64 network of an IPv6 address.
         failed_logins: its failed logins.
@@ -43,6 +44,7 @@ class Session:
         "is_rate_limited",
         "rate_limit_key",
         "rights",
+        "token",
         "user",
     )
 
@@ -53,6 +55,7 @@ class Session:
         self.rights = ALL_RIGHTS
         self.is_authorized = True
         self.codec: Any = None
+        self.token: Any = None
         self.is_rate_limited = False
         self.rate_limit_key = address[0]
         self.failed_logins = 0

@@ -11,15 +11,17 @@ session after it has become visible. So whichever comes last has seen the new us
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from ..config.config import Config
 from ..config.limits import limit_reached
 from ..errors import CloseCode, CloseStatus
 from ..session import Session
-from ..util.clock import Clock
+from ..util.clock import Clock, unix_time
+from .api_tokens import TOKEN_SESSION_PREFIX, ApiToken
 from .audit_log import AuditLog
-from .credentials import Credentials
+from .credentials import TOKEN_NAME, Credentials
 from .denial import Denial, DenialKind, NeedsPassword
 from .lockout import Lockout
 from .password_cache import PasswordCache
@@ -29,8 +31,11 @@ __all__ = ["Authenticator"]
 
 UNAUTHORIZED = "Unauthorized - Invalid or missing credentials"
 WRONG_PASSWORD = "Wrong user or password"
+EXPIRED = "this token has expired"
 LOCKED_OUT = "Too many failed authentication attempts. Try again later."
 
+_UNAUTHORIZED = Denial(kind=DenialKind.CREDENTIALS, message=UNAUTHORIZED)
+_REMOVED, _REVOKED = "this user has been removed", "this token has been revoked"
 _MAX_CACHED_PASSWORDS = 4096
 
 
@@ -42,9 +47,18 @@ class Authenticator:
         directory: the users.
         clock: seconds that never go backwards.
         audit: records logins and failures.
+        unix_time: seconds of Unix time, by which tokens expire.
     """
 
-    def __init__(self, config: Config, directory: UserDirectory, clock: Clock, audit: AuditLog) -> None:
+    def __init__(
+        self,
+        config: Config,
+        directory: UserDirectory,
+        clock: Clock,
+        audit: AuditLog,
+        unix_time: Clock = unix_time,
+    ) -> None:
+        self._unix_time = unix_time
         self._limits = config.limits
         self._has_users = config.has_users
         self._directory = directory
@@ -73,6 +87,8 @@ class Authenticator:
         if locked is not None:
             return locked
         given = credentials or Credentials("", "")
+        if given.name == TOKEN_NAME:
+            return None if self._log_in_by_token(session, given) else _UNAUTHORIZED
         user = self._cache.find(given, self._directory)
         if user is not None:
             self._lockout.record_success(session.rate_limit_key, user.name)
@@ -81,7 +97,7 @@ class Authenticator:
         guess = self._cache.fingerprint(given, self._directory.get(given.name))
         if credentials is None or self._lockout.has_failed(session.rate_limit_key, given.name, guess):
             self._record_failure(given, guess, session)
-            return Denial(kind=DenialKind.CREDENTIALS, message=UNAUTHORIZED)
+            return _UNAUTHORIZED
         return NeedsPassword(*given)
 
     def verify_credentials(self, session: Session, credentials: NeedsPassword) -> Denial | None:
@@ -94,19 +110,25 @@ class Authenticator:
         if user is not None:
             self._log_in(session, user)
         if session.user is None or not session.is_authorized:
-            return Denial(kind=DenialKind.CREDENTIALS, message=UNAUTHORIZED)
+            return _UNAUTHORIZED
         return None
 
-    def log_in(self, session: Session, name: str, password: str) -> User | Denial:
+    def log_in(self, session: Session, name: str, password: str) -> User | ApiToken | Denial:
         """Log an open connection in. Slow: it runs in the pool.
 
         Returns:
-            The user; or a denial, which closes the connection after too many failures.
+            The user or the token; or a denial, which closes the connection after too many failures.
         """
-        user = self._verify(Credentials(name, password), session)
-        if user is not None:
-            self._log_in(session, user)
-            return user
+        credentials = Credentials(name, password)
+        if name == TOKEN_NAME:
+            token = self._log_in_by_token(session, credentials)
+            if token is not None:
+                return token
+        else:
+            user = self._verify(credentials, session)
+            if user is not None:
+                self._log_in(session, user)
+                return user
         session.failed_logins += 1
         close_after = None
         if session.failed_logins >= self._limits.logins.login_failures:
@@ -117,11 +139,26 @@ class Authenticator:
         """Return the seconds for which the client's address is still locked out, or 0."""
         return self._lockout.locked_for(session.rate_limit_key) if self._has_users else 0.0
 
+    def check_expiry(self, session: Session) -> CloseStatus | float:
+        """Return how to close a session whose token has expired, or the seconds until that. Infinity stands for never."""
+        expires = session.token.limits.expires if session.token is not None else None
+        if expires is None:
+            return math.inf
+        left: float = expires - self._unix_time()
+        return left if left > 0 else CloseStatus(CloseCode.NOT_AUTHENTICATED, EXPIRED)
+
+    def expires_in(self, session: Session) -> float:
+        """Return the seconds until the token of a session expires, or infinity."""
+        left = self.check_expiry(session)
+        return 0.0 if isinstance(left, CloseStatus) else left
+
     def _check_lockout(self, session: Session, credentials: Credentials | None) -> Denial | None:
         seconds = self._lockout.locked_for(session.rate_limit_key)
         user = self._directory.get(credentials.name) if credentials is not None else None
         if not seconds or (user is not None and user.is_unguessable):
             return None
+        if credentials is not None and credentials.name == TOKEN_NAME:
+            return None  # it cannot be guessed
         self._audit.record("refused", address=session.address[0], reason="locked out")
         return Denial(kind=DenialKind.LOCKED_OUT, message=LOCKED_OUT, retry_after=seconds)
 
@@ -139,27 +176,59 @@ class Authenticator:
             self._lockout.record_success(session.rate_limit_key, user.name)
         return user
 
+    def _log_in_by_token(self, session: Session, credentials: Credentials) -> ApiToken | None:
+        """Log a session in by an API token. Return None, after recording the failure, if it may not be used."""
+        token = self._directory.find_token(credentials.password)
+        reason = "unknown token" if token is None else self._refuse_token(token, session)
+        if token is None or reason:
+            guess = self._cache.fingerprint(credentials, None)
+            name = TOKEN_SESSION_PREFIX + token.name if token is not None else None
+            self._record_failure(credentials, guess, session, user=name, reason=reason)
+            return None
+        session.token = token  # first, since a reload in another thread judges a session by its token, if it has one
+        session.user = TOKEN_SESSION_PREFIX + token.name
+        session.rights = token.rights
+        session.is_authorized = True
+        self._audit.record("login", address=session.address[0], user=session.user, role=token.role)
+        self.refresh_rights(session)
+        return token if session.is_authorized else None
+
+    def _refuse_token(self, token: ApiToken, session: Session) -> str:
+        """Return why a token may not be used now and from here, or nothing."""
+        if token.limits.expires is not None and token.limits.expires <= self._unix_time():
+            return "expired token"
+        return "" if token.limits.allows_address(session.address[0]) else "token from another network"
+
     def _log_in(self, session: Session, user: User) -> None:
         session.user = user.name
+        session.token = None
         session.rights = user.rights
         session.is_authorized = True
         self._audit.record("login", address=session.address[0], user=user.name, role=user.role)
         self.refresh_rights(session)  # the users may have changed while the password was being verified
 
-    def _record_failure(self, credentials: Credentials, guess: bytes, session: Session) -> None:
+    def _record_failure(
+        self, credentials: Credentials, guess: bytes, session: Session, *, user: str | None = None, **details: str
+    ) -> None:
         host = session.address[0]
-        known = self._directory.get(credentials.name) is not None
+        if user is None and self._directory.get(credentials.name) is not None:
+            user = credentials.name
         seconds = self._lockout.record_failure(session.rate_limit_key, credentials.name, guess)
         # An unknown name may be a password that was typed into the wrong field: it is not written to the log.
-        self._audit.record("login failed", address=host, user=credentials.name if known else None)
+        self._audit.record("login failed", address=host, user=user, **details)
         if seconds:
             self._audit.record("locked out", address=host, seconds=seconds)
 
     # Users that change
 
-    def replace_directory(self, directory: UserDirectory) -> None:
-        """Use other users from now on. Call `refresh_rights` for each open session afterwards."""
-        self._directory = directory
+    def replace_directory(self, directory: UserDirectory) -> set[str]:
+        """Use other users from now on. Call `refresh_rights` for each open session afterwards.
+
+        Returns:
+            The names of users that there were and are not any more.
+        """
+        previous, self._directory = self._directory, directory
+        return previous.names() - directory.names()
 
     def refresh_all(self, sessions: Iterable[Session]) -> list[Session]:
         """Give open sessions the rights that their users have now.
@@ -176,11 +245,14 @@ class Authenticator:
         """Give a session the rights that its user has now. If the user was removed, mark it to be closed with 4401."""
         if session.user is None:
             return
-        user = self._directory.get(session.user)
-        if user is not None:
-            session.rights = user.rights
+        token, user = session.token, self._directory.get(session.user)
+        current = user if token is None else self._directory.token_of(token.digest)
+        if current is not None:
+            session.rights = current.rights
+            if token is not None:
+                session.token = current
         elif session.is_authorized:
             session.is_authorized = False
             session.rights = 0
-            session.close_after = CloseStatus(CloseCode.NOT_AUTHENTICATED, "this user has been removed")
+            session.close_after = CloseStatus(CloseCode.NOT_AUTHENTICATED, _REMOVED if token is None else _REVOKED)
             self._audit.record("removed", address=session.address[0], user=session.user)

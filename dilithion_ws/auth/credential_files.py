@@ -90,15 +90,14 @@ class CredentialFiles:
         Raises:
             ConfigError: the users file cannot be used.
         """
-        users = list(self._configured_users)
         path = self._config.users_file
-        if path:
-            found = parse_users(_read_users_file(path), path).users
-            for user in self._configured_users:
-                if user.name in found:
-                    raise ConfigError(f"{path}: user {user.name!r} is also rpcuser; use one of the two")
-            users += found.values()
-        return UserDirectory(users)
+        if not path:
+            return UserDirectory(self._configured_users)
+        file = parse_users(_read_users_file(path), path)
+        for user in self._configured_users:
+            if user.name in file.users:
+                raise ConfigError(f"{path}: user {user.name!r} is also rpcuser; use one of the two")
+        return UserDirectory([*self._configured_users, *file.users.values()], file.tokens.values())
 
     def close(self) -> None:
         """Remove the cookie, if it is still this server's, and close the audit log."""

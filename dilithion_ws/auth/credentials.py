@@ -1,4 +1,7 @@
-"""Names and passwords as clients send them: HTTP Basic (RFC 7617), or a subprotocol, for browsers."""
+"""Credentials as clients send them: HTTP Basic (RFC 7617), Bearer (RFC 6750), or a subprotocol, for browsers.
+
+A token is a password too: that of the name `__token__`, for clients that have only Basic, or only `authenticate`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import base64
 import binascii
 from typing import NamedTuple
 
-__all__ = ["BEARER_PREFIX", "Credentials", "from_basic", "from_subprotocols"]
+__all__ = ["BEARER_PREFIX", "TOKEN_NAME", "Credentials", "from_authorization", "from_subprotocols"]
 
+TOKEN_NAME = "__token__"
 BEARER_PREFIX = "base64url.bearer.dilithion."
 _MAX_LENGTH = 1024
 
@@ -22,27 +26,38 @@ class Credentials(NamedTuple):
         return "<Credentials>"
 
 
-def from_basic(header: str) -> Credentials | None:
+def from_authorization(header: str) -> Credentials | None:
     """Return the credentials in an Authorization header, or None if it is malformed or of another scheme."""
     scheme, _, value = header.strip().partition(" ")
-    if scheme.lower() != "basic":
+    scheme, value = scheme.lower(), value.strip()
+    if scheme == "bearer":
+        return Credentials(TOKEN_NAME, value) if 0 < len(value) <= _MAX_LENGTH else None
+    if scheme != "basic":
         return None
-    return _split(value.strip(), urlsafe=False)
+    text = _decode(value, urlsafe=False)
+    name, colon, password = text.partition(":")
+    return Credentials(name, password) if colon else None
 
 
 def from_subprotocols(offered: list[str]) -> Credentials | None:
-    """Return the credentials in offered subprotocols, or None if there are none or more than one."""
+    """Return the credentials in offered subprotocols, or None if there are none or more than one.
+
+    What the subprotocol contains is `user:password`, or a token, which has no colon.
+    """
     found = [item for item in offered if item.startswith(BEARER_PREFIX)]
-    return _split(found[0][len(BEARER_PREFIX) :], urlsafe=True) if len(found) == 1 else None
+    text = _decode(found[0][len(BEARER_PREFIX) :], urlsafe=True) if len(found) == 1 else ""
+    name, colon, password = text.partition(":")
+    if colon:
+        return Credentials(name, password)
+    return Credentials(TOKEN_NAME, text) if text else None
 
 
-def _split(encoded: str, *, urlsafe: bool) -> Credentials | None:
+def _decode(encoded: str, *, urlsafe: bool) -> str:
+    """Return the text in Base64, or nothing if it is malformed."""
     if len(encoded) > _MAX_LENGTH:
-        return None
+        return ""
     try:
         padded = encoded + "=" * (-len(encoded) % 4)
-        text = base64.b64decode(padded, b"-_" if urlsafe else None, validate=True).decode()
+        return base64.b64decode(padded, b"-_" if urlsafe else None, validate=True).decode()
     except (binascii.Error, ValueError):
-        return None
-    name, colon, password = text.partition(":")
-    return Credentials(name, password) if colon else None
+        return ""

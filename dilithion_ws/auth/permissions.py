@@ -1,4 +1,4 @@
-"""The node's ten permissions, its three roles, and the permission that each of its methods needs.
+"""The node's ten permissions and three roles, one of our own of each, and the permission that each method needs.
 
 The table differs from the node's in one point. The node lets every role call methods that its table does not name, and
 some of these spend money or change the chain. Here each of them has a permission, and a method that is neither in the
@@ -41,12 +41,14 @@ class Permission(IntFlag):
     CONTROL_NETWORK = 0x0080
     ADMIN_WALLET = 0x0100
     ADMIN_SERVER = 0x0200
+    READ_METRICS = 0x0400
+    """Of this server, not of the node: the numbers at `/metrics`, which tell who calls what."""
 
 
 UNDECLARED = 0x80000000
 """The right that a method needs if no permission was declared for it; only the role admin has it."""
 
-ROLES: Mapping[str, int] = {"readonly": 0x000F, "wallet": 0x003F, "admin": ALL_RIGHTS}
+ROLES: Mapping[str, int] = {"readonly": 0x000F, "wallet": 0x003F, "metrics": 0x0400, "admin": ALL_RIGHTS}
 
 _TABLE = {
     Permission.READ_BLOCKCHAIN: """

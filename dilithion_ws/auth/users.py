@@ -4,10 +4,11 @@ The file is the node's, version 1:
 
     {"version": 1,
      "users": {"alice": {"password_hash": "<hex>", "salt": "<hex>", "role": "wallet", "scheme": "scrypt:16384:8:1"}},
-     "roles": {"auditor": ["READ_BLOCKCHAIN", "READ_WALLET"]}}
+     "roles": {"auditor": ["READ_BLOCKCHAIN", "READ_WALLET"]},
+     "tokens": {"prometheus": {"token_hash": "<hex>", "role": "metrics"}}}
 
-`scheme` is an addition to the node's format; without it, a hash is one of the node's two older forms. Roles of the file
-are lists of permissions, or a number with their bits.
+`scheme` and `tokens` (see `api_tokens.py`) are additions to the node's format; without a scheme, a hash is one of the
+node's two older forms. Roles of the file are lists of permissions, or a number with their bits.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError
+from .api_tokens import ApiToken, hash_token, parse_token, render_token
+from .credentials import TOKEN_NAME
 from .passwords import NODE_SCHEME, SCHEMES, StoredPassword, hash_password
 from .permissions import ALL_RIGHTS, ROLES, Permission, parse_rights
 
@@ -55,21 +58,24 @@ class UsersFile:
     Attributes:
         users: by name.
         roles: the rights of the file's own roles, by name.
+        tokens: API tokens, by name.
     """
 
     users: Mapping[str, User]
     roles: Mapping[str, int]
+    tokens: Mapping[str, ApiToken] = field(default_factory=dict)
 
 
 class UserDirectory:
-    """All users. It never changes: after a change of the file, a new directory replaces it.
+    """All users and API tokens. It never changes: after a change of the file, a new directory replaces it.
 
     Checking a password costs the same for every name, known or not: each scheme that is in use is computed once, with
     the user's salt if it is the user's scheme, and with the salt of a decoy otherwise.
     """
 
-    def __init__(self, users: Iterable[User] = ()) -> None:
+    def __init__(self, users: Iterable[User] = (), tokens: Iterable[ApiToken] = ()) -> None:
         self._users = {user.name: user for user in users}
+        self._tokens = {token.digest: token for token in tokens}
         schemes = sorted({user.password.scheme for user in self._users.values()})
         self._decoys = {scheme: hash_password("", scheme) for scheme in schemes}
 
@@ -79,6 +85,18 @@ class UserDirectory:
     def get(self, name: str) -> User | None:
         """Return the user of this name, or None."""
         return self._users.get(name)
+
+    def names(self) -> set[str]:
+        """Return the names of all users."""
+        return set(self._users)
+
+    def find_token(self, token: str) -> ApiToken | None:
+        """Return the API token, or None if there is no such one. Fast."""
+        return self._tokens.get(hash_token(token))
+
+    def token_of(self, digest: bytes) -> ApiToken | None:
+        """Return the API token with this digest, or None."""
+        return self._tokens.get(digest)
 
     def check(self, name: str, password: str) -> User | None:
         """Return the user if name and password are right, or None.
@@ -110,16 +128,22 @@ def parse_users(text: str, source: str) -> UsersFile:
         raise ConfigError(f"{source}: not JSON: {error}") from None
     if not isinstance(data, dict) or data.get("version") != 1 or isinstance(data.get("version"), bool):
         raise ConfigError(f'{source}: expected an object with "version": 1')
-    unknown = set(data) - {"version", "users", "roles"}
+    unknown = set(data) - {"version", "users", "roles", "tokens"}
     if unknown:
-        raise ConfigError(f"{source}: unknown member {min(unknown)!r}; accepted are version, users, roles")
+        raise ConfigError(f"{source}: unknown member {min(unknown)!r}; accepted are version, users, roles, tokens")
     roles = {name: _rights(name, value, source) for name, value in _object(data, "roles", source).items()}
     users = {}
     for name, entry in _object(data, "users", source).items():
         users[name] = _user(name, entry, {**ROLES, **roles}, source)
     if len(users) > _MAX_USERS:
         raise ConfigError(f"{source}: {len(users)} users are more than {_MAX_USERS}")
-    return UsersFile(users, roles)
+    tokens = {}
+    for name, entry in _object(data, "tokens", source).items():
+        check_name(name, source, "token")
+        tokens[name] = parse_token(name, entry, {**ROLES, **roles}, source)
+    if len(tokens) > _MAX_USERS:
+        raise ConfigError(f"{source}: {len(tokens)} tokens are more than {_MAX_USERS}")
+    return UsersFile(users, roles, tokens)
 
 
 def render_users(file: UsersFile) -> str:
@@ -134,13 +158,16 @@ def render_users(file: UsersFile) -> str:
         name: rights if rights & ~_NAMEABLE else [item.name for item in Permission if rights & item]
         for name, rights in file.roles.items()
     }
-    return json.dumps({"version": 1, "users": users, "roles": roles}, indent=2, ensure_ascii=False) + "\n"
+    data: dict[str, Any] = {"version": 1, "users": users, "roles": roles}
+    if file.tokens:
+        data["tokens"] = {name: render_token(token) for name, token in file.tokens.items()}
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
-def check_name(name: str, source: str) -> None:
-    """Raise ConfigError if a name is not valid for a user."""
-    if not _NAME.fullmatch(name) or not name.isprintable():
-        raise ConfigError(f"{source}: user name {name[:64]!r}: 1 to 64 characters, no colon, printable")
+def check_name(name: str, source: str, kind: str = "user") -> None:
+    """Raise ConfigError if a name is not valid for a user, or for a token."""
+    if not _NAME.fullmatch(name) or not name.isprintable() or (kind == "user" and name == TOKEN_NAME):
+        raise ConfigError(f"{source}: {kind} name {name[:64]!r}: 1 to 64 characters, no colon, printable")
 
 
 def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

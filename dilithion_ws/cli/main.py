@@ -13,6 +13,7 @@ from .call_command import add_call, add_watch
 from .config_command import add_config
 from .gateway_command import add_gateway
 from .serve_command import add_serve
+from .token_command import add_token
 from .user_command import add_user
 
 __all__ = ["main"]
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_gateway(commands)
     add_config(commands)
     add_user(commands)
+    add_token(commands)
     add_call(commands)
     add_watch(commands)
     options = parser.parse_args(arguments)

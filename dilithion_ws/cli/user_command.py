@@ -8,15 +8,14 @@ import sys
 
 from ..auth.passwords import SCHEMES, hash_password
 from ..auth.permissions import ROLES
-from ..auth.users import User, UsersFile, check_name, parse_users, render_users
+from ..auth.users import User, UsersFile, check_name
 from ..errors import ConfigError
-from ..util.files import read_bounded_text, replace_private_file
 from .config_options import USERS
+from .users_file import load_users, role_rights, save_users
 
 __all__ = ["add_user"]
 
 LEAST_PASSWORD = 8
-MOST_CHARACTERS = 8 << 20
 
 
 def add_user(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,12 +48,12 @@ def add_user(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def edit(options: argparse.Namespace) -> int:
     """Carry out one action. Return the exit status: after a failure it is 1, and the file is unchanged."""
     try:
-        file = _load(options.file)
+        file = load_users(options.file)
         if options.action == "list":
             for user in sorted(file.users.values(), key=lambda user: user.name):
                 print(f"{user.name}\t{user.role}\t{user.password.scheme}")
             return 0
-        _save(options.file, _changed(file, options))
+        save_users(options.file, _changed(file, options))
     except ConfigError as error:
         print(f"dilithion-ws: {error}", file=sys.stderr)
         return 1
@@ -65,14 +64,9 @@ def _changed(file: UsersFile, options: argparse.Namespace) -> UsersFile:
     users, name = dict(file.users), options.name
     if options.action == "add":
         check_name(name, options.file)
-        roles = {**ROLES, **file.roles}
         if name in users:
             raise ConfigError(f"{options.file}: there is a user {name!r} already")
-        if options.role not in roles:
-            raise ConfigError(
-                f"{options.file}: there is no role {options.role!r}; known are {', '.join(sorted(roles))}"
-            )
-        role, rights = options.role, roles[options.role]
+        role, rights = options.role, role_rights(file, options.role, options.file)
     elif name not in users:
         raise ConfigError(f"{options.file}: there is no user {name!r}")
     else:
@@ -81,7 +75,7 @@ def _changed(file: UsersFile, options: argparse.Namespace) -> UsersFile:
         del users[name]
     else:
         users[name] = User(name, role, rights, hash_password(_ask_password(), options.scheme))
-    return UsersFile(users, file.roles)
+    return UsersFile(users, file.roles, file.tokens)
 
 
 def _ask_password() -> str:
@@ -95,17 +89,3 @@ def _ask_password() -> str:
     if len(password) < LEAST_PASSWORD:
         raise ConfigError(f"a password has at least {LEAST_PASSWORD} characters")
     return password
-
-
-def _load(path: str) -> UsersFile:
-    try:
-        return parse_users(read_bounded_text(path, MOST_CHARACTERS), path)
-    except FileNotFoundError:
-        return UsersFile({}, {})
-
-
-def _save(path: str, users: UsersFile) -> None:
-    try:
-        replace_private_file(path, render_users(users))
-    except OSError as error:
-        raise ConfigError(f"{path} can't be written: {error.strerror}") from None

@@ -157,6 +157,18 @@ class EventHub:
                 self._store.attach(topic)  # before another thread can see the topic
             return topic
 
+    @any_thread
+    def forget_user(self, user: str) -> None:
+        """Delete the topic of a user and all of its events, stored ones too."""
+        topic = self._user_topic(
+            USER_PREFIX + user
+        )  # read from the store first, since only then it can be deleted there
+        with self._lock:
+            if self._user_topics.get(topic.name) is topic:
+                del self._user_topics[topic.name]
+                if self._store is not None:
+                    self._store.detach(topic)
+
     def _drop_user_topic(self) -> None:
         """Drop the topic that was unused for longest and has no subscriber. Later readers notice that by the epoch."""
         for name, topic in self._user_topics.items():

@@ -148,8 +148,12 @@ class Service(Protocol):
     def may_ping(self, session: Session) -> bool:
         """Return whether a ping is answered."""
 
-    def on_deadline(self, session: Session) -> CloseStatus | None:
-        """Called when `Accepted.check_after` has passed: return how to close the connection, or None to keep it."""
+    def on_deadline(self, session: Session) -> CloseStatus | float:
+        """Called when `Accepted.check_after` has passed.
+
+        Returns:
+            How to close the connection; or after how many seconds to ask again, infinity for never.
+        """
 
     def on_writable(self, session: Session) -> None:
         """Called when a client has accepted everything that was buffered for it."""

@@ -62,13 +62,13 @@ class Keepalive:
         """Check the authentication deadline, then send a ping after silence, or close after silence that follows it."""
         reactor, now = self._reactor, self._reactor.now
         if now >= connection.deadline:
-            connection.deadline = math.inf
             assert connection.session is not None
-            status = reactor.service.on_deadline(connection.session)
-            if status is not None:
-                self._closer.start_close(connection, status)
+            decision = reactor.service.on_deadline(connection.session)
+            if isinstance(decision, CloseStatus):
+                self._closer.start_close(connection, decision)
                 return
-        elif connection.deadline < math.inf:
+            connection.deadline = now + decision
+        if connection.deadline < math.inf:
             reactor.schedule(connection, connection.deadline)
         if connection.ping_at and connection.last_received_at >= connection.ping_at:
             connection.ping_at = 0.0

@@ -1,7 +1,8 @@
 """Shortcut of this package on the path of every call.
 
 `is_plainly_allowed` answers the question of `Guard.check_call` for the usual case: a client that is not rate-limited and
-has the rights that the method needs. For such a call the guard compares the same values and counts nothing.
+has the rights that the method needs, and no API token, which may have limits of its own. For such a call the guard
+compares the same values and counts nothing.
 
 Gain, measured with benchmarks.steps on CPython 3.11: a call costs 1006 bytecodes instead of 1037.
 Equivalence: tests/rpc/test_call_fast_path.py compares it with the guard of the server for all combinations.
@@ -27,4 +28,5 @@ def is_plainly_allowed(session: Session, method: Method) -> bool:
         and session.is_authorized
         and not session.is_rate_limited
         and not method.is_login
+        and session.token is None
     )

@@ -12,7 +12,7 @@ nor a call that was not begun.
 from __future__ import annotations
 
 from ..auth.audit_log import AuditLog
-from ..auth.authenticator import LOCKED_OUT, Authenticator
+from ..auth.authenticator import EXPIRED, LOCKED_OUT, Authenticator
 from ..auth.denial import Denial, DenialKind
 from ..auth.method_rates import DEFAULT_METHOD, method_rates
 from ..auth.origin_policy import OriginPolicy
@@ -105,10 +105,10 @@ class AccessControl:
     def _is_rate_limited(self, host: str) -> bool:
         return self._limit_loopback or not is_loopback(host)
 
-    def check_deadline(self, session: Session) -> CloseStatus | None:
-        """Return how to close a client that has not authenticated in time, or None."""
+    def check_deadline(self, session: Session) -> CloseStatus | float:
+        """Return how to close a client that has not authenticated in time, or the seconds until its token expires."""
         if session.is_authorized:
-            return None
+            return self.authenticator.check_expiry(session)
         self._audit.record("refused", address=session.address[0], reason="authentication timeout")
         return CloseStatus(CloseCode.NOT_AUTHENTICATED, limit_reached(self._limits, "authentication_timeout"))
 
@@ -162,12 +162,28 @@ class AccessControl:
                 return denial
         if not session.is_authorized:
             return Denial(kind=DenialKind.NOT_AUTHENTICATED, message="Not authenticated: log in first")
+        if session.token is not None:
+            denial = self._check_token(session, name)
+            if denial is not None:
+                return denial
         if method is None or session.has_rights(method.required_rights):
             return None
         permission = format_rights(method.required_rights)
         self._audit.record("denied", address=session.address[0], user=session.user, method=name[:64])
         text = f"Permission denied: {name[:64]} needs {permission}"
         return Denial(kind=DenialKind.PERMISSION, message=text, permission=permission)
+
+    def _check_token(self, session: Session, name: str) -> Denial | None:
+        """Decide whether an API token has expired, or does not have a method in its list."""
+        expiry = self.authenticator.check_expiry(session)
+        if isinstance(expiry, CloseStatus):
+            return Denial(
+                kind=DenialKind.NOT_AUTHENTICATED, message=f"Not authenticated: {EXPIRED}", close_after=expiry
+            )
+        if _is_listed(session, name):
+            return None
+        self._audit.record("denied", address=session.address[0], user=session.user, method=name[:64])
+        return Denial(kind=DenialKind.PERMISSION, message=f"Permission denied: this token may not call {name[:64]}")
 
     def check_malformed(self, session: Session) -> Denial | None:
         """Charge a message that is not a request like a call."""
@@ -176,9 +192,21 @@ class AccessControl:
         wait = self._limiter.take((session.user or session.rate_limit_key, ""), self._call_rate)
         return self._reject_over_rate(session, limit_reached(self._limits, "call_rate"), wait) if wait else None
 
+    def check_right(self, session: Session, right: int, what: str) -> Denial | None:
+        """Decide whether a client may have something that is not a call."""
+        expiry = self.authenticator.check_expiry(session)
+        if not isinstance(expiry, CloseStatus) and session.has_rights(right):
+            return None
+        self._audit.record("denied", address=session.address[0], user=session.user, method=what)
+        permission = format_rights(right)
+        text = f"Permission denied: {what} needs {permission}"
+        return Denial(kind=DenialKind.PERMISSION, message=text, permission=permission)
+
     def may_call(self, session: Session, method: Method) -> bool:
         """Return whether a client has the rights that a method needs."""
-        return method.is_login or session.has_rights(method.required_rights)
+        if method.is_login:
+            return True
+        return session.has_rights(method.required_rights) and _is_listed(session, method.name)
 
     def _check_login(self, session: Session) -> Denial | None:
         wait = self.authenticator.locked_for(session)
@@ -210,3 +238,9 @@ class AccessControl:
             close_after = CloseStatus(CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "max_rate_violations"))
         text = f"Rate limit exceeded: {limit}. Please slow down your requests."
         return Denial(kind=DenialKind.RATE, message=text, retry_after=wait, close_after=close_after)
+
+
+def _is_listed(session: Session, name: str) -> bool:
+    """Return whether a client has no list of methods, or one with this method in it."""
+    methods = session.token.limits.methods if session.token is not None else None
+    return methods is None or name in methods

@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import msgspec
 
 from .._version import __version__
-from ..auth.credentials import from_basic
+from ..auth.credentials import from_authorization
 from ..auth.denial import Denial, DenialKind, NeedsPassword
+from ..auth.permissions import Permission
 from ..errors import JsonRpcCode, RpcError
 from ..net.interfaces import Address, Admission, Task
 from ..protocol.http import Headers, HttpHead, HttpRequest, HttpResponse
@@ -149,7 +150,7 @@ class HttpApp:
         authorization = request.header(b"authorization")
         if authorization is None:
             return response_for(_UNAUTHORIZED)
-        decision = self._access.authenticator.check_credentials(session, from_basic(authorization))
+        decision = self._access.authenticator.check_credentials(session, from_authorization(authorization))
         if isinstance(decision, Denial):
             return response_for(decision)
         if isinstance(decision, NeedsPassword):
@@ -166,7 +167,10 @@ class HttpApp:
         origin = request.header(b"origin")
         return _RouteTask(session, lambda: _json_response(200, self._openrpc.render(session), origin))
 
-    def _metrics_text(self, request: HttpRequest, session: Session) -> Task[HttpResponse]:
+    def _metrics_text(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
+        denial = self._access.check_right(session, Permission.READ_METRICS, "/metrics")
+        if denial is not None:
+            return text_response(403, denial.message)
         return _RouteTask(session, self._render_metrics)  # gauges are code of the host
 
     def _render_metrics(self) -> HttpResponse:

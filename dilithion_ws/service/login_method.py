@@ -44,4 +44,4 @@ class LoginMethod:
                 session.close_after = result.close_after
             raise result.to_rpc_error()
         self._events.recheck_rights(session)
-        return {"user": result.name, "role": result.role}
+        return {"user": session.user, "role": result.role}

@@ -64,7 +64,8 @@ class OpenRpcDocument:
         """Return the document for a session. It is made once for all sessions with the same rights."""
         registered = self._rpc.methods()
         topics = tuple(topic.name for topic in self._events.topics() if self._events.may_read(session, topic))
-        key = session.rights, session.is_authorized, topics
+        methods = session.token.limits.methods if session.token is not None else None
+        key = session.rights, session.is_authorized, methods, topics
         with self._lock:
             if self._registered != registered or len(self._documents) > _MAX_DOCUMENTS:
                 self._documents.clear()

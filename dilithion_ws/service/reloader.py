@@ -67,10 +67,14 @@ class Reloader:
     def _reload_users(self) -> None:
         """Use the new users, then give each open session the rights that its user has now.
 
+        What was published for a removed user is deleted: the next user of that name must not read it.
+
         The sessions are listed after the directory was replaced: a session that opens later has seen the new users.
         """
         with self._lock:
-            self._authenticator.replace_directory(self._files.load_users())
+            removed = self._authenticator.replace_directory(self._files.load_users())
+            for name in removed:
+                self._events.forget_user(name)
             for session in self._authenticator.refresh_all(self._registry.sessions()):
                 self._events.recheck_rights(session)
                 if session.close_after is not None:

@@ -108,7 +108,7 @@ class RpcService:
         """Delegate to `AccessControl.charge_bytes`."""
         self._access.charge_bytes(session, size, frames)
 
-    def on_deadline(self, session: Session) -> CloseStatus | None:
+    def on_deadline(self, session: Session) -> CloseStatus | float:
         """Delegate to `AccessControl.check_deadline`."""
         return self._access.check_deadline(session)
 

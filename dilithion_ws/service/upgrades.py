@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ..auth.credentials import from_basic, from_subprotocols
+from ..auth.credentials import from_authorization, from_subprotocols
 from ..auth.denial import Denial, NeedsPassword
 from ..config.limits import Limits
 from ..net.interfaces import Accepted, Address, Task
@@ -62,13 +62,13 @@ class UpgradePolicy:
             session.is_authorized = False
             session.rights = 0
             return _accept(session, headers, self._authentication_timeout)
-        credentials = from_subprotocols(offers) if authorization is None else from_basic(authorization)
+        credentials = from_subprotocols(offers) if authorization is None else from_authorization(authorization)
         decision = access.authenticator.check_credentials(session, credentials)
         if isinstance(decision, Denial):
             return refusal_for(decision)
         if isinstance(decision, NeedsPassword):
             return _PasswordCheck(access, decision, session, headers)
-        return _accept(session, headers)
+        return _accept(session, headers, access.authenticator.expires_in(session))
 
     def _select_subprotocol(self, session: Session, offers: list[str]) -> Headers:
         for name, codec in self._subprotocols.items():
@@ -99,7 +99,9 @@ class _PasswordCheck:
     def run(self) -> HttpRefusal | Accepted:
         """Verify the password."""
         denial = self._access.authenticator.verify_credentials(self.session, self._credentials)
-        return _accept(self.session, self._headers) if denial is None else refusal_for(denial)
+        if denial is not None:
+            return refusal_for(denial)
+        return _accept(self.session, self._headers, self._access.authenticator.expires_in(self.session))
 
     def refuse(self, reason: str) -> HttpRefusal:
         """Return the response if no worker can verify it."""

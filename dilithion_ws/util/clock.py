@@ -8,12 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["Clock", "Deadline", "monotonic"]
+__all__ = ["Clock", "Deadline", "monotonic", "unix_time"]
 
 Clock = Callable[[], float]
 """Returns seconds that never go backwards; only differences are meaningful."""
 
 monotonic: Clock = time.monotonic
+unix_time: Clock = time.time
+"""Seconds of Unix time. It may go back and forth, so it is for dates only."""
 
 
 class Deadline:

@@ -49,8 +49,8 @@ ROWS = [(name, bit) for bit, names in NODE_TABLE.items() for name in names.split
 
 
 def test_bits_and_roles_are_the_nodes() -> None:
-    assert {permission.name: int(permission) for permission in Permission} == BITS
-    assert dict(ROLES) == ROLE_BITS
+    assert {permission.name: int(permission) for permission in Permission} == {**BITS, "READ_METRICS": 0x0400}
+    assert dict(ROLES) == {**ROLE_BITS, "metrics": 0x0400}
     assert len(ROWS) == 44
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dilithion_ws import ConfigError
-from dilithion_ws.auth.credentials import BEARER_PREFIX, Credentials, from_basic, from_subprotocols
+from dilithion_ws.auth.credentials import BEARER_PREFIX, TOKEN_NAME, Credentials, from_authorization, from_subprotocols
 from dilithion_ws.auth.password_cache import PasswordCache
 from dilithion_ws.auth.passwords import NODE_SCHEME, SCHEMES, StoredPassword, hash_password
 from dilithion_ws.auth.users import User, UserDirectory, UsersFile, check_name, parse_users, render_users
@@ -209,11 +209,25 @@ def test_fuzzed_users_files_are_an_error_or_users(text: str) -> None:
 
 
 def test_basic_credentials() -> None:
-    assert from_basic("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==") == ("Aladdin", "open sesame")
-    assert from_basic("basic   YTpiOmM=") == ("a", "b:c")
-    assert from_basic("Basic YTo=") == ("a", "")
-    for bad in ("", "Basic", "Basic !!!", "Basic YWJj", "Bearer YTpi", "Basic /w==", "Basic " + "QUFB" * 500):
-        assert from_basic(bad) is None
+    assert from_authorization("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==") == ("Aladdin", "open sesame")
+    assert from_authorization("basic   YTpiOmM=") == ("a", "b:c")
+    assert from_authorization("Basic YTo=") == ("a", "")
+    for bad in (
+        "",
+        "Basic",
+        "Basic !!!",
+        "Basic YWJj",
+        "Digest YTpi",
+        "Bearer ",
+        "Basic /w==",
+        "Basic " + "QUFB" * 500,
+    ):
+        assert from_authorization(bad) is None
+
+
+def test_a_token_is_the_password_of_a_name_of_its_own() -> None:
+    assert from_authorization("Bearer dws_x") == (TOKEN_NAME, "dws_x")
+    assert from_subprotocols([BEARER_PREFIX + "ZHdzX3g"]) == (TOKEN_NAME, "dws_x")
 
 
 def test_bearer_credentials() -> None:
@@ -225,7 +239,11 @@ def test_bearer_credentials() -> None:
 
 @given(st.text(max_size=50))
 def test_whatever_a_client_sends_as_credentials_has_an_answer(text: str) -> None:
-    for found in (from_basic(text), from_basic("Basic " + text), from_subprotocols([BEARER_PREFIX + text])):
+    for found in (
+        from_authorization(text),
+        from_authorization("Basic " + text),
+        from_subprotocols([BEARER_PREFIX + text]),
+    ):
         assert found is None or isinstance(found.name + found.password, str)
 
 

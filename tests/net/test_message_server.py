@@ -82,8 +82,8 @@ class ScriptedService(Echo):
     def may_ping(self, session: Session) -> bool:
         return self.pings_allowed
 
-    def on_deadline(self, session: Session) -> CloseStatus | None:
-        return None if session.is_authorized else CloseStatus(4401, "too slow")
+    def on_deadline(self, session: Session) -> CloseStatus | float:
+        return math.inf if session.is_authorized else CloseStatus(4401, "too slow")
 
 
 class Desk:

@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from dilithion_ws import Config, Limits, RpcTable, Session
+from dilithion_ws.auth.api_tokens import ApiToken, TokenLimits
 from dilithion_ws.auth.audit_log import AuditLog
 from dilithion_ws.auth.authenticator import Authenticator
 from dilithion_ws.auth.users import UserDirectory
@@ -41,6 +42,15 @@ def test_it_agrees_with_the_guard(access: AccessControl, permission: str | None)
             assert access.check_call(session, "m", method) is None
         elif not is_rate_limited and method.required_rights:
             assert access.check_call(session, "m", method) is not None
+
+
+def test_a_token_is_always_decided_by_the_guard(access: AccessControl) -> None:
+    rpc = RpcTable()
+    rpc.register("m", lambda: 1, permission="READ_WALLET")
+    session = Session(1, ("192.0.2.1", 1))
+    session.token = ApiToken("bot", "admin", -1, bytes(32), TokenLimits(frozenset({"other"})))
+    assert not is_plainly_allowed(session, rpc.methods()["m"])
+    assert access.check_call(session, "m", rpc.methods()["m"]) is not None
 
 
 def test_answers_are_the_same_with_and_without_it(access: AccessControl, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,7 +266,7 @@ def test_metrics_count_what_happened(guarded: WebSocketServer, connect: ClientFa
     client.upgrade(basic("reader"))
     client.call("subscribe", "blocks")
     guarded.publish("mining", {"kind": "stopped"})
-    status, headers, body = request(guarded, "GET", "/metrics", None, authorization("reader"))
+    status, headers, body = request(guarded, "GET", "/metrics", None, authorization("root"))
     assert status == 200
     assert headers["content-type"].startswith("text/plain; version=0.0.4")
     found = {

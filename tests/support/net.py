@@ -101,8 +101,8 @@ class Echo:
     def may_ping(self, session: Session) -> bool:
         return True
 
-    def on_deadline(self, session: Session) -> CloseStatus | None:
-        return None
+    def on_deadline(self, session: Session) -> CloseStatus | float:
+        return math.inf
 
     def on_writable(self, session: Session) -> None: ...
 

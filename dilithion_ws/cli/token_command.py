@@ -1,0 +1,117 @@
+"""`dilithion-ws token`: makes, lists and revokes API tokens in the users file. A running server notices by itself."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from datetime import datetime, timezone
+
+from ..auth.api_tokens import ApiToken, TokenLimits, hash_token, make_token, parse_expiry, parse_networks
+from ..auth.users import UsersFile, check_name
+from ..errors import ConfigError
+from .config_options import USERS
+from .users_file import load_users, role_rights, save_users
+
+__all__ = ["add_token"]
+
+_DURATION = re.compile(r"([1-9][0-9]{0,4})([hdw])")
+_SECONDS = {"h": 3600, "d": 86_400, "w": 604_800}
+
+
+def add_token(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "token",
+        help="make, list and revoke API tokens",
+        description=f"Edits the API tokens in {USERS}: passwords for programs, each with a name, a role, and perhaps "
+        "methods, networks and an expiry. Only a hash is stored, so a token is shown once.",
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for name, help in (
+        ("add", "make a token and print it"),
+        ("list", "list the tokens"),
+        ("revoke", "remove a token; its connections are closed"),
+    ):
+        action = actions.add_parser(name, help=help, description=help.capitalize() + ".")
+        if name != "list":
+            action.add_argument("name", help="the token's name")
+        if name == "add":
+            action.add_argument("--role", default="readonly", help="what it may do (default: %(default)s)")
+            action.add_argument("--methods", metavar="LIST", help="the only methods that it may call, joined by commas")
+            action.add_argument("--networks", metavar="LIST", help="the only addresses and networks it may come from")
+            action.add_argument("--expires", metavar="WHEN", help="a date such as 2027-01-31, or 12h, 30d, 4w from now")
+        action.add_argument("--file", default=USERS, help="the users file (default: %(default)s)")
+        action.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+        action.set_defaults(run=edit, action=name)
+
+
+def edit(options: argparse.Namespace) -> int:
+    """Carry out one action. Return the exit status: after a failure it is 1, and the file is unchanged."""
+    try:
+        file = load_users(options.file)
+        if options.action == "list":
+            print_tokens(file)
+        elif options.action == "add":
+            save_and_print(file, options)
+        else:
+            revoke(file, options)
+    except ConfigError as error:
+        print(f"dilithion-ws: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_tokens(file: UsersFile) -> None:
+    """Print one line for each token."""
+    for _, token in sorted(file.tokens.items()):
+        limits = token.limits
+        methods = ",".join(sorted(limits.methods)) if limits.methods is not None else "all methods"
+        networks = ",".join(map(str, limits.networks)) or "all networks"
+        expires = "never expires"
+        if limits.expires is not None:
+            moment = datetime.fromtimestamp(limits.expires, timezone.utc).isoformat()
+            expires = f"{'expired' if limits.expires <= time.time() else 'expires'} {moment}"
+        print(f"{token.name}\t{token.role}\t{methods}\t{networks}\t{expires}")
+
+
+def save_and_print(file: UsersFile, options: argparse.Namespace) -> None:
+    """Add a token to the file, and print it once the file is written."""
+    name = options.name
+    check_name(name, options.file, "token")
+    if name in file.tokens:
+        raise ConfigError(f"{options.file}: there is a token {name!r} already")
+    rights = role_rights(file, options.role, options.file)
+    limits = TokenLimits(
+        None if options.methods is None else frozenset(_items(options.methods)),
+        parse_networks(_items(options.networks or ""), "--networks"),
+        None if options.expires is None else _expiry(options.expires),
+    )
+    secret = make_token()
+    token = ApiToken(name, options.role, rights, hash_token(secret), limits)
+    save_users(options.file, UsersFile(file.users, file.roles, {**file.tokens, name: token}))
+    print(secret)
+
+
+def revoke(file: UsersFile, options: argparse.Namespace) -> None:
+    """Remove a token from the file."""
+    if options.name not in file.tokens:
+        raise ConfigError(f"{options.file}: there is no token {options.name!r}")
+    left = {name: token for name, token in file.tokens.items() if name != options.name}
+    save_users(options.file, UsersFile(file.users, file.roles, left))
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _expiry(text: str) -> float:
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        expires = parse_expiry(text, "--expires")
+    else:
+        expires = float(int(time.time()) + int(found[1]) * _SECONDS[found[2]])
+    if expires <= time.time():
+        raise ConfigError(f"--expires is {text}, which is over")
+    return expires
