@@ -59,7 +59,7 @@ class MethodOptions(msgspec.Struct, frozen=True, kw_only=True):
         summary: one line for people.
         description: longer text; default: the docstring.
         position_of: the topic whose position its answers carry, or None.
-        is_login: whether its calls verify passwords; these wait in a queue of their own.
+        is_login: whether its calls verify passwords; these wait in a queue of their own. It is public, too.
         is_public: whether every client may call it, whatever its rights.
         batch_handler: runs all calls of a batch whose methods have the same one, or None.
     """
@@ -125,7 +125,9 @@ class Method:
         self.batch_handler = options.batch_handler
         self.binder: Binder = ParamsBinder(name, function) if binder is None else binder
         self.required_rights = (
-            0 if options.is_public else resolve_rights(options.permission, name, METHODS.get(name, UNDECLARED))
+            0
+            if options.is_public or options.is_login
+            else resolve_rights(options.permission, name, METHODS.get(name, UNDECLARED))
         )
         self.mean = 0.0
         self.durations = DurationHistogram()
