@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from .service.raw_messages import MessageHandler
     from .service.statistics import ServerStatistics
     from .session import Session
+    from .util.systemd import sd_listen_sockets, sd_notify, sd_watchdog_seconds
 
 __all__ = [
     "NODE_METHODS",
@@ -110,6 +111,9 @@ __all__ = [
     "WebSocketServer",
     "__version__",
     "initialize_websocket",
+    "sd_listen_sockets",
+    "sd_notify",
+    "sd_watchdog_seconds",
 ]
 
 # The modules below are imported when a name of theirs is first used, so that a program with only the client, which
@@ -159,6 +163,7 @@ _MODULES = {
     "service.raw_messages": ("MessageHandler",),
     "service.statistics": ("ServerStatistics",),
     "session": ("Session",),
+    "util.systemd": ("sd_listen_sockets", "sd_notify", "sd_watchdog_seconds"),
 }
 _ROOMS = {
     *("auth", "config", "errors", "events", "initialize", "net", "protocol", "rpc", "server", "service", "session"),

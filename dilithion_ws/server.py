@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,13 @@ import msgspec
 
 from .auth.credentials import BEARER_PREFIX
 from .config.config import Config
+from .config.exposure import check_exposure
 from .errors import CloseStatus, ConfigError, ForkError, NotRunningError, StartError
 from .events.hub import BY_KIND, USER_PREFIX, EventHub, default_retention
 from .events.log import Retention
 from .events.stream import Mode
 from .events.topic import Topic, TopicSpec
+from .net.listeners import adopt_sockets
 from .net.tls import TlsContext
 from .protocol.message_encoder import Codec, Message, encode_message
 from .rpc.table import RpcTable
@@ -61,6 +64,8 @@ class WebSocketServer:
         on_disconnect: called with the session, the close code and the reason when a client has disconnected; likewise.
         on_message: called with session and message (str or bytes) before JSON-RPC. Its result is sent back; None sends
             nothing; NotImplemented leaves the message to JSON-RPC.
+        sockets: listening TCP sockets to use instead of the configured addresses and port. `stop` closes them here alone:
+            another process that has them goes on to accept their connections. So a server with them starts once.
         clock: for tests.
 
     Example:
@@ -80,10 +85,12 @@ class WebSocketServer:
         on_connect: Callable[[Session], None] | None = None,
         on_disconnect: Callable[[Session, int, str], None] | None = None,
         on_message: MessageHandler | None = None,
+        sockets: Sequence[socket.socket] = (),
         clock: Clock = monotonic,
     ) -> None:
         self.rpc = RpcTable() if rpc is None else rpc
-        self.config = Config() if config is None else config
+        self.config = adopt_sockets(Config() if config is None else config, sockets)
+        self._sockets = sockets
         self._callbacks = (on_connect, on_disconnect, on_message)
         self._clock = clock
         self._store = make_store(self.config)
@@ -105,8 +112,10 @@ class WebSocketServer:
         with self._start_lock:
             if self.is_running:
                 raise StartError(f"the server runs already, on port {self.port}")
+            if any(sock.fileno() < 0 for sock in self._sockets):
+                raise StartError("the given sockets were closed by the last run; make a new server with new ones")
             self._pid = os.getpid()
-            self.config.check_exposure()
+            check_exposure(self.config)
             on_connect, on_disconnect, on_message = self._callbacks
             host = Host(
                 rpc=self.rpc,
@@ -117,6 +126,7 @@ class WebSocketServer:
                 on_connect=on_connect,
                 on_disconnect=on_disconnect,
                 on_message=on_message,
+                sockets=self._sockets,
             )
             self._running = assemble(self.config, self._clock, host)
         stop_at_exit(self)
@@ -206,6 +216,11 @@ class WebSocketServer:
         running = self._running
         return running is not None and os.getpid() == self._pid and not running.transport.ended.is_open
 
+    @any_thread
+    def is_responsive(self, timeout: float = 1.0) -> bool:
+        """Return whether the server serves clients within `timeout` seconds: for a watchdog, not for a handler."""
+        return self.is_running and self._require_running().transport.is_responsive(timeout)
+
     @property
     def port(self) -> int:
         """The port it listens on. Before the start, the configured one."""
@@ -214,8 +229,7 @@ class WebSocketServer:
     @property
     def url(self) -> str:
         """The URL that clients connect to."""
-        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-        return f"{'wss' if self.config.has_tls else 'ws'}://{host}:{self.port}"
+        return self.config.url(self.port)
 
     @property
     def connection_count(self) -> int:
@@ -233,8 +247,7 @@ class WebSocketServer:
     def statistics(self) -> ServerStatistics:
         """Return what the server has counted since its start: connections, jobs, methods and topics.
 
-        Raises:
-            NotRunningError: the server is not running.
+        Raises NotRunningError if the server is not running.
         """
         return self._require_running().statistics.take()
 

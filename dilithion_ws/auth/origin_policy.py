@@ -14,7 +14,7 @@ reveals it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
@@ -47,19 +47,19 @@ class _Host(NamedTuple):
 
 
 class OriginPolicy:
-    """The rules for one listening address.
+    """The rules for one server.
 
     Args:
-        bound: the address that the server listens on.
+        bound: the addresses that the server listens on.
         hosts: further names of the server.
         origins: further origins of pages that may use it, such as `https://wallet.example`; `*` allows all.
     """
 
-    def __init__(self, bound: str, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
-        self._loopback = bound.lower() == "localhost" or is_loopback(bound)
-        everything = parse_address(bound)
-        self._any_address = everything is not None and everything.is_unspecified
-        self._hosts = {"localhost", bound.lower(), *(host.lower() for host in hosts)}
+    def __init__(self, bound: Sequence[str], hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
+        self._loopback = all(address.lower() == "localhost" or is_loopback(address) for address in bound)
+        parsed = map(parse_address, bound)
+        self._any_address = any(address is not None and address.is_unspecified for address in parsed)
+        self._hosts = {"localhost", *(address.lower() for address in bound), *(host.lower() for host in hosts)}
         self._origins = {_origin_of(origin) for origin in origins}
 
     def check(self, host: str, origin: str | None) -> str | None:

@@ -70,8 +70,7 @@ def connect(options: argparse.Namespace) -> Client:
             context = ssl.create_default_context(cafile=options.ca)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"--ca: {options.ca} can't be used: {error}") from None
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    url = options.url or f"{'wss' if config.has_tls else 'ws'}://{host}:{config.port or DEFAULT_PORT}"
+    url = options.url or config.url(config.port or DEFAULT_PORT)
     try:
         return Client(
             url,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from ..config.sources import load
 from ..errors import ConfigError, StartError
+from ..util.systemd import sd_listen_sockets
 from .config_options import GATEWAY_COOKIE, add_setting, add_settings, conf_file, load_settings, options_of
+from .systemd_service import SystemdService
 
 if TYPE_CHECKING:
     from ..config.config import Config
@@ -49,7 +51,7 @@ def gateway(options: argparse.Namespace) -> int:
     try:
         config = _load(options)
         settings = _load_server(options, config)
-        running = Gateway(config, settings)
+        running = Gateway(config, settings, sockets=sd_listen_sockets())
         running.start()
     except (ConfigError, StartError) as error:
         print(f"dilithion-ws: {error}", file=sys.stderr)
@@ -62,7 +64,8 @@ def gateway(options: argparse.Namespace) -> int:
     print(f"Listening on {server.url}, in front of {config.upstream}", flush=True)
     if settings.cookie_file:
         print(f"Clients of this machine log in with the contents of {settings.cookie_file}", flush=True)
-    stopping.wait()
+    with SystemdService(server):
+        stopping.wait()
     running.stop()
     return 0
 

@@ -14,7 +14,9 @@ from ..errors import ConfigError, StartError
 from ..rpc.table import RpcTable
 from ..server import WebSocketServer
 from ..session import Session
+from ..util.systemd import sd_listen_sockets
 from .config_options import add_settings, load_settings
+from .systemd_service import SystemdService
 
 __all__ = ["add_serve"]
 
@@ -50,13 +52,20 @@ def serve(options: argparse.Namespace) -> int:
     except (ConfigError, StartError) as error:
         print(f"dilithion-ws: {error}", file=sys.stderr)
         return 1
+    service = SystemdService(server)
+
+    def stop(*_: object) -> None:
+        service.stopping()
+        server.stop(0)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.stop(0))
+        signal.signal(number, stop)
     signal.signal(signal.SIGHUP, lambda *_: server.reload())
     if node is not None:
         node.start()
-    print(f"Listening on {server.url}", flush=True)
-    server.wait()
+    with service:
+        print(f"Listening on {server.url}", flush=True)
+        server.wait()
     if node is not None:
         node.stop()
     return 0
@@ -66,14 +75,14 @@ def _echo_server(config: Config) -> tuple[WebSocketServer, None]:
     def echo(session: Session, message: Any) -> Any:
         return message
 
-    return WebSocketServer(None, config, on_message=echo), None
+    return WebSocketServer(None, config, on_message=echo, sockets=sd_listen_sockets()), None
 
 
 def _development_server(config: Config, options: argparse.Namespace) -> tuple[WebSocketServer, DevNode]:
     if not options.block_interval > 0:
         raise ConfigError(f"--block-interval is {options.block_interval:g}; it takes seconds, more than 0")
     rpc = RpcTable()
-    server = WebSocketServer(rpc, config)
+    server = WebSocketServer(rpc, config, sockets=sd_listen_sockets())
     node = DevNode(options.seed, options.block_interval, publish=server.publish)
     register_methods(rpc, node, lambda: server.stop(0))
     return server, node

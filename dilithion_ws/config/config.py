@@ -10,7 +10,6 @@ from typing import Annotated
 import msgspec
 
 from ..errors import ConfigError
-from ..util.ip import is_loopback
 from .fields import PREFIX, Setting, SettingsGroup, option, settings_of
 from .limits import Limits
 from .sources import LoadedConfig, SettingsTable, load
@@ -24,7 +23,8 @@ class Config(SettingsGroup, frozen=True):
     """How one server is to run. `Config.load` reads one from a file, the environment and options.
 
     Attributes:
-        host: the address to listen on; one that is not loopback needs TLS and users.
+        host: the addresses to listen on, joined by commas; one that is not loopback needs TLS and users. Without IPv6
+            there is no `::1`: it is left out then, unless it is the only address.
         port: the TCP port; 0 picks a free one.
         user, password: the one user of `rpcuser` and `rpcpassword`, with the role admin; both or neither.
         users_file: a `rpc_permissions.json`, or "".
@@ -49,7 +49,7 @@ class Config(SettingsGroup, frozen=True):
         limits: all other bounds.
     """
 
-    host: Annotated[str, option("rpcbind", "Address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, option("rpcbind", "Addresses to listen on.")] = "127.0.0.1,::1"
     port: Annotated[int, option("rpcwebsocketport", "Port to listen on.")] = 0
     user: Annotated[str, option("rpcuser", "Name of the one user, who may do everything.")] = ""
     password: Annotated[str, option("rpcpassword", "Password of that user.", secret=True)] = ""
@@ -106,9 +106,9 @@ class Config(SettingsGroup, frozen=True):
     def __post_init__(self) -> None:
         _check_whole_number("port", "rpcwebsocketport", self.port, 0)
         _check_whole_number("backlog", "rpcwebsocketbacklog", self.backlog, 1)
-        if not self.host or not isinstance(self.host, str):
+        if not isinstance(self.host, str) or not all(self.addresses):
             raise ConfigError(
-                f"host (rpcbind) is {self.host!r}; it takes an address to listen on, such as 127.0.0.1", "rpcbind"
+                f"host (rpcbind) is {self.host!r}; it takes addresses to listen on, such as 127.0.0.1,::1", "rpcbind"
             )
         kind, _, rest = self.event_store.partition(":")
         if self.event_store != "memory" and not (kind in ("sqlite", "redis", "rediss") and rest):
@@ -154,6 +154,17 @@ class Config(SettingsGroup, frozen=True):
         return f"Config({', '.join(shown)})"
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses to listen on."""
+        return tuple(address.strip() for address in self.host.split(","))
+
+    def url(self, port: int) -> str:
+        """Return the URL of a server at a port."""
+        address = self.addresses[0]
+        host = f"[{address}]" if ":" in address else address
+        return f"{'wss' if self.has_tls else 'ws'}://{host}:{port}"
+
+    @property
     def has_tls(self) -> bool:
         """Whether the server accepts TLS connections."""
         return bool(self.certificate)
@@ -162,34 +173,6 @@ class Config(SettingsGroup, frozen=True):
     def has_users(self) -> bool:
         """Whether clients must authenticate."""
         return bool(self.user or self.users_file or self.cookie_file)
-
-    def check_exposure(self) -> None:
-        """Raise ConfigError if clients of a network could use the server without TLS or without a login.
-
-        They reach it directly if it listens on an address that is not loopback. If it trusts a proxy, or accepts a host
-        name of its own, something else makes it known to a network; TLS is that program's matter then.
-        """
-        if self.insecure:
-            return
-        if self.host != "localhost" and not is_loopback(self.host):
-            reason, needs_tls = f"{self.host} (rpcbind) is not a loopback address", True
-        elif self.trusted_proxies:
-            reason, needs_tls = "clients come through a proxy (rpcwebsockettrustedproxies)", False
-        elif names := [name for name in self.allow_hosts if not _is_local(name)]:
-            reason, needs_tls = f"the server is known as {names[0]} (rpcwebsocketallowhost)", False
-        else:
-            return
-        missing = []
-        if needs_tls and not self.has_tls:
-            missing.append("TLS (rpcsslcertificatechainfile and rpcsslprivatekeyfile)")
-        if not self.has_users:
-            missing.append("users (rpcuser and rpcpassword, or rpcwebsocketusersfile)")
-        if missing:
-            raise ConfigError(
-                f"{reason}, and there is no {' and no '.join(missing)}. "
-                "Configure that, or set rpcwebsocketinsecure=1 if the network is trusted.",
-                "rpcbind" if needs_tls else "rpcwebsocketusersfile",
-            )
 
     @classmethod
     def load(
@@ -209,14 +192,6 @@ class Config(SettingsGroup, frozen=True):
             ConfigError: with file, line and key, and what is accepted.
         """
         return load_config(path, environment, options).config
-
-
-def _is_local(name: str) -> bool:
-    """Return whether a host name, with or without a port, is one of this machine alone."""
-    host = name[1:].partition("]")[0] if name.startswith("[") else name
-    if host.count(":") == 1:
-        host = host.partition(":")[0]
-    return host.lower() == "localhost" or is_loopback(host)
 
 
 SETTINGS: Mapping[str, Setting] = {setting.key: setting for setting in settings_of(Config)}

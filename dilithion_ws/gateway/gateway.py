@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .. import Config, ConfigError, Retention, RpcTable, WebSocketServer
+from ..config.exposure import check_exposure
 from ..util.clock import Deadline, monotonic
 from .block_waiters import BlockWaiters, Tip
 from .chain_tracker import tip_after
@@ -49,6 +51,7 @@ class Gateway:
     Args:
         config: where the node is.
         server: everything else: address, users, TLS, limits, event store.
+        sockets: see `WebSocketServer`.
         clock: for tests.
 
     Raises:
@@ -66,11 +69,12 @@ class Gateway:
         config: GatewayConfig,
         server: Config | None = None,
         *,
+        sockets: Sequence[socket.socket] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         server = Config() if server is None else server
         self.rpc = RpcTable()
-        self.server = WebSocketServer(self.rpc, server)
+        self.server = WebSocketServer(self.rpc, server, sockets=sockets)
         self.server.topic(
             NODE_TOPIC,
             permission="READ_BLOCKCHAIN",
@@ -174,13 +178,7 @@ class Gateway:
 
 def _check_account(config: GatewayConfig, server: Config) -> None:
     """Raise ConfigError if any client could use the gateway's account, or the node's cookie would be overwritten."""
-    if config.has_account and not server.has_users and not server.insecure:
-        raise ConfigError(
-            "the gateway has an account at the node, and no users are configured: every client that connects would have "
-            "the rights of that account. Configure users (rpcuser and rpcpassword, or rpcwebsocketusersfile) or a cookie "
-            "(rpcwebsocketcookiefile), or set rpcwebsocketinsecure=1.",
-            "rpcwebsocketusersfile",
-        )
+    check_exposure(server, config.has_account)
     cookie, other = server.cookie_file, config.upstream_cookie
     if cookie and other and os.path.realpath(cookie) == os.path.realpath(other):
         raise ConfigError(

@@ -16,18 +16,17 @@ import threading
 from collections import deque
 from typing import NamedTuple
 
-from ..config.config import Config
-from ..errors import StartError
 from ..protocol.http import HttpRefusal
 from ..util.clock import Clock, Deadline
 from ..util.log_budget import LogBudget
 from ..util.thread_contracts import owner_only
 from .connection_limiter import ConnectionLimiter
 from .interfaces import Address
+from .listeners import Listeners
 from .mailbox import Mailbox
 from .poller import Waker
 
-__all__ = ["Acceptor", "listen"]
+__all__ = ["Acceptor"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
@@ -38,31 +37,6 @@ _LOG_BURST, _LOG_LINES_PER_SECOND = 100, 1.0
 """Lines about refused connections; further ones are counted."""
 _MAX_REFUSED = 64
 _REFUSED_SECONDS = 1.0
-
-
-def listen(config: Config) -> socket.socket:
-    """Return a listening socket as configured.
-
-    Raises:
-        StartError: the address cannot be resolved or is in use, or the process may not listen on the port.
-    """
-    where = f"{config.host}:{config.port}"
-    try:
-        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:
-        raise StartError(f"can't listen on {where}: {error}") from error
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(config.backlog)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        hint = " (another program listens there)" if error.errno == errno.EADDRINUSE else ""
-        raise StartError(f"can't listen on {where}: {error.strerror or error}{hint}") from error
-    return listener
 
 
 class _RefusedSocket(NamedTuple):
@@ -76,14 +50,14 @@ class Acceptor:
     """Accepts connections until it is stopped.
 
     Args:
-        listener: a listening, non-blocking socket; the acceptor closes it.
+        listeners: where it accepts connections; the acceptor closes them.
         limiter: decides which connections are admitted.
         mailbox: gets the admitted sockets.
         clock: seconds that never go backwards.
     """
 
-    def __init__(self, listener: socket.socket, limiter: ConnectionLimiter, mailbox: Mailbox, clock: Clock) -> None:
-        self._listener = listener
+    def __init__(self, listeners: Listeners, limiter: ConnectionLimiter, mailbox: Mailbox, clock: Clock) -> None:
+        self._listeners = listeners
         self._limiter = limiter
         self._mailbox = mailbox
         self._clock = clock
@@ -106,12 +80,7 @@ class Acceptor:
         self._waker.wake()
         if self._thread.ident is not None:
             self._thread.join(max(_JOIN_SECONDS, deadline.remaining()))
-        try:
-            # A child that the host has forked has the socket, too: closed here alone, it would go on to take connections.
-            self._listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # some systems do not shut down a listening socket
-        self._listener.close()
+        self._listeners.close()
         for refused in self._refused:
             refused.sock.close()
         self._close_spare_file()
@@ -119,27 +88,29 @@ class Acceptor:
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
+            for listener in self._listeners.sockets:
+                selector.register(listener, selectors.EVENT_READ)
             selector.register(self._waker.fd, selectors.EVENT_READ)
             while not self._stopping:
                 selector.select(_REFUSED_SECONDS if self._refused else None)
                 try:
-                    self._accept_all()
+                    for listener in self._listeners.sockets:
+                        self._accept_all(listener)
                 except Exception:
                     logger.exception("accepting failed; going on")
                     self._back_off()
                 self._close_refused()
 
-    def _accept_all(self) -> None:
+    def _accept_all(self, listener: socket.socket) -> None:
         while not self._stopping:
             try:
-                sock, address = self._listener.accept()
+                sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 if error.errno not in _OUT_OF_FILES:
                     raise
-                self._on_out_of_files()
+                self._on_out_of_files(listener)
                 return
             sock.setblocking(False)
             refusal = self._limiter.acquire(address[0])
@@ -174,7 +145,7 @@ class Acceptor:
         while self._refused and self._clock() - self._refused[0].refused_at >= _REFUSED_SECONDS:
             self._refused.popleft().sock.close()
 
-    def _on_out_of_files(self) -> None:
+    def _on_out_of_files(self, listener: socket.socket) -> None:
         """Refuse a client although no descriptor is left: the spare one is closed for it. Then pause accepting.
 
         Without that, `accept` would fail over and over again while the client waits.
@@ -182,7 +153,7 @@ class Acceptor:
         logger.error("out of file descriptors: refusing connections; raise the limit of open files")
         self._close_spare_file()
         try:
-            sock, address = self._listener.accept()
+            sock, address = listener.accept()
             sock.setblocking(False)
             self._refuse(sock, address, HttpRefusal(503, "the server is out of file descriptors"))
             while self._refused:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 
 from ..config.config import Config
@@ -13,7 +14,7 @@ from ..errors import StartError
 from ..util.clock import Deadline
 from ..util.sync import Latch, WakeFlag
 from ..util.thread_contracts import any_thread, owner_only
-from .acceptor import Acceptor, listen
+from .acceptor import Acceptor
 from .call_scheduler import CallScheduler
 from .close_handshake import CloseHandshake
 from .connection_handler import ConnectionHandler, Stages
@@ -23,6 +24,7 @@ from .handshake_handler import HandshakeHandler
 from .http_handler import HttpHandler
 from .job_queue import JobQueue
 from .keepalive import Keepalive
+from .listeners import Listeners, listen
 from .loop_ownership import LoopOwnership
 from .message_server import MessageServer
 from .poller import Waker
@@ -96,13 +98,14 @@ class Transport:
         tls: the server's TLS context, or None.
         shards: deliver events; each is stepped by a thread of its own.
         resources: are stopped after the server.
+        sockets: where it accepts connections; empty if it makes sockets as configured.
 
     Attributes:
         port: the port it listens on.
         ended: open once everything has stopped.
 
     Raises:
-        StartError: the address cannot be listened on. Nothing is left running.
+        StartError: an address cannot be listened on. Nothing is left running.
     """
 
     def __init__(
@@ -112,27 +115,24 @@ class Transport:
         tls: TlsContext | None,
         shards: Sequence[DeliveryShard],
         resources: Sequence[Resource],
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         self._reactor = reactor
         self._pool = pool
         self._undo = contextlib.ExitStack()  # how to release what was acquired, if a later step fails
         self._undo.callback(reactor.close)
         with self._releasing_on_failure():
-            listener = self._listen()
+            listeners = Listeners(sockets, shared=True) if sockets else listen(reactor.config)
+            self._undo.callback(listeners.close)
+            self.port = listeners.port
             watch = WakeFlag()
             self._delivery = DeliveryThreads(pool, shards)
             loop = make_event_loop(reactor, pool, tls, watch)
-            self._acceptor = Acceptor(listener, reactor.limiter, reactor.mailbox, reactor.clock)
+            self._acceptor = Acceptor(listeners, reactor.limiter, reactor.mailbox, reactor.clock)
             self._undo.callback(self._acceptor.stop, Deadline(reactor.clock, 1.0))
             shutdown = ShutdownSequence(loop, pool, self._acceptor, self._delivery, resources)
             self.ended: Latch = shutdown.ended
             self._watchdog = Watchdog(loop, pool, shutdown, watch)
-
-    def _listen(self) -> socket.socket:
-        listener = listen(self._reactor.config)
-        self._undo.callback(listener.close)
-        self.port: int = listener.getsockname()[1]
-        return listener
 
     @owner_only
     def start(self) -> None:
@@ -166,6 +166,13 @@ class Transport:
     def request_stop(self, timeout: float) -> None:
         """Stop within `timeout` seconds. Safe in a signal handler."""
         self._watchdog.request_stop(timeout)
+
+    @any_thread
+    def is_responsive(self, timeout: float) -> bool:
+        """Return whether the leading thread executes a command within `timeout` seconds."""
+        answered = threading.Event()
+        self._reactor.mailbox.post(lambda leader: answered.set())
+        return answered.wait(timeout)
 
     @any_thread
     def can_wait(self) -> bool:

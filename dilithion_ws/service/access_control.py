@@ -52,7 +52,7 @@ class AccessControl:
         self._limits = config.limits
         self._limit_loopback = config.limit_loopback
         self._audit = audit
-        self._origins = OriginPolicy(config.host, config.allow_hosts, config.allow_origins)
+        self._origins = OriginPolicy(config.addresses, config.allow_hosts, config.allow_origins)
         self._networks = [parse_network(text, "allow_ips (rpcallowip)") for text in config.allow_ips]
         self._limiter = RateLimiter(clock, rates.max_tracked_clients)
         self._method_rates = method_rates(config.method_rates)

@@ -7,7 +7,8 @@ and last the transport, which calls the service.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -20,6 +21,7 @@ from ..net.connection_limiter import ConnectionLimiter
 from ..net.connection_registry import ConnectionRegistry
 from ..net.mailbox import Mailbox
 from ..net.reactor import Reactor
+from ..net.shutdown import Resource
 from ..net.tls import TlsContext
 from ..net.transport import Transport, available_files, make_pool
 from ..protocol.message_encoder import Codec
@@ -56,6 +58,7 @@ class Host(msgspec.Struct, frozen=True):
         gauges: its numbers for `/metrics`.
         on_connect, on_disconnect: its callbacks.
         on_message: its handler of messages.
+        sockets: its listening sockets; empty if the server makes its own.
     """
 
     rpc: RpcTable
@@ -66,6 +69,7 @@ class Host(msgspec.Struct, frozen=True):
     on_connect: Callable[[Session], None] | None = None
     on_disconnect: Callable[[Session, int, str], None] | None = None
     on_message: MessageHandler | None = None
+    sockets: Sequence[socket.socket] = ()
 
 
 class RunningServer(msgspec.Struct, frozen=True):
@@ -143,7 +147,8 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
 
     reactor = Reactor(config, clock, service, registry, limiter)
     stores = [host.store] if host.store is not None else []
-    transport = Transport(reactor, pool, tls, events.shards, [callbacks, *stores, _Files(files, watcher)])
+    resources: list[Resource] = [callbacks, *stores, _Files(files, watcher)]
+    transport = Transport(reactor, pool, tls, events.shards, resources, host.sockets)
     reloader = Reloader(files, authenticator, tls, registry, events)
     server = RunningServer(registry, transport, callbacks, reloader, statistics)
     _start(server, host, files, watcher, clock)

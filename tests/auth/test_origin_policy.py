@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from dilithion_ws.auth.origin_policy import OriginPolicy, _host_of
 from dilithion_ws.util.ip import parse_address
 
-LOCAL = OriginPolicy("127.0.0.1")
-PUBLIC = OriginPolicy("0.0.0.0", ["node.example"], ["https://wallet.example/"])
+LOCAL = OriginPolicy(["127.0.0.1"])
+PUBLIC = OriginPolicy(["0.0.0.0"], ["node.example"], ["https://wallet.example/"])
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_another_scheme_host_or_port_is_foreign(host: str, origin: str) -> None:
 
 @pytest.mark.parametrize("origin", ["file://", "null", "app://localhost", "capacitor://localhost"])
 def test_origins_of_apps_can_be_configured(origin: str) -> None:
-    assert OriginPolicy("127.0.0.1", origins=[origin]).check("localhost", origin) is None
+    assert OriginPolicy(["127.0.0.1"], origins=[origin]).check("localhost", origin) is None
     assert LOCAL.check("localhost", origin) is not None
 
 
 def test_a_star_allows_every_origin_and_no_other_host() -> None:
-    rules = OriginPolicy("127.0.0.1", origins=["*"])
+    rules = OriginPolicy(["127.0.0.1"], origins=["*"])
     assert rules.check("localhost", "null") is None
     assert rules.check("evil.example", "null") is not None
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dilithion_ws import Config, ConfigError, Limits
 from dilithion_ws.config.conf_file import parse_file
 from dilithion_ws.config.config import SETTINGS, TABLE, load_config
+from dilithion_ws.config.exposure import Reach, check_exposure, exposure_of
 from dilithion_ws.config.reference import example_file, json_schema
 
 
@@ -174,19 +175,19 @@ def test_a_public_address_without_tls_and_users_is_refused(
     host: str, settings: dict[str, str], missing: list[str]
 ) -> None:
     with pytest.raises(ConfigError, match="rpcwebsocketinsecure=1") as caught:
-        Config(host=host, **settings).check_exposure()  # type: ignore[arg-type]
+        check_exposure(Config(host=host, **settings))  # type: ignore[arg-type]
     for word in missing:
         assert word in str(caught.value)
-    Config(host=host, insecure=True, **settings).check_exposure()  # type: ignore[arg-type]
+    check_exposure(Config(host=host, insecure=True, **settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5", "::1", "localhost"])
 def test_loopback_addresses_need_nothing(host: str) -> None:
-    Config(host=host).check_exposure()
+    check_exposure(Config(host=host))
 
 
 def test_a_public_address_with_both_is_allowed() -> None:
-    Config(host="0.0.0.0", user="a", password="b", certificate="c", private_key="k").check_exposure()
+    check_exposure(Config(host="0.0.0.0", user="a", password="b", certificate="c", private_key="k"))
 
 
 def test_every_key_is_in_the_json_schema_with_its_bounds() -> None:
@@ -259,11 +260,38 @@ def test_paths_may_be_path_objects(tmp_path: Path) -> None:
 )
 def test_what_a_proxy_makes_known_to_a_network_needs_users(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="there is no users"):
-        Config(**settings).check_exposure()
-    Config(insecure=True, **settings).check_exposure()
-    Config(user="a", password="b", **settings).check_exposure()
+        check_exposure(Config(**settings))
+    check_exposure(Config(insecure=True, **settings))
+    check_exposure(Config(user="a", password="b", **settings))
 
 
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST:8333", "127.0.0.1:80", "[::1]:8333", "::1"])
 def test_names_of_this_machine_make_nothing_known(name: str) -> None:
-    Config(allow_hosts=(name,)).check_exposure()
+    check_exposure(Config(allow_hosts=(name,)))
+
+
+@pytest.mark.parametrize("origin", ["*", "null"])
+def test_every_page_in_a_browser_may_not_use_a_server_without_users(origin: str) -> None:
+    with pytest.raises(ConfigError, match="rpcwebsocketalloworigin has"):
+        check_exposure(Config(allow_origins=(origin,)))
+    check_exposure(Config(allow_origins=(origin,), user="a", password="b"))
+    check_exposure(Config(allow_origins=("https://wallet.example",)))
+
+
+def test_an_account_that_is_lent_needs_users() -> None:
+    assert exposure_of(Config()).risks == ()
+    (risk,) = exposure_of(Config(), lends_account=True).risks
+    assert risk.key == "rpcwebsocketusersfile"
+    assert exposure_of(Config(cookie_file="x"), lends_account=True).risks == ()
+
+
+def test_one_public_address_of_several_makes_a_server_public() -> None:
+    assert exposure_of(Config("127.0.0.1,192.0.2.1")).reach is Reach.NETWORK
+    assert exposure_of(Config()).reach is Reach.MACHINE
+    assert exposure_of(Config(trusted_proxies=("127.0.0.1",))).reach is Reach.FORWARDED
+
+
+@pytest.mark.parametrize("host", ["", ",", "127.0.0.1,"])
+def test_an_empty_address_is_an_error(host: str) -> None:
+    with pytest.raises(ConfigError, match="it takes addresses to listen on"):
+        Config(host=host)

@@ -21,7 +21,7 @@ def test_a_table_of_settings_has_a_heading_and_their_defaults() -> None:
     assert rows == [
         "| key | option | default | meaning |",
         "|---|---|---|---|",
-        "| `rpcbind` | `--bind` | 127.0.0.1 | Address to listen on. |",
+        "| `rpcbind` | `--bind` | 127.0.0.1,::1 | Addresses to listen on. |",
         "| `rpcuser` | `--rpcuser` |   | Name of the one user, who may do everything. |",
     ]
 

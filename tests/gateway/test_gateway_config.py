@@ -51,7 +51,7 @@ def test_its_representation_has_no_password() -> None:
 )
 def test_an_account_at_the_node_is_not_lent_to_anyone(account: dict[str, str]) -> None:
     config = GatewayConfig(**account)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="every client that connects would have the rights"):
+    with pytest.raises(ConfigError, match="every client has the rights of that account"):
         Gateway(config, Config(port=0))
     Gateway(config, Config(port=0, insecure=True))
     Gateway(config, Config(port=0, user="alice", password="hush"))
