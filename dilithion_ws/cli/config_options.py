@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from ..config.config import SETTINGS, Config, load_config
 from ..config.fields import Setting
 from ..config.reference import shown_value
-from ..config.sources import LoadedConfig
+from ..config.sources import ENVIRONMENT_PREFIX, LoadedConfig, read_secret
 from ..errors import ConfigError
+from ..util.secrets import mask_url
 
 __all__ = [
     "CONF",
@@ -50,7 +51,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def add_setting(group: argparse._ArgumentGroup, setting: Setting) -> None:
-    """Add the option that overrides a key."""
+    """Add the option that overrides a key, or for a secret the one that names a file with it."""
+    if setting.secret:
+        text = f"File with it in the first line. {setting.description} [{setting.key}]"
+        group.add_argument(setting.option, dest=f"{setting.key}_file", metavar="FILE", help=text)
+        plain = setting.option.removesuffix("-file")
+        group.add_argument(plain, dest=setting.key, action=_RefuseSecret, help=argparse.SUPPRESS)
+        return
     default = shown_value(setting, setting.default)
     kinds = {"int": "N", "float": "S", "bool": "0|1", "path": "FILE", "list": "LIST", "text": "TEXT"}
     group.add_argument(
@@ -60,6 +67,22 @@ def add_setting(group: argparse._ArgumentGroup, setting: Setting) -> None:
         help=f"{setting.description} [{setting.key}]"
         + (f" (default: {default})" if default else "").replace("%", "%%"),
     )
+
+
+class _RefuseSecret(argparse.Action):
+    """Refuses a secret on the command line, where every user of the machine can read it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        parser.error(
+            f"{option_string}: every user of this machine can read a command line; use {option_string}-file, "
+            f"the environment ({ENVIRONMENT_PREFIX}{self.dest.upper()}) or the configuration file"
+        )
 
 
 def _has_users_file(folder: str) -> bool:
@@ -75,8 +98,25 @@ def _has_users_file(folder: str) -> bool:
 
 
 def options_of(options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, str]:
-    """Return the values of those keys for which an option was given."""
-    return {key: text for key in settings if (text := getattr(options, key)) is not None}
+    """Return the values of those keys for which an option was given.
+
+    Raises:
+        ConfigError: a secret cannot be read from its file, or an option has one in it.
+    """
+    found = {}
+    for key, setting in settings.items():
+        if setting.secret:
+            path = getattr(options, f"{key}_file")
+            if path is not None:
+                found[key] = read_secret(path, setting.option)
+        elif (text := getattr(options, key)) is not None:
+            if mask_url(text) != text:
+                raise ConfigError(
+                    f"{setting.option} has a password in it, and every user of this machine can read a command line; use "
+                    f"the environment ({ENVIRONMENT_PREFIX}{key.upper()}) or the configuration file"
+                )
+            found[key] = text
+    return found
 
 
 def conf_file(options: argparse.Namespace) -> str | None:

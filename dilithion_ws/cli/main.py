@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from .._version import __version__
 from .call_command import add_call, add_watch
@@ -19,9 +20,16 @@ from .user_command import add_user
 __all__ = ["main"]
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviated options: a later version may have two that begin with one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return the exit status: 0 for success, 1 for a failure, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="dilithion-ws", description="A WebSocket server for Dilithion nodes: JSON-RPC 2.0 over RFC 6455."
     )
     parser.add_argument("--version", action="version", version=f"dilithion-ws {__version__}")

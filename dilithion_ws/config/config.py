@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 
 from ..errors import ConfigError
+from ..util.secrets import mask_url
 from .fields import PREFIX, Setting, SettingsGroup, option, settings_of
 from .limits import Limits
 from .sources import LoadedConfig, SettingsTable, load
@@ -113,7 +114,7 @@ class Config(SettingsGroup, frozen=True):
         kind, _, rest = self.event_store.partition(":")
         if self.event_store != "memory" and not (kind in ("sqlite", "redis", "rediss") and rest):
             raise ConfigError(
-                f"event_store (rpcwebsocketeventstore) is {self.event_store[:64]!r}; "
+                f"event_store (rpcwebsocketeventstore) is {mask_url(self.event_store)[:64]!r}; "
                 "it takes memory, sqlite:PATH or redis://HOST:PORT/DB",
                 "rpcwebsocketeventstore",
             )
@@ -147,7 +148,7 @@ class Config(SettingsGroup, frozen=True):
 
     def __repr__(self) -> str:
         shown = (
-            f"{setting.name}={setting.get(self)!r}"
+            mask_url(f"{setting.name}={setting.get(self)!r}")
             for setting in settings_of(Config)
             if len(setting.path) == 1 and not setting.secret and setting.get(self) != setting.default
         )

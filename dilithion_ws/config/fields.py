@@ -97,8 +97,8 @@ class Setting(msgspec.Struct, frozen=True):
 
     @property
     def option(self) -> str:
-        """The name of the command-line option."""
-        return "--" + self.short_name.replace("_", "-")
+        """The name of the command-line option. That of a secret takes a file, since others can read command lines."""
+        return "--" + self.short_name.replace("_", "-") + ("-file" if self.secret else "")
 
     def get(self, settings: object) -> Any:
         """Return the value that this setting has in a configuration."""

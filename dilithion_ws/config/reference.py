@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
+from ..util.secrets import MASK, mask_url
 from .config import SETTINGS
 from .fields import Setting, number_text
 
@@ -94,9 +95,9 @@ def _schema(setting: Setting) -> dict[str, Any]:
 def shown_value(setting: Setting, value: Any) -> str:
     """Return a value as a file would have it, and a secret as asterisks."""
     if setting.secret and value:
-        return "********"
+        return MASK
     if setting.kind == "bool":
         return "1" if value else "0"
     if setting.kind == "list":
         return ",".join(value)
-    return number_text(value) if setting.kind == "float" else str(value)
+    return number_text(value) if setting.kind == "float" else mask_url(str(value))

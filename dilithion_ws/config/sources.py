@@ -14,11 +14,13 @@ from ..util.files import read_bounded_text
 from .conf_file import is_known_key, parse_file
 from .fields import Setting, build
 
-__all__ = ["LoadedConfig", "SettingsTable", "load"]
+__all__ = ["ENVIRONMENT_PREFIX", "LoadedConfig", "SettingsTable", "load", "read_secret"]
 
-_ENVIRONMENT_PREFIX = "DILITHION_"
+ENVIRONMENT_PREFIX = "DILITHION_"
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_FILE_SUFFIX = "_file"
 _MAX_FILE_CHARACTERS = 1 << 20
+_MAX_SECRET_CHARACTERS = 4096
 
 Made = TypeVar("Made")
 
@@ -90,14 +92,33 @@ def _collect(
         for key, (text, line) in parse_file(_read(path), path, keys, prefix).items():
             texts[key] = _Text(text, f"file {path} line {line}")
     for name, text in (os.environ if environment is None else environment).items():
-        key = name.removeprefix(_ENVIRONMENT_PREFIX).lower()
-        if name.startswith(_ENVIRONMENT_PREFIX) and is_known_key(key, f"environment {name}", keys, prefix):
+        key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+        secret = keys.get(key.removesuffix(_FILE_SUFFIX))
+        if name.startswith(ENVIRONMENT_PREFIX) and key.endswith(_FILE_SUFFIX) and secret is not None and secret.secret:
+            texts[secret.key] = _Text(read_secret(text, f"environment {name}"), f"environment {name}")
+        elif name.startswith(ENVIRONMENT_PREFIX) and is_known_key(key, f"environment {name}", keys, prefix):
             texts[key] = _Text(text, f"environment {name}")
     for key, text in (options or {}).items():
         if key not in keys:
             raise ConfigError(f"option {key[:64]!r} is not a key of the configuration")
         texts[key] = _Text(text, f"option {keys[key].option}")
     return texts
+
+
+def read_secret(path: str, what: str) -> str:
+    """Return the secret in a file: its first line. Raise ConfigError if there is none.
+
+    Args:
+        path: the file.
+        what: what names it, for the message.
+    """
+    try:
+        secret = read_bounded_text(path, _MAX_SECRET_CHARACTERS).partition("\n")[0].rstrip("\r")
+    except OSError as error:
+        raise ConfigError(f"{what}: {path} can't be read: {error.strerror}") from None
+    if not secret:
+        raise ConfigError(f"{what}: {path} has no secret in its first line")
+    return secret
 
 
 def _with_source(make: Callable[[], Made], texts: Mapping[str, _Text]) -> Made:

@@ -92,3 +92,30 @@ def test_a_users_file_that_cannot_be_seen_is_an_error(
     monkeypatch.setattr("dilithion_ws.cli.config_options.os.path.isdir", lambda path: True)
     assert main(["config", "--datadir", str(tmp_path)]) == 1
     assert "rpc_permissions.json can't be read: Permission denied" in capsys.readouterr().err
+
+
+def test_a_secret_is_read_from_a_file_and_refused_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "secret"
+    path.write_text("hush\n")
+    assert main(["config", "--rpcuser", "me", "--rpcpassword-file", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "rpcpassword=********" in shown
+    assert "option --rpcpassword-file" in shown
+    with pytest.raises(SystemExit) as caught:
+        main(["config", "--rpcpassword", "a secret"])
+    assert caught.value.code == 2
+    text = capsys.readouterr().err
+    assert "use --rpcpassword-file, the environment (DILITHION_RPCPASSWORD)" in text
+    assert "a secret" not in text.partition("error:")[2]
+    assert main(["config", "--event-store", "redis://:a-secret@h/0"]) == 1
+    text = capsys.readouterr().err
+    assert "--event-store has a password in it" in text
+    assert "a-secret" not in text
+
+
+def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["config", "--exam"])
+    assert "unrecognized arguments: --exam" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from dilithion_ws import Config, ConfigError, Limits
 from dilithion_ws.config.conf_file import parse_file
 from dilithion_ws.config.config import SETTINGS, TABLE, load_config
 from dilithion_ws.config.exposure import Reach, check_exposure, exposure_of
-from dilithion_ws.config.reference import example_file, json_schema
+from dilithion_ws.config.reference import example_file, json_schema, shown_value
 
 
 def values(text: str) -> dict[str, str]:
@@ -295,3 +295,26 @@ def test_one_public_address_of_several_makes_a_server_public() -> None:
 def test_an_empty_address_is_an_error(host: str) -> None:
     with pytest.raises(ConfigError, match="it takes addresses to listen on"):
         Config(host=host)
+
+
+def test_a_secret_may_be_in_a_file_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("right horse\r\nsecond line\n")
+    environment = {"DILITHION_RPCUSER": "me", "DILITHION_RPCPASSWORD_FILE": str(path)}
+    assert Config.load(None, environment).password == "right horse"
+    for text in ("", "\nx"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"DILITHION_RPCPASSWORD_FILE: .* has no secret in its first line"):
+            Config.load(None, environment)
+    path.unlink()
+    with pytest.raises(ConfigError, match="can't be read"):
+        Config.load(None, environment)
+
+
+def test_the_password_of_a_store_is_never_shown() -> None:
+    config = Config(event_store="redis://:hush@127.0.0.1/0")
+    assert "hush" not in repr(config)
+    assert shown_value(SETTINGS["rpcwebsocketeventstore"], config.event_store) == "redis://:********@127.0.0.1/0"
+    with pytest.raises(ConfigError) as caught:
+        Config(event_store="redsi://:hush@127.0.0.1/0")
+    assert "hush" not in str(caught.value)
