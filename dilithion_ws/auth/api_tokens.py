@@ -4,7 +4,10 @@ A token is `dws_` and 43 characters that stand for 32 random bytes. It cannot be
 users file contains its SHA-256, and one look-up by that finds the token.
 
     "tokens": {"prometheus": {"token_hash": "<hex>", "role": "metrics", "methods": ["getblockcount"],
-                              "networks": ["10.0.0.0/8"], "expires": "2027-01-31T00:00:00+00:00"}}
+                              "networks": ["10.0.0.0/8"], "expires": "2027-01-31T00:00:00+00:00"},
+               "pool": {"certificate_sha256": "<hex>", "role": "readonly"}}
+
+A TLS certificate is a token, too: who has its key logs in by presenting it. It is public, so sending it proves nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ TOKEN_SESSION_PREFIX = "token:"
 """Before the name of a token in the name of its session's user. No user can have that name, since it has a colon."""
 
 _PREFIX = "dws_"
-_MEMBERS = {"token_hash", "role", "methods", "networks", "expires"}
+_MEMBERS = {"token_hash", "certificate_sha256", "role", "methods", "networks", "expires"}
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,9 @@ class ApiToken:
         name: as a user's.
         role: the name of the role.
         rights: bits of `Permission`.
-        digest: SHA-256 of the token.
+        digest: SHA-256 of the token, or of the certificate.
         limits: further restrictions.
+        is_certificate: whether it is a TLS certificate.
     """
 
     name: str
@@ -78,6 +82,7 @@ class ApiToken:
     rights: int
     digest: bytes
     limits: TokenLimits = TokenLimits()
+    is_certificate: bool = False
 
 
 def make_token() -> str:
@@ -101,19 +106,24 @@ def parse_token(name: str, entry: Any, roles: Mapping[str, int], source: str) ->
     role = entry.get("role")
     if not isinstance(role, str) or role not in roles:
         raise ConfigError(f"{what} has the role {role!r}; known are {', '.join(sorted(roles))}")
+    is_certificate = "certificate_sha256" in entry
     try:
-        digest = bytes.fromhex(entry["token_hash"])
+        digest = bytes.fromhex(entry["certificate_sha256" if is_certificate else "token_hash"])
     except (KeyError, TypeError, ValueError):
         digest = b""
-    if len(digest) != hashlib.sha256().digest_size:
-        raise ConfigError(f"{what} needs a token_hash, the SHA-256 of the token as 64 hex digits")
+    if len(digest) != hashlib.sha256().digest_size or (is_certificate and "token_hash" in entry):
+        raise ConfigError(
+            f"{what} needs a token_hash or a certificate_sha256, the SHA-256 of the token or certificate as 64 hex digits"
+        )
     methods = frozenset(_strings(entry, "methods", what)) if "methods" in entry else None
-    return ApiToken(name, role, roles[role], digest, TokenLimits(methods, _networks(entry, what), _expiry(entry, what)))
+    limits = TokenLimits(methods, _networks(entry, what), _expiry(entry, what))
+    return ApiToken(name, role, roles[role], digest, limits, is_certificate)
 
 
 def render_token(token: ApiToken) -> dict[str, Any]:
     """Return a token as a users file has it."""
-    entry: dict[str, Any] = {"token_hash": token.digest.hex(), "role": token.role}
+    member = "certificate_sha256" if token.is_certificate else "token_hash"
+    entry: dict[str, Any] = {member: token.digest.hex(), "role": token.role}
     if token.limits.methods is not None:
         entry["methods"] = sorted(token.limits.methods)
     if token.limits.networks:

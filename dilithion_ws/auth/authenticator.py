@@ -185,13 +185,34 @@ class Authenticator:
             name = TOKEN_SESSION_PREFIX + token.name if token is not None else None
             self._record_failure(credentials, guess, session, user=name, reason=reason)
             return None
+        self._log_in_as(session, token)
+        return token if session.is_authorized else None
+
+    def log_in_by_certificate(self, session: Session, digest: bytes) -> bool:
+        """Log a session in by its TLS certificate. Return whether the users file has it, and it may be used.
+
+        Args:
+            session: the client.
+            digest: the SHA-256 of a certificate that TLS has verified.
+        """
+        token = self._directory.find_certificate(digest)
+        if token is None:
+            return False
+        reason = self._refuse_token(token, session)
+        if reason:
+            user = TOKEN_SESSION_PREFIX + token.name
+            self._audit.record("login failed", address=session.address[0], user=user, reason=reason)
+            return False
+        self._log_in_as(session, token)
+        return session.is_authorized
+
+    def _log_in_as(self, session: Session, token: ApiToken) -> None:
         session.token = token  # first, since a reload in another thread judges a session by its token, if it has one
         session.user = TOKEN_SESSION_PREFIX + token.name
         session.rights = token.rights
         session.is_authorized = True
         self._audit.record("login", address=session.address[0], user=session.user, role=token.role)
         self.refresh_rights(session)
-        return token if session.is_authorized else None
 
     def _refuse_token(self, token: ApiToken, session: Session) -> str:
         """Return why a token may not be used now and from here, or nothing."""
@@ -246,7 +267,7 @@ class Authenticator:
         if session.user is None:
             return
         token, user = session.token, self._directory.get(session.user)
-        current = user if token is None else self._directory.token_of(token.digest)
+        current = user if token is None else self._directory.renew(token)
         if current is not None:
             session.rights = current.rights
             if token is not None:

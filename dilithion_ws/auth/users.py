@@ -75,7 +75,10 @@ class UserDirectory:
 
     def __init__(self, users: Iterable[User] = (), tokens: Iterable[ApiToken] = ()) -> None:
         self._users = {user.name: user for user in users}
-        self._tokens = {token.digest: token for token in tokens}
+        self._tokens: dict[bytes, ApiToken] = {}
+        self._certificates: dict[bytes, ApiToken] = {}
+        for token in tokens:
+            (self._certificates if token.is_certificate else self._tokens)[token.digest] = token
         schemes = sorted({user.password.scheme for user in self._users.values()})
         self._decoys = {scheme: hash_password("", scheme) for scheme in schemes}
 
@@ -94,9 +97,13 @@ class UserDirectory:
         """Return the API token, or None if there is no such one. Fast."""
         return self._tokens.get(hash_token(token))
 
-    def token_of(self, digest: bytes) -> ApiToken | None:
-        """Return the API token with this digest, or None."""
-        return self._tokens.get(digest)
+    def find_certificate(self, digest: bytes) -> ApiToken | None:
+        """Return what a TLS certificate logs in as, or None."""
+        return self._certificates.get(digest)
+
+    def renew(self, token: ApiToken) -> ApiToken | None:
+        """Return what the file has of a token now, or None if it has it no more."""
+        return (self._certificates if token.is_certificate else self._tokens).get(token.digest)
 
     def check(self, name: str, password: str) -> User | None:
         """Return the user if name and password are right, or None.

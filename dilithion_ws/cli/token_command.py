@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
+import ssl
 import sys
 import time
 from datetime import datetime, timezone
@@ -11,12 +13,15 @@ from datetime import datetime, timezone
 from ..auth.api_tokens import ApiToken, TokenLimits, hash_token, make_token, parse_expiry, parse_networks
 from ..auth.users import UsersFile, check_name
 from ..errors import ConfigError
+from ..util.files import read_bounded_text
 from .config_options import USERS
 from .users_file import load_users, role_rights, save_users
 
 __all__ = ["add_token"]
 
 _DURATION = re.compile(r"([1-9][0-9]{0,4})([hdw])")
+_PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_MAX_CERTIFICATE_CHARACTERS = 1 << 20
 _SECONDS = {"h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -41,6 +46,11 @@ def add_token(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
             action.add_argument("--role", default="readonly", help="what it may do (default: %(default)s)")
             action.add_argument("--methods", metavar="LIST", help="the only methods that it may call, joined by commas")
             action.add_argument("--networks", metavar="LIST", help="the only addresses and networks it may come from")
+            action.add_argument(
+                "--certificate",
+                metavar="FILE",
+                help="a client's TLS certificate (PEM), in place of a token",
+            )
             action.add_argument("--expires", metavar="WHEN", help="a date such as 2027-01-31, or 12h, 30d, 4w from now")
         action.add_argument("--file", default=USERS, help="the users file (default: %(default)s)")
         action.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
@@ -88,10 +98,12 @@ def save_and_print(file: UsersFile, options: argparse.Namespace) -> None:
         parse_networks(_items(options.networks or ""), "--networks"),
         None if options.expires is None else _expiry(options.expires),
     )
-    secret = make_token()
-    token = ApiToken(name, options.role, rights, hash_token(secret), limits)
+    secret, is_certificate = make_token(), options.certificate is not None
+    digest = _certificate_digest(options.certificate) if is_certificate else hash_token(secret)
+    token = ApiToken(name, options.role, rights, digest, limits, is_certificate)
     save_users(options.file, UsersFile(file.users, file.roles, {**file.tokens, name: token}))
-    print(secret)
+    if not is_certificate:
+        print(secret)
 
 
 def revoke(file: UsersFile, options: argparse.Namespace) -> None:
@@ -104,6 +116,18 @@ def revoke(file: UsersFile, options: argparse.Namespace) -> None:
 
 def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _certificate_digest(path: str) -> bytes:
+    try:
+        found = _PEM_CERTIFICATE.search(read_bounded_text(path, _MAX_CERTIFICATE_CHARACTERS))
+        if found is None:
+            raise ConfigError(f"--certificate: {path} has no certificate in PEM")
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found[0])).digest()
+    except OSError as error:
+        raise ConfigError(f"--certificate: {path} can't be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"--certificate: {path} can't be used: {error}") from None
 
 
 def _expiry(text: str) -> float:

@@ -32,6 +32,7 @@ class Config(SettingsGroup, frozen=True):
         cookie_file: where to write a fresh password at start, for programs on this machine, or "".
         certificate, private_key: PEM files; with both, the server accepts TLS only (wss).
         client_ca: PEM file or directory of authorities; client certificates must be signed by one of them.
+        require_client_certificate: whether a client without a certificate is refused.
         allow_ips: addresses and networks that may connect; empty for all.
         allow_hosts: names, in addition to its own, by which clients may call the server (the Host header).
         allow_origins: origins of pages that may use the server, such as `https://wallet.example`; `*` for all.
@@ -70,6 +71,9 @@ class Config(SettingsGroup, frozen=True):
     client_ca: Annotated[
         str, option("rpcsslcapath", "Authorities of client certificates (PEM file or directory).", kind="path")
     ] = ""
+    require_client_certificate: Annotated[
+        bool, option("rpcwebsocketrequireclientcertificate", "Refuse TLS clients without a certificate.")
+    ] = False
     allow_ips: Annotated[tuple[str, ...], option("rpcallowip", "Addresses and networks that may connect.")] = ()
     allow_hosts: Annotated[tuple[str, ...], option("rpcwebsocketallowhost", "Further host names of the server.")] = ()
     allow_origins: Annotated[
@@ -134,6 +138,11 @@ class Config(SettingsGroup, frozen=True):
             )
         if self.client_ca and not self.certificate:
             raise ConfigError("rpcsslcapath needs rpcsslcertificatechainfile and rpcsslprivatekeyfile", "rpcsslcapath")
+        if self.require_client_certificate and not self.client_ca:
+            raise ConfigError(
+                "rpcwebsocketrequireclientcertificate needs rpcsslcapath, which has the authorities of clients",
+                "rpcwebsocketrequireclientcertificate",
+            )
         for text in self.allow_ips:
             parse_network(text, "allow_ips (rpcallowip)", "rpcallowip")
         for text in self.trusted_proxies:

@@ -118,6 +118,9 @@ class SendResult(Enum):
 
 SENT, BUFFERED, BROKEN, REFUSED = SendResult
 
+CHECKED = -1
+"""See `Connection.hello_size`."""
+
 
 class Connection:
     """One client. Attributes without a note belong to the leader.
@@ -154,6 +157,8 @@ class Connection:
         is_tls: whether the socket is a TLS socket.
         in_tls_step: whether a worker is in a step of the TLS handshake; then the worker closes the socket. Guarded by
             `lock`.
+        hello_size: bytes of the first TLS message that the handshake waits for: 0 before it has begun, CHECKED after it.
+        certificate: the SHA-256 of the client certificate that was verified, or empty.
         tls_interest: what the TLS handshake waits for, READ or WRITE.
         deadline: when the present state must have ended; while OPEN, when the client must have authenticated.
         timer_at: the earliest time for which there is a timer, or 0.
@@ -167,6 +172,7 @@ class Connection:
         "address",
         "admission",
         "bytes_sent",
+        "certificate",
         "close_status",
         "close_when_idle",
         "deadline",
@@ -174,6 +180,7 @@ class Connection:
         "encoder",
         "fd",
         "has_more",
+        "hello_size",
         "http",
         "id",
         "in_flight",
@@ -222,6 +229,8 @@ class Connection:
         self.read_size = _READ_SIZE_BEFORE
         self.in_tls_step = False
         self.tls_interest = READ
+        self.hello_size = 0
+        self.certificate = b""
         self.proxy_header: ProxyHeader | None = None
         self.deferred_events: list[MessageEvent] | None = None
         self.opened_at = clock()

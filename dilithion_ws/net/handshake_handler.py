@@ -101,7 +101,7 @@ class HandshakeHandler:
         if refusal is not None:
             self._closer.refuse(connection, refusal)
             return
-        decision = reactor.service.upgrade(connection.id, connection.address, request)
+        decision = reactor.service.upgrade(connection.id, connection.address, request, connection.certificate)
         if isinstance(decision, (HttpRefusal, Accepted)):
             self._complete(connection, request, decision)
         else:

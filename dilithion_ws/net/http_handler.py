@@ -46,7 +46,7 @@ class HttpHandler:
         if isinstance(client, HttpRefusal):
             self._closer.refuse(connection, client)
         else:
-            self._continue(connection, reactor.service.admit(connection.id, client, head))
+            self._continue(connection, reactor.service.admit(connection.id, client, head, connection.certificate))
 
     @leader_only
     def on_request(self, connection: Connection, request: HttpRequest) -> None:

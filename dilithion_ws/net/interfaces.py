@@ -121,12 +121,18 @@ class Service(Protocol):
         """Return why an address may not connect now, or None if it may. Runs in the acceptor thread too."""
 
     def upgrade(
-        self, connection_id: int, address: Address, request: UpgradeRequest
+        self, connection_id: int, address: Address, request: UpgradeRequest, certificate: bytes = b""
     ) -> HttpRefusal | Accepted | Task[HttpRefusal | Accepted]:
-        """Decide on an upgrade, or return the task that decides."""
+        """Decide on an upgrade, or return the task that decides.
+
+        Args:
+            connection_id, address: the client.
+            request: what it asks for.
+            certificate: the SHA-256 of its verified TLS certificate, or empty.
+        """
 
     def admit(
-        self, connection_id: int, address: Address, head: HttpHead
+        self, connection_id: int, address: Address, head: HttpHead, certificate: bytes = b""
     ) -> HttpResponse | Admission | Task[HttpResponse | Admission]:
         """Decide at the head of a request: answer it, have its body received, or return the task that decides."""
 

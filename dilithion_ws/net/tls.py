@@ -26,6 +26,7 @@ class TlsContext:
         certificate: PEM file with the certificate and its chain.
         private_key: PEM file with its key; only its owner and group may read it.
         client_ca: PEM file or directory of authorities, or "". Clients may then present a certificate of one of them.
+        requires_client: whether clients must do so.
 
     Attributes:
         context: the context of new connections; `reload` replaces it.
@@ -34,7 +35,8 @@ class TlsContext:
         ConfigError: a file cannot be used; the message says which and why.
     """
 
-    def __init__(self, certificate: str, private_key: str, client_ca: str = "") -> None:
+    def __init__(self, certificate: str, private_key: str, client_ca: str = "", requires_client: bool = False) -> None:
+        self._requires_client = requires_client
         self._certificate = certificate
         self._private_key = private_key
         self._client_ca = client_ca
@@ -80,7 +82,7 @@ class TlsContext:
                 )
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(f"rpcsslcapath: {self._client_ca} can't be used: {_reason_of(error)}") from None
-            context.verify_mode = ssl.CERT_OPTIONAL
+            context.verify_mode = ssl.CERT_REQUIRED if self._requires_client else ssl.CERT_OPTIONAL
         return context
 
 

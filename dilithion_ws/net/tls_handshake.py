@@ -12,15 +12,18 @@ state after its step. The leader always shuts the socket down, so that the worke
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import socket
 import ssl
 
+from ..protocol.client_hello import HEADER_SIZE, record_size, refuse_client_hello
 from ..protocol.http import HttpRefusal
+from ..util.log_budget import LogBudget
 from ..util.thread_contracts import leader_only
 from .call_scheduler import CallScheduler
 from .close_handshake import CloseHandshake
-from .connection import HTTP, PROXY_HEADER, TLS_HANDSHAKE, Connection
+from .connection import CHECKED, HTTP, PROXY_HEADER, TLS_HANDSHAKE, Connection
 from .poller import READ, WRITE
 from .reactor import Reactor
 from .tls import HANDSHAKE_BYTE, TlsContext
@@ -30,6 +33,7 @@ __all__ = ["TlsHandshakeHandler"]
 logger = logging.getLogger("dilithion_ws.net")
 
 _DONE = 0
+_MAX_RECORD = HEADER_SIZE + 16_384
 
 
 class TlsHandshakeHandler:
@@ -49,6 +53,8 @@ class TlsHandshakeHandler:
         self._closer = closer
         self._scheduler = scheduler
         self._tls = tls
+        rates = reactor.limits.rates
+        self._log_budget = LogBudget(reactor.clock, int(rates.audit_burst), rates.audit_rate)
 
     @leader_only
     def on_accepted(self, connection: Connection) -> None:
@@ -114,10 +120,14 @@ class TlsHandshakeHandler:
             return  # it was dropped meanwhile
         connection.is_paused = False
         if isinstance(outcome, str):
-            logger.info("%s:%d: TLS failed: %s", *connection.address, outcome)
+            suppressed = self._log_budget.take()
+            if suppressed is not None:
+                more = f" ({suppressed} failures before it were not logged)" if suppressed else ""
+                logger.info("%s:%d: TLS failed: %s%s", *connection.address, outcome, more)
             self._closer.abort(connection)
             return
         if outcome == _DONE:
+            connection.certificate = _peer_certificate(connection.sock)
             with connection.lock:
                 connection.transition(HTTP)
         else:
@@ -133,13 +143,43 @@ def _take_step(connection: Connection) -> int | str | None:
         if connection.is_closed:
             return None
         connection.in_tls_step = True
-    outcome = _do_handshake(sock)
+    outcome = _do_handshake(sock) if connection.hello_size == CHECKED else _check_hello(connection, sock)
     with connection.lock:
         connection.in_tls_step = False
         dropped = connection.is_closed
     if dropped:
         sock.close()
     return None if dropped else outcome
+
+
+def _peer_certificate(sock: socket.socket) -> bytes:
+    """Return the SHA-256 of the certificate that a client has presented and OpenSSL has verified, or nothing."""
+    assert isinstance(sock, ssl.SSLSocket)
+    der = sock.getpeercert(binary_form=True) if sock.context.verify_mode != ssl.CERT_NONE else None
+    return hashlib.sha256(der).digest() if der else b""
+
+
+def _check_hello(connection: Connection, sock: ssl.SSLSocket) -> int | str:
+    """Look at the first message before OpenSSL does, once all of it has arrived. Then do the first step."""
+    plain = socket.socket
+    try:
+        start = plain.recv(sock, _MAX_RECORD, socket.MSG_PEEK)
+        size = record_size(start) if len(start) >= HEADER_SIZE else HEADER_SIZE
+        if len(start) < size:
+            if size > _MAX_RECORD or connection.hello_size == size:  # it was woken by the end of the stream
+                return "the first message is not complete"
+            connection.hello_size = size
+            # The poller wakes for this many bytes, and not for each of those that a slow client sends.
+            plain.setsockopt(sock, socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            return READ
+        if connection.hello_size:
+            plain.setsockopt(sock, socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    except BlockingIOError:
+        return READ
+    except OSError as error:
+        return str(error)
+    connection.hello_size = CHECKED
+    return refuse_client_hello(start[:size]) or _do_handshake(sock)
 
 
 def _do_handshake(sock: ssl.SSLSocket) -> int | str:

@@ -123,7 +123,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     limits, events = config.limits, host.events
     authenticator = Authenticator(config, files.load_users(), clock, files.audit)
     access = AccessControl(config, authenticator, clock, files.audit)
-    tls = TlsContext(config.certificate, config.private_key, config.client_ca) if config.has_tls else None
+    tls = _make_tls(config) if config.has_tls else None
 
     mailbox = Mailbox()
     registry = ConnectionRegistry(limits, mailbox)
@@ -153,6 +153,10 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     server = RunningServer(registry, transport, callbacks, reloader, statistics)
     _start(server, host, files, watcher, clock)
     return server
+
+
+def _make_tls(config: Config) -> TlsContext:
+    return TlsContext(config.certificate, config.private_key, config.client_ca, config.require_client_certificate)
 
 
 def _start(server: RunningServer, host: Host, files: CredentialFiles, watcher: FileWatcher, clock: Clock) -> None:

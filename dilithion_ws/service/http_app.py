@@ -103,7 +103,7 @@ class HttpApp:
         }
 
     def admit(
-        self, connection_id: int, address: Address, request: HttpHead
+        self, connection_id: int, address: Address, request: HttpHead, certificate: bytes = b""
     ) -> HttpResponse | Admission | Task[HttpResponse | Admission]:
         """Return the response to a request that can be answered from its head, or who may send its body."""
         access, origin = self._access, request.header(b"origin")
@@ -133,7 +133,7 @@ class HttpApp:
             return text_response(404, "there is nothing here")
         if method == "POST" and request.header(b"x-dilithion-rpc") is None:
             return _json_response(403, _CSRF, origin)
-        return self._authenticate(session, request, Admission(session, route))
+        return self._authenticate(session, request, Admission(session, route), certificate)
 
     def answer(self, admission: Admission, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
         """Return the response to an admitted request, or the task that leads to it."""
@@ -141,7 +141,7 @@ class HttpApp:
         return route(request, admission.session)
 
     def _authenticate(
-        self, session: Session, request: HttpHead, admission: Admission
+        self, session: Session, request: HttpHead, admission: Admission, certificate: bytes
     ) -> HttpResponse | Admission | Task[HttpResponse | Admission]:
         if not self._access.requires_login:
             return admission
@@ -149,6 +149,8 @@ class HttpApp:
             return text_response(403, "another site's page led here; enter the address yourself")
         authorization = request.header(b"authorization")
         if authorization is None:
+            if certificate and self._access.authenticator.log_in_by_certificate(session, certificate):
+                return admission
             return response_for(_UNAUTHORIZED)
         decision = self._access.authenticator.check_credentials(session, from_authorization(authorization))
         if isinstance(decision, Denial):

@@ -68,16 +68,16 @@ class RpcService:
         return self._access.check_connection(host)
 
     def upgrade(
-        self, connection_id: int, address: Address, request: UpgradeRequest
+        self, connection_id: int, address: Address, request: UpgradeRequest, certificate: bytes = b""
     ) -> HttpRefusal | Accepted | Task[HttpRefusal | Accepted]:
         """Delegate to `UpgradePolicy.decide`."""
-        return self._upgrades.decide(connection_id, address, request)
+        return self._upgrades.decide(connection_id, address, request, certificate)
 
     def admit(
-        self, connection_id: int, address: Address, head: HttpHead
+        self, connection_id: int, address: Address, head: HttpHead, certificate: bytes = b""
     ) -> HttpResponse | Admission | Task[HttpResponse | Admission]:
         """Delegate to `HttpApp.admit`."""
-        return self._http.admit(connection_id, address, head)
+        return self._http.admit(connection_id, address, head, certificate)
 
     def http(self, admission: Admission, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
         """Delegate to `HttpApp.answer`."""

@@ -45,7 +45,7 @@ class UpgradePolicy:
         self._subprotocols = subprotocols
 
     def decide(
-        self, connection_id: int, address: Address, request: UpgradeRequest
+        self, connection_id: int, address: Address, request: UpgradeRequest, certificate: bytes = b""
     ) -> HttpRefusal | Accepted | Task[HttpRefusal | Accepted]:
         """Decide on an upgrade, or return the task that verifies its password first."""
         access = self._access
@@ -59,6 +59,8 @@ class UpgradePolicy:
             return _accept(session, headers)
         authorization = request.header(b"authorization")
         if authorization is None and not any(".bearer." in offer for offer in offers):
+            if certificate and access.authenticator.log_in_by_certificate(session, certificate):
+                return _accept(session, headers, access.authenticator.expires_in(session))
             session.is_authorized = False
             session.rights = 0
             return _accept(session, headers, self._authentication_timeout)

@@ -63,7 +63,7 @@ class ScriptedService(Echo):
         self.check_after = math.inf
         self.sessions: list[Session] = []
 
-    def upgrade(self, connection_id: int, address: Any, request: Any) -> Any:
+    def upgrade(self, connection_id: int, address: Any, request: Any, certificate: bytes = b"") -> Any:
         self.sessions.append(Session(connection_id, address))
         accepted = Accepted(self.sessions[-1], (), self.check_after)
         if self.decision is None:

@@ -483,7 +483,7 @@ def test_a_client_that_has_yet_to_log_in_gives_way_to_another(
 ) -> None:
     machine = make(unauthenticated_connections=1)
 
-    def upgrade(connection_id: int, address: Any, request: Any) -> Accepted:
+    def upgrade(connection_id: int, address: Any, request: Any, certificate: bytes = b"") -> Accepted:
         session = Session(connection_id, address)
         session.is_authorized = False
         return Accepted(session, (), 3600.0)

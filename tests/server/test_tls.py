@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import http.client
 import json
 import os
 import shutil
@@ -22,6 +24,7 @@ import websockets.asyncio.client
 import websockets.sync.client
 
 from dilithion_ws import ConfigError, RpcTable, WebSocketServer
+from dilithion_ws.cli import main
 from dilithion_ws.net.connection import Connection
 from dilithion_ws.net.tls import TlsContext
 
@@ -406,6 +409,84 @@ def test_client_certificates_are_optional_and_checked(serve: ServerFactory, auth
             assert client.call("getblockcount")["result"] == 840000
     with pytest.raises((ssl.SSLError, EOFError, ConnectionError)):
         TlsClient(server.port, foreign)
+
+
+def test_client_certificates_can_be_demanded(serve: ServerFactory, authority: Authority) -> None:
+    server = serve(client_ca=str(authority.root), require_client_certificate=True)
+    mine = authority.context()
+    authority.ca.issue_cert("me@example.org").configure_cert(mine)
+    with TlsClient(server.port, mine) as client:
+        assert client.call("getblockcount")["result"] == 840000
+    with pytest.raises((ssl.SSLError, EOFError, ConnectionError)):
+        TlsClient(server.port, authority.context())
+
+
+def test_a_client_certificate_logs_in(
+    serve: ServerFactory, authority: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    issued = authority.ca.issue_cert("pool@example.org")
+    path, users = tmp_path / "pool.pem", tmp_path / "users.json"
+    path.write_bytes(issued.cert_chain_pems[0].bytes())
+    command = ["token", "add", "pool", "--role", "admin", "--certificate", str(path), "--file", str(users)]
+    assert main(command) == 0
+    assert capsys.readouterr().out == ""
+    server = serve(client_ca=str(authority.root), users_file=str(users))
+    known, unknown = authority.context(), authority.context()
+    issued.configure_cert(known)
+    authority.ca.issue_cert("me@example.org").configure_cert(unknown)
+    with TlsClient(server.port, known) as client:
+        assert client.call("add", 1, 2)["result"] == 3
+        assert [info.user for info in server.connections()] == ["token:pool"]
+    with TlsClient(server.port, unknown) as client:
+        assert client.call("add", 1, 2)["error"]["code"] == -32001
+    for context, status in ((known, 200), (unknown, 401)):
+        connection = http.client.HTTPSConnection("localhost", server.port, timeout=10, context=context)
+        connection.request("GET", "/openrpc.json")
+        assert connection.getresponse().status == status
+        connection.close()
+    der = ssl.PEM_cert_to_DER_cert(path.read_text())
+    with TlsClient(server.port, authority.context()) as client:  # the certificate is public: it proves nothing
+        assert client.call("authenticate", "__token__", der.decode("latin-1"))["error"]["code"] == -32001
+
+
+# Handshakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_accepted"),
+    [
+        ([], True),
+        (["-groups", "P-256"], True),
+        (["-groups", "X25519"], True),
+        (["-tls1_2"], True),
+        (["-groups", "X25519:ffdhe8192"], True),
+        (["-groups", "ffdhe8192"], False),
+        (["-groups", "ffdhe8192:X25519"], False),
+    ],
+)
+def test_costly_groups_are_refused(serve: ServerFactory, arguments: list[str], is_accepted: bool) -> None:
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{serve().port}", *arguments]
+    result = subprocess.run(command, input=b"", capture_output=True, timeout=30, check=False)
+    assert (b"Cipher is TLS_" in result.stdout or b"Cipher is ECDHE" in result.stdout) is is_accepted
+
+
+def test_a_first_message_in_pieces(serve: ServerFactory, authority: Authority) -> None:
+    """One byte at a time, and then the end: the leader is not woken for each of them."""
+    server = serve()
+    context, incoming, outgoing = authority.context(), ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    hello = outgoing.read()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(len(hello)):
+            sock.sendall(hello[at : at + 1])
+        assert sock.recv(3)[:1] == b"\x16", "the server's own handshake message"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+        sock.sendall(hello[:100])
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(100) == b""
 
 
 @pytest.mark.parametrize(

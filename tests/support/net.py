@@ -71,10 +71,12 @@ class Echo:
     def check_connection(self, host: str) -> HttpRefusal | None:
         return None
 
-    def upgrade(self, connection_id: int, address: Address, request: UpgradeRequest) -> Accepted:
+    def upgrade(
+        self, connection_id: int, address: Address, request: UpgradeRequest, certificate: bytes = b""
+    ) -> Accepted:
         return Accepted(Session(connection_id, address), (), math.inf)
 
-    def admit(self, connection_id: int, address: Address, head: HttpHead) -> Any:
+    def admit(self, connection_id: int, address: Address, head: HttpHead, certificate: bytes = b"") -> Any:
         if head.target == "/decided":
             return self.decision_at_head
         return Admission(Session(connection_id, address), head.target)
