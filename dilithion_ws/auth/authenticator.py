@@ -29,12 +29,11 @@ from .users import User, UserDirectory
 
 __all__ = ["Authenticator"]
 
-UNAUTHORIZED = "Unauthorized - Invalid or missing credentials"
 WRONG_PASSWORD = "Wrong user or password"
 EXPIRED = "this token has expired"
 LOCKED_OUT = "Too many failed authentication attempts. Try again later."
 
-_UNAUTHORIZED = Denial(kind=DenialKind.CREDENTIALS, message=UNAUTHORIZED)
+UNAUTHORIZED = Denial(kind=DenialKind.CREDENTIALS, message="Unauthorized - Invalid or missing credentials")
 _REMOVED, _REVOKED = "this user has been removed", "this token has been revoked"
 _MAX_CACHED_PASSWORDS = 4096
 
@@ -88,7 +87,7 @@ class Authenticator:
             return locked
         given = credentials or Credentials("", "")
         if given.name == TOKEN_NAME:
-            return None if self._log_in_by_token(session, given) else _UNAUTHORIZED
+            return None if self._log_in_by_token(session, given) else UNAUTHORIZED
         user = self._cache.find(given, self._directory)
         if user is not None:
             self._lockout.record_success(session.rate_limit_key, user.name)
@@ -97,7 +96,7 @@ class Authenticator:
         guess = self._cache.fingerprint(given, self._directory.get(given.name))
         if credentials is None or self._lockout.has_failed(session.rate_limit_key, given.name, guess):
             self._record_failure(given, guess, session)
-            return _UNAUTHORIZED
+            return UNAUTHORIZED
         return NeedsPassword(*given)
 
     def verify_credentials(self, session: Session, credentials: NeedsPassword) -> Denial | None:
@@ -110,7 +109,7 @@ class Authenticator:
         if user is not None:
             self._log_in(session, user)
         if session.user is None or not session.is_authorized:
-            return _UNAUTHORIZED
+            return UNAUTHORIZED
         return None
 
     def log_in(self, session: Session, name: str, password: str) -> User | ApiToken | Denial:

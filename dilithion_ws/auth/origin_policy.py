@@ -14,6 +14,7 @@ reveals it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -26,6 +27,9 @@ __all__ = ["OriginPolicy"]
 _MAX_HEADER_LENGTH = 300
 """Characters of a Host or Origin header; a host name has at most 253 (RFC 1035 section 2.3.4)."""
 
+
+_HOST = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\x00-\x20\x7f\[\]%]+)(?::[0-9]*)?")
+"""A Host header: `urlsplit` alone would overlook what stands beside brackets, and the zone of an address."""
 
 _HTTP_SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -118,7 +122,7 @@ def _split(url: str) -> SplitResult | None:
 @lru_cache(1024)
 def _host_of(header: str) -> _Host | None:
     """Return name and port in a Host header, or None if it is malformed."""
-    parts = _split(f"//{header}")
+    parts = _split(f"//{header}") if _HOST.fullmatch(header) else None
     if parts is None or not parts.hostname or parts.username is not None or parts.path or parts.query or parts.fragment:
         return None
     return _Host(parts.hostname.lower().rstrip("."), parts.port)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ..protocol.http import HttpRefusal
 from ..util.clock import Clock, Deadline
+from ..util.http_date import http_date
 from ..util.log_budget import LogBudget
 from ..util.thread_contracts import owner_only
 from .connection_limiter import ConnectionLimiter
@@ -132,7 +133,7 @@ class Acceptor:
             more = f" ({suppressed} refusals before it were not logged)" if suppressed else ""
             logger.warning("refused %s:%d: %s%s", address[0], address[1], refusal.message, more)
         try:
-            sock.send(refusal.to_bytes())
+            sock.send(refusal.to_bytes(http_date()))
             sock.shutdown(socket.SHUT_WR)
         except OSError:
             sock.close()

@@ -21,6 +21,7 @@ import ssl
 from ..errors import CloseCode, CloseStatus
 from ..protocol.frames import CLOSE, close_payload, encode_frame, parse_close_payload
 from ..protocol.http import HttpRefusal, HttpResponse
+from ..util.http_date import http_date
 from ..util.thread_contracts import leader_only
 from .connection import (
     CLOSED,
@@ -56,7 +57,8 @@ class CloseHandshake:
         if connection.state in (PROXY_HEADER, TLS_HANDSHAKE):
             self.abort(connection)
         elif connection.state is HTTP:
-            self.refuse(connection, HttpRefusal(503, status.reason))
+            if connection.pending_request is None:  # otherwise the connection ends with the answer to it
+                self.refuse_or_end(connection, HttpRefusal(503, status.reason))
         elif connection.state is OPEN:
             connection.close_status = status
             if self._send_final(connection, encode_frame(CLOSE, close_payload(*status)), CLOSING):
@@ -106,14 +108,26 @@ class CloseHandshake:
     @leader_only
     def refuse(self, connection: Connection, refusal: HttpRefusal) -> None:
         """Answer a request that does not become a WebSocket, and end the connection."""
-        self._send_final(connection, refusal.to_bytes(), None)
+        method = connection.http.method if connection.http is not None else b""
+        self._send_final(connection, refusal.to_bytes(http_date(), method), None)
         self.drain(connection)
+
+    @leader_only
+    def refuse_or_end(self, connection: Connection, refusal: HttpRefusal) -> None:
+        """End the HTTP stage of a connection: with a response only if a request has begun.
+
+        A client would take an unasked response for the answer to the request that it sends just now.
+        """
+        if connection.http is not None and connection.http.is_idle:
+            self.drain(connection)
+        else:
+            self.refuse(connection, refusal)
 
     @leader_only
     def respond_finally(self, connection: Connection, response: HttpResponse) -> None:
         """Answer an HTTP request, and end the connection."""
         assert connection.http is not None
-        data, _ = connection.http.encode_response(response, close=True)
+        data, _ = connection.http.encode_response(response, http_date(), close=True)
         self._send_final(connection, data, None)
         self.drain(connection)
 

@@ -99,7 +99,7 @@ class ConnectionHandler:
         """Close a connection that has not logged in, for another that may."""
         reason = limit_reached(self._reactor.limits, "unauthenticated_connections")
         if connection.state is HTTP:
-            self.closer.refuse(connection, HttpRefusal(503, reason))
+            self.closer.refuse_or_end(connection, HttpRefusal(503, reason))
         else:
             self.closer.fail(connection, close_payload(CloseCode.TRY_AGAIN_LATER, reason))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,6 +14,9 @@ from ..util.ip import is_loopback, network_of, parse_address
 from ..util.thread_contracts import any_thread, requires
 
 __all__ = ["ConnectionLimiter", "ConnectionPolicy"]
+
+_FORWARDED = re.compile(r"\[([0-9a-fA-F:.]+)\](?::[0-9]{1,5})?|([0-9.]+(?=:)|[0-9a-fA-F:.]+)(?::[0-9]{1,5})?")
+"""An address with or without a port; one of IPv6 with a port has brackets. It never has a zone."""
 
 _RETRY_AFTER = ((b"Retry-After", b"5"),)
 
@@ -116,11 +120,8 @@ class ConnectionLimiter:
         """
         host = proxy
         for item in reversed(forwarded.split(",")):
-            text = item.strip()
-            if text.startswith("["):
-                text = text[1:].partition("]")[0]
-            elif text.count(":") == 1:
-                text = text.partition(":")[0]
+            found = _FORWARDED.fullmatch(item.strip())
+            text = "" if found is None else found[1] or found[2]
             if parse_address(text) is None:
                 return None
             host = text

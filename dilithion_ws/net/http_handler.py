@@ -13,6 +13,7 @@ from typing import Any
 
 from ..protocol.http import HttpHead, HttpRefusal, HttpRequest, HttpResponse
 from ..util.futures import Future
+from ..util.http_date import http_date
 from ..util.thread_contracts import leader_only
 from .call_scheduler import CallScheduler
 from .close_handshake import CloseHandshake
@@ -138,7 +139,7 @@ class HttpHandler:
         if connection.state is not HTTP or connection.http is None:
             return
         reactor = self._reactor
-        data, ends = connection.http.encode_response(response, close=reactor.registry.is_stopping)
+        data, ends = connection.http.encode_response(response, http_date(), close=reactor.registry.is_stopping)
         connection.is_paused = False
         connection.pending_request = None
         connection.admission = None

@@ -103,11 +103,8 @@ class Keepalive:
             self._closer.abort(connection)
         elif connection.pending_request is not None:
             self._closer.respond_finally(connection, connection.pending_request.expire())
-        elif connection.http is not None and connection.http.is_idle:
-            # Without a response, since a client would take that for the answer to a request that it sends just now.
-            self._closer.drain(connection)
         else:
             # The handshake timeout is that of a head, and of a pause in a body; `body_rate` gives a body its time.
             name = "handshake_timeout" if connection.admission is None else "body_rate"
             reason = limit_reached(self._reactor.limits, name)
-            self._closer.refuse(connection, HttpRefusal(408, reason))
+            self._closer.refuse_or_end(connection, HttpRefusal(408, reason))

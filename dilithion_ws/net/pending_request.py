@@ -66,8 +66,11 @@ class PendingRequest:
     def run(self) -> None:
         """Do the work, in a worker."""
         try:
-            # A client that has disconnected needs no answer; a hash for it would only delay the logins behind it.
-            gone = self.connection.state is not HTTP or self.connection.has_disconnected()
+            # A client that has disconnected needs no answer; a hash for it would only delay the logins behind it. The end
+            # of a request's stream does not show that: the client may have closed its own half only.
+            gone = self.connection.state is not HTTP or (
+                self.upgrade is not None and self.connection.has_disconnected()
+            )
             outcome = self.refusal("the client has disconnected") if gone else self._task.run()
         except Exception:  # a fault of this package; the client needs an answer anyway
             logger.exception("answering %r failed", self.connection)

@@ -25,7 +25,7 @@ class UpgradeRequest:
     """A request for a WebSocket that satisfies section 4.2.1.
 
     Attributes:
-        target: the request target, as sent.
+        target: path and query.
         fields: its headers.
         key: the value of Sec-WebSocket-Key.
     """
@@ -45,7 +45,7 @@ class UpgradeRequest:
         return None if values is None else b", ".join(values).decode("latin-1")
 
 
-def check_upgrade(request: h11.Request, fields: Fields) -> UpgradeRequest | HttpRefusal:
+def check_upgrade(request: h11.Request, fields: Fields, target: str) -> UpgradeRequest | HttpRefusal:
     """Return the upgrade that a request asks for, or a refusal whose status shows the client what to change."""
     if request.method != b"GET":
         return HttpRefusal(405, "this port speaks WebSocket: the method must be GET", ((b"Allow", b"GET"),))
@@ -68,7 +68,7 @@ def check_upgrade(request: h11.Request, fields: Fields) -> UpgradeRequest | Http
     keys = fields.get(b"sec-websocket-key", [])
     if len(keys) != 1 or not _is_key(keys[0]):
         return HttpRefusal(400, "Sec-WebSocket-Key must be one base64 value of 16 bytes")
-    return UpgradeRequest(request.target.decode("ascii"), fields, keys[0])
+    return UpgradeRequest(target, fields, keys[0])
 
 
 def accept_response(request: UpgradeRequest, headers: Headers = ()) -> bytes:

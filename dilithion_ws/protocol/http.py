@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
-__all__ = ["Headers", "HttpHead", "HttpRefusal", "HttpRequest", "HttpResponse", "is_ambiguous", "reason_phrase"]
+__all__ = [
+    "Headers",
+    "HttpHead",
+    "HttpRefusal",
+    "HttpRequest",
+    "HttpResponse",
+    "error_body",
+    "is_ambiguous",
+    "reason_phrase",
+    "response_headers",
+]
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Names and values in the order of the message; names of a request are in lower case."""
@@ -21,6 +32,7 @@ _REASONS = {
     405: b"Method Not Allowed",
     408: b"Request Timeout",
     413: b"Content Too Large",
+    415: b"Unsupported Media Type",
     426: b"Upgrade Required",
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
@@ -100,17 +112,34 @@ class HttpRefusal:
     message: str
     headers: Headers = ()
 
-    def to_bytes(self) -> bytes:
-        """Return the whole response."""
-        body = self.message.encode() + b"\n"
-        headers = [
-            (b"Content-Type", b"text/plain; charset=utf-8"),
-            (b"Content-Length", b"%d" % len(body)),
-            (b"Connection", b"close"),
-            *self.headers,
-        ]
+    def to_bytes(self, date: bytes, method: bytes = b"") -> bytes:
+        """Return the whole response.
+
+        Args:
+            date: the value of the Date header.
+            method: that of the request, if it is known.
+        """
+        content_type, body = error_body(self.message, method == b"POST")
+        headers = response_headers(self.status, date, content_type, len(body))
+        headers += [(b"Connection", b"close"), *self.headers]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (self.status, reason_phrase(self.status), lines, body)
+        head = b"HTTP/1.1 %d %b\r\n%b\r\n" % (self.status, reason_phrase(self.status), lines)
+        return head if method == b"HEAD" else head + body
+
+
+def error_body(message: str, as_json: bool) -> tuple[str, bytes]:
+    """Return content type and body of an error: as the node has it for a client that speaks JSON-RPC, or plain text."""
+    if as_json:
+        return "application/json", json.dumps({"error": message}).encode()
+    return "text/plain; charset=utf-8", message.encode() + b"\n"
+
+
+def response_headers(status: int, date: bytes, content_type: str, size: int) -> list[tuple[bytes, bytes]]:
+    """Return the headers that every response has (RFC 9110 sections 6.6.1 and 8.6). One without content has no length."""
+    headers = [(b"Date", date)]
+    if status != 204:
+        headers += [(b"Content-Type", content_type.encode()), (b"Content-Length", b"%d" % size)]
+    return headers
 
 
 def reason_phrase(status: int) -> bytes:

@@ -12,13 +12,18 @@ from __future__ import annotations
 import h11
 import msgspec
 
-from .handshake import UpgradeRequest, check_upgrade, fields_of, tokens_of
-from .http import HttpHead, HttpRefusal, HttpRequest, HttpResponse, is_ambiguous, reason_phrase
+from .chunked import ChunkedChecker
+from .handshake import Fields, UpgradeRequest, check_upgrade, fields_of, tokens_of
+from .http import HttpHead, HttpRefusal, HttpRequest, HttpResponse, is_ambiguous, reason_phrase, response_headers
+from .request_target import parse_target
 
 __all__ = ["HttpConnection", "HttpLimits", "HttpOutcome"]
 
 HttpOutcome = UpgradeRequest | HttpHead | HttpRequest | HttpRefusal
 """What was received: a request for a WebSocket, the head of another request, that request, or what cannot be answered."""
+
+
+_BAD_CHUNKS = HttpRefusal(400, "the chunks of the body are malformed, or it has trailers")
 
 
 class HttpLimits(msgspec.Struct, frozen=True):
@@ -52,6 +57,7 @@ class HttpConnection:
         limits: bounds of requests.
 
     Attributes:
+        method: that of the latest request, or empty.
         is_idle: whether a response was sent, and nothing of the next request was received.
         has_more: whether `receive` may return an outcome without further bytes: it looks at a bounded number of chunks.
         chunks, body_bytes: chunks of bodies looked at so far, and the bytes in them.
@@ -59,15 +65,16 @@ class HttpConnection:
 
     __slots__ = (
         "_body",
+        "_checker",
         "_connection",
         "_head",
         "_limits",
-        "_method",
         "_request",
         "body_bytes",
         "chunks",
         "has_more",
         "is_idle",
+        "method",
     )
 
     def __init__(self, limits: HttpLimits) -> None:
@@ -76,7 +83,8 @@ class HttpConnection:
         self._head = b""
         self._request: HttpHead | None = None
         self._body = bytearray()
-        self._method = b""
+        self._checker: ChunkedChecker | None = None
+        self.method = b""
         self.is_idle = False
         self.has_more = False
         self.chunks = 0
@@ -86,9 +94,13 @@ class HttpConnection:
         """Parse received bytes. Return the outcome once a head or a request is complete, otherwise None."""
         self.is_idle = False
         if self._request is None:
+            if not self._head and data[:2] == b"\r\n":
+                data = data[2:]  # RFC 9112 section 2.2: an empty line before a request is ignored
             self._head += data
             if self._head.partition(b"\r\n\r\n")[0].count(b"\n") > self._limits.max_fields:
                 return HttpRefusal(431, self._limits.too_many_fields)
+        elif self._checker is not None and not self._checker.check(data):
+            return _BAD_CHUNKS
         try:
             if data:  # h11 takes b"" for the end of the stream
                 self._connection.receive_data(data)
@@ -119,20 +131,33 @@ class HttpConnection:
             if event is h11.NEED_DATA or event is h11.PAUSED:
                 return None
             if isinstance(event, h11.Request):
+                self.method = event.method
                 refusal = self._check_head()
                 if refusal is not None:
                     return refusal
                 if event.http_version not in (b"1.0", b"1.1"):
                     return HttpRefusal(505, "this server speaks HTTP/1.1")
-                fields = fields_of(event)
+                fields, target = fields_of(event), event.target.decode("ascii")
+                if not target.startswith("/"):
+                    found = parse_target(event.method.decode("ascii"), target)
+                    if found is None:
+                        return HttpRefusal(400, "the request target has a form that is not served here")
+                    target = found.path
+                    if found.authority is not None:  # a Host header counts for nothing then (RFC 9112 section 3.2.2)
+                        fields[b"host"] = [found.authority.encode("ascii")]
                 if limits.body < 0 or b"websocket" in tokens_of(fields, b"upgrade"):
-                    return check_upgrade(event, fields)
+                    return check_upgrade(event, fields, target)
                 length = fields.get(b"content-length")
-                if length and b"transfer-encoding" in fields:
-                    return HttpRefusal(400, "a request has one length: Transfer-Encoding or Content-Length, not both")
+                if b"transfer-encoding" in fields:
+                    if length:
+                        return HttpRefusal(
+                            400, "a request has one length: Transfer-Encoding or Content-Length, not both"
+                        )
+                    if event.http_version == b"1.0":
+                        return HttpRefusal(400, "HTTP/1.0 has no Transfer-Encoding (RFC 9112 section 6.1)")
                 if length and int(length[0]) > limits.body:
                     return HttpRefusal(413, limits.body_too_large)
-                return self._keep_head(event)
+                return self._keep_head(event, fields, target)
             if isinstance(event, h11.Data):
                 self.chunks += 1
                 self.body_bytes += len(event.data)
@@ -151,16 +176,19 @@ class HttpConnection:
             return HttpRefusal(400, "not an HTTP/1.1 request: lines end with CR LF, and are not folded")
         return None
 
-    def _keep_head(self, request: h11.Request) -> HttpHead:
-        self._method = request.method
-        headers = tuple((name, value) for name, value in request.headers)
-        self._request = HttpHead(request.method.decode("ascii"), request.target.decode("ascii"), headers)
+    def _keep_head(self, request: h11.Request, fields: Fields, target: str) -> HttpHead | HttpRefusal:
+        if b"transfer-encoding" in fields:
+            self._checker = ChunkedChecker()
+            if not self._checker.check(self._connection.trailing_data[0]):  # what has arrived of the body
+                return _BAD_CHUNKS
+        headers = tuple((name, value) for name, values in fields.items() for value in values)
+        self._request = HttpHead(request.method.decode("ascii"), target, headers)
         return self._request
 
     def _complete(self) -> HttpRequest:
         head = self._request
         assert head is not None
-        body, self._body, self._request = bytes(self._body), bytearray(), None
+        body, self._body, self._request, self._checker = bytes(self._body), bytearray(), None, None
         return HttpRequest(head.method, head.target, head.headers, body)
 
     @property
@@ -172,18 +200,16 @@ class HttpConnection:
         """Return the 100 response."""
         return self._connection.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
 
-    def encode_response(self, response: HttpResponse, *, close: bool) -> tuple[bytes, bool]:
+    def encode_response(self, response: HttpResponse, date: bytes, *, close: bool) -> tuple[bytes, bool]:
         """Return the bytes of a response, and whether the connection ends after it.
 
         Args:
             response: the response to the latest request.
+            date: the value of the Date header.
             close: whether the connection must end in any case.
         """
-        headers = [
-            (b"Content-Type", response.content_type.encode()),
-            (b"Content-Length", b"%d" % len(response.body)),
-            *response.headers,
-        ]
+        headers = response_headers(response.status, date, response.content_type, len(response.body))
+        headers += response.headers
         connection = self._connection
         self._discard_body()
         if close or response.ends or connection.their_state is h11.SEND_BODY:
@@ -193,7 +219,7 @@ class HttpConnection:
         data = connection.send(
             h11.Response(status_code=response.status, headers=headers, reason=reason_phrase(response.status))
         )
-        if response.body and self._method != b"HEAD":
+        if response.body and self.method != b"HEAD":
             data += connection.send(h11.Data(data=response.body))
         data += connection.send(h11.EndOfMessage())
         return data, connection.our_state is not h11.DONE or connection.their_state is not h11.DONE
@@ -201,7 +227,7 @@ class HttpConnection:
     def _discard_body(self) -> None:
         """Skip the body of a request that is answered from its head, if it has arrived, to keep the connection."""
         self._body.clear()
-        self._request = None
+        self._request = self._checker = None
         for _ in range(self._limits.max_chunks):
             if self._connection.their_state is not h11.SEND_BODY or self._connection.they_are_waiting_for_100_continue:
                 return
@@ -214,7 +240,12 @@ class HttpConnection:
     def start_next_request(self) -> None:
         """Go on to the next request after a response. If a part of it has arrived already, `has_more` is true."""
         self._head = self._connection.trailing_data[0]
-        self._connection.start_next_cycle()
+        if self._head.startswith(b"\r\n"):  # some clients send an empty line behind a body (RFC 9112 section 2.2)
+            self._head = self._head[2:]
+            self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head)
+            self._connection.receive_data(self._head) if self._head else None
+        else:
+            self._connection.start_next_cycle()
         self.has_more = bool(self._head)
         self.is_idle = not self._head
 

@@ -27,7 +27,7 @@ from ..rpc.method import Method
 from ..session import Session
 from ..util.clock import Clock
 from ..util.ip import is_loopback, network_of, parse_address
-from .refusals import refusal_for
+from .http_responses import refusal_for
 
 __all__ = ["AccessControl"]
 

@@ -11,48 +11,41 @@ large bodies.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from .._version import __version__
+from ..auth.authenticator import UNAUTHORIZED
 from ..auth.credentials import from_authorization
-from ..auth.denial import Denial, DenialKind, NeedsPassword
+from ..auth.denial import Denial, NeedsPassword
 from ..auth.permissions import Permission
-from ..errors import JsonRpcCode, RpcError
+from ..errors import RpcError
 from ..net.interfaces import Address, Admission, Task
-from ..protocol.http import Headers, HttpHead, HttpRequest, HttpResponse
-from ..rpc.calls import BatchCall, SingleCall
+from ..protocol.http import HttpHead, HttpRequest, HttpResponse
 from ..rpc.dispatcher import Dispatcher
 from ..rpc.messages import NULL_ID, error_answer, extract_id, parse_batch, parse_error, parse_request
-from ..rpc.passthrough import RawRpcError
 from ..session import Session
-from ..util.enums import Speed, TaskKind
-from ..util.futures import Future, convert_future
 from .access_control import AccessControl
+from .http_responses import ResponseWriter
+from .http_tasks import CallTask, LoginTask, RouteTask
 from .metrics import CONTENT_TYPE, MissingExtraError, PrometheusCollector
 from .openrpc import OpenRpcDocument
 from .page import page
-from .refusals import SECURITY_HEADERS, response_for, retry_after, text_response
 
 __all__ = ["HttpApp", "HttpAppParts"]
 
 _CSRF = {"error": "CSRF protection: the header X-Dilithion-RPC is missing (any value will do)", "code": -32600}
-_UNAUTHORIZED = Denial(kind=DenialKind.CREDENTIALS, message="Unauthorized - Invalid or missing credentials")
-_NODE_CODE = -32000
-"""The error code of denied calls over HTTP, as the node has it."""
-_DENIED_STATUS = {int(JsonRpcCode.PERMISSION_DENIED): 403, int(JsonRpcCode.RATE_LIMITED): 429}
-_RETRY = ((b"Retry-After", b"1"),)
+_ALLOW = ((b"Allow", b"GET, HEAD, POST, OPTIONS"),)
 _PREFLIGHT_HEADERS = (
     (b"Access-Control-Allow-Methods", b"POST, OPTIONS"),
     (b"Access-Control-Allow-Headers", b"Content-Type, Authorization, X-Dilithion-RPC"),
     (b"Access-Control-Max-Age", b"86400"),
 )
 
-Route = Callable[[HttpRequest, Session], "HttpResponse | Task[HttpResponse]"]
+Route = Callable[[HttpRequest, Session, ResponseWriter], "HttpResponse | Task[HttpResponse]"]
 
 
 class ServerState(Protocol):
@@ -111,100 +104,108 @@ class HttpApp:
         # The address may be that of a client behind a proxy, which was not checked when the proxy connected.
         denial = access.check_address(address[0]) or access.check_origin(address[0], host, origin)
         if denial is not None:
-            return response_for(denial)
+            return ResponseWriter(request.method, origin, is_allowed=False).denied(denial)
+        writer = ResponseWriter(request.method, origin)
         session = access.make_session(connection_id, address)
         denial = access.check_request(session)
         if denial is not None:
             is_post = request.method == "POST"
-            response = _denied_response(NULL_ID, denial, origin) if is_post else response_for(denial)
+            response = writer.rpc_error(NULL_ID, denial.to_rpc_error()) if is_post else writer.denied(denial)
             return replace(response, ends=True)  # so that the limits for connections hold up a client that goes on
         method = "GET" if request.method == "HEAD" else request.method
         target = (method, request.path)
         if method == "OPTIONS":
-            return HttpResponse(204, headers=(*_cors_headers(origin), *_PREFLIGHT_HEADERS))
+            return writer.empty(_ALLOW if request.path == "*" else _PREFLIGHT_HEADERS)
         if target == ("GET", "/health"):
-            return self._health()
+            return self._health(writer)
         if target == ("GET", "/") and self._serves_page:
             return page(host)
         route = self._routes.get(target)
         if route is None:
             if method != "GET" and request.path == "/":
-                return text_response(405, "POST is for JSON-RPC", ((b"Allow", b"GET, HEAD, POST, OPTIONS"),))
-            return text_response(404, "there is nothing here")
+                return writer.error(405, "POST is for JSON-RPC", _ALLOW)
+            return writer.error(404, "there is nothing here")
         if method == "POST" and request.header(b"x-dilithion-rpc") is None:
-            return _json_response(403, _CSRF, origin)
-        return self._authenticate(session, request, Admission(session, route), certificate)
+            return writer.json(403, _CSRF)
+        if (request.header(b"content-encoding") or "identity").lower() != "identity":
+            return writer.error(415, "the body must not be compressed", ((b"Accept-Encoding", b"identity"),))
+        return self._authenticate(request, Admission(session, (route, writer)), certificate)
 
     def answer(self, admission: Admission, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
         """Return the response to an admitted request, or the task that leads to it."""
-        route: Route = admission.route
-        return route(request, admission.session)
+        route, writer = admission.route
+        response: HttpResponse | Task[HttpResponse] = route(request, admission.session, writer)
+        return response
 
     def _authenticate(
-        self, session: Session, request: HttpHead, admission: Admission, certificate: bytes
+        self, request: HttpHead, admission: Admission, certificate: bytes
     ) -> HttpResponse | Admission | Task[HttpResponse | Admission]:
+        session = admission.session
+        writer: ResponseWriter = admission.route[1]
         if not self._access.requires_login:
             return admission
         if request.header(b"sec-fetch-site") == "cross-site" and request.header(b"origin") is None:
-            return text_response(403, "another site's page led here; enter the address yourself")
-        authorization = request.header(b"authorization")
+            return writer.error(403, "another site's page led here; enter the address yourself")
+        authorization, authenticator = request.header(b"authorization"), self._access.authenticator
         if authorization is None:
-            if certificate and self._access.authenticator.log_in_by_certificate(session, certificate):
+            if certificate and authenticator.log_in_by_certificate(session, certificate):
                 return admission
-            return response_for(_UNAUTHORIZED)
-        decision = self._access.authenticator.check_credentials(session, from_authorization(authorization))
+            return writer.denied(UNAUTHORIZED)
+        decision = authenticator.check_credentials(session, from_authorization(authorization))
         if isinstance(decision, Denial):
-            return response_for(decision)
+            return writer.denied(decision)
         if isinstance(decision, NeedsPassword):
-            return _LoginTask(self._access, decision, admission)
+            return LoginTask(self._access, decision, admission, writer)
         return admission
 
     # Routes
 
-    def _health(self) -> HttpResponse:
+    def _health(self, writer: ResponseWriter) -> HttpResponse:
         stopping = self._state.is_stopping
-        return _json_response(503 if stopping else 200, {"live": True, "ready": not stopping, "version": __version__})
+        return writer.json(503 if stopping else 200, {"live": True, "ready": not stopping, "version": __version__})
 
-    def _openrpc_document(self, request: HttpRequest, session: Session) -> Task[HttpResponse]:
-        origin = request.header(b"origin")
-        return _RouteTask(session, lambda: _json_response(200, self._openrpc.render(session), origin))
+    def _openrpc_document(self, request: HttpRequest, session: Session, writer: ResponseWriter) -> Task[HttpResponse]:
+        return RouteTask(session, writer, lambda: writer.json(200, self._openrpc.render(session)))
 
-    def _metrics_text(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
+    def _metrics_text(
+        self, request: HttpRequest, session: Session, writer: ResponseWriter
+    ) -> HttpResponse | Task[HttpResponse]:
         denial = self._access.check_right(session, Permission.READ_METRICS, "/metrics")
         if denial is not None:
-            return text_response(403, denial.message)
-        return _RouteTask(session, self._render_metrics)  # gauges are code of the host
+            return writer.denied(denial)
+        return RouteTask(session, writer, lambda: self._render_metrics(writer))  # gauges are code of the host
 
-    def _render_metrics(self) -> HttpResponse:
+    def _render_metrics(self, writer: ResponseWriter) -> HttpResponse:
         try:
-            return HttpResponse(200, self._metrics.render(), CONTENT_TYPE, SECURITY_HEADERS)
+            return writer.response(200, self._metrics.render(), CONTENT_TYPE)
         except MissingExtraError as error:
-            return text_response(501, str(error))
+            return writer.error(501, str(error))
 
-    def _call(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
+    def _call(
+        self, request: HttpRequest, session: Session, writer: ResponseWriter
+    ) -> HttpResponse | Task[HttpResponse]:
         if len(request.body) > self._limits.messages.inline_message_size:
-            return _RouteTask(session, lambda: self._parse_large_call(request, session))
-        return self._parse_call(request, session)
+            return RouteTask(session, writer, lambda: self._parse_large_call(request.body, session, writer))
+        return self._parse_call(request.body, session, writer)
 
-    def _parse_large_call(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
-        self._access.charge_values(session, request.body)
-        refusal = self._dispatcher.refuse_large(request.body, session)
-        if refusal is None:
-            return self._parse_call(request, session)
-        return _rpc_response(refusal, request.header(b"origin"))
+    def _parse_large_call(
+        self, body: bytes, session: Session, writer: ResponseWriter
+    ) -> HttpResponse | Task[HttpResponse]:
+        self._access.charge_values(session, body)
+        refusal = self._dispatcher.refuse_large(body, session)
+        return self._parse_call(body, session, writer) if refusal is None else writer.answer(refusal)
 
-    def _parse_call(self, request: HttpRequest, session: Session) -> HttpResponse | Task[HttpResponse]:
-        body, origin = request.body, request.header(b"origin")
+    def _parse_call(self, body: bytes, session: Session, writer: ResponseWriter) -> HttpResponse | Task[HttpResponse]:
         try:
             body.decode()
         except UnicodeDecodeError as error:
-            return _rpc_response(error_answer(NULL_ID, parse_error(str(error))), origin)
+            return writer.answer(error_answer(NULL_ID, parse_error(str(error))))
         call = self._dispatcher.receive(self._with_ids(body), session)
         if call is None or isinstance(call, bytes):
             if session.denial is not None:
-                return _denied_response(extract_id(body), session.denial, origin)
-            return _rpc_response(call, origin)
-        return _CallTask(call, origin)
+                return writer.rpc_error(extract_id(body), session.denial.to_rpc_error())
+            return writer.answer(call)
+        return CallTask(call, writer)
 
     def _with_ids(self, body: bytes) -> bytes:
         """Return a message with `"id":null` in requests without an id, since the node answers every call over HTTP."""
@@ -222,135 +223,3 @@ class HttpApp:
         except RpcError:
             return body
         return body.rstrip(b" \t\r\n")[:-1] + b',"id":null}'
-
-
-class _RouteTask:
-    """Answers a request in the pool, since that costs too much for the leading thread, or runs code of the host."""
-
-    speed = Speed.SLOW
-    is_serial = True
-    kind = TaskKind.REQUEST
-    hooks = None
-
-    def __init__(self, session: Session, route: Callable[[], HttpResponse | Task[HttpResponse]]) -> None:
-        self.session = session
-        self._route = route
-
-    def run(self) -> HttpResponse | Task[HttpResponse]:
-        """Answer it."""
-        return self._route()
-
-    def refuse(self, reason: str) -> HttpResponse:
-        """Return the response if no worker can answer it."""
-        return text_response(503, reason, _RETRY)
-
-    def expire(self) -> HttpResponse:
-        """Return the response after the deadline."""
-        return self.refuse("the time is over")
-
-    def on_stall(self) -> None:
-        """Do nothing: it never runs in the leading thread."""
-
-
-class _LoginTask:
-    """Verifies the password of a request."""
-
-    speed = Speed.SLOW
-    is_serial = True
-    kind = TaskKind.LOGIN
-    hooks = None
-
-    def __init__(self, access: AccessControl, credentials: NeedsPassword, admission: Admission) -> None:
-        self._access = access
-        self._credentials = credentials
-        self._admission = admission
-        self.session = admission.session
-
-    def run(self) -> HttpResponse | Admission:
-        """Verify the password."""
-        denial = self._access.authenticator.verify_credentials(self.session, self._credentials)
-        return self._admission if denial is None else response_for(denial)
-
-    def refuse(self, reason: str) -> HttpResponse:
-        """Return the response if no worker can verify it."""
-        return text_response(503, reason, _RETRY)
-
-    def expire(self) -> HttpResponse:
-        """Return the response after the deadline."""
-        return self.refuse("the time is over")
-
-    def on_stall(self) -> None:
-        """Do nothing: it never runs in the leading thread."""
-
-
-class _CallTask:
-    """Runs a call, or a batch, and makes a response of its answer."""
-
-    is_serial = True
-    hooks = None
-
-    def __init__(self, call: SingleCall | BatchCall, origin: str | None) -> None:
-        self._call = call
-        self._origin = origin
-        self.session = call.session
-        self.speed = call.speed
-        self.kind = TaskKind.REQUEST if call.speed < Speed.SLOW else call.kind
-
-    def run(self) -> HttpResponse | Future[HttpResponse]:
-        """Run it."""
-        answer = self._call.run()
-        if isinstance(answer, Future):
-            return convert_future(answer, self._respond)
-        return self._respond(answer)
-
-    def _respond(self, answer: bytes | None) -> HttpResponse:
-        for hook in self._call.hooks or ():
-            hook(False)  # there is no connection on which messages could follow the answer
-        error = self._call.error if isinstance(self._call, SingleCall) else None
-        if error is not None and error.code in _DENIED_STATUS:
-            return _error_response(self._call.id or NULL_ID, error, self._origin)  # type: ignore[union-attr]
-        return _rpc_response(answer, self._origin)
-
-    def refuse(self, reason: str) -> HttpResponse:
-        """Return the response if no worker can run it."""
-        return text_response(503, reason, _RETRY)
-
-    def expire(self) -> HttpResponse:
-        """Return the error for the deadline, as over a WebSocket."""
-        return _rpc_response(self._call.expire(), self._origin)
-
-    def on_stall(self) -> None:
-        """Record that the call has held up its thread."""
-        self._call.on_stall()
-
-
-def _denied_response(id: bytes, denial: Denial, origin: str | None) -> HttpResponse:
-    return _error_response(id, denial.to_rpc_error(), origin)
-
-
-def _error_response(id: bytes, error: RpcError, origin: str | None) -> HttpResponse:
-    """Return the response to a call that failed. Denials have the status and the code of the node."""
-    headers: Headers = (*_cors_headers(origin), *SECURITY_HEADERS)
-    status = _DENIED_STATUS.get(error.code, 200)
-    if status == 429 and isinstance(error.data, dict) and "retry_after_ms" in error.data:
-        headers = (*headers, *retry_after(error.data["retry_after_ms"] / 1000))
-    if status != 200 and not isinstance(error, RawRpcError):
-        steps = error.recovery_steps
-        error = RpcError(_NODE_CODE, error.message, error.data, error_code=error.error_code, recovery_steps=steps)
-    return HttpResponse(status, error_answer(id, error), headers=headers)
-
-
-def _rpc_response(answer: bytes | None, origin: str | None) -> HttpResponse:
-    headers = (*_cors_headers(origin), *SECURITY_HEADERS)
-    return HttpResponse(204, headers=headers) if answer is None else HttpResponse(200, answer, headers=headers)
-
-
-def _cors_headers(origin: str | None) -> Headers:
-    """Return the CORS headers for an origin that was allowed. A request without one gets the node's `*`."""
-    if origin is None:
-        return ((b"Access-Control-Allow-Origin", b"*"),)
-    return ((b"Access-Control-Allow-Origin", origin.encode("latin-1")), (b"Vary", b"Origin"))
-
-
-def _json_response(status: int, value: Any, origin: str | None = None) -> HttpResponse:
-    return HttpResponse(status, json.dumps(value).encode(), headers=(*_cors_headers(origin), *SECURITY_HEADERS))

@@ -16,7 +16,7 @@ from ..rpc.msgpack import MessagePack
 from ..session import Session
 from ..util.enums import Speed, TaskKind
 from .access_control import AccessControl
-from .refusals import refusal_for
+from .http_responses import refusal_for
 
 __all__ = ["SUBPROTOCOLS", "UpgradePolicy"]
 

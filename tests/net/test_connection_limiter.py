@@ -79,3 +79,22 @@ def test_the_policy_may_refuse_an_address() -> None:
 
 def test_without_trusted_proxies_no_address_is_one() -> None:
     assert not ConnectionLimiter(Limits(), 100, AllowAll()).is_trusted_proxy("10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("text", "client"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7:1234", "192.0.2.7"),
+        ("[2001:db8::1]:1234", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ('192.0.2.7%"evil', None),
+        ("192.0.2.7:abc", None),
+        ("[::1]evil", None),
+        ("evil[::1]", None),
+        ("fe80::1%eth0", None),
+    ],
+)
+def test_what_a_proxy_may_write(text: str, client: str | None) -> None:
+    limiter = ConnectionLimiter(Limits(), 10, AllowAll(), [parse_network("127.0.0.1", "")])
+    assert limiter.forwarded_client("127.0.0.1", text) == client

@@ -81,13 +81,13 @@ def test_every_broken_rule_has_its_status(data: bytes, status: int | None) -> No
     if status is not None:
         assert isinstance(outcome, HttpRefusal)
         assert outcome.status == status
-        assert outcome.to_bytes().startswith(b"HTTP/1.1 %d " % status)
+        assert outcome.to_bytes(b"Sun, 06 Nov 1994 08:49:37 GMT").startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_a_wrong_version_is_answered_with_the_right_one() -> None:
     outcome = shake(changed("Version: 13", "Version: 25"))
     assert isinstance(outcome, HttpRefusal)
-    assert b"\r\nSec-WebSocket-Version: 13\r\n" in outcome.to_bytes()
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in outcome.to_bytes(b"Sun, 06 Nov 1994 08:49:37 GMT")
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -96,7 +96,7 @@ def test_headers_past_the_limit_are_refused_with_its_name(whole: bool) -> None:
     outcome = shake(data)
     assert isinstance(outcome, HttpRefusal)
     assert outcome.status == 431
-    assert b"rpcwebsocketheadersize" in outcome.to_bytes()
+    assert b"rpcwebsocketheadersize" in outcome.to_bytes(b"Sun, 06 Nov 1994 08:49:37 GMT")
 
 
 def test_frames_do_not_count_as_headers() -> None:
@@ -108,7 +108,7 @@ def test_every_change_of_one_byte_has_an_answer(at: int, byte: int) -> None:
     outcome = shake(REQUEST[:at] + bytes((byte,)) + REQUEST[at + 1 :])
     if isinstance(outcome, HttpRefusal):
         assert outcome.status in (400, 405, 426, 505)
-        assert outcome.to_bytes().endswith(b"\n")
+        assert outcome.to_bytes(b"Sun, 06 Nov 1994 08:49:37 GMT").endswith(b"\n")
     elif isinstance(outcome, UpgradeRequest):
         assert accept_response(outcome).startswith(b"HTTP/1.1 101 ")
 

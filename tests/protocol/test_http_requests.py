@@ -11,6 +11,7 @@ from dilithion_ws.protocol.http_connection import HttpConnection, HttpLimits, Ht
 
 from ..support import REQUEST
 
+DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
 LIMITS = HttpLimits(head=2000, head_too_large="too much head", body=100, body_too_large="too much body", max_fields=10)
 
 
@@ -64,7 +65,7 @@ def test_a_response_to_a_head_keeps_the_connection_if_the_body_is_there(
 ) -> None:
     data = post(b"hello")[:-5]
     assert isinstance(http.receive(data + arrived), HttpHead)
-    data, is_last = http.encode_response(HttpResponse(401, b"no"), close=False)
+    data, is_last = http.encode_response(HttpResponse(401, b"no"), DATE, close=False)
     assert is_last is not is_kept
     assert (b"\r\nConnection: close\r\n" in data) is is_last
     if is_kept:
@@ -73,7 +74,7 @@ def test_a_response_to_a_head_keeps_the_connection_if_the_body_is_there(
 
 def test_a_response_to_a_head_does_not_wait_for_a_client_that_waits(http: HttpConnection) -> None:
     http.receive(post(b"hello", b"Expect: 100-continue")[:-5])
-    assert http.encode_response(HttpResponse(401, b"no"), close=False)[1]
+    assert http.encode_response(HttpResponse(401, b"no"), DATE, close=False)[1]
 
 
 def test_a_body_in_tiny_chunks_is_looked_at_in_turns() -> None:
@@ -91,7 +92,7 @@ def test_a_body_in_tiny_chunks_is_looked_at_in_turns() -> None:
 
 def test_requests_follow_each_other_on_one_connection(http: HttpConnection) -> None:
     accepted(http, http.receive(post(b"first") + post(b"second")))
-    data, is_last = http.encode_response(HttpResponse(200, b"answer"), close=False)
+    data, is_last = http.encode_response(HttpResponse(200, b"answer"), DATE, close=False)
     assert data.startswith(b"HTTP/1.1 200 OK\r\n")
     assert data.endswith(b"\r\n\r\nanswer")
     assert not is_last
@@ -100,14 +101,14 @@ def test_requests_follow_each_other_on_one_connection(http: HttpConnection) -> N
 
 def test_the_answer_to_head_has_no_body(http: HttpConnection) -> None:
     accepted(http, http.receive(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"))
-    data, _ = http.encode_response(HttpResponse(200, b"answer"), close=False)
+    data, _ = http.encode_response(HttpResponse(200, b"answer"), DATE, close=False)
     assert b"Content-Length: 6" in data
     assert data.endswith(b"\r\n\r\n")
 
 
 def test_a_response_may_be_the_last(http: HttpConnection) -> None:
     accepted(http, http.receive(post(b"")))
-    data, is_last = http.encode_response(HttpResponse(200, b""), close=True)
+    data, is_last = http.encode_response(HttpResponse(200, b""), DATE, close=True)
     assert b"Connection: close" in data
     assert is_last
 

@@ -232,22 +232,28 @@ def test_health_and_what_is_not_there(start: ServerFactory) -> None:
     assert request(start(http=0), "GET", "/health")[0] == 426
 
 
-def test_health_says_when_the_server_drains(
+def test_a_server_that_stops_answers_running_requests_and_closes_idle_connections_silently(
     start: ServerFactory, connect: ClientFactory, gate: threading.Event
 ) -> None:
     rpc = RpcTable()
     rpc.register("stuck", lambda: gate.wait(20), blocking=True)
     server = start(rpc)
-    waiting, kept = connect(server), connect(server, upgrade=False)
-    waiting.request("stuck")
+    waiting, kept, begun = (connect(server, upgrade=False) for _ in range(3))
+    body = b'{"method":"stuck","id":1}'
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nX-Dilithion-RPC: 1\r\nContent-Length: %d\r\n\r\n" % len(body)
+    waiting.send(head + body)
+    begun.send(head[:20])
     kept.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     _, headers, _ = kept.response()
     kept.take(int(headers["content-length"]))
-    wait_for(lambda: server.connections()[0].in_flight)
+    wait_for(lambda: server.statistics().jobs["calls"].running)
     stopping = threading.Thread(target=server.stop, args=(5.0,))
     stopping.start()
-    assert kept.response()[0] == 503, "told without having asked, for the connection ends"
+    assert kept.sock.recv(100) == b"", "nothing was asked, so nothing is answered"
+    assert begun.response()[0] == 503
     gate.set()
+    status, headers, answer = waiting.response()
+    assert (status, headers["connection"], json.loads(answer)["result"]) == (200, "close", True)
     stopping.join()
 
 

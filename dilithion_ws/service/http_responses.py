@@ -1,0 +1,114 @@
+"""Write the responses to one request: with CORS headers, and in the form that its client understands.
+
+A client that speaks JSON-RPC, which is one that uses POST, gets JSON for errors, too, as the node has them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from ..auth.denial import Denial, DenialKind
+from ..errors import JsonRpcCode, RpcError
+from ..protocol.http import Headers, HttpRefusal, HttpResponse, error_body
+from ..rpc.messages import error_answer
+from ..rpc.passthrough import RawRpcError
+
+__all__ = ["ResponseWriter", "refusal_for"]
+
+_CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="Dilithion RPC", charset="UTF-8"'),)
+_STATUS = {
+    DenialKind.ADDRESS: 403,
+    DenialKind.ORIGIN: 403,
+    DenialKind.CREDENTIALS: 401,
+    DenialKind.NOT_AUTHENTICATED: 401,
+    DenialKind.PERMISSION: 403,
+    DenialKind.RATE: 429,
+    DenialKind.LOCKED_OUT: 429,
+}
+_STATUS_OF_CODE = {int(JsonRpcCode.PERMISSION_DENIED): 403, int(JsonRpcCode.RATE_LIMITED): 429}
+_NODE_CODE = -32000
+"""The error code of denied calls over HTTP, as the node has it."""
+_SECURITY_HEADERS = (
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"X-Frame-Options", b"DENY"),
+    (b"Content-Security-Policy", b"default-src 'none'"),
+    (b"Referrer-Policy", b"no-referrer"),
+)
+_RETRY = ((b"Retry-After", b"1"),)
+
+
+def refusal_for(denial: Denial) -> HttpRefusal:
+    """Return the response to an upgrade, or to a connection, that is denied."""
+    return HttpRefusal(_STATUS[denial.kind], denial.message, _denial_headers(denial))
+
+
+class ResponseWriter:
+    """Writes the responses to one request.
+
+    Args:
+        method: of the request.
+        origin: its Origin header, or None.
+        is_allowed: whether pages of that origin may read the responses.
+    """
+
+    __slots__ = ("_cors", "_speaks_json")
+
+    def __init__(self, method: str, origin: str | None, is_allowed: bool = True) -> None:
+        self._speaks_json = method == "POST"
+        self._cors: Headers = ((b"Vary", b"Origin"),)
+        if is_allowed:  # a request without an origin gets the node's `*`
+            allowed = b"*" if origin is None else origin.encode("latin-1")
+            self._cors = ((b"Access-Control-Allow-Origin", allowed), *self._cors)
+
+    def response(self, status: int, body: bytes, content_type: str, headers: Headers = ()) -> HttpResponse:
+        """Return a response with any content."""
+        return HttpResponse(status, body, content_type, (*self._cors, *headers, *_SECURITY_HEADERS))
+
+    def empty(self, headers: Headers = ()) -> HttpResponse:
+        """Return a response without content."""
+        return self.response(204, b"", "", headers)
+
+    def json(self, status: int, value: Any) -> HttpResponse:
+        """Return a response with a value as JSON."""
+        return self.response(status, json.dumps(value).encode(), "application/json")
+
+    def error(self, status: int, message: str, headers: Headers = ()) -> HttpResponse:
+        """Return an error that is not one of JSON-RPC."""
+        content_type, body = error_body(message, self._speaks_json)
+        return self.response(status, body, content_type, headers)
+
+    def unavailable(self, reason: str) -> HttpResponse:
+        """Return the response to a request that no thread can answer now."""
+        return self.error(503, reason, _RETRY)
+
+    def denied(self, denial: Denial) -> HttpResponse:
+        """Return the response to a request that is denied."""
+        return self.error(_STATUS[denial.kind], denial.message, _denial_headers(denial))
+
+    def answer(self, answer: bytes | None) -> HttpResponse:
+        """Return the response with an answer of JSON-RPC, or without one."""
+        return self.empty() if answer is None else self.response(200, answer, "application/json")
+
+    def rpc_error(self, id: bytes, error: RpcError) -> HttpResponse:
+        """Return the response to a call that failed. Denials have the status and the code of the node."""
+        status = _STATUS_OF_CODE.get(error.code, 200)
+        headers: Headers = ()
+        if status == 429 and isinstance(error.data, dict) and "retry_after_ms" in error.data:
+            headers = _retry_after(error.data["retry_after_ms"] / 1000)
+        if status != 200 and not isinstance(error, RawRpcError):
+            steps = error.recovery_steps
+            error = RpcError(_NODE_CODE, error.message, error.data, error_code=error.error_code, recovery_steps=steps)
+        return self.response(status, error_answer(id, error), "application/json", headers)
+
+
+def _retry_after(seconds: float) -> Headers:
+    """Return the header Retry-After (RFC 9110 section 10.2.3)."""
+    return ((b"Retry-After", b"%d" % math.ceil(seconds)),)
+
+
+def _denial_headers(denial: Denial) -> Headers:
+    if _STATUS[denial.kind] == 401:
+        return _CHALLENGE
+    return _retry_after(denial.retry_after) if denial.retry_after else ()
