@@ -7,7 +7,9 @@ and fails on a ping between fragments and on a final block. In this one:
 - inflating stops as soon as a message exceeds its limit;
 - neither side keeps a context between messages: the answer always contains `server_no_context_takeover` and
   `client_no_context_takeover`, which section 7.1.1 allows. So one compressed frame serves every subscriber, and an idle
-  connection has neither a compressor nor a decompressor.
+  connection has neither a compressor nor a decompressor;
+- a client that keeps its context nevertheless, such as Safari 15 and Tornado, is understood: the latest inflated bytes,
+  one window of them at most, are the dictionary of the next message.
 """
 
 from __future__ import annotations
@@ -151,19 +153,24 @@ class InflateExtension(Extension):
     Args:
         window: bits of the window that the client may use.
         limit: bytes that the inflated message may have.
+        recent: the latest inflated bytes of earlier messages, which a client that keeps its context refers to.
+
+    Attributes:
+        was_deflated: whether the message is compressed.
     """
 
     name = _NAME
 
-    def __init__(self, window: int, limit: int) -> None:
+    def __init__(self, window: int, limit: int, recent: bytes = b"") -> None:
         self._window = window
         self._limit = limit
         self._size = 0
         self._deflated = False
+        self.was_deflated = False
         self._in_message = False
         self._is_control = False
         self._inflater: zlib._Decompress | None = None
-        self._recent = b""  # the latest inflated bytes, which a block after a final one may refer to
+        self._recent = recent  # the latest inflated bytes, which a block after a final one may refer to
 
     def enabled(self) -> bool:
         """Return True: it was negotiated before the wsproto connection was made."""
@@ -182,7 +189,7 @@ class InflateExtension(Extension):
             return RsvBits(False, False, False)  # wsproto then refuses the bit
         if not self._in_message:
             self._in_message = True
-            self._deflated = rsv.rsv1
+            self._deflated = self.was_deflated = rsv.rsv1
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:

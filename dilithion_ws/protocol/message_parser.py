@@ -96,12 +96,14 @@ class MessageParser:
     __slots__ = (
         "_forward_all",
         "_fragments_size",
+        "_inflate",
         "_is_idle",
         "_limit",
         "_max_frames",
         "_missing",
         "_one_frame",
         "_partial",
+        "_recent",
         "_spent",
         "_tail",
         "_too_big",
@@ -123,6 +125,8 @@ class MessageParser:
         self._tail = b""  # an incomplete header or control frame; if `has_more`, all that was not parsed yet
         self._partial: _PartialFrame | None = None
         self._wsproto: WsprotoAdapter | None = None  # exists while a message is fragmented
+        self._inflate: InflateExtension | None = None  # that of the fragmented message
+        self._recent = b""  # the latest inflated bytes, for a client that keeps its context
         self._missing = 0  # payload bytes that wsproto still needs of the frame whose header it has
         self._fragments_size = 0  # bytes announced so far for the fragmented message
         self._spent = 0  # what the frames of this call count for, beyond one for each event
@@ -243,13 +247,17 @@ class MessageParser:
 
     def _ask_wsproto(self, data: bytes, events: list[MessageEvent]) -> int:
         if self._wsproto is None:
-            self._wsproto = WsprotoAdapter(InflateExtension(self._window, self._limit) if self._window else None)
+            if self._window:
+                self._inflate = InflateExtension(self._window, self._limit, self._recent)
+            self._wsproto = WsprotoAdapter(self._inflate)
         for event in self._wsproto.feed(data):
             if event.kind == PROTOCOL_ERROR and event.payload[:2] == _TOO_BIG:
                 event = MessageEvent(PROTOCOL_ERROR, close_payload(CloseCode.MESSAGE_TOO_BIG, self._too_big))
             events.append(event)
             if event.kind in (TEXT, BINARY):  # the last fragment: back at a message boundary
                 self._wsproto, self._fragments_size = None, 0
+                if self._inflate is not None and self._inflate.was_deflated:
+                    self._recent = (self._recent + event.payload)[-(1 << self._window) :]
             elif event.kind in (CLOSE, PROTOCOL_ERROR):
                 self.ended = True
         return len(data)

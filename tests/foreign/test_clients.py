@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import tornado.websocket
 import websocket
 import websockets.asyncio.client
 import websockets.sync.client
@@ -95,6 +96,21 @@ def test_websockets_asyncio(node: WebSocketServer) -> None:
             assert [json.loads(await ws.recv())["id"] for _ in range(100)] == list(range(100))
             await (await ws.ping())
         assert ws.close_code == 1000
+
+    asyncio.run(talk())
+
+
+def test_tornado_keeps_its_context_although_told_not_to(start: ServerFactory) -> None:
+    server = start(deflate=True)
+
+    async def talk() -> None:
+        ws = await tornado.websocket.websocket_connect(server.url, compression_options={})
+        for at in range(5):
+            await ws.write_message(json.dumps({"method": "echo", "params": ["the same text " * 50], "id": at}))
+            answer = await ws.read_message()
+            assert answer is not None
+            assert json.loads(answer)["id"] == at
+        ws.close()
 
     asyncio.run(talk())
 

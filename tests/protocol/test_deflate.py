@@ -190,3 +190,22 @@ def test_what_breaks_the_rules_is_refused(data: bytes) -> None:
 def test_deflated_messages_that_were_not_agreed_on_are_refused() -> None:
     kind, payload = feed(client_frame(TEXT, deflated(b"x"), rsv=RSV1), window=0)[-1]
     assert (kind, int.from_bytes(payload[:2], "big")) == (PROTOCOL_ERROR, 1002)
+
+
+@given(st.lists(st.binary(max_size=400), min_size=1, max_size=6), st.integers(9, 15), st.integers(0, 50))
+def test_a_client_that_keeps_its_context_is_understood(payloads: list[bytes], window: int, step: int) -> None:
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -window)
+    frames, expected = b"", []
+    for payload in [*payloads, *payloads]:  # the second time they are references to the first
+        small = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        frames += client_frame(BINARY, small.removesuffix(b"\x00\x00\xff\xff"), rsv=RSV1)
+        frames += client_frame(BINARY, b"plain messages have no part in it")
+        expected += [(BINARY, payload), (BINARY, b"plain messages have no part in it")]
+    assert feed(frames, window, step=step) == expected
+
+
+def test_what_is_kept_for_such_a_client_is_one_window() -> None:
+    parser = TupleParser(1 << 20, "too big", 10)
+    for number in range(20):
+        parser.receive(client_frame(BINARY, deflated(bytes([number]) * 100_000, 10), rsv=RSV1))
+        assert len(parser._recent) == 1024
