@@ -23,6 +23,7 @@ class Session:
         is_authorized: whether it may call at all: it has authenticated, or need not.
         codec: the encoding of its messages (`Codec`), or None for JSON.
         token: the API token that it has logged in with (an `auth.api_tokens.ApiToken`), or None.
+        is_request: whether it is that of one HTTP request.
         is_rate_limited: whether rate limits apply to it.
         rate_limit_key: what limits by address count it as: its address, or the /64 network of an IPv6 address.
         failed_logins: its failed logins.
@@ -42,6 +43,7 @@ class Session:
         "failed_logins",
         "is_authorized",
         "is_rate_limited",
+        "is_request",
         "rate_limit_key",
         "rights",
         "token",
@@ -57,6 +59,7 @@ class Session:
         self.codec: Any = None
         self.token: Any = None
         self.is_rate_limited = False
+        self.is_request = False
         self.rate_limit_key = address[0]
         self.failed_logins = 0
         self.consecutive_rejections = 0

@@ -25,8 +25,10 @@ __all__ = ["AuditLog"]
 
 logger = logging.getLogger("dilithion_ws.audit")
 
-_FREQUENT = ("login", "refused", "denied", "rate limited")
-"""Events that a client can cause as often as it likes. Over HTTP each request is a login."""
+_FREQUENT = ("login", "login failed", "refused", "denied", "rate limited")
+"""Events that a client can cause as often as it likes. An API token or a cookie may be tried during a lock-out, too."""
+
+_ONCE_AN_HOUR = Rate(1, 1 / 3600)
 
 
 class _Cause(NamedTuple):
@@ -35,14 +37,14 @@ class _Cause(NamedTuple):
     event: str
     network: str
     user: str = ""
+    hourly: bool = False
 
 
 class AuditLog:
     """Writes the audit log. Thread-safe.
 
     A client that is refused again and again cannot fill the disk: after a burst, lines about the same event and address
-    are counted instead, and the next line that is written states how many were suppressed. Failed logins are always
-    written, since the lock-out bounds those.
+    are counted instead, and the next line that is written states how many were suppressed.
 
     Args:
         path: its file, or "".
@@ -69,19 +71,22 @@ class AuditLog:
         self._suppressed: OrderedDict[_Cause, int] = OrderedDict()
 
     @any_thread
-    def record(self, event: str, *, address: str = "", user: str | None = None, **details: Any) -> None:
+    def record(
+        self, event: str, *, address: str = "", user: str | None = None, hourly: bool = False, **details: Any
+    ) -> None:
         """Write one line.
 
         Args:
             event: what happened, such as `login` or `denied`.
             address: the client's IP address.
             user: the user's name, or None.
+            hourly: whether one line an hour is enough, as for the logins of a client that polls by HTTP.
             details: further members, such as the method's name.
         """
         self.counts[event] = self.counts.get(event, 0) + 1
         if event in _FREQUENT:
-            cause = _Cause(event, network_of(address), (user or "") if event == "login" else "")
-            if self._limiter.take(cause, self._rate):
+            cause = _Cause(event, network_of(address), (user or "") if event == "login" else "", hourly)
+            if self._limiter.take(cause, _ONCE_AN_HOUR if hourly else self._rate):
                 self._suppress(cause)
                 return
             with self._lock:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from ..config.config import Config
 from ..config.limits import limit_reached
@@ -210,7 +211,7 @@ class Authenticator:
         session.user = TOKEN_SESSION_PREFIX + token.name
         session.rights = token.rights
         session.is_authorized = True
-        self._audit.record("login", address=session.address[0], user=session.user, role=token.role)
+        self._record_login(session, token.role)
         self.refresh_rights(session)
 
     def _refuse_token(self, token: ApiToken, session: Session) -> str:
@@ -224,11 +225,14 @@ class Authenticator:
         session.token = None
         session.rights = user.rights
         session.is_authorized = True
-        self._audit.record("login", address=session.address[0], user=user.name, role=user.role)
+        self._record_login(session, user.role)
         self.refresh_rights(session)  # the users may have changed while the password was being verified
 
+    def _record_login(self, session: Session, role: str) -> None:
+        self._audit.record("login", address=session.address[0], user=session.user, hourly=session.is_request, role=role)
+
     def _record_failure(
-        self, credentials: Credentials, guess: bytes, session: Session, *, user: str | None = None, **details: str
+        self, credentials: Credentials, guess: bytes, session: Session, *, user: str | None = None, **details: Any
     ) -> None:
         host = session.address[0]
         if user is None and self._directory.get(credentials.name) is not None:

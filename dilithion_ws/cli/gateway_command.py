@@ -13,6 +13,7 @@ from ..config.sources import load
 from ..errors import ConfigError, StartError
 from ..util.systemd import sd_listen_sockets
 from .config_options import GATEWAY_COOKIE, add_setting, add_settings, conf_file, load_settings, options_of
+from .log_format import add_log_format
 from .systemd_service import SystemdService
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "it, and publishes what changes. Prints its URL once clients can connect. Listens on the node's port plus one "
         "unless --port is given. Runs until SIGINT or SIGTERM; SIGHUP reloads users and certificate.",
     )
-    parser.add_argument("--verbose", action="store_true", help="log more, to standard error")
+    add_log_format(parser)
     from ..gateway.gateway_config import GATEWAY_SETTINGS
 
     group = parser.add_argument_group("node", "Each option overrides the configuration key in brackets.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from .._version import __version__
 from .call_command import add_call, add_watch
 from .config_command import add_config
 from .gateway_command import add_gateway
+from .log_format import configure_logging
 from .serve_command import add_serve
 from .token_command import add_token
 from .user_command import add_user
@@ -42,11 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_call(commands)
     add_watch(commands)
     options = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    configure_logging(options)
     try:
         status: int = options.run(options)
         sys.stdout.flush()

@@ -16,6 +16,7 @@ from ..server import WebSocketServer
 from ..session import Session
 from ..util.systemd import sd_listen_sockets
 from .config_options import add_settings, load_settings
+from .log_format import add_log_format
 from .systemd_service import SystemdService
 
 __all__ = ["add_serve"]
@@ -38,7 +39,7 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--block-interval", type=float, default=2.0, metavar="S", help="seconds between blocks (default: %(default)s)"
     )
-    parser.add_argument("--verbose", action="store_true", help="log more, to standard error")
+    add_log_format(parser)
     add_settings(parser)
     parser.set_defaults(run=serve)
 

@@ -107,6 +107,7 @@ class HttpApp:
             return ResponseWriter(request.method, origin, is_allowed=False).denied(denial)
         writer = ResponseWriter(request.method, origin)
         session = access.make_session(connection_id, address)
+        session.is_request = True
         denial = access.check_request(session)
         if denial is not None:
             is_post = request.method == "POST"

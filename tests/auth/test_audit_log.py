@@ -86,3 +86,26 @@ def test_without_a_file_only_the_logger_gets_the_line(caplog: pytest.LogCaptureF
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         AuditLog(str(tmp_path / "none" / "audit.log"))
+
+
+def test_logins_of_requests_get_one_line_an_hour(tmp_path: Path) -> None:
+    clock = Clock()
+    log = AuditLog(str(tmp_path / "audit.log"), clock)
+    for _ in range(30):
+        log.record("login", address="192.0.2.1", user="alice", hourly=True)
+        log.record("login", address="192.0.2.1", user="bob", hourly=True)
+        clock.now += 151
+    log.close()
+    found = lines(tmp_path / "audit.log")
+    assert [line["user"] for line in found] == ["alice", "bob"] * 3
+    assert [line.get("suppressed") for line in found if line["user"] == "alice"] == [None, 23, 5]
+
+
+def test_failed_logins_cannot_fill_the_disk(tmp_path: Path) -> None:
+    log = AuditLog(str(tmp_path / "audit.log"), Clock(), Rate(5, 1.0))
+    for _ in range(50):
+        log.record("login failed", address="192.0.2.1", reason="unknown token")
+    log.close()
+    found = lines(tmp_path / "audit.log")
+    assert len(found) == 6
+    assert found[-1]["suppressed"] == 45
