@@ -18,9 +18,10 @@ from .systemd_service import SystemdService
 
 if TYPE_CHECKING:
     from ..config.config import Config
+    from ..config.sources import LoadedConfig
     from ..gateway import GatewayConfig
 
-__all__ = ["add_gateway"]
+__all__ = ["add_gateway", "add_gateway_settings", "load_gateway", "load_gateway_server"]
 
 
 def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,13 +34,18 @@ def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "unless --port is given. Runs until SIGINT or SIGTERM; SIGHUP reloads users and certificate.",
     )
     add_log_format(parser)
+    add_gateway_settings(parser)
+    add_settings(parser)
+    parser.set_defaults(run=gateway)
+
+
+def add_gateway_settings(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each key of the gateway."""
     from ..gateway.gateway_config import GATEWAY_SETTINGS
 
     group = parser.add_argument_group("node", "Each option overrides the configuration key in brackets.")
     for setting in GATEWAY_SETTINGS.values():
         add_setting(group, setting)
-    add_settings(parser)
-    parser.set_defaults(run=gateway)
 
 
 def gateway(options: argparse.Namespace) -> int:
@@ -50,8 +56,8 @@ def gateway(options: argparse.Namespace) -> int:
         print(f"dilithion-ws: the gateway needs the extra gateway ({error.name} is missing)", file=sys.stderr)
         return 1
     try:
-        config = _load(options)
-        settings = _load_server(options, config)
+        config = load_gateway(options)
+        settings = load_gateway_server(options, config).config
         running = Gateway(config, settings, sockets=sd_listen_sockets())
         running.start()
     except (ConfigError, StartError) as error:
@@ -71,18 +77,24 @@ def gateway(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load_server(options: argparse.Namespace, config: GatewayConfig) -> Config:
-    """Return the server's settings: on the node's port plus one, and with a cookie if there are no users to log in as."""
+def load_gateway_server(options: argparse.Namespace, config: GatewayConfig) -> LoadedConfig[Config]:
+    """Return the server's settings: on the node's port plus one, and with a cookie if there are no users to log in as.
+
+    Raises:
+        ConfigError: see `load_settings`.
+    """
     defaults = {"rpcwebsocketport": str(config.port + 1)}
     asked, options.cookie = options.cookie, False  # that would be `.cookie`, which may be the node's
-    loaded = load_settings(options, defaults).config
-    if loaded.has_users or not (asked or (config.has_account and not loaded.insecure)):
+    loaded = load_settings(options, defaults)
+    server = loaded.config
+    if server.has_users or not (asked or (config.has_account and not server.insecure)):
         return loaded
     cookie = os.path.join(options.datadir or ".", GATEWAY_COOKIE)
-    return load_settings(options, {**defaults, "rpcwebsocketcookiefile": cookie}).config
+    return load_settings(options, {**defaults, "rpcwebsocketcookiefile": cookie})
 
 
-def _load(options: argparse.Namespace) -> GatewayConfig:
+def load_gateway(options: argparse.Namespace) -> GatewayConfig:
+    """Return the gateway's own settings. Raise ConfigError if they cannot be used."""
     from ..gateway.gateway_config import GATEWAY_SETTINGS, GATEWAY_TABLE, GatewayConfig
 
     given = options_of(options, GATEWAY_SETTINGS)

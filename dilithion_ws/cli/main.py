@@ -10,6 +10,7 @@ from typing import Any
 
 from .._version import __version__
 from .call_command import add_call, add_watch
+from .check_command import add_check
 from .config_command import add_config
 from .gateway_command import add_gateway
 from .log_format import configure_logging
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_serve(commands)
     add_gateway(commands)
     add_config(commands)
+    add_check(commands)
     add_user(commands)
     add_token(commands)
     add_call(commands)

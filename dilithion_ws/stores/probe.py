@@ -1,0 +1,48 @@
+"""Look whether a store can be used, without using it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+
+from ..util.secrets import mask_url
+
+__all__ = ["find_store_problem"]
+
+_TIMEOUT = 2.0
+
+
+def find_store_problem(event_store: str) -> str:
+    """Return why the store of this setting cannot be used, or nothing if it can. It changes nothing."""
+    kind, _, path = event_store.partition(":")
+    return _sqlite_problem(path) if kind == "sqlite" else _redis_problem(event_store)
+
+
+def _sqlite_problem(path: str) -> str:
+    folder = os.path.dirname(path) or "."
+    if not os.path.exists(path):
+        return "" if os.access(folder, os.W_OK | os.X_OK) else f"the directory {folder} can't be written"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return "the file can't be written"
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_TIMEOUT)) as db:
+            problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        return "" if problem == "ok" else str(problem)
+    except sqlite3.OperationalError as error:
+        return "" if "locked" in str(error) else str(error)  # a server that is running has locked it
+    except sqlite3.DatabaseError as error:
+        return str(error)
+
+
+def _redis_problem(url: str) -> str:
+    try:
+        import redis
+    except ImportError:
+        return "it needs the extra redis (pip install dilithion-ws[redis])"
+    try:
+        with redis.Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT) as client:
+            client.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        return mask_url(str(error))
+    return ""
