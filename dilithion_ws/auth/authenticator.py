@@ -15,6 +15,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from ..config.config import Config
 from ..config.limits import limit_reached
 from ..errors import CloseCode, CloseStatus
@@ -60,7 +62,6 @@ class Authenticator:
     ) -> None:
         self._unix_time = unix_time
         self._limits = config.limits
-        self._has_users = config.has_users
         self._directory = directory
         self._audit = audit
         self._cache = PasswordCache(clock, config.limits.logins.password_cache_ttl, _MAX_CACHED_PASSWORDS)
@@ -82,19 +83,17 @@ class Authenticator:
             session: the client; it is logged in if the credentials were verified recently.
             credentials: None if they are malformed.
         """
-        # First, since a remembered password that passed a lock-out would let a client guess it without an end.
-        locked = self._check_lockout(session, credentials)
-        if locked is not None:
-            return locked
         given = credentials or Credentials("", "")
         if given.name == TOKEN_NAME:
             return None if self._log_in_by_token(session, given) else UNAUTHORIZED
+        guess = self._cache.fingerprint(given, self._directory.get(given.name))
+        locked = self._check_lockout(session, given, guess)
+        if locked is not None:
+            return locked
         user = self._cache.find(given, self._directory)
         if user is not None:
-            self._lockout.record_success(session.rate_limit_key, user.name)
             self._log_in(session, user)
             return None
-        guess = self._cache.fingerprint(given, self._directory.get(given.name))
         if credentials is None or self._lockout.has_failed(session.rate_limit_key, given.name, guess):
             self._record_failure(given, guess, session)
             return UNAUTHORIZED
@@ -103,7 +102,8 @@ class Authenticator:
     def verify_credentials(self, session: Session, credentials: NeedsPassword) -> Denial | None:
         """Verify the credentials of a request. Slow: it runs in the pool."""
         given = Credentials(credentials.name, credentials.password)
-        locked = self._check_lockout(session, given)  # other logins from this address may have failed in the meantime
+        guess = self._cache.fingerprint(given, self._directory.get(given.name))
+        locked = self._check_lockout(session, given, guess)  # other logins may have failed in the meantime
         if locked is not None:
             return locked
         user = self._verify(given, session)
@@ -120,24 +120,24 @@ class Authenticator:
             The user or the token; or a denial, which closes the connection after too many failures.
         """
         credentials = Credentials(name, password)
+        denial = Denial(kind=DenialKind.CREDENTIALS, message=WRONG_PASSWORD)
         if name == TOKEN_NAME:
             token = self._log_in_by_token(session, credentials)
             if token is not None:
                 return token
         else:
-            user = self._verify(credentials, session)
+            guess = self._cache.fingerprint(credentials, self._directory.get(name))
+            locked = self._check_lockout(session, credentials, guess)
+            user = self._verify(credentials, session) if locked is None else None
             if user is not None:
                 self._log_in(session, user)
                 return user
+            denial = locked or denial
         session.failed_logins += 1
-        close_after = None
-        if session.failed_logins >= self._limits.logins.login_failures:
-            close_after = CloseStatus(CloseCode.NOT_AUTHENTICATED, limit_reached(self._limits, "login_failures"))
-        return Denial(kind=DenialKind.CREDENTIALS, message=WRONG_PASSWORD, close_after=close_after)
-
-    def locked_for(self, session: Session) -> float:
-        """Return the seconds for which the client's address is still locked out, or 0."""
-        return self._lockout.locked_for(session.rate_limit_key) if self._has_users else 0.0
+        if session.failed_logins < self._limits.logins.login_failures:
+            return denial
+        status = CloseStatus(CloseCode.NOT_AUTHENTICATED, limit_reached(self._limits, "login_failures"))
+        return msgspec.structs.replace(denial, close_after=status)
 
     def check_expiry(self, session: Session) -> CloseStatus | float:
         """Return how to close a session whose token has expired, or the seconds until that. Infinity stands for never."""
@@ -152,22 +152,29 @@ class Authenticator:
         left = self.check_expiry(session)
         return 0.0 if isinstance(left, CloseStatus) else left
 
-    def _check_lockout(self, session: Session, credentials: Credentials | None) -> Denial | None:
-        seconds = self._lockout.locked_for(session.rate_limit_key)
-        user = self._directory.get(credentials.name) if credentials is not None else None
+    def _check_lockout(self, session: Session, given: Credentials, guess: bytes) -> Denial | None:
+        """Decide whether a lock-out holds for a login: not for the cookie, and not for a remembered password."""
+        seconds = self._lockout.locked_for(session.rate_limit_key, given.name)
+        user = self._directory.get(given.name)
         if not seconds or (user is not None and user.is_unguessable):
             return None
-        if credentials is not None and credentials.name == TOKEN_NAME:
-            return None  # it cannot be guessed
+        if (
+            self._lockout.may_be_remembered(session.rate_limit_key, given.name, guess)
+            and self._cache.find(given, self._directory) is not None
+        ):
+            return None
         self._audit.record("refused", address=session.address[0], reason="locked out")
         return Denial(kind=DenialKind.LOCKED_OUT, message=LOCKED_OUT, retry_after=seconds)
 
     def _verify(self, credentials: Credentials, session: Session) -> User | None:
         directory = self._directory
         user = self._cache.find(credentials, directory)
+        if user is not None:
+            # It does not clear failures: those of a guesser would be cleared by each request of a program that polls.
+            return user
         # Computed before the slow hash: users that are replaced meanwhile may have this password.
         guess = self._cache.fingerprint(credentials, directory.get(credentials.name))
-        if user is None and not self._lockout.has_failed(session.rate_limit_key, credentials.name, guess):
+        if not self._lockout.has_failed(session.rate_limit_key, credentials.name, guess):
             user = directory.check(*credentials)
         if user is None:
             self._record_failure(credentials, guess, session)
@@ -237,11 +244,11 @@ class Authenticator:
         host = session.address[0]
         if user is None and self._directory.get(credentials.name) is not None:
             user = credentials.name
-        seconds = self._lockout.record_failure(session.rate_limit_key, credentials.name, guess)
+        lock = self._lockout.record_failure(session.rate_limit_key, credentials.name, guess)
         # An unknown name may be a password that was typed into the wrong field: it is not written to the log.
         self._audit.record("login failed", address=host, user=user, **details)
-        if seconds:
-            self._audit.record("locked out", address=host, seconds=seconds)
+        if lock is not None:
+            self._audit.record("locked out", address=host, user=user, seconds=lock.seconds, scope=lock.scope.value)
 
     # Users that change
 

@@ -168,7 +168,9 @@ def _read_certificate(server: ssl.SSLContext, path: str) -> dict[str, Any]:
     """
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trust the certificate itself, whoever has signed it
+    client.verify_flags |= (
+        ssl.VERIFY_X509_PARTIAL_CHAIN
+    )  # trust the certificate itself, whatever authority has signed it
     client.load_verify_locations(path)
     server.verify_mode = ssl.CERT_NONE
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()

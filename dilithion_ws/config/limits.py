@@ -169,11 +169,19 @@ class LoginLimits(SettingsGroup, frozen=True, kw_only=True):
         int, limit("connections", "Connections that have yet to log in which are served in a turn of the event loop.")
     ] = 4
     login_failures: Annotated[
-        int, limit("logins", "Failed logins that close a connection; as many different ones lock out an address.")
+        int,
+        limit("logins", "Failed logins that close a connection; as many different ones lock out a name at an address."),
     ] = 5
-    lockout: Annotated[
-        float, limit("s", "Seconds of the first lock-out of an address; each further one lasts twice as long.")
-    ] = 60.0
+    address_login_failures: Annotated[
+        int, limit("logins", "Different failed logins that lock out an address, whatever the names.")
+    ] = 20
+    name_login_failures: Annotated[
+        int, limit("logins", "Failed logins that lock out a name at addresses where it never logged in.")
+    ] = 100
+    remembered_guesses: Annotated[
+        int, limit("logins", "Different passwords that are compared with remembered ones during a lock-out.", ge=0)
+    ] = 20
+    lockout: Annotated[float, limit("s", "Seconds of the first lock-out; each further one lasts twice as long.")] = 60.0
     lockout_longest: Annotated[float, limit("s", "Seconds of the longest lock-out.")] = 900.0
     login_workers: Annotated[
         int, limit("logins", "Passwords that are checked at the same time, by further threads.")

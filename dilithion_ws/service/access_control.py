@@ -12,7 +12,7 @@ nor a call that was not begun.
 from __future__ import annotations
 
 from ..auth.audit_log import AuditLog
-from ..auth.authenticator import EXPIRED, LOCKED_OUT, Authenticator
+from ..auth.authenticator import EXPIRED, Authenticator
 from ..auth.denial import Denial, DenialKind
 from ..auth.method_rates import DEFAULT_METHOD, method_rates
 from ..auth.origin_policy import OriginPolicy
@@ -155,7 +155,7 @@ class AccessControl:
     def check_call(self, session: Session, name: str, method: Method | None) -> Denial | None:
         """Decide whether a client may make a call."""
         if method is not None and method.is_login:
-            return self._check_login(session)
+            return None
         if session.is_rate_limited:
             denial = self._check_call_rate(session, name)
             if denial is not None:
@@ -207,13 +207,6 @@ class AccessControl:
         if method.is_login:
             return True
         return session.has_rights(method.required_rights) and _is_listed(session, method.name)
-
-    def _check_login(self, session: Session) -> Denial | None:
-        wait = self.authenticator.locked_for(session)
-        if not wait:
-            return None
-        denial = self._reject_over_rate(session, limit_reached(self._limits, "login_failures"), wait)
-        return Denial(kind=DenialKind.LOCKED_OUT, message=LOCKED_OUT, retry_after=wait, close_after=denial.close_after)
 
     def _check_call_rate(self, session: Session, name: str) -> Denial | None:
         client = session.user or session.rate_limit_key

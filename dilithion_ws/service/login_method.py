@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..auth.authenticator import LOCKED_OUT
-from ..auth.denial import Denial, DenialKind
+from ..auth.denial import Denial
 from ..events.hub import EventHub
 from ..rpc.context import CallContext
 from ..rpc.method import Method, MethodOptions
@@ -35,9 +34,6 @@ class LoginMethod:
         if not self._access.requires_login:
             return {"user": None, "role": "admin"}
         authenticator = self._access.authenticator
-        wait = authenticator.locked_for(session)  # others at this address may have failed while this one was queued
-        if wait:
-            raise Denial(kind=DenialKind.LOCKED_OUT, message=LOCKED_OUT, retry_after=wait).to_rpc_error()
         result = authenticator.log_in(session, user, password)
         if isinstance(result, Denial):
             if result.close_after is not None:

@@ -47,35 +47,71 @@ def test_a_password_is_verified_once_and_then_cached() -> None:
     assert desk.audit.counts == {"login": 2}
 
 
-def test_a_wrong_password_is_a_denial_and_locks_the_address_out() -> None:
+def test_a_wrong_password_is_a_denial_and_locks_the_name_out_there() -> None:
     desk, session = Desk(), Desk().session()
     wrong = NeedsPassword("reader", "wrong")
     for guess in range(3):
         decision = desk.authenticator.verify_credentials(session, NeedsPassword("reader", f"guess{guess}"))
         assert kind_of(decision) is DenialKind.CREDENTIALS
     assert kind_of(desk.authenticator.verify_credentials(session, wrong)) is DenialKind.LOCKED_OUT
-    assert kind_of(desk.authenticator.check_credentials(session, None)) is DenialKind.LOCKED_OUT
-    assert desk.authenticator.locked_for(session) > 0
-    assert desk.authenticator.locked_for(desk.session("192.0.2.2")) == 0
+    assert kind_of(desk.authenticator.check_credentials(session, Credentials("reader", "x"))) is DenialKind.LOCKED_OUT
+    elsewhere = desk.authenticator.check_credentials(desk.session("192.0.2.2"), Credentials("reader", "right"))
+    assert isinstance(elsewhere, NeedsPassword)
     assert desk.authenticator.tracked_addresses == 1
     desk.clock.now += 10_000
-    assert desk.authenticator.locked_for(session) == 0
+    assert isinstance(desk.authenticator.check_credentials(session, Credentials("reader", "right")), NeedsPassword)
 
 
 def lock_out(desk: Desk, session: Session) -> None:
     for guess in range(3):
         desk.authenticator.verify_credentials(session, NeedsPassword("reader", f"guess{guess}"))
-    assert desk.authenticator.locked_for(session) > 0
+    assert kind_of(desk.authenticator.check_credentials(session, Credentials("reader", "x"))) is DenialKind.LOCKED_OUT
 
 
-def test_a_remembered_password_does_not_pass_a_lock_out() -> None:
+def test_a_remembered_password_passes_a_lock_out() -> None:
     desk, session = Desk(), Desk().session()
-    right = NeedsPassword("reader", "right")
-    desk.authenticator.verify_credentials(desk.session(), right)
+    desk.authenticator.verify_credentials(desk.session(), NeedsPassword("reader", "right"))
     lock_out(desk, session)
-    assert kind_of(desk.authenticator.check_credentials(session, Credentials(right.name, right.password))) is (
-        DenialKind.LOCKED_OUT
-    )
+    for _ in range(100):
+        assert desk.authenticator.check_credentials(desk.session(), Credentials("reader", "right")) is None
+
+
+def test_a_lock_out_is_no_way_to_guess_a_remembered_password() -> None:
+    desk, session = Desk(), Desk().session()
+    desk.authenticator.verify_credentials(desk.session(), NeedsPassword("reader", "right"))
+    lock_out(desk, session)
+    for guess in range(30):
+        wrong = Credentials("reader", f"another{guess}")
+        assert kind_of(desk.authenticator.check_credentials(session, wrong)) is DenialKind.LOCKED_OUT
+    right = Credentials("reader", "right")
+    assert kind_of(desk.authenticator.check_credentials(session, right)) is DenialKind.LOCKED_OUT, "the 31st guess"
+
+
+def test_a_remembered_login_clears_no_failures() -> None:
+    """Otherwise a program that polls would buy a guesser at its address new guesses with each of its requests."""
+    desk = Desk()
+    desk.authenticator.verify_credentials(desk.session(), NeedsPassword("reader", "right"))
+    for guess in range(3):
+        assert desk.authenticator.check_credentials(desk.session(), Credentials("reader", "right")) is None
+        desk.authenticator.verify_credentials(desk.session(), NeedsPassword("reader", f"guess{guess}"))
+    assert desk.audit.counts["locked out"] == 1
+
+
+def test_another_user_of_the_address_is_not_locked_out() -> None:
+    desk, session = Desk(), Desk().session()
+    other = User("other", "readonly", 7, hash_password("right", "node"))
+    desk.authenticator.replace_directory(UserDirectory([READER, other]))
+    lock_out(desk, session)
+    assert desk.authenticator.verify_credentials(session, NeedsPassword("other", "right")) is None
+
+
+def test_authenticate_with_the_cookie_passes_a_lock_out() -> None:
+    desk, session = Desk(), Desk().session()
+    cookie = User("__cookie__", "admin", 7, hash_password("random", "node"), is_unguessable=True)
+    desk.authenticator.replace_directory(UserDirectory([READER, cookie]))
+    lock_out(desk, session)
+    assert kind_of(desk.authenticator.log_in(session, "reader", "right")) is DenialKind.LOCKED_OUT
+    assert desk.authenticator.log_in(session, "__cookie__", "random") is cookie
 
 
 def test_the_cookie_passes_a_lock_out() -> None:
@@ -96,7 +132,7 @@ def test_a_repeated_wrong_password_costs_no_hash_and_locks_nobody_out() -> None:
     desk.authenticator.verify_credentials(session, NeedsPassword(wrong.name, wrong.password))
     for _ in range(100):
         assert kind_of(desk.authenticator.check_credentials(session, wrong)) is DenialKind.CREDENTIALS
-    assert desk.authenticator.locked_for(session) == 0
+    assert isinstance(desk.authenticator.check_credentials(session, Credentials("reader", "right")), NeedsPassword)
 
 
 def test_a_wrong_password_that_becomes_the_right_one_is_accepted() -> None:
