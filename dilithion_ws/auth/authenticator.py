@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -39,6 +39,24 @@ LOCKED_OUT = "Too many failed authentication attempts. Try again later."
 UNAUTHORIZED = Denial(kind=DenialKind.CREDENTIALS, message="Unauthorized - Invalid or missing credentials")
 _REMOVED, _REVOKED = "this user has been removed", "this token has been revoked"
 _MAX_CACHED_PASSWORDS = 4096
+
+
+class _Attempt(NamedTuple):
+    """One login, before its password was verified.
+
+    Attributes:
+        session: the client.
+        credentials: what it has sent.
+        directory: the users at that moment: those that replace them may have this password.
+        user: the user of this name, or None.
+        guess: a hash of the credentials (see `PasswordCache.fingerprint`).
+    """
+
+    session: Session
+    credentials: Credentials
+    directory: UserDirectory
+    user: User | None
+    guess: bytes
 
 
 class Authenticator:
@@ -86,27 +104,25 @@ class Authenticator:
         given = credentials or Credentials("", "")
         if given.name == TOKEN_NAME:
             return None if self._log_in_by_token(session, given) else UNAUTHORIZED
-        guess = self._cache.fingerprint(given, self._directory.get(given.name))
-        locked = self._check_lockout(session, given, guess)
-        if locked is not None:
-            return locked
-        user = self._cache.find(given, self._directory)
-        if user is not None:
-            self._log_in(session, user)
+        attempt = self._make_attempt(session, given)
+        denial = self._check_lockout(attempt)
+        if denial is not None:
+            return denial
+        if attempt.user is not None and self._cache.has(attempt.guess):
+            self._log_in(session, attempt.user)
             return None
-        if credentials is None or self._lockout.has_failed(session.rate_limit_key, given.name, guess):
-            self._record_failure(given, guess, session)
+        if credentials is None or self._lockout.has_failed(session.rate_limit_key, given.name, attempt.guess):
+            self._record_failure(attempt)
             return UNAUTHORIZED
         return NeedsPassword(*given)
 
     def verify_credentials(self, session: Session, credentials: NeedsPassword) -> Denial | None:
         """Verify the credentials of a request. Slow: it runs in the pool."""
-        given = Credentials(credentials.name, credentials.password)
-        guess = self._cache.fingerprint(given, self._directory.get(given.name))
-        locked = self._check_lockout(session, given, guess)  # other logins may have failed in the meantime
-        if locked is not None:
-            return locked
-        user = self._verify(given, session)
+        attempt = self._make_attempt(session, Credentials(credentials.name, credentials.password))
+        denial = self._check_lockout(attempt)  # other logins may have failed in the meantime
+        if denial is not None:
+            return denial
+        user = self._verify(attempt)
         if user is not None:
             self._log_in(session, user)
         if session.user is None or not session.is_authorized:
@@ -126,9 +142,9 @@ class Authenticator:
             if token is not None:
                 return token
         else:
-            guess = self._cache.fingerprint(credentials, self._directory.get(name))
-            locked = self._check_lockout(session, credentials, guess)
-            user = self._verify(credentials, session) if locked is None else None
+            attempt = self._make_attempt(session, credentials)
+            locked = self._check_lockout(attempt)
+            user = self._verify(attempt) if locked is None else None
             if user is not None:
                 self._log_in(session, user)
                 return user
@@ -152,35 +168,35 @@ class Authenticator:
         left = self.check_expiry(session)
         return 0.0 if isinstance(left, CloseStatus) else left
 
-    def _check_lockout(self, session: Session, given: Credentials, guess: bytes) -> Denial | None:
+    def _make_attempt(self, session: Session, credentials: Credentials) -> _Attempt:
+        directory = self._directory
+        user = directory.get(credentials.name)
+        return _Attempt(session, credentials, directory, user, self._cache.fingerprint(credentials, user))
+
+    def _check_lockout(self, attempt: _Attempt) -> Denial | None:
         """Decide whether a lock-out holds for a login: not for the cookie, and not for a remembered password."""
-        seconds = self._lockout.locked_for(session.rate_limit_key, given.name)
-        user = self._directory.get(given.name)
+        session, name, user, guess = attempt.session, attempt.credentials.name, attempt.user, attempt.guess
+        seconds = self._lockout.locked_for(session.rate_limit_key, name)
         if not seconds or (user is not None and user.is_unguessable):
             return None
-        if (
-            self._lockout.may_be_remembered(session.rate_limit_key, given.name, guess)
-            and self._cache.find(given, self._directory) is not None
-        ):
+        if self._lockout.may_be_remembered(session.rate_limit_key, name, guess) and self._cache.has(guess):
             return None
         self._audit.record("refused", address=session.address[0], reason="locked out")
         return Denial(kind=DenialKind.LOCKED_OUT, message=LOCKED_OUT, retry_after=seconds)
 
-    def _verify(self, credentials: Credentials, session: Session) -> User | None:
-        directory = self._directory
-        user = self._cache.find(credentials, directory)
-        if user is not None:
+    def _verify(self, attempt: _Attempt) -> User | None:
+        key, credentials = attempt.session.rate_limit_key, attempt.credentials
+        if attempt.user is not None and self._cache.has(attempt.guess):
             # It does not clear failures: those of a guesser would be cleared by each request of a program that polls.
-            return user
-        # Computed before the slow hash: users that are replaced meanwhile may have this password.
-        guess = self._cache.fingerprint(credentials, directory.get(credentials.name))
-        if not self._lockout.has_failed(session.rate_limit_key, credentials.name, guess):
-            user = directory.check(*credentials)
+            return attempt.user
+        user = None
+        if not self._lockout.has_failed(key, credentials.name, attempt.guess):
+            user = attempt.directory.check(*credentials)
         if user is None:
-            self._record_failure(credentials, guess, session)
+            self._record_failure(attempt)
         else:
             self._cache.add(credentials, user)
-            self._lockout.record_success(session.rate_limit_key, user.name)
+            self._lockout.record_success(key, user.name)
         return user
 
     def _log_in_by_token(self, session: Session, credentials: Credentials) -> ApiToken | None:
@@ -188,9 +204,8 @@ class Authenticator:
         token = self._directory.find_token(credentials.password)
         reason = "unknown token" if token is None else self._refuse_token(token, session)
         if token is None or reason:
-            guess = self._cache.fingerprint(credentials, None)
             name = TOKEN_SESSION_PREFIX + token.name if token is not None else None
-            self._record_failure(credentials, guess, session, user=name, reason=reason)
+            self._record_failure(self._make_attempt(session, credentials), user=name, reason=reason)
             return None
         self._log_in_as(session, token)
         return token if session.is_authorized else None
@@ -238,13 +253,11 @@ class Authenticator:
     def _record_login(self, session: Session, role: str) -> None:
         self._audit.record("login", address=session.address[0], user=session.user, hourly=session.is_request, role=role)
 
-    def _record_failure(
-        self, credentials: Credentials, guess: bytes, session: Session, *, user: str | None = None, **details: Any
-    ) -> None:
-        host = session.address[0]
-        if user is None and self._directory.get(credentials.name) is not None:
-            user = credentials.name
-        lock = self._lockout.record_failure(session.rate_limit_key, credentials.name, guess)
+    def _record_failure(self, attempt: _Attempt, *, user: str | None = None, **details: Any) -> None:
+        key, host, name = attempt.session.rate_limit_key, attempt.session.address[0], attempt.credentials.name
+        if user is None and attempt.user is not None:
+            user = name
+        lock = self._lockout.record_failure(key, name, attempt.guess)
         # An unknown name may be a password that was typed into the wrong field: it is not written to the log.
         self._audit.record("login failed", address=host, user=user, **details)
         if lock is not None:

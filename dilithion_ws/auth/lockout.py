@@ -177,6 +177,7 @@ class Lockout:
         self._pairs = _Table(logins.login_failures, logins, entries)
         self._addresses = _Table(logins.address_login_failures, logins, entries)
         self._names = _Table(logins.name_login_failures, logins, entries)
+        self._has_locked = False  # whether there was any lock-out
         self._trusted_pairs: OrderedDict[tuple[str, int], None] = OrderedDict()  # had a successful login
         self._trusted_addresses: OrderedDict[str, None] = OrderedDict()
 
@@ -186,6 +187,8 @@ class Lockout:
     @any_thread
     def locked_for(self, address: str, name: str) -> float:
         """Return the seconds for which logins of a name from an address are still refused, or 0."""
+        if not self._has_locked:
+            return 0.0
         pair, now = (address, hash(name)), self._clock()
         with self._lock:
             seconds = max(self._pairs.locked_for(pair, now), self._addresses.locked_for(address, now))
@@ -248,6 +251,7 @@ class Lockout:
             ):
                 seconds = table.count(key, now)
                 if seconds:
+                    self._has_locked = True
                     found = NewLock(scope, seconds)
             return found
 

@@ -7,7 +7,6 @@ matches, since the stored digest is part of the hash.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 import threading
@@ -46,8 +45,13 @@ class PasswordCache:
         """Return the user if exactly these credentials were verified recently, or None. Fast."""
         user = directory.get(credentials.name)
         # The fingerprint is computed for unknown names too, so that they take no less time.
-        valid_until = self._valid_until.get(self.fingerprint(credentials, user))
-        return user if valid_until is not None and self._clock() < valid_until else None
+        return user if self.has(self.fingerprint(credentials, user)) else None
+
+    @any_thread
+    def has(self, fingerprint: bytes) -> bool:
+        """Return whether credentials with this fingerprint were verified recently."""
+        valid_until = self._valid_until.get(fingerprint)
+        return valid_until is not None and self._clock() < valid_until
 
     @any_thread
     def add(self, credentials: Credentials, user: User) -> None:
@@ -66,4 +70,4 @@ class PasswordCache:
         secret = credentials.password.encode("utf-8", "surrogatepass")
         stored = user.password.digest if user is not None else bytes(32)
         parts = len(name).to_bytes(4, "big") + name + stored + secret
-        return hmac.new(self._key, parts, hashlib.sha256).digest()
+        return hmac.digest(self._key, parts, "sha256")

@@ -90,13 +90,14 @@ class Acceptor:
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
             for listener in self._listeners.sockets:
-                selector.register(listener, selectors.EVENT_READ)
+                selector.register(listener, selectors.EVENT_READ, listener)
             selector.register(self._waker.fd, selectors.EVENT_READ)
             while not self._stopping:
-                selector.select(_REFUSED_SECONDS if self._refused else None)
+                ready = selector.select(_REFUSED_SECONDS if self._refused else None)
                 try:
-                    for listener in self._listeners.sockets:
-                        self._accept_all(listener)
+                    for key, _ in ready:
+                        if key.data is not None:
+                            self._accept_all(key.data)
                 except Exception:
                     logger.exception("accepting failed; going on")
                     self._back_off()

@@ -185,7 +185,8 @@ class CloseHandshake:
     def _release(self, connection: Connection) -> None:
         """Drop what a connection needs only while it receives."""
         connection.deferred_events = connection.http = connection.parser = connection.admission = None
-        self._reactor.unadmitted.discard(connection)
+        if not connection.is_admitted:
+            self._reactor.unadmitted.discard(connection)
         if connection.pending_request is not None:
             connection.pending_request.cancel()
             connection.pending_request = None

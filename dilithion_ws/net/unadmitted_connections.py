@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Container
 
 from ..util.ip import network_of
@@ -30,7 +29,7 @@ class UnadmittedConnections:
         self._patience = patience
         self._waiting = waiting
         self._networks: dict[Connection, str] = {}  # in the order of their arrival
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._networks)
@@ -44,10 +43,10 @@ class UnadmittedConnections:
         """
         network = network_of(connection.address[0])
         self._networks[connection] = network
-        self._counts[network] += 1
+        self._counts[network] = self._counts.get(network, 0) + 1
         if len(self._networks) <= self._capacity:
             return None
-        largest, _ = self._counts.most_common(1)[0]
+        largest = max(self._counts, key=self._counts.__getitem__)
         latest = now - self._patience
         for victim, owner in self._networks.items():
             if victim.opened_at > latest:
@@ -61,6 +60,8 @@ class UnadmittedConnections:
         """Remove a connection, because it is admitted or closed."""
         network = self._networks.pop(connection, None)
         if network is not None:
-            self._counts[network] -= 1
-            if not self._counts[network]:
+            left = self._counts[network] - 1
+            if left:
+                self._counts[network] = left
+            else:
                 del self._counts[network]

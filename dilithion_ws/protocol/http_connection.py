@@ -97,7 +97,8 @@ class HttpConnection:
             if not self._head and data[:2] == b"\r\n":
                 data = data[2:]  # RFC 9112 section 2.2: an empty line before a request is ignored
             self._head += data
-            if self._head.partition(b"\r\n\r\n")[0].count(b"\n") > self._limits.max_fields:
+            most = self._limits.max_fields
+            if self._head.count(b"\n") > most and self._head.partition(b"\r\n\r\n")[0].count(b"\n") > most:
                 return HttpRefusal(431, self._limits.too_many_fields)
         elif self._checker is not None and not self._checker.check(data):
             return _BAD_CHUNKS

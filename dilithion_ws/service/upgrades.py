@@ -70,6 +70,8 @@ class UpgradePolicy:
             return refusal_for(decision)
         if isinstance(decision, NeedsPassword):
             return _PasswordCheck(access, decision, session, headers)
+        if session.token is None:
+            return _accept(session, headers)
         return _accept(session, headers, access.authenticator.expires_in(session))
 
     def _select_subprotocol(self, session: Session, offers: list[str]) -> Headers:

@@ -95,8 +95,10 @@ def test_ten_thousand_wrong_logins_from_one_address_leave_others_alone(server: W
     for at in range(20):
         assert attempt(server, f"127.0.1.{1 + at}", basic(f"user{at}", "hush")) == 101, "at the first try"
     finish(attack)
-    assert attack.outcomes[429] > 9000, "most of them came from an address that was locked out by then"
-    assert attack.outcomes[401] < 100
+    assert attack.outcomes[429] > 5000, "most of them came from an address that was locked out by then"
+    assert attack.outcomes[401] <= 20 + 2, (
+        "as many as lock out an address, and those that two threads verify beside them"
+    )
 
 
 def test_ten_thousand_wrong_logins_from_as_many_addresses(server: WebSocketServer) -> None:
