@@ -22,6 +22,7 @@ class Session:
         rights: what it may do, bits of `Permission`; all of them on a server without users.
         is_authorized: whether it may call at all: it has authenticated, or need not.
         codec: the encoding of its messages (`Codec`), or None for JSON.
+        has_host_codec: whether that is code of the host.
         token: the API token that it has logged in with (an `auth.api_tokens.ApiToken`), or None.
         is_request: whether it is that of one HTTP request.
         is_rate_limited: whether rate limits apply to it.
@@ -41,6 +42,7 @@ class Session:
         "consecutive_rejections",
         "denial",
         "failed_logins",
+        "has_host_codec",
         "is_authorized",
         "is_rate_limited",
         "is_request",
@@ -57,6 +59,7 @@ class Session:
         self.rights = ALL_RIGHTS
         self.is_authorized = True
         self.codec: Any = None
+        self.has_host_codec = False
         self.token: Any = None
         self.is_rate_limited = False
         self.is_request = False

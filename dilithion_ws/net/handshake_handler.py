@@ -133,7 +133,7 @@ class HandshakeHandler:
             window = agreement.client_window
             headers = (*headers, (b"Sec-WebSocket-Extensions", agreement.answer.encode()))
         if decision.codec is not None or deflater is not None:
-            connection.encoder = MessageEncoder(decision.codec, deflater)
+            connection.encoder = MessageEncoder(decision.codec, deflater, decision.session.has_host_codec)
         connection.parser = self._make_parser(window)
         connection.session = decision.session
         with connection.lock:

@@ -25,6 +25,7 @@ from ..util.thread_contracts import leader_only
 from .call_scheduler import CallScheduler
 from .close_handshake import CloseHandshake
 from .connection import CLOSED, OPEN, SENT, Connection, SendResult
+from .encode_task import EncodeTask
 from .interfaces import RawReply, Reply, Task
 from .loop_ownership import LeaderWork, LoopOwnership, RevokedWork
 from .pending_call import PendingCall, encode_reply
@@ -130,6 +131,8 @@ class MessageServer:
         not the last thread able to lead. Only a task that the host has declared fast runs here in any case.
         """
         speed = task.speed
+        if connection.encoder.is_host_code:
+            speed = _SLOW  # whatever the task takes, the encoding of its answer may block
         if speed <= DECLARED_FAST or (
             not self._reactor.fast_calls_only
             and (speed <= MEASURED_FAST or (speed <= UNKNOWN and self._scheduler.has_idle_worker()))
@@ -148,10 +151,20 @@ class MessageServer:
             return self.run_task(outcome, connection, events, index, output)
         pending = self._make_pending(connection, task)
         full = self._scheduler.submit(pending)
-        if full is not None:
-            return task.refuse(full)
-        self._track(pending)
-        return None
+        if full is None:
+            self._track(pending)
+            return None
+        refusal = task.refuse(full)
+        if connection.encoder.is_host_code and isinstance(refusal, bytes):
+            return self._encode(connection, refusal, LeaderWork(connection, events, index, output))
+        return refusal
+
+    def _encode(self, connection: Connection, reply: bytes, work: LeaderWork) -> Reply | None:
+        """Encode an answer by a codec of the host, as a supervised task."""
+        assert connection.session is not None
+        task = EncodeTask(connection.session, connection.encoder, reply)
+        encoded: Any = self._ownership.run(task, work)
+        return encoded  # type: ignore[no-any-return]
 
     def _make_pending(self, connection: Connection, task: Task[Reply]) -> PendingCall:
         return PendingCall(connection, task, self._reactor.mailbox, self._reactor.limits)
@@ -301,7 +314,10 @@ class MessageServer:
         is_serial = pending.is_serial
         if is_serial:
             connection.deferred_events = None
-        result = pending.expire()
+        reply, hook_count = pending.make_expiry()
+        if connection.encoder.is_host_code and isinstance(reply, bytes):
+            reply = self._encode(connection, reply, LeaderWork(connection, [], 0, []))
+        result = pending.expire(reply, hook_count)
         self._scheduler.give_up(pending.run)
         if result is not None:
             self.on_call_done(pending, result)

@@ -37,10 +37,12 @@ class MessageEncoder(NamedTuple):
     Attributes:
         codec: their encoding, or None for JSON.
         deflater: how they are compressed, or None.
+        is_host_code: whether the codec is code of the host, which may block.
     """
 
     codec: Codec | None = None
     deflater: Deflater | None = None
+    is_host_code: bool = False
 
     def encode(self, payload: bytes) -> bytes:
         """Return the frame of a JSON payload."""

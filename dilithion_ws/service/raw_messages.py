@@ -1,4 +1,4 @@
-"""Messages that a task answers: those for the host's handler, `on_message`, and large ones, which are slow to parse."""
+"""Messages that a task answers: those for the host's handler, `on_message`, large ones, and those of a host's codec."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class RpcReceiver(Protocol):
 
 
 class LargeMessage:
-    """The task that parses one large message. It is serial, so the messages of a client stay in order.
+    """The task that parses a message that is large, or that code of the host has to decode.
+
+    It is serial, so the messages of a client stay in order.
 
     Args:
         rpc: answers the message.

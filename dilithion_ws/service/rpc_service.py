@@ -127,12 +127,14 @@ class RpcService:
         if session.is_rate_limited:
             denial = self._access.check_message(session)
         if self._on_message is not None and session.is_authorized:
+            if denial is not None and session.has_host_codec:
+                return LargeMessage(self, self._dispatcher.executor, session, opcode, payload, denial)
             if denial is not None:
                 _demand_close(session, denial)
                 return error_answer(extract_id(payload) if opcode == TEXT else NULL_ID, denial.to_rpc_error())
             session.consecutive_rejections = 0
             return RawMessageCall(self._on_message, self, session, opcode, payload)
-        if len(payload) > self._inline_size:
+        if len(payload) > self._inline_size or session.has_host_codec:
             return LargeMessage(self, self._dispatcher.executor, session, opcode, payload, denial)
         if opcode == TEXT and session.codec is None:
             return self._dispatcher.receive(payload, session, denial)

@@ -78,6 +78,7 @@ class UpgradePolicy:
         for name, codec in self._subprotocols.items():
             if name in offers:
                 session.codec = codec
+                session.has_host_codec = codec is not None and name not in SUBPROTOCOLS
                 return ((b"Sec-WebSocket-Protocol", name.encode()),)
         return ()
 
