@@ -314,16 +314,32 @@ class MessageServer:
         is_serial = pending.is_serial
         if is_serial:
             connection.deferred_events = None
-        reply, hook_count = pending.make_expiry()
-        if connection.encoder.is_host_code and isinstance(reply, bytes):
-            reply = self._encode(connection, reply, LeaderWork(connection, [], 0, []))
-        result = pending.expire(reply, hook_count)
-        self._scheduler.give_up(pending.run)
-        if result is not None:
-            self.on_call_done(pending, result)
+        if connection.encoder.is_host_code:
+            self._expire_by_host_codec(pending)
+        else:
+            result = pending.expire()
+            self._scheduler.give_up(pending.run)
+            if result is not None:
+                self.on_call_done(pending, result)
         if is_serial:  # the next message must not overtake this one, which may never end
             reason = limit_reached(reactor.limits, "call_timeout")
             self._closer.start_close(connection, CloseStatus(CloseCode.INTERNAL_ERROR, reason))
+
+    def _expire_by_host_codec(self, pending: PendingCall) -> None:
+        """Answer one call, encoded by code of the host. That may cost this thread the loop, so it is the last step."""
+        connection = pending.connection
+        reply = pending.withdraw()
+        self._scheduler.give_up(pending.run)
+        if reply is None:
+            return  # its worker has answered it
+        self._untrack(pending)
+        if pending.is_serial or not reply.data or connection.state is not OPEN:
+            self._after_call(connection)
+            return
+        encoded = self._encode(connection, reply.data, LeaderWork(connection, [], 0, []))
+        if encoded is not None:
+            self.after_send(connection, connection.send(encode_reply(encoded, connection.encoder)))
+        self._after_call(connection)
 
     @leader_only
     def on_ownership_revoked(self, revoked: RevokedWork) -> None:

@@ -15,7 +15,7 @@ from .connection import OPEN, SENT, Connection, SendResult
 from .interfaces import RawReply, Reply, Task
 from .mailbox import Mailbox
 
-__all__ = ["Expiry", "PendingCall", "encode_reply"]
+__all__ = ["PendingCall", "Withdrawn", "encode_reply"]
 
 logger = logging.getLogger("dilithion_ws.net")
 
@@ -30,16 +30,14 @@ def encode_reply(reply: Reply, encoder: MessageEncoder) -> bytes:
     return encoder.encode(reply)  # type: ignore[arg-type]
 
 
-class Expiry(NamedTuple):
-    """What is sent at the deadline of a call.
+class Withdrawn(NamedTuple):
+    """A call whose deadline has passed.
 
     Attributes:
-        reply: the error, or None if the call was answered before.
-        hook_count: hooks that belong to it.
+        data: the error as JSON, empty if none is expected.
     """
 
-    reply: Reply | None
-    hook_count: int
+    data: bytes
 
 
 class PendingCall:
@@ -149,23 +147,34 @@ class PendingCall:
         self._task.on_stall()
 
     @leader_only
-    def make_expiry(self) -> Expiry:
-        """Return what to send at the deadline. `expire` sends it."""
-        # Hooks of a batch belong to the answers so far, which are sent; those of a future to an answer that is not.
-        hook_count = 0 if self._future is not None else len(self._task.hooks or ())
-        return Expiry(None if self.is_answered else self._task.expire(), hook_count)
-
-    @leader_only
-    def expire(self, reply: Reply | None, hook_count: int) -> SendResult | None:
+    def expire(self) -> SendResult | None:
         """Send the error for the deadline. Return the result of sending, or None if the call was answered before."""
         if self.is_answered:
             return None
-        result = self._answer(reply, hook_count)
+        # Hooks of a batch belong to the answers so far, which are sent; those of a future to an answer that is not.
+        hook_count = 0 if self._future is not None else len(self._task.hooks or ())
+        result = self._answer(self._task.expire(), hook_count)
         if self._future is not None:
             self._future.cancel()
         for hook in (self._task.hooks or ())[self._hooks_answered :] if result is not None else ():
             hook(False)
         return result
+
+    @leader_only
+    def withdraw(self) -> Withdrawn | None:
+        """Mark the call as answered at its deadline, for a caller that sends the error itself.
+
+        Returns:
+            The error; None if the call was answered before.
+        """
+        reply = None if self.is_answered else self._task.expire()
+        if not self.abandon():
+            return None
+        if self._future is not None:
+            self._future.cancel()
+        for hook in self._task.hooks or ():
+            hook(False)
+        return Withdrawn(reply if isinstance(reply, bytes) else b"")
 
     def _answer(self, reply: Reply | None, hook_count: int | None = None) -> SendResult | None:
         """Send the answer and call the hooks that belong to it. Return None if it was answered before."""
@@ -193,8 +202,5 @@ class PendingCall:
                     self._hooks_answered = hook_count
                     return connection.write(data) if data else SENT
             hook_count = 0
-            if connection.encoder.is_host_code and reply.__class__ is RawReply:
-                data = b""  # it was the error for a deadline, which the leader sends: it encodes no other one
-                continue
             refusal = self._task.refuse(f"answers wait unread past the {limit_reached(limits, 'outbox')}")
             data = b"" if refusal is None else encode_reply(refusal, connection.encoder)

@@ -102,7 +102,8 @@ def test_a_codec_that_blocks_holds_up_nobody_else(
     serve: Serve, rpc: RpcTable, connect: ClientFactory, gate: threading.Event
 ) -> None:
     """Not even when the leader itself has to encode an error for a deadline."""
-    rpc.register("stuck", lambda: gate.wait(20), blocking=True)
+    handler = threading.Event()
+    rpc.register("stuck", lambda: handler.wait(20), blocking=True)
     server, codec = serve(call_timeout=0.2)
     codec.held = b"-32002"
     client = upgrade(connect(server, upgrade=False))
@@ -113,4 +114,7 @@ def test_a_codec_that_blocks_holds_up_nobody_else(
         assert other.call("add", at)["result"] == at + 2
     gate.set()
     assert client.answer()["error"]["code"] == -32002
+    handler.set()
+    assert client.call("add", 1, id=2)["id"] == 2, "the late result is dropped"
+    wait_for(lambda: [info.in_flight for info in server.connections()] == [0, 0])
     assert codec.outside == []
