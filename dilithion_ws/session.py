@@ -73,5 +73,10 @@ class Session:
         """Return whether it may call at all and has all of these rights."""
         return self.is_authorized and self.rights & rights == rights
 
+    def may_call_by_name(self, name: str) -> bool:
+        """Return whether its API token has no list of methods, or one with this method in it."""
+        methods = self.token.limits.methods if self.token is not None else None
+        return methods is None or name in methods
+
     def __repr__(self) -> str:
         return f"<Session {self.connection_id} of {self.user or 'no user'} at {self.address[0]}:{self.address[1]}>"

@@ -142,8 +142,10 @@ def parse_expiry(text: str, what: str) -> float:
     """Return the Unix time that an ISO 8601 date stands for, UTC if it names no time zone. Else raise ConfigError."""
     try:
         moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).timestamp()
-    except (ValueError, OverflowError):
+        found = (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).timestamp()
+        datetime.fromtimestamp(found, timezone.utc)  # so that it can be written again
+        return found
+    except (ValueError, OverflowError, OSError):
         raise ConfigError(f"{what} is {text[:64]!r}; it takes a date such as 2027-01-31 or 2027-01-31T12:00Z") from None
 
 

@@ -269,10 +269,12 @@ class Authenticator:
         """Use other users from now on. Call `refresh_rights` for each open session afterwards.
 
         Returns:
-            The names of users that there were and are not any more.
+            The names of users that there were and are not any more, as sessions have them. A token that was made again
+            under its old name is another one.
         """
         previous, self._directory = self._directory, directory
-        return previous.names() - directory.names()
+        removed = previous.names() - directory.names()
+        return removed | {TOKEN_SESSION_PREFIX + name for name, _ in previous.token_names() - directory.token_names()}
 
     def refresh_all(self, sessions: Iterable[Session]) -> list[Session]:
         """Give open sessions the rights that their users have now.
@@ -285,12 +287,19 @@ class Authenticator:
             self.refresh_rights(session)
         return with_user
 
+    def _renew(self, token: ApiToken, session: Session) -> ApiToken | None:
+        """Return what the file has of a token now, or None if its session must end."""
+        current = self._directory.renew(token)
+        if current is None or current.name != token.name or not current.limits.allows_address(session.address[0]):
+            return None
+        return current
+
     def refresh_rights(self, session: Session) -> None:
         """Give a session the rights that its user has now. If the user was removed, mark it to be closed with 4401."""
         if session.user is None:
             return
         token, user = session.token, self._directory.get(session.user)
-        current = user if token is None else self._directory.renew(token)
+        current = user if token is None else self._renew(token, session)
         if current is not None:
             session.rights = current.rights
             if token is not None:

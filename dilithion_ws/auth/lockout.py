@@ -60,7 +60,7 @@ class _Entry:
         lockouts: how many lock-outs there were.
         failed_at: when a login failed last.
         guesses: hashes of the guesses that failed since the last lock-out; of a pair only.
-        compared: hashes of the guesses that were compared with remembered passwords since then; of a pair only.
+        compared: hashes of the guesses that were compared with remembered passwords during the last lock-out.
     """
 
     __slots__ = ("compared", "failed_at", "failures", "guesses", "locked_until", "lockouts")
@@ -103,6 +103,11 @@ class _Table:
         """Return the seconds for which a key is still locked out, or 0."""
         entry = self._locked.get(key)
         return 0.0 if entry is None else max(0.0, entry.locked_until - now)
+
+    def find_locked(self, key: Hashable, now: float) -> _Entry | None:
+        """Return the entry of a key that is locked out."""
+        entry = self._locked.get(key)
+        return entry if entry is not None and entry.locked_until > now else None
 
     def touch(self, key: Hashable, now: float) -> _Entry:
         """Return the entry of a login that failed just now. It is made if there is none."""
@@ -219,10 +224,17 @@ class Lockout:
         guesses is bounded, since a client that is locked out would otherwise find the password by these comparisons.
         """
         with self._lock:
-            compared = self._pairs.touch((address, hash(name)), self._clock()).compared
-            if len(compared) < self._max_remembered_guesses:
-                compared.add(hash(guess))
-            return hash(guess) in compared
+            key, now = hash(name), self._clock()
+            for entry in (
+                self._pairs.find_locked((address, key), now),
+                self._addresses.find_locked(address, now),
+                self._names.find_locked(key, now),
+            ):
+                if entry is not None:  # counted where the lock-out is, since that is not forgotten before its end
+                    if len(entry.compared) < self._max_remembered_guesses:
+                        entry.compared.add(hash((key, guess)))
+                    return hash((key, guess)) in entry.compared
+            return True  # it has just ended
 
     @any_thread
     def record_failure(self, address: str, name: str, guess: bytes) -> NewLock | None:

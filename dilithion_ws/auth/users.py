@@ -93,6 +93,10 @@ class UserDirectory:
         """Return the names of all users."""
         return set(self._users)
 
+    def token_names(self) -> set[tuple[str, bytes]]:
+        """Return name and digest of all API tokens."""
+        return {(token.name, token.digest) for table in (self._tokens, self._certificates) for token in table.values()}
+
     def find_token(self, token: str) -> ApiToken | None:
         """Return the API token, or None if there is no such one. Fast."""
         return self._tokens.get(hash_token(token))

@@ -16,7 +16,6 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, NamedTuple
 
-from ..auth.audit_log import AuditLog
 from ..auth.users import UsersFile, parse_users
 from ..config.config import Config, parse_network
 from ..config.exposure import Reach, exposure_of
@@ -132,11 +131,11 @@ def check_files(config: Config, conf: str | None) -> Iterator[Finding]:
         folder = os.path.dirname(path) or "."
         if path and not os.access(folder, os.W_OK | os.X_OK):
             yield Finding(Level.ERROR, "files", f"{key}: the directory {folder} does not exist or can't be written")
-    if config.audit_log and os.path.exists(config.audit_log):
-        try:
-            AuditLog(config.audit_log).close()
-        except OSError as error:
-            yield Finding(Level.ERROR, "files", f"rpcwebsocketauditlog: {config.audit_log}: {error.strerror}")
+    if config.audit_log and os.path.lexists(config.audit_log):
+        mode = os.lstat(config.audit_log).st_mode
+        if not stat.S_ISREG(mode) or not os.access(config.audit_log, os.W_OK):
+            text = f"rpcwebsocketauditlog: {config.audit_log} is not a regular file that can be written"
+            yield Finding(Level.ERROR, "files", text)
 
 
 def check_tls(config: Config) -> Iterator[Finding]:
@@ -154,7 +153,7 @@ def check_tls(config: Config) -> Iterator[Finding]:
         yield Finding(Level.ERROR, "tls", f"{config.certificate}: {getattr(error, 'verify_message', '') or error}")
         return
     until = ssl.cert_time_to_seconds(found["notAfter"])
-    names = ", ".join(name for _, name in found.get("subjectAltName", ())) or "no names"
+    names = ", ".join(str(name) for _, name in found.get("subjectAltName", ())) or "no names"
     day = datetime.fromtimestamp(until, timezone.utc).date().isoformat()
     level = Level.WARNING if until < time.time() + _SOON else Level.OK
     yield Finding(level, "tls", f"the certificate is for {names}, until {day}")

@@ -94,8 +94,8 @@ def save_and_print(file: UsersFile, options: argparse.Namespace) -> None:
         raise ConfigError(f"{options.file}: there is a token {name!r} already")
     rights = role_rights(file, options.role, options.file)
     limits = TokenLimits(
-        None if options.methods is None else frozenset(_items(options.methods)),
-        parse_networks(_items(options.networks or ""), "--networks"),
+        None if options.methods is None else frozenset(_items(options.methods, "--methods")),
+        () if options.networks is None else parse_networks(_items(options.networks, "--networks"), "--networks"),
         None if options.expires is None else _expiry(options.expires),
     )
     secret, is_certificate = make_token(), options.certificate is not None
@@ -114,8 +114,11 @@ def revoke(file: UsersFile, options: argparse.Namespace) -> None:
     save_users(options.file, UsersFile(file.users, file.roles, left))
 
 
-def _items(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+def _items(text: str, what: str) -> list[str]:
+    found = [item.strip() for item in text.split(",") if item.strip()]
+    if not found:
+        raise ConfigError(f"{what} is empty; leave it out to allow all")
+    return found
 
 
 def _certificate_digest(path: str) -> bytes:

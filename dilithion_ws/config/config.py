@@ -157,7 +157,7 @@ class Config(SettingsGroup, frozen=True):
 
     def __repr__(self) -> str:
         shown = (
-            mask_url(f"{setting.name}={setting.get(self)!r}")
+            f"{setting.name}={_shown(setting.get(self))!r}"
             for setting in settings_of(Config)
             if len(setting.path) == 1 and not setting.secret and setting.get(self) != setting.default
         )
@@ -202,6 +202,10 @@ class Config(SettingsGroup, frozen=True):
             ConfigError: with file, line and key, and what is accepted.
         """
         return load_config(path, environment, options).config
+
+
+def _shown(value: object) -> object:
+    return mask_url(value) if isinstance(value, str) else value
 
 
 SETTINGS: Mapping[str, Setting] = {setting.key: setting for setting in settings_of(Config)}

@@ -75,7 +75,7 @@ def exposure_of(config: Config, lends_account: bool = False) -> Exposure:
     if lends_account and not config.has_users:
         text = "the gateway has an account at the node, and without users every client has the rights of that account"
         risks.append(Risk(text, f"Configure {_USERS}", "rpcwebsocketusersfile"))
-    open_to = [origin for origin in config.allow_origins if origin in ("*", "null")]
+    open_to = [origin for origin in config.allow_origins if origin.lower().rstrip("/") in ("*", "null")]
     if open_to and not config.has_users:
         text = f"rpcwebsocketalloworigin has {open_to[0]}, so that every page in a browser could use the server"
         risks.append(Risk(text, f"Configure {_USERS}, or the origins of your pages", "rpcwebsocketalloworigin"))

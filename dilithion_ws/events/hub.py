@@ -340,6 +340,8 @@ class EventHub:
     @any_thread
     def may_read(self, session: Session, topic: Topic) -> bool:
         """Return whether a client may read the events of a topic."""
+        if session.token is not None and not session.may_call_by_name("subscribe"):
+            return False
         if topic.name.startswith(USER_PREFIX):
             return session.user is not None and topic.name == USER_PREFIX + session.user and session.is_authorized
         return session.has_rights(topic.required_rights)

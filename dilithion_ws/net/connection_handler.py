@@ -130,6 +130,12 @@ class ConnectionHandler:
             self.messages.on_fault(connection)
 
     @leader_only
+    def recheck_deadline(self, connection: Connection) -> None:
+        """Ask the service until when an open connection may stay, since its login has changed."""
+        if connection.state is OPEN:
+            self._reactor.set_deadline(connection, 0.0)
+
+    @leader_only
     def on_request_done(self, request: PendingRequest, outcome: Any) -> None:
         """Continue with a request whose task has ended in the pool."""
         try:

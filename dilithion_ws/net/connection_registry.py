@@ -131,6 +131,13 @@ class ConnectionRegistry:
             self.mailbox.post(lambda leader: leader.closer.close_when_idle(connection, status))
 
     @any_thread
+    def recheck_deadline(self, connection_id: int) -> None:
+        """Ask the service again until when one client may stay (`Service.on_deadline`)."""
+        connection = self.find(connection_id)
+        if connection is not None:
+            self.mailbox.post(lambda leader: leader.recheck_deadline(connection))
+
+    @any_thread
     def is_sending(self) -> bool:
         """Return whether the calling thread was interrupted while it was sending.
 

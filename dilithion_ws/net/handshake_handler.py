@@ -58,9 +58,10 @@ class HandshakeHandler:
         http = connection.http
         if http is None:
             http = connection.http = HttpConnection(self._http_limits)
-        if http.is_idle:  # the first bytes of the next request
-            self._reactor.set_deadline(connection, self._reactor.limits.connections.handshake_timeout)
+        was_idle = http.is_idle
         outcome = http.receive(data)
+        if was_idle and not http.is_idle:  # the first bytes of the next request
+            self._reactor.set_deadline(connection, self._reactor.limits.connections.handshake_timeout)
         if http.has_more:
             self._reactor.read_again(connection)
         if connection.admission is not None:

@@ -92,6 +92,8 @@ def _try_to_listen(config: Config) -> Listeners | None:
     try:
         for address in config.addresses:
             for family, sockaddr in _resolve(address, port):
+                if any(sock.getsockname()[0] == sockaddr[0] for sock in sockets):
+                    continue  # two names for one address
                 try:
                     sockets.append(_bind(config, family, sockaddr))
                 except OSError as error:

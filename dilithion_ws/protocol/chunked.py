@@ -29,27 +29,33 @@ class ChunkedChecker:
         self._left = -1  # bytes of the chunk still to come; 0 at its end, -1 before a size, -2 behind the last size
         self.is_done = False
 
-    def check(self, data: bytes) -> bool:
-        """Return whether more bytes of the body fit the framing."""
+    def check(self, data: bytes, max_lines: int = 1 << 30) -> int:
+        """Return how many bytes fit the framing: all of them, or fewer after so many lines. Return -1 if some do not.
+
+        Args:
+            data: the next bytes of the body.
+            max_lines: size lines and ends of chunks that are looked at.
+        """
         at = 0
-        while at < len(data) and not self.is_done:
+        while at < len(data) and not self.is_done and max_lines:
             if self._left > 0:
                 taken = min(self._left, len(data) - at)
                 self._left -= taken
                 at += taken
                 continue
             end = data.find(b"\n", at, at + _MAX_LINE)
-            stop = len(data) if end < 0 else end + 1
+            stop = end + 1 if end >= 0 else min(len(data), at + _MAX_LINE)
             self._line += data[at:stop]
             at = stop
-            if len(self._line) > _MAX_LINE:
-                return False
+            if len(self._line) > _MAX_LINE or (end < 0 and len(self._line) == _MAX_LINE):
+                return -1
             if end < 0:
                 continue
             if not self._line.endswith(b"\r\n") or not self._end_line(bytes(self._line[:-2])):
-                return False
+                return -1
             self._line.clear()
-        return True
+            max_lines -= 1
+        return len(data) if self.is_done else at
 
     def _end_line(self, line: bytes) -> bool:
         if self._left == -1:

@@ -5,8 +5,8 @@ of the server's processor time, and nothing of a client that replays one recorde
 CVE-2022-40735). The `ssl` module cannot exclude them, except by allowing one group only, which costs most clients another
 round trip.
 
-So a client may not bring a key share of such a group, and has to know another group. Then OpenSSL, which prefers the
-other ones, never selects one of them, not even by a HelloRetryRequest (RFC 8446 section 4.1.4).
+So a client may not bring a key share of such a group, and has to know a group that every OpenSSL has. Then OpenSSL, which
+prefers those, never selects a costly one, not even by a HelloRetryRequest (RFC 8446 section 4.1.4).
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ _CLIENT_HELLO = 1
 _SUPPORTED_GROUPS, _KEY_SHARE = 10, 51
 _FINITE_FIELD = range(0x0100, 0x0200)
 """Groups of RFC 7919 section 2, with those that are reserved for more of them."""
+
+_ALWAYS_THERE = {0x0017, 0x0018, 0x0019, 0x001D}
+"""secp256r1, secp384r1, secp521r1 and x25519. A client could name groups that the server does not have beside a costly
+one, and would be asked for that."""
 
 _MALFORMED = "the ClientHello is malformed, or not in one record"
 
@@ -45,8 +49,8 @@ def refuse_client_hello(record: bytes) -> str:
         return _MALFORMED
     if any(group in _FINITE_FIELD for group in shares):
         return "it offers a key of a finite-field group, which costs the server too much"
-    if groups and all(group in _FINITE_FIELD for group in groups):
-        return "it knows finite-field groups only, which cost the server too much"
+    if any(group in _FINITE_FIELD for group in groups) and not _ALWAYS_THERE & set(groups):
+        return "it knows finite-field groups and no usual ones; these cost the server too much"
     return ""
 
 

@@ -156,7 +156,7 @@ class InflateExtension(Extension):
         recent: the latest inflated bytes of earlier messages, which a client that keeps its context refers to.
 
     Attributes:
-        was_deflated: whether the message is compressed.
+        recent: the latest inflated bytes, with those of this message.
     """
 
     name = _NAME
@@ -166,11 +166,10 @@ class InflateExtension(Extension):
         self._limit = limit
         self._size = 0
         self._deflated = False
-        self.was_deflated = False
         self._in_message = False
         self._is_control = False
         self._inflater: zlib._Decompress | None = None
-        self._recent = recent  # the latest inflated bytes, which a block after a final one may refer to
+        self.recent = recent
 
     def enabled(self) -> bool:
         """Return True: it was negotiated before the wsproto connection was made."""
@@ -189,7 +188,7 @@ class InflateExtension(Extension):
             return RsvBits(False, False, False)  # wsproto then refuses the bit
         if not self._in_message:
             self._in_message = True
-            self._deflated = self.was_deflated = rsv.rsv1
+            self._deflated = rsv.rsv1
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
@@ -213,19 +212,19 @@ class InflateExtension(Extension):
         try:
             while data:
                 if self._inflater is None:
-                    self._inflater = zlib.decompressobj(-self._window, zdict=self._recent)
+                    self._inflater = zlib.decompressobj(-self._window, zdict=self.recent)
                 room = self._limit - self._size
                 piece = self._inflater.decompress(data, room + 1)
                 if len(piece) > room:
                     return CloseReason.MESSAGE_TOO_BIG
                 self._size += len(piece)
                 pieces.append(piece)
+                self.recent = (self.recent + piece)[-(1 << self._window) :]
                 data = self._inflater.unconsumed_tail
                 if self._inflater.eof:
                     # A final block does not end the message (section 7.2.3.4): another stream begins.
                     data = self._inflater.unused_data
                     self._inflater = None
-                    self._recent = (self._recent + b"".join(pieces))[-(1 << self._window) :]
         except zlib.error:
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         return b"".join(pieces)

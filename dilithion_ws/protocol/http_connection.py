@@ -13,7 +13,7 @@ import h11
 import msgspec
 
 from .chunked import ChunkedChecker
-from .handshake import Fields, UpgradeRequest, check_upgrade, fields_of, tokens_of
+from .handshake import UpgradeRequest, check_upgrade, fields_of, tokens_of
 from .http import HttpHead, HttpRefusal, HttpRequest, HttpResponse, is_ambiguous, reason_phrase, response_headers
 from .request_target import parse_target
 
@@ -70,6 +70,7 @@ class HttpConnection:
         "_head",
         "_limits",
         "_request",
+        "_unchecked",
         "body_bytes",
         "chunks",
         "has_more",
@@ -83,7 +84,8 @@ class HttpConnection:
         self._head = b""
         self._request: HttpHead | None = None
         self._body = bytearray()
-        self._checker: ChunkedChecker | None = None
+        self._checker: ChunkedChecker | None = None  # of a chunked body
+        self._unchecked = b""  # what has arrived of that, and was not passed to h11 yet
         self.method = b""
         self.is_idle = False
         self.has_more = False
@@ -92,16 +94,19 @@ class HttpConnection:
 
     def receive(self, data: bytes) -> HttpOutcome | None:
         """Parse received bytes. Return the outcome once a head or a request is complete, otherwise None."""
-        self.is_idle = False
         if self._request is None:
             if not self._head and data[:2] == b"\r\n":
                 data = data[2:]  # RFC 9112 section 2.2: an empty line before a request is ignored
+                if not data:
+                    return None
+            self.is_idle = False
             self._head += data
             most = self._limits.max_fields
             if self._head.count(b"\n") > most and self._head.partition(b"\r\n\r\n")[0].count(b"\n") > most:
                 return HttpRefusal(431, self._limits.too_many_fields)
-        elif self._checker is not None and not self._checker.check(data):
-            return _BAD_CHUNKS
+        elif self._checker is not None:
+            self._unchecked += data
+            return self.accept_body()
         try:
             if data:  # h11 takes b"" for the end of the stream
                 self._connection.receive_data(data)
@@ -111,7 +116,22 @@ class HttpConnection:
 
     def accept_body(self) -> HttpOutcome | None:
         """Go on behind the head that was returned. Return the request if it is complete already, otherwise None."""
-        return self._parse()
+        if not self._pass_checked_chunks():
+            return _BAD_CHUNKS
+        outcome = self._parse()
+        if self._unchecked and outcome is None:
+            self.has_more = True
+        return outcome
+
+    def _pass_checked_chunks(self) -> bool:
+        """Pass a bounded number of chunks to h11, once their framing was checked. Return whether it is right."""
+        if self._checker is None or not self._unchecked:
+            return True
+        size = self._checker.check(self._unchecked, 2 * self._limits.max_chunks)
+        if size > 0:
+            checked, self._unchecked = self._unchecked[:size], self._unchecked[size:]
+            self._connection.receive_data(checked)
+        return size >= 0
 
     def _parse(self) -> HttpOutcome | None:
         try:
@@ -132,7 +152,7 @@ class HttpConnection:
             if event is h11.NEED_DATA or event is h11.PAUSED:
                 return None
             if isinstance(event, h11.Request):
-                self.method = event.method
+                self.method, head = event.method, self._head
                 refusal = self._check_head()
                 if refusal is not None:
                     return refusal
@@ -158,7 +178,11 @@ class HttpConnection:
                         return HttpRefusal(400, "HTTP/1.0 has no Transfer-Encoding (RFC 9112 section 6.1)")
                 if length and int(length[0]) > limits.body:
                     return HttpRefusal(413, limits.body_too_large)
-                return self._keep_head(event, fields, target)
+                if b"transfer-encoding" in fields:
+                    self._set_body_aside(head)
+                headers = tuple((name, value) for name, values in fields.items() for value in values)
+                self._request = HttpHead(event.method.decode("ascii"), target, headers)
+                return self._request
             if isinstance(event, h11.Data):
                 self.chunks += 1
                 self.body_bytes += len(event.data)
@@ -177,14 +201,13 @@ class HttpConnection:
             return HttpRefusal(400, "not an HTTP/1.1 request: lines end with CR LF, and are not folded")
         return None
 
-    def _keep_head(self, request: h11.Request, fields: Fields, target: str) -> HttpHead | HttpRefusal:
-        if b"transfer-encoding" in fields:
-            self._checker = ChunkedChecker()
-            if not self._checker.check(self._connection.trailing_data[0]):  # what has arrived of the body
-                return _BAD_CHUNKS
-        headers = tuple((name, value) for name, values in fields.items() for value in values)
-        self._request = HttpHead(request.method.decode("ascii"), target, headers)
-        return self._request
+    def _set_body_aside(self, head: bytes) -> None:
+        """Take what has arrived of a chunked body back from h11, which gets it in pieces, after each was checked."""
+        self._unchecked = self._connection.trailing_data[0]
+        self._checker = ChunkedChecker()
+        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head)
+        self._connection.receive_data(head[: len(head) - len(self._unchecked)])
+        self._connection.next_event()
 
     def _complete(self) -> HttpRequest:
         head = self._request
@@ -228,6 +251,7 @@ class HttpConnection:
     def _discard_body(self) -> None:
         """Skip the body of a request that is answered from its head, if it has arrived, to keep the connection."""
         self._body.clear()
+        self._pass_checked_chunks()
         self._request = self._checker = None
         for _ in range(self._limits.max_chunks):
             if self._connection.their_state is not h11.SEND_BODY or self._connection.they_are_waiting_for_100_continue:

@@ -256,8 +256,9 @@ class MessageParser:
             events.append(event)
             if event.kind in (TEXT, BINARY):  # the last fragment: back at a message boundary
                 self._wsproto, self._fragments_size = None, 0
-                if self._inflate is not None and self._inflate.was_deflated:
-                    self._recent = (self._recent + event.payload)[-(1 << self._window) :]
+                if self._inflate is not None:
+                    self._recent = self._inflate.recent
+                    self._spent += len(event.payload) >> 10
             elif event.kind in (CLOSE, PROTOCOL_ERROR):
                 self.ended = True
         return len(data)

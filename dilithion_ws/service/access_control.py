@@ -180,7 +180,7 @@ class AccessControl:
             return Denial(
                 kind=DenialKind.NOT_AUTHENTICATED, message=f"Not authenticated: {EXPIRED}", close_after=expiry
             )
-        if _is_listed(session, name):
+        if session.may_call_by_name(name):
             return None
         self._audit.record("denied", address=session.address[0], user=session.user, method=name[:64])
         return Denial(kind=DenialKind.PERMISSION, message=f"Permission denied: this token may not call {name[:64]}")
@@ -202,11 +202,18 @@ class AccessControl:
         text = f"Permission denied: {what} needs {permission}"
         return Denial(kind=DenialKind.PERMISSION, message=text, permission=permission)
 
+    def may_send_raw(self, session: Session) -> bool:
+        """Return whether a client's messages go to the host's handler: not those of a token with a list of methods."""
+        token = session.token
+        if token is None:
+            return True
+        return token.limits.methods is None and not isinstance(self.authenticator.check_expiry(session), CloseStatus)
+
     def may_call(self, session: Session, method: Method) -> bool:
         """Return whether a client has the rights that a method needs."""
         if method.is_login:
             return True
-        return session.has_rights(method.required_rights) and _is_listed(session, method.name)
+        return session.has_rights(method.required_rights) and session.may_call_by_name(method.name)
 
     def _check_call_rate(self, session: Session, name: str) -> Denial | None:
         client = session.user or session.rate_limit_key
@@ -231,9 +238,3 @@ class AccessControl:
             close_after = CloseStatus(CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "max_rate_violations"))
         text = f"Rate limit exceeded: {limit}. Please slow down your requests."
         return Denial(kind=DenialKind.RATE, message=text, retry_after=wait, close_after=close_after)
-
-
-def _is_listed(session: Session, name: str) -> bool:
-    """Return whether a client has no list of methods, or one with this method in it."""
-    methods = session.token.limits.methods if session.token is not None else None
-    return methods is None or name in methods

@@ -133,7 +133,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     statistics = StatisticsSource(registry, limiter, pool, host.rpc, events, authenticator, files.audit)
 
     builtin = {
-        "authenticate": LoginMethod(access, events).method(),
+        "authenticate": LoginMethod(access, events, registry).method(),
         **SubscriptionMethods(events, registry).methods(),
     }
     openrpc = OpenRpcDocument(host.rpc, builtin, access, events)

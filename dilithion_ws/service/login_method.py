@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..auth.denial import Denial
 from ..events.hub import EventHub
+from ..net.connection_registry import ConnectionRegistry
 from ..rpc.context import CallContext
 from ..rpc.method import Method, MethodOptions
 from .access_control import AccessControl
@@ -17,11 +18,13 @@ class LoginMethod:
     Args:
         access: verifies passwords.
         events: ends subscriptions that the new user may not have.
+        registry: the open connections, of which some end when their token expires.
     """
 
-    def __init__(self, access: AccessControl, events: EventHub) -> None:
+    def __init__(self, access: AccessControl, events: EventHub, registry: ConnectionRegistry) -> None:
         self._access = access
         self._events = events
+        self._registry = registry
 
     def method(self) -> Method:
         """Return the method `authenticate`."""
@@ -40,4 +43,5 @@ class LoginMethod:
                 session.close_after = result.close_after
             raise result.to_rpc_error()
         self._events.recheck_rights(session)
+        self._registry.recheck_deadline(session.connection_id)
         return {"user": session.user, "role": result.role}

@@ -126,7 +126,7 @@ class RpcService:
         denial = None
         if session.is_rate_limited:
             denial = self._access.check_message(session)
-        if self._on_message is not None and session.is_authorized:
+        if self._on_message is not None and session.is_authorized and self._access.may_send_raw(session):
             if denial is not None and session.has_host_codec:
                 return LargeMessage(self, self._dispatcher.executor, session, opcode, payload, denial)
             if denial is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from pathlib import Path
 
 from ..util.secrets import mask_url
 
@@ -25,12 +26,14 @@ def _sqlite_problem(path: str) -> str:
         return "" if os.access(folder, os.W_OK | os.X_OK) else f"the directory {folder} can't be written"
     if not os.access(path, os.R_OK | os.W_OK):
         return "the file can't be written"
+    if os.path.exists(path + "-wal"):
+        return ""  # a server is running, or has not closed it: opening it would disturb the one, and repair the other
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_TIMEOUT)) as db:
+        # Immutable, since SQLite would otherwise make two files beside it.
+        uri = f"{Path(os.path.abspath(path)).as_uri()}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_TIMEOUT)) as db:
             problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         return "" if problem == "ok" else str(problem)
-    except sqlite3.OperationalError as error:
-        return "" if "locked" in str(error) else str(error)  # a server that is running has locked it
     except sqlite3.DatabaseError as error:
         return str(error)
 

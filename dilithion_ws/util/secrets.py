@@ -7,9 +7,14 @@ import re
 __all__ = ["MASK", "mask_url"]
 
 MASK = "********"
-_PASSWORD_IN_URL = re.compile(r"(//[^/@\s]*:)\S*@")
+_PASSWORDS = (
+    re.compile(r"(//[^:/]*:).*@", re.DOTALL),
+    re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE),
+)
 
 
 def mask_url(text: str) -> str:
-    """Return a text with asterisks for the passwords of the URLs in it."""
-    return _PASSWORD_IN_URL.sub(rf"\1{MASK}@", text)
+    """Return a URL with asterisks for its password. Any other text returns as it is."""
+    for pattern in _PASSWORDS:
+        text = pattern.sub(rf"\1{MASK}@" if pattern is _PASSWORDS[0] else rf"\1{MASK}", text)
+    return text

@@ -6,6 +6,8 @@ import os
 import socket
 from collections.abc import MutableMapping
 
+from ..errors import ConfigError
+
 __all__ = ["sd_listen_sockets", "sd_notify", "sd_watchdog_seconds"]
 
 _FIRST_FD = 3
@@ -21,16 +23,24 @@ def sd_listen_sockets(environment: Environment = os.environ) -> list[socket.sock
 
     Returns:
         The sockets, none if the service was not started by a socket unit.
+
+    Raises:
+        ConfigError: a descriptor is not a socket.
     """
     is_ours = environment.get("LISTEN_PID") == str(os.getpid())
     text = environment.get("LISTEN_FDS", "")
-    count = int(text) if is_ours and text.isdecimal() else 0
+    count = int(text) if is_ours and text.isdecimal() and len(text) < 4 else 0
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         environment.pop(name, None)
     sockets = []
     for fd in range(_FIRST_FD, _FIRST_FD + count):
-        os.set_inheritable(fd, False)
-        sockets.append(socket.socket(fileno=fd))
+        try:
+            os.set_inheritable(fd, False)
+            sockets.append(socket.socket(fileno=fd))
+        except OSError as error:
+            for sock in sockets:
+                sock.close()
+            raise ConfigError(f"LISTEN_FDS is {count}, and descriptor {fd} is not a socket: {error.strerror}") from None
     return sockets
 
 

@@ -54,6 +54,7 @@ def test_what_is_written_is_read_again() -> None:
         ({"networks": []}, "leave it out to allow all"),
         ({"expires": "soon"}, "it takes a date such as 2027-01-31"),
         ({"expires": 5}, "must be a date"),
+        ({"expires": "0001-01-01T00:00+14:00"}, "it takes a date"),
         ({"secret": "x"}, "unknown member 'secret'"),
     ],
 )

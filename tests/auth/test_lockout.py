@@ -155,3 +155,14 @@ def test_few_guesses_are_compared_with_remembered_passwords_during_a_lock_out() 
     clock.now += 61
     assert fail(lockout, "a") == 120
     assert lockout.may_be_remembered("a", "bob", b"9")
+
+
+def test_the_budget_of_comparisons_is_not_forgotten_for_other_names() -> None:
+    lockout = lockout_of(Clock(), 5, 100, address_login_failures=3, remembered_guesses=3)
+    for at in range(3):
+        lockout.record_failure("a", f"name{at}", b"guess")
+    for at in range(3):
+        lockout.may_be_remembered("a", "bob", b"%d" % at)
+    for at in range(1000):
+        lockout.may_be_remembered("a", f"other{at}", b"x")
+    assert not lockout.may_be_remembered("a", "bob", b"right")

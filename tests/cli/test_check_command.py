@@ -165,6 +165,10 @@ def test_sqlite(check: Check, tmp_path: Path) -> None:
     assert check(*options)[0] == 0
     path.write_bytes(b"nonsense" * 1000)
     assert "file is not a database" in found(check(*options)[1], "error", "events")
+    odd = tmp_path / "a?mode=memory#1.db"
+    odd.write_bytes(b"nonsense" * 1000)
+    assert "not a database" in found(check("--event-store", f"sqlite:{odd}")[1], "error", "events")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a?mode=memory#1.db", "events.db"]
     missing = ("--event-store", f"sqlite:{tmp_path}/none/events.db")
     assert "can't be written" in found(check(*missing)[1], "error", "events")
 
@@ -203,6 +207,21 @@ def test_a_port_that_the_node_reads_too(check: Check, standin: StandIn, tmp_path
     conf.write_text(f"rpcwebsocketport={free_port()}\n")
     status = main(["check", "--gateway", "--upstream", standin.url, "--conf", str(conf), "--strict"])
     assert status == 1
+
+
+def test_it_disturbs_no_server_and_leaves_no_files(check: Check, start: ServerFactory, tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    options = ("--event-store", f"sqlite:{path}", "--audit-log", str(tmp_path / "audit"))
+    (tmp_path / "audit").touch(0o640)
+    server = start(event_store=f"sqlite:{path}")
+    assert check(*options)[0] == 0
+    server.publish("mining", {"kind": "stopped"})
+    server.stop()
+    before = sorted(file.name for file in tmp_path.iterdir())
+    assert check(*options)[0] == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == before
+    assert (tmp_path / "audit").stat().st_mode & 0o777 == 0o640
+    server.start()
 
 
 def test_it_changes_nothing(check: Check, tmp_path: Path) -> None:

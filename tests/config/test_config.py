@@ -270,7 +270,7 @@ def test_names_of_this_machine_make_nothing_known(name: str) -> None:
     check_exposure(Config(allow_hosts=(name,)))
 
 
-@pytest.mark.parametrize("origin", ["*", "null"])
+@pytest.mark.parametrize("origin", ["*", "null", "*/", "NULL", "null/"])
 def test_every_page_in_a_browser_may_not_use_a_server_without_users(origin: str) -> None:
     with pytest.raises(ConfigError, match="rpcwebsocketalloworigin has"):
         check_exposure(Config(allow_origins=(origin,)))

@@ -89,6 +89,11 @@ def test_a_free_port_is_free_on_all_addresses(monkeypatch: pytest.MonkeyPatch) -
         listen(Config())
 
 
+def test_two_names_of_one_address_are_one() -> None:
+    with listening(Config("127.0.0.1,127.0.0.1")) as listeners:
+        assert addresses(listeners) == ["127.0.0.1"]
+
+
 def test_an_unknown_host_is_one_clear_error() -> None:
     with pytest.raises(StartError, match=r"can't listen on no\.such\.host\.invalid:0"):
         listen(Config("no.such.host.invalid"))

@@ -61,6 +61,9 @@ def test_a_real_client_may_go_on(version: ssl.TLSVersion) -> None:
         ([X25519, FFDHE8192], [X25519, FFDHE8192], False),
         ([FFDHE8192], [], False),
         ([FFDHE2048, FFDHE8192], None, False),
+        ([0x0A0A, FFDHE8192], [0x0A0A], False),  # a group that no server has: it would ask for the other one
+        ([0x001A, FFDHE8192], [], False),
+        ([0x11EC, FFDHE8192], [0x11EC], False),
     ],
 )
 def test_finite_field_groups_are_refused(groups: list[int] | None, shares: list[int] | None, is_allowed: bool) -> None:

@@ -209,3 +209,14 @@ def test_what_is_kept_for_such_a_client_is_one_window() -> None:
     for number in range(20):
         parser.receive(client_frame(BINARY, deflated(bytes([number]) * 100_000, 10), rsv=RSV1))
         assert len(parser._recent) == 1024
+
+
+@pytest.mark.parametrize("step", [0, 1, 7])
+def test_a_block_after_a_final_one_may_refer_to_all_of_the_message(step: int) -> None:
+    earlier, first = b"OLD-DATA" * 3000, b"pay alice 5 coins, and bob 7 of them. " * 20
+    second_stream = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=earlier + first)
+    rest = (second_stream.compress(first) + second_stream.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\x00\x00\xff\xff")
+    small = deflated(first, final=True) + rest
+    frames = client_frame(BINARY, deflated(earlier), rsv=RSV1)
+    frames += client_frame(BINARY, small[:10], fin=False, rsv=RSV1) + client_frame(CONTINUATION, small[10:])
+    assert feed(frames, limit=1 << 20, step=step) == [(BINARY, earlier), (BINARY, first * 2)]

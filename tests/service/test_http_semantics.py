@@ -13,7 +13,7 @@ import pytest
 
 from dilithion_ws import RpcTable, WebSocketServer
 
-from ..support import REQUEST, RawClient
+from ..support import REQUEST, RawClient, wait_for
 from ..support.fixtures import ClientFactory, ServerFactory
 from ..support.http import request
 
@@ -110,6 +110,16 @@ def test_an_empty_line_before_a_request_is_ignored(server: WebSocketServer, betw
             status, headers, _ = client.response()
             assert status == 200
             client.take(int(headers["content-length"]))
+
+
+def test_an_empty_line_after_a_response_begins_no_request(server: WebSocketServer) -> None:
+    with RawClient(server.port, upgrade=False) as client:
+        client.send(post())
+        client.take(int(client.response()[1]["content-length"]))
+        client.send(b"\r\n")
+        wait_for(lambda: server.statistics().connections.total == 1)
+        server.stop()
+        assert client.sock.recv(100) == b"", "nothing was asked, so nothing is answered"
 
 
 def test_http_1_0_has_no_chunks(ask: Ask) -> None:

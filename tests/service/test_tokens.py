@@ -149,3 +149,78 @@ def test_the_next_user_of_a_name_reads_nothing_of_the_last_one(
     second.request("subscribe", {"topic": "user/reader", "since": since})
     answer = second.answer()["result"]
     assert (answer["seq"], answer["recovered"], answer["reason"]) == (0, False, "epoch")
+
+
+def soon(seconds: float) -> str:
+    return datetime.fromtimestamp(time.time() + seconds, timezone.utc).isoformat()
+
+
+def test_a_connection_that_changes_to_a_token_ends_when_that_expires(serve: Serve, connect: ClientFactory) -> None:
+    client = log_in(serve(expires=soon(1.5)), "reader", connect)
+    assert client.call("subscribe", "blocks")["result"]
+    assert client.call("authenticate", "__token__", TOKEN)["result"]["user"] == "token:bot"
+    assert client.close_frame() == (4401, "this token has expired")
+
+
+def test_an_expiry_that_is_set_later_holds_for_open_connections(
+    serve: Serve, connect: ClientFactory, tmp_path: Path
+) -> None:
+    server = serve(role="admin")
+    client = connect(server, upgrade=False)
+    client.upgrade(bearer())
+    write_token(tmp_path / "users.json", expires=soon(1.0))
+    server.reload()
+    assert client.close_frame() == (4401, "this token has expired")
+
+
+@pytest.mark.parametrize("change", [{"networks": ["192.0.2.0/24"]}, {"name": "other"}])
+def test_a_token_that_may_not_be_used_here_any_more_ends_its_connections(
+    serve: Serve, connect: ClientFactory, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    server, path = serve(role="admin"), tmp_path / "users.json"
+    client = connect(server, upgrade=False)
+    client.upgrade(bearer())
+    data = json.loads(path.read_text())
+    entry = data["tokens"].pop("bot")
+    data["tokens"][change.get("name", "bot")] = {**entry, "networks": change.get("networks", ["127.0.0.1"])}
+    path.write_text(json.dumps(data))
+    server.reload()
+    assert client.close_frame() == (4401, "this token has been revoked")
+
+
+def test_subscriptions_end_with_the_right_to_subscribe(serve: Serve, connect: ClientFactory, tmp_path: Path) -> None:
+    server = serve(methods=["subscribe", "add"])
+    client = connect(server, upgrade=False)
+    client.upgrade(bearer())
+    assert client.call("subscribe", "blocks")["result"]
+    write_token(tmp_path / "users.json", methods=["add"])
+    server.reload()
+    assert client.answer()["params"]["error"]["code"] == -32003
+    assert client.call("add", 1, 2)["result"] == 3
+
+
+def test_a_token_with_methods_sends_no_raw_messages(
+    start: ServerFactory, connect: ClientFactory, tmp_path: Path
+) -> None:
+    path, messages = tmp_path / "users.json", list[Any]()
+    write_users(path, reader="readonly")
+    write_token(path, methods=["add"])
+    server = start(users_file=str(path), on_message=lambda session, message: messages.append(message))
+    client = connect(server, upgrade=False)
+    client.upgrade(bearer())
+    client.text("stop everything")
+    assert client.answer()["error"]["code"] == -32700
+    assert client.call("add", 1, 2)["result"] == 3
+    assert messages == []
+
+
+def test_the_next_token_of_a_name_reads_nothing_of_the_last_one(
+    serve: Serve, connect: ClientFactory, tmp_path: Path
+) -> None:
+    server = serve(role="admin")
+    server.send_to_user("token:bot", {"kind": "secret"})
+    write_token(tmp_path / "users.json", token_hash=hash_token("dws_new").hex())
+    server.reload()
+    client = connect(server, upgrade=False)
+    client.upgrade(bearer("dws_new"))
+    assert client.call("subscribe", "user/token:bot")["result"]["seq"] == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,13 @@ def test_sockets_of_another_process_are_not_taken(pid: str) -> None:
 
 def test_nonsense_is_no_socket() -> None:
     assert sd_listen_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"}) == []
+
+
+def test_a_descriptor_that_is_no_socket_is_an_error() -> None:
+    script = "from dilithion_ws import sd_listen_sockets; sd_listen_sockets()"
+    command = ["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3</dev/null', "sh", sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert "ConfigError: LISTEN_FDS is 1, and descriptor 3 is not a socket" in result.stderr
 
 
 def test_states_are_sent(tmp_path: Path) -> None:
