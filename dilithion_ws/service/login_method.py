@@ -43,5 +43,6 @@ class LoginMethod:
                 session.close_after = result.close_after
             raise result.to_rpc_error()
         self._events.recheck_rights(session)
-        self._registry.recheck_deadline(session.connection_id)
+        if session.is_authorized:  # otherwise the user was removed meanwhile, and the connection is closed for that
+            self._registry.recheck_deadline(session.connection_id)
         return {"user": session.user, "role": result.role}

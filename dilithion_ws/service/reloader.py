@@ -77,7 +77,7 @@ class Reloader:
                 self._events.forget_user(name)
             for session in self._authenticator.refresh_all(self._registry.sessions()):
                 self._events.recheck_rights(session)
-                if session.token is not None:
-                    self._registry.recheck_deadline(session.connection_id)
                 if session.close_after is not None:
                     self._registry.close_when_idle(session.connection_id, session.close_after)
+                elif session.token is not None:
+                    self._registry.recheck_deadline(session.connection_id)

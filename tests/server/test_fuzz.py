@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import socket
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
 
 from ..support import REQUEST, RawClient, client_frame, wait_for
+from ..support.fuzzing import FuzzTarget, cases
 
 quick = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -73,6 +75,31 @@ def test_random_bytes_and_truncated_frames_after_it(
 ) -> None:
     check(server, other, caplog, REQUEST + data)
     check(server, other, caplog, REQUEST + (client_frame(1, data) + client_frame(2, data, fin=False) * 2)[:cut])
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[FuzzTarget]:
+    with FuzzTarget() as target:
+        yield target
+
+
+def test_a_sample_of_the_long_fuzz(target: FuzzTarget) -> None:
+    """The first cases of scripts/fuzz, which has run a million of them."""
+    for pieces in itertools.islice(cases(1), 3000):
+        target.run(pieces)
+
+
+@quick
+@given(st.lists(st.binary(max_size=100), max_size=5), st.sampled_from([b"", REQUEST, b"GET / HTTP/1.1\r\n"]))
+def test_any_bytes_of_a_stranger(target: FuzzTarget, pieces: list[bytes], start: bytes) -> None:
+    target.run([start, *pieces])
+
+
+def test_a_fault_is_noticed(target: FuzzTarget) -> None:
+    logging.getLogger("dilithion_ws").error("a fault")
+    with pytest.raises(AssertionError, match="a fault"):
+        target.run([REQUEST])
+    target.forget()
 
 
 def test_all_of_them_have_gone(server: WebSocketServer, other: RawClient) -> None:
