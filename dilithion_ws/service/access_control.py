@@ -115,7 +115,9 @@ class AccessControl:
     # Messages
 
     def charge_bytes(self, session: Session, size: int, pieces: int) -> None:
-        """Charge a rate-limited client for received bytes. One that continues far beyond the limit is closed.
+        """Charge a rate-limited client for received bytes: its address, and its user once it has logged in.
+
+        A client that continues far beyond the limit is closed.
 
         Args:
             session: the client.
@@ -123,7 +125,7 @@ class AccessControl:
             pieces: frames or chunks of a body; each costs as much as some bytes, however small it is.
         """
         cost = size + pieces * self._limits.rates.piece_cost
-        level = self._limiter.charge(("bytes", session.rate_limit_key), self._byte_rate, cost)
+        level = min(self._limiter.charge(("bytes", *client), self._byte_rate, cost) for client in _clients(session))
         if level <= -self._byte_rate.capacity:
             session.close_after = CloseStatus(CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "byte_rate"))
 
@@ -142,12 +144,13 @@ class AccessControl:
         """Decide whether a client may send a message now, be it data or a ping."""
         if not session.is_rate_limited:
             return None
-        wait = self._limiter.take(("messages", session.rate_limit_key), self._message_rate)
-        if wait:
-            return self._reject_over_rate(session, limit_reached(self._limits, "message_rate"), wait)
-        wait = self._limiter.take(("bytes", session.rate_limit_key), self._byte_rate, 0)
-        if wait:
-            return self._reject_over_rate(session, limit_reached(self._limits, "byte_rate"), wait)
+        for client in _clients(session):
+            wait = self._limiter.take(("messages", *client), self._message_rate)
+            if wait:
+                return self._reject_over_rate(session, limit_reached(self._limits, "message_rate"), wait)
+            wait = self._limiter.take(("bytes", *client), self._byte_rate, 0)
+            if wait:
+                return self._reject_over_rate(session, limit_reached(self._limits, "byte_rate"), wait)
         return None
 
     # Calls; see `rpc.dispatcher.Guard`
@@ -238,3 +241,9 @@ class AccessControl:
             close_after = CloseStatus(CloseCode.POLICY_VIOLATION, limit_reached(self._limits, "max_rate_violations"))
         text = f"Rate limit exceeded: {limit}. Please slow down your requests."
         return Denial(kind=DenialKind.RATE, message=text, retry_after=wait, close_after=close_after)
+
+
+def _clients(session: Session) -> tuple[tuple[str, str], ...]:
+    """Return what the messages of a client are charged to: its address, and its user, who may come from many of them."""
+    address = ("address", session.rate_limit_key)
+    return (address,) if session.user is None else (address, ("user", session.user))

@@ -28,7 +28,7 @@ from dilithion_ws.service.statistics import JobStatistics
 from dilithion_ws.util.clock import monotonic
 from dilithion_ws.util.file_watcher import FileWatcher
 
-from ..support import client_frame, open_files, wait_for
+from ..support import Clock, client_frame, open_files, wait_for
 from ..support.accounts import basic, code, log_in, with_header, write_users
 from ..support.configs import make_config
 from ..support.fixtures import ClientFactory, ServerFactory
@@ -852,3 +852,21 @@ def test_a_fragment_before_the_login_is_refused(guarded: WebSocketServer, connec
     client = connect(guarded)
     client.send(client_frame(1, b"{", fin=False))
     assert client.close_frame() == (1008, "log in first: until then a message has one frame")
+
+
+def test_a_user_has_the_limits_of_one_client_at_all_addresses_together() -> None:
+    clock, config = Clock(), make_config(limit_loopback=True, message_burst=5, byte_burst=1024, byte_rate=1.0)
+    audit = AuditLog("", clock)
+    access = AccessControl(config, Authenticator(config, UserDirectory(), clock, audit), clock, audit)
+
+    def session_at(number: int, user: str | None) -> Session:
+        session = access.make_session(number, (f"192.0.2.{number}", 1))
+        session.user = user
+        return session
+
+    assert [access.check_message(session_at(at, "alice")) is None for at in range(7)] == [True] * 5 + [False] * 2
+    assert access.check_message(session_at(20, "bob")) is None
+    assert access.check_message(session_at(21, "192.0.2.20")) is None, "a name that is an address is another one's"
+    access.charge_bytes(session_at(30, "carol"), 1024, 1)
+    assert access.check_message(session_at(31, "carol")) is not None
+    assert access.check_message(session_at(32, None)) is None
