@@ -169,4 +169,5 @@ class EventLoop:
         """Close all connections, and end the loop after this turn."""
         self.handler.closer.abort_all()
         self.handler.messages.abandon_calls()
+        self.ownership.end()
         self._has_ended = True

@@ -113,6 +113,11 @@ class LoopOwnership:
         pending.finish(outcome)  # type: ignore[arg-type]
         raise OwnershipLost
 
+    @leader_only
+    def end(self) -> None:
+        """Forget the work of the last task: Python's collector does not see it, and could not free a cycle with it."""
+        self._work = None
+
     @any_thread
     def revoke(self, task: Task[Reply]) -> RevokedWork | None:
         """Take the loop away from the thread that runs this task. Return None if the task has just ended.
