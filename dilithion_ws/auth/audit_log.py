@@ -84,6 +84,8 @@ class AuditLog:
             details: further members, such as the method's name.
         """
         self.counts[event] = self.counts.get(event, 0) + 1
+        if self._file is None and not logger.isEnabledFor(logging.INFO):
+            return
         if event in _FREQUENT:
             cause = _Cause(event, network_of(address), (user or "") if event == "login" else "", hourly)
             if self._limiter.take(cause, _ONCE_AN_HOUR if hourly else self._rate):
@@ -117,8 +119,6 @@ class AuditLog:
             self._write(dropped.event, dropped.network, dropped.user or None, {"suppressed": count})
 
     def _write(self, event: str, address: str, user: str | None, details: dict[str, Any]) -> None:
-        if self._file is None and not logger.isEnabledFor(logging.INFO):
-            return
         moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         line = json.dumps({"time": moment, "event": event, "address": address, "user": user, **details})
         logger.info("%s", line)

@@ -135,7 +135,12 @@ class HandshakeHandler:
             headers = (*headers, (b"Sec-WebSocket-Extensions", agreement.answer.encode()))
         if decision.codec is not None or deflater is not None:
             connection.encoder = MessageEncoder(decision.codec, deflater, decision.session.has_host_codec)
-        connection.parser = self._make_parser(window)
+        if decision.session.is_authorized:
+            reactor.admit(connection)
+            size, most = limits.messages.message_size, limits.connections.frames_per_turn
+            connection.parser = MessageParser(size, self._message_too_big, window, most)
+        else:
+            connection.parser = self._make_parser(window)
         connection.session = decision.session
         with connection.lock:
             connection.transition(OPEN)
@@ -144,8 +149,6 @@ class HandshakeHandler:
         connection.timer_at = 0.0  # the deadline of the handshake is obsolete
         reactor.schedule(connection, min(reactor.now + limits.connections.ping_interval, connection.deadline))
         reactor.update_interest(connection)
-        if decision.session.is_authorized:
-            reactor.admit(connection)
         reactor.service.on_open(decision.session)
         if not reactor.after_send(connection, result):
             self._closer.abort(connection)

@@ -16,6 +16,13 @@ __all__ = ["Fields", "UpgradeRequest", "accept_response", "check_upgrade", "fiel
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION = b"13"
 
+_USUAL_TOKENS: dict[bytes, tuple[list[bytes], list[bytes]]] = {
+    b"upgrade": ([b"websocket"], [b"websocket"]),
+    b"connection": ([b"Upgrade"], [b"upgrade"]),
+    b"sec-websocket-version": ([b"13"], [b"13"]),
+}
+"""What nearly all clients send, and its tokens."""
+
 Fields = dict[bytes, list[bytes]]
 """The headers of a request: values by lower-case name."""
 
@@ -91,6 +98,9 @@ def fields_of(request: h11.Request) -> Fields:
 
 def tokens_of(fields: Fields, name: bytes) -> list[bytes]:
     """Return the comma-separated tokens of a header in lower case (those of Upgrade and Connection have no case)."""
+    usual = _USUAL_TOKENS.get(name)
+    if usual is not None and fields.get(name) == usual[0]:
+        return usual[1]
     return [token.strip() for value in fields.get(name, ()) for token in value.lower().split(b",")]
 
 

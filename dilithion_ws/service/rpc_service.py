@@ -134,10 +134,12 @@ class RpcService:
                 return error_answer(extract_id(payload) if opcode == TEXT else NULL_ID, denial.to_rpc_error())
             session.consecutive_rejections = 0
             return RawMessageCall(self._on_message, self, session, opcode, payload)
-        if len(payload) > self._inline_size or session.has_host_codec:
+        if len(payload) > self._inline_size:
             return LargeMessage(self, self._dispatcher.executor, session, opcode, payload, denial)
         if opcode == TEXT and session.codec is None:
             return self._dispatcher.receive(payload, session, denial)
+        if session.has_host_codec:
+            return LargeMessage(self, self._dispatcher.executor, session, opcode, payload, denial)
         return self.receive_rpc(session, opcode, payload, denial)
 
     def receive_rpc(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dilithion_ws.protocol.handshake import UpgradeRequest, accept_response
+from dilithion_ws.protocol.handshake import UpgradeRequest, accept_response, tokens_of
 from dilithion_ws.protocol.http import HttpRefusal
 from dilithion_ws.protocol.http_connection import HttpConnection, HttpLimits, HttpOutcome
 
@@ -117,3 +117,12 @@ def test_every_change_of_one_byte_has_an_answer(at: int, byte: int) -> None:
 def test_random_bytes_never_raise(data: bytes) -> None:
     outcome = shake(data + b"\r\n\r\n")
     assert outcome is None or isinstance(outcome, (HttpRefusal, UpgradeRequest))
+
+
+@given(
+    st.sampled_from([b"upgrade", b"connection", b"sec-websocket-version", b"origin"]),
+    st.lists(st.sampled_from([b"websocket", b"Upgrade", b"upgrade", b"13", b"keep-alive, Upgrade", b""]), max_size=2),
+)
+def test_the_usual_values_have_the_tokens_that_they_would_have_anyway(name: bytes, values: list[bytes]) -> None:
+    plainly = [token.strip() for value in values for token in value.lower().split(b",")]
+    assert tokens_of({name: values}, name) == plainly
