@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -161,7 +162,8 @@ def test_sqlite(check: Check, tmp_path: Path) -> None:
     options = ("--event-store", f"sqlite:{path}")
     assert check(*options)[0] == 0
     assert not path.exists()
-    sqlite3.connect(path).executescript("CREATE TABLE x (y)")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript("CREATE TABLE x (y)")
     assert check(*options)[0] == 0
     path.write_bytes(b"nonsense" * 1000)
     assert "file is not a database" in found(check(*options)[1], "error", "events")
