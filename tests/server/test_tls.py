@@ -228,7 +228,12 @@ def test_a_close_that_openssl_holds_already_is_seen_at_once(
         client.send_so_that_openssl_keeps_the_end(client_frame(1, b'{"method":"wait","id":1}'), close)
         all_there.set()
         wait_for(lambda: any(info.in_flight for info in server.connections()))
-        (connection,) = (one for one in gc.get_objects() if isinstance(one, Connection) and one.in_flight)
+        known = {info.id for info in server.connections()}
+        (connection,) = (
+            one
+            for one in gc.get_objects()
+            if isinstance(one, Connection) and one.in_flight and not one.is_closed and one.id in known
+        )
         assert connection.holds_bytes
         server.close_connection(connection.id, 4000, "enough")
         assert client.read()[:4] == b"\x88\x08" + (4000).to_bytes(2, "big")
