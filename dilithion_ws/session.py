@@ -75,7 +75,8 @@ class Session:
 
     def may_call_by_name(self, name: str) -> bool:
         """Return whether its API token has no list of methods, or one with this method in it."""
-        methods = self.token.limits.methods if self.token is not None else None
+        token = self.token
+        methods = token.limits.methods if token is not None else None
         return methods is None or name in methods
 
     def __repr__(self) -> str:

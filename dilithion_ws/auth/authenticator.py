@@ -3,15 +3,17 @@
 Nothing here acts on a connection. Each decision is a value: None if the session is logged in, otherwise a `Denial`, or
 `NeedsPassword` if a slow hash has to be computed first.
 
-Users change while sessions are opened and passwords are verified, in other threads. No lock covers both. Instead, the new
-directory is in place before the open sessions are listed and refreshed, and every login and every `on_open` refreshes its
-session after it has become visible. So whichever comes last has seen the new users, and a session cannot keep old rights.
+Users change while sessions are opened and passwords are verified, in other threads. The new directory is in place before
+the open sessions are listed and refreshed, and every login and every `on_open` refreshes its session after it has become
+visible. One lock covers each of these steps, but not the slow hash. So whichever comes last has seen the new users and
+the latest login, and a session cannot keep old rights, nor those of a token that it had before.
 `EventHub.subscribe` checks a second time for the same reason, after its cursor is registered.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -84,6 +86,9 @@ class Authenticator:
         self._audit = audit
         self._cache = PasswordCache(clock, config.limits.logins.password_cache_ttl, _MAX_CACHED_PASSWORDS)
         self._lockout = Lockout(clock, config.limits)
+        self._identity_lock = (
+            threading.Lock()
+        )  # guards changes of user, token, rights and authorization of all sessions
 
     @property
     def tracked_addresses(self) -> int:
@@ -157,7 +162,8 @@ class Authenticator:
 
     def check_expiry(self, session: Session) -> CloseStatus | float:
         """Return how to close a session whose token has expired, or the seconds until that. Infinity stands for never."""
-        expires = session.token.limits.expires if session.token is not None else None
+        token = session.token
+        expires = token.limits.expires if token is not None else None
         if expires is None:
             return math.inf
         left: float = expires - self._unix_time()
@@ -229,12 +235,7 @@ class Authenticator:
         return session.is_authorized
 
     def _log_in_as(self, session: Session, token: ApiToken) -> None:
-        session.token = token  # first, since a reload in another thread judges a session by its token, if it has one
-        session.user = TOKEN_SESSION_PREFIX + token.name
-        session.rights = token.rights
-        session.is_authorized = True
-        self._record_login(session, token.role)
-        self.refresh_rights(session)
+        self._set_identity(session, TOKEN_SESSION_PREFIX + token.name, token.role, token)
 
     def _refuse_token(self, token: ApiToken, session: Session) -> str:
         """Return why a token may not be used now and from here, or nothing."""
@@ -243,15 +244,17 @@ class Authenticator:
         return "" if token.limits.allows_address(session.address[0]) else "token from another network"
 
     def _log_in(self, session: Session, user: User) -> None:
-        session.user = user.name
-        session.token = None
-        session.rights = user.rights
-        session.is_authorized = True
-        self._record_login(session, user.role)
-        self.refresh_rights(session)  # the users may have changed while the password was being verified
+        self._set_identity(session, user.name, user.role, None)
 
-    def _record_login(self, session: Session, role: str) -> None:
-        self._audit.record("login", address=session.address[0], user=session.user, hourly=session.is_request, role=role)
+    def _set_identity(self, session: Session, name: str, role: str, token: ApiToken | None) -> None:
+        self._audit.record("login", address=session.address[0], user=name, hourly=session.is_request, role=role)
+        with self._identity_lock:
+            session.user = name
+            session.token = token
+            session.is_authorized = True
+            removed = self._refresh(session)  # the users may have changed while the password was being verified
+        if removed:
+            self._audit.record("removed", address=session.address[0], user=name)
 
     def _record_failure(self, attempt: _Attempt, *, user: str | None = None, **details: Any) -> None:
         key, host, name = attempt.session.rate_limit_key, attempt.session.address[0], attempt.credentials.name
@@ -296,16 +299,25 @@ class Authenticator:
 
     def refresh_rights(self, session: Session) -> None:
         """Give a session the rights that its user has now. If the user was removed, mark it to be closed with 4401."""
+        with self._identity_lock:
+            removed = self._refresh(session)
+        if removed:
+            self._audit.record("removed", address=session.address[0], user=session.user)
+
+    def _refresh(self, session: Session) -> bool:
+        """Do that under the lock. Return whether the user was removed just now."""
+        assert self._identity_lock.locked()
         if session.user is None:
-            return
-        token, user = session.token, self._directory.get(session.user)
-        current = user if token is None else self._renew(token, session)
+            return False
+        token = session.token
+        current = self._directory.get(session.user) if token is None else self._renew(token, session)
         if current is not None:
             session.rights = current.rights
             if token is not None:
                 session.token = current
-        elif session.is_authorized:
-            session.is_authorized = False
-            session.rights = 0
-            session.close_after = CloseStatus(CloseCode.NOT_AUTHENTICATED, _REMOVED if token is None else _REVOKED)
-            self._audit.record("removed", address=session.address[0], user=session.user)
+            return False
+        was_authorized, session.is_authorized, session.rights = session.is_authorized, False, 0
+        if was_authorized:
+            status = CloseStatus(CloseCode.NOT_AUTHENTICATED, _REMOVED if token is None else _REVOKED)
+            session.close_after = status
+        return was_authorized

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from dilithion_ws.auth.audit_log import AuditLog
 from dilithion_ws.auth.authenticator import Authenticator
 from dilithion_ws.auth.credentials import TOKEN_NAME, Credentials
 from dilithion_ws.auth.denial import Denial, DenialKind
-from dilithion_ws.auth.users import UserDirectory, parse_users, render_users
+from dilithion_ws.auth.passwords import hash_password
+from dilithion_ws.auth.users import User, UserDirectory, parse_users, render_users
 
-from ..support import Clock
+from ..support import Clock, wait_for
 
 HASH = hash_token("dws_x").hex()
 UNLIMITED = TokenLimits()
@@ -170,3 +172,32 @@ def test_a_user_cannot_have_the_name_that_stands_for_tokens(tmp_path: Path) -> N
     entry = {"password_hash": "00" * 32, "salt": "00" * 8, "role": "admin"}
     with pytest.raises(ConfigError, match="user name"):
         parse_users(json.dumps({"version": 1, "users": {TOKEN_NAME: entry}}), "test")
+
+
+def test_a_reload_during_a_login_leaves_no_rights_of_the_token_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reload has looked at the token already when the client logs in as another user."""
+    desk = Desk()
+    reader = User("reader", "readonly", 1, hash_password("right", "node"))
+    desk.authenticator.replace_directory(UserDirectory([reader], [desk.token]))
+    session = desk.log_in()
+    assert isinstance(session, Session)
+    looking, go_on = threading.Event(), threading.Event()
+    renew = UserDirectory.renew
+
+    def slow_renew(self: UserDirectory, token: ApiToken) -> ApiToken | None:
+        found = renew(self, token)
+        looking.set()
+        go_on.wait(20)
+        return found
+
+    monkeypatch.setattr(UserDirectory, "renew", slow_renew)
+    reload = threading.Thread(target=desk.authenticator.refresh_all, args=([session],))
+    login = threading.Thread(target=desk.authenticator.log_in, args=(session, "reader", "right"))
+    reload.start()
+    assert looking.wait(20)
+    login.start()
+    wait_for(lambda: desk.audit.counts["login"] == 2)  # from here on it waits for the reload, or must not
+    go_on.set()
+    reload.join(20)
+    login.join(20)
+    assert (session.user, session.token, session.rights) == ("reader", None, 1)
