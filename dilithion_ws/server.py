@@ -297,7 +297,7 @@ class WebSocketServer:
 
         Args:
             name: a token, as clients ask for it (RFC 6455 section 1.9).
-            codec: the encoding of the JSON-RPC messages of its clients, in both directions.
+            codec: encodes and decodes the JSON-RPC messages of its clients. It must not block: events wait for it.
 
         Raises:
             ConfigError: the name is not a token, or is in use.

@@ -1,15 +1,14 @@
-"""Encode a message by a codec of the host in the leading thread, as a task that the watchdog supervises.
+"""Encode an answer by a codec of the host, which may block: in the pool, never in the leading thread.
 
-Answers of workers are encoded by them. What is left for the leader are refusals and answers after a deadline.
+Answers of workers are encoded by them. What is left are refusals and errors for deadlines, which the leader would send.
 """
 
 from __future__ import annotations
 
-from ..protocol.frames import BINARY, TEXT
-from ..protocol.message_encoder import MessageEncoder
+from collections.abc import Callable, Sequence
+
 from ..session import Session
 from ..util.enums import Speed, TaskKind
-from .interfaces import RawReply, Reply
 
 __all__ = ["EncodeTask"]
 
@@ -17,33 +16,33 @@ __all__ = ["EncodeTask"]
 class EncodeTask:
     """Implements `Task`.
 
+    It is serial, so that its connection is closed if the codec takes longer than a call may: then no answer can be sent.
+    Its kind has threads that calls which hang do not take.
+
     Args:
         session: the client.
-        encoder: of its connection, with a codec.
-        reply: an answer as JSON.
+        reply: the answer as JSON, which the worker encodes when it sends it.
+        hooks: what to call once the answer was queued.
     """
 
-    speed = Speed.MEASURED_FAST
-    is_serial = False
-    kind = TaskKind.CALL
-    hooks = None
+    speed = Speed.SLOW
+    is_serial = True
+    kind = TaskKind.REQUEST
 
-    def __init__(self, session: Session, encoder: MessageEncoder, reply: bytes) -> None:
+    def __init__(self, session: Session, reply: bytes, hooks: Sequence[Callable[[bool], None]]) -> None:
         self.session = session
-        self._encoder = encoder
+        self.hooks = hooks
         self._reply = reply
 
-    def run(self) -> Reply | None:
-        """Encode it."""
-        codec = self._encoder.codec
-        assert codec is not None
-        return RawReply(BINARY if codec.binary else TEXT, codec.encode(self._reply))
+    def run(self) -> bytes:
+        """Return the answer."""
+        return self._reply
 
     def refuse(self, reason: str) -> None:
-        """Return nothing: the codec has failed, so no other answer can be encoded either."""
+        """Return nothing: it would have to be encoded as well."""
 
     def expire(self) -> None:
         """Return nothing, for the same reason."""
 
     def on_stall(self) -> None:
-        """Do nothing."""
+        """Do nothing: it never runs in the leading thread."""

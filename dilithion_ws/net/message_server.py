@@ -12,7 +12,7 @@ JSON-RPC matches them by id. A pong or the answer to a close frame follows the a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..config.limits import limit_reached
@@ -155,16 +155,23 @@ class MessageServer:
             self._track(pending)
             return None
         refusal = task.refuse(full)
-        if connection.encoder.is_host_code and isinstance(refusal, bytes):
-            return self._encode(connection, refusal, LeaderWork(connection, events, index, output))
-        return refusal
+        if not connection.encoder.is_host_code:
+            return refusal
+        if isinstance(refusal, bytes):
+            self._submit_encoding(connection, refusal, ())
+        return None
 
-    def _encode(self, connection: Connection, reply: bytes, work: LeaderWork) -> Reply | None:
-        """Encode an answer by a codec of the host, as a supervised task."""
+    def _submit_encoding(self, connection: Connection, reply: bytes, hooks: Sequence[Callable[[bool], None]]) -> None:
+        """Have an answer encoded by a codec of the host, and sent. Close the connection if no worker can do it."""
         assert connection.session is not None
-        task = EncodeTask(connection.session, connection.encoder, reply)
-        encoded: Any = self._ownership.run(task, work)
-        return encoded  # type: ignore[no-any-return]
+        pending = self._make_pending(connection, EncodeTask(connection.session, reply, hooks))
+        full = self._scheduler.submit(pending)
+        if full is None:
+            self._track(pending)
+            return
+        for hook in hooks:
+            hook(False)
+        self._closer.start_close(connection, CloseStatus(CloseCode.TRY_AGAIN_LATER, full))
 
     def _make_pending(self, connection: Connection, task: Task[Reply]) -> PendingCall:
         return PendingCall(connection, task, self._reactor.mailbox, self._reactor.limits)
@@ -233,6 +240,11 @@ class MessageServer:
     def on_fault(self, connection: Connection) -> None:
         """Close a connection after a fault of this package. The others continue. Call it in an exception handler."""
         logger.exception("serving %r failed", connection)
+        self._closer.fail(connection, _INTERNAL_ERROR)
+
+    @leader_only
+    def on_encoding_fault(self, connection: Connection) -> None:
+        """Close a connection whose answers the codec of the host cannot encode."""
         self._closer.fail(connection, _INTERNAL_ERROR)
 
     # Calls that are not answered yet
@@ -326,20 +338,20 @@ class MessageServer:
             self._closer.start_close(connection, CloseStatus(CloseCode.INTERNAL_ERROR, reason))
 
     def _expire_by_host_codec(self, pending: PendingCall) -> None:
-        """Answer one call, encoded by code of the host. That may cost this thread the loop, so it is the last step."""
+        """Have the error for a deadline encoded by a worker. A serial call gets none, since its connection is closed."""
         connection = pending.connection
-        reply = pending.withdraw()
+        withdrawn = pending.withdraw()
         self._scheduler.give_up(pending.run)
-        if reply is None:
+        if withdrawn is None:
             return  # its worker has answered it
         self._untrack(pending)
-        if pending.is_serial or not reply.data or connection.state is not OPEN:
+        if withdrawn.reply and connection.state is OPEN and not pending.is_serial:
+            self._submit_encoding(connection, withdrawn.reply, withdrawn.hooks)
+        else:
+            for hook in withdrawn.hooks:
+                hook(False)
+        if connection.state is not CLOSED:
             self._after_call(connection)
-            return
-        encoded = self._encode(connection, reply.data, LeaderWork(connection, [], 0, []))
-        if encoded is not None:
-            self.after_send(connection, connection.send(encode_reply(encoded, connection.encoder)))
-        self._after_call(connection)
 
     @leader_only
     def on_ownership_revoked(self, revoked: RevokedWork) -> None:

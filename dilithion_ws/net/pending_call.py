@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..config.limits import Limits, limit_reached
@@ -31,13 +32,15 @@ def encode_reply(reply: Reply, encoder: MessageEncoder) -> bytes:
 
 
 class Withdrawn(NamedTuple):
-    """A call whose deadline has passed.
+    """A call that its deadline has ended.
 
     Attributes:
-        data: the error as JSON, empty if none is expected.
+        reply: the error as JSON, empty if none is expected.
+        hooks: those that belong to the error, to be called once it was queued.
     """
 
-    data: bytes
+    reply: bytes
+    hooks: Sequence[Callable[[bool], None]]
 
 
 class PendingCall:
@@ -151,8 +154,7 @@ class PendingCall:
         """Send the error for the deadline. Return the result of sending, or None if the call was answered before."""
         if self.is_answered:
             return None
-        # Hooks of a batch belong to the answers so far, which are sent; those of a future to an answer that is not.
-        hook_count = 0 if self._future is not None else len(self._task.hooks or ())
+        hook_count = self._count_expired_hooks()
         result = self._answer(self._task.expire(), hook_count)
         if self._future is not None:
             self._future.cancel()
@@ -167,14 +169,25 @@ class PendingCall:
         Returns:
             The error; None if the call was answered before.
         """
-        reply = None if self.is_answered else self._task.expire()
+        if self.is_answered:
+            return None
+        hook_count = self._count_expired_hooks()
+        reply = self._task.expire()
         if not self.abandon():
             return None
         if self._future is not None:
             self._future.cancel()
-        for hook in self._task.hooks or ():
+        hooks = self._task.hooks or ()
+        for hook in hooks[hook_count:]:
             hook(False)
-        return Withdrawn(reply if isinstance(reply, bytes) else b"")
+        return Withdrawn(reply if isinstance(reply, bytes) else b"", hooks[:hook_count])
+
+    def _count_expired_hooks(self) -> int:
+        """Return how many hooks belong to the error for the deadline.
+
+        Those of a batch belong to the answers so far, which are sent with it; those of a future to an answer that is not.
+        """
+        return 0 if self._future is not None else len(self._task.hooks or ())
 
     def _answer(self, reply: Reply | None, hook_count: int | None = None) -> SendResult | None:
         """Send the answer and call the hooks that belong to it. Return None if it was answered before."""
@@ -187,7 +200,7 @@ class PendingCall:
     def _send(self, reply: Reply | None, hook_count: int) -> SendResult | None:
         """Send the answer, or a refusal if too much is buffered for the client already."""
         connection, limits = self.connection, self._limits
-        data = b"" if reply is None else encode_reply(reply, connection.encoder)
+        data = self._encode(reply)
         outbox = limits.connections.outbox
         max_buffered = outbox + limits.messages.result_size
         while True:
@@ -203,4 +216,14 @@ class PendingCall:
                     return connection.write(data) if data else SENT
             hook_count = 0
             refusal = self._task.refuse(f"answers wait unread past the {limit_reached(limits, 'outbox')}")
-            data = b"" if refusal is None else encode_reply(refusal, connection.encoder)
+            data = self._encode(refusal)
+
+    def _encode(self, reply: Reply | None) -> bytes:
+        """Return the frame of an answer, if there is one. If a codec of the host raises, close the connection."""
+        try:
+            return b"" if reply is None else encode_reply(reply, self.connection.encoder)
+        except Exception:
+            logger.exception("a codec can't encode an answer to %r", self.connection)
+            connection = self.connection
+            self._mailbox.post(lambda leader: leader.messages.on_encoding_fault(connection))
+            return b""

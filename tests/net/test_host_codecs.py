@@ -1,4 +1,4 @@
-"""A codec of the host runs in workers, or in the leading thread as a supervised task."""
+"""A codec of the host runs in workers, never in the leading thread."""
 
 from __future__ import annotations
 
@@ -18,22 +18,25 @@ from ..support.fixtures import ClientFactory
 
 
 class Recording:
-    """JSON as it is. Records whether the leading thread ran it outside of a task."""
+    """JSON as it is. Records whether the leading thread ran it."""
 
     binary = False
 
     def __init__(self, gate: threading.Event) -> None:
         self.gate = gate
         self.ownership: LoopOwnership | None = None
-        self.outside: list[str] = []
+        self.by_leader: list[str] = []
         self.held = b""
         self.is_held = False
+        self.broken = b""
 
     def encode(self, data: bytes) -> bytes:
         self._record("encode")
         if self.held and self.held in data:
             self.is_held = True
             self.gate.wait(20)
+        if self.broken and self.broken in data:
+            raise ValueError("it can't be encoded")
         return data
 
     def decode(self, data: bytes) -> bytes:
@@ -43,8 +46,8 @@ class Recording:
     def _record(self, what: str) -> None:
         ownership = self.ownership
         assert ownership is not None
-        if ownership._reactor.leader == threading.get_ident() and ownership.task is None:
-            self.outside.append(what)
+        if ownership._reactor.leader == threading.get_ident():
+            self.by_leader.append(what)
 
 
 Serve = Callable[..., tuple[WebSocketServer, Recording]]
@@ -82,10 +85,10 @@ def test_calls_errors_and_batches_are_encoded_by_workers(serve: Serve, connect: 
     assert client.answer()["error"]["code"] == -32700
     client.text(json.dumps([{"method": "add", "params": [at], "id": at} for at in range(3)]))
     assert [answer["result"] for answer in client.answer()] == [2, 3, 4]
-    assert codec.outside == []
+    assert codec.by_leader == []
 
 
-def test_rates_and_deadlines_are_answered_by_supervised_tasks(
+def test_rates_and_deadlines_are_answered_by_workers(
     serve: Serve, rpc: RpcTable, connect: ClientFactory, gate: threading.Event
 ) -> None:
     rpc.register("stuck", lambda: gate.wait(20), blocking=True)
@@ -95,13 +98,13 @@ def test_rates_and_deadlines_are_answered_by_supervised_tasks(
     assert client.answer()["error"]["code"] == -32002
     found = {client.call("getblockcount", id=at).get("error", {}).get("code") for at in range(8)}
     assert -32005 in found
-    assert codec.outside == []
+    assert codec.by_leader == []
 
 
 def test_a_codec_that_blocks_holds_up_nobody_else(
     serve: Serve, rpc: RpcTable, connect: ClientFactory, gate: threading.Event
 ) -> None:
-    """Not even when the leader itself has to encode an error for a deadline."""
+    """Not even with an error for a deadline."""
     handler = threading.Event()
     rpc.register("stuck", lambda: handler.wait(20), blocking=True)
     server, codec = serve(call_timeout=0.2)
@@ -117,4 +120,45 @@ def test_a_codec_that_blocks_holds_up_nobody_else(
     handler.set()
     assert client.call("add", 1, id=2)["id"] == 2, "the late result is dropped"
     wait_for(lambda: [info.in_flight for info in server.connections()] == [0, 0])
-    assert codec.outside == []
+    assert codec.by_leader == []
+
+
+def test_a_codec_that_is_slower_than_a_call_may_be_closes_the_connection(
+    serve: Serve, rpc: RpcTable, connect: ClientFactory, gate: threading.Event
+) -> None:
+    """A call without an answer, and without an end of the connection, would leave its client waiting."""
+    handler = threading.Event()
+    rpc.register("stuck", lambda: handler.wait(20), blocking=True)
+    server, codec = serve(call_timeout=0.2)
+    codec.held = b"-32002"
+    client = upgrade(connect(server, upgrade=False))
+    client.request("stuck", id=1)
+    code, reason = client.close_frame()
+    assert (code, "rpcwebsocketcalltimeout" in reason) == (1011, True)
+    handler.set()
+
+
+def test_an_answer_that_the_codec_cannot_encode_closes_the_connection(
+    serve: Serve, connect: ClientFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, codec = serve()
+    codec.broken = b"unencodable"
+    client = upgrade(connect(server, upgrade=False))
+    client.request("echo", ["unencodable"], id=1)
+    assert client.close_frame()[0] == 1011
+    assert "a codec can't encode an answer" in caplog.text
+    assert connect(server).call("add", 1)["result"] == 3
+
+
+def test_the_subscriptions_of_a_batch_that_times_out_are_delivered(
+    serve: Serve, rpc: RpcTable, connect: ClientFactory, gate: threading.Event
+) -> None:
+    rpc.register("stuck", lambda: gate.wait(20), blocking=True)
+    server, codec = serve(call_timeout=0.3)
+    client = upgrade(connect(server, upgrade=False))
+    client.text('[{"method":"subscribe","params":["mining"],"id":1},{"method":"stuck","id":2}]')
+    answers = client.answer()
+    assert [answer.get("error", {}).get("code") for answer in answers] == [None, -32002]
+    server.publish("mining", {"kind": "stopped"})
+    assert client.answer()["params"]["topic"] == "mining"
+    assert codec.by_leader == []
