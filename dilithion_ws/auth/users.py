@@ -98,7 +98,7 @@ class UserDirectory:
         return {(token.name, token.digest) for table in (self._tokens, self._certificates) for token in table.values()}
 
     def find_token(self, token: str) -> ApiToken | None:
-        """Return the API token, or None if there is no such one. Fast."""
+        """Return the API token, or None if it does not exist. Fast."""
         return self._tokens.get(hash_token(token))
 
     def find_certificate(self, digest: bytes) -> ApiToken | None:

@@ -11,7 +11,7 @@ import ssl
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, NamedTuple
@@ -205,13 +205,10 @@ def check_machine(config: Config) -> Iterator[Finding]:
 def _running_version(config: Config) -> str:
     """Return the version of the server that answers on the port, or nothing."""
     address = config.addresses[0]
-    context = ssl._create_unverified_context() if config.has_tls else None
-    make: Callable[[], http.client.HTTPConnection] = (
-        (lambda: http.client.HTTPSConnection(address, config.port, timeout=_TIMEOUT, context=context))
-        if config.has_tls
-        else (lambda: http.client.HTTPConnection(address, config.port, timeout=_TIMEOUT))
-    )
-    connection = make()
+    connection = http.client.HTTPConnection(address, config.port, timeout=_TIMEOUT)
+    if config.has_tls:
+        context = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection(address, config.port, timeout=_TIMEOUT, context=context)
     try:
         connection.request("GET", "/health")
         answer = json.loads(connection.getresponse().read(4096))

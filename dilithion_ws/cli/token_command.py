@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import re
 import ssl
-import sys
 import time
 from datetime import datetime, timezone
 
@@ -15,7 +14,7 @@ from ..auth.users import UsersFile, check_name
 from ..errors import ConfigError
 from ..util.files import read_bounded_text
 from .config_options import USERS
-from .users_file import load_users, role_rights, save_users
+from .users_file import add_actions, load_users, role_rights, save_users
 
 __all__ = ["add_token"]
 
@@ -33,44 +32,28 @@ def add_token(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         description=f"Edits the API tokens in {USERS}: passwords for programs, each with a name, a role, and perhaps "
         "methods, networks and an expiry. Only a hash is stored, so a token is shown once.",
     )
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for name, help in (
-        ("add", "make a token and print it"),
-        ("list", "list the tokens"),
-        ("revoke", "remove a token; its connections are closed"),
-    ):
-        action = actions.add_parser(name, help=help, description=help.capitalize() + ".")
-        if name != "list":
-            action.add_argument("name", help="the token's name")
-        if name == "add":
-            action.add_argument("--role", default="readonly", help="what it may do (default: %(default)s)")
-            action.add_argument("--methods", metavar="LIST", help="the only methods that it may call, joined by commas")
-            action.add_argument("--networks", metavar="LIST", help="the only addresses and networks it may come from")
-            action.add_argument(
-                "--certificate",
-                metavar="FILE",
-                help="a client's TLS certificate (PEM), in place of a token",
-            )
-            action.add_argument("--expires", metavar="WHEN", help="a date such as 2027-01-31, or 12h, 30d, 4w from now")
-        action.add_argument("--file", default=USERS, help="the users file (default: %(default)s)")
-        action.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
-        action.set_defaults(run=edit, action=name)
+    helps = {
+        "add": "make a token and print it",
+        "list": "list the tokens",
+        "revoke": "remove a token; its connections are closed",
+    }
+    add = add_actions(parser, helps, "token", edit)["add"]
+    add.add_argument("--role", default="readonly", help="what it may do (default: %(default)s)")
+    add.add_argument("--methods", metavar="LIST", help="the only methods that it may call, joined by commas")
+    add.add_argument("--networks", metavar="LIST", help="the only addresses and networks it may come from")
+    add.add_argument("--certificate", metavar="FILE", help="a client's TLS certificate (PEM), in place of a token")
+    add.add_argument("--expires", metavar="WHEN", help="a date such as 2027-01-31, or 12h, 30d, 4w from now")
 
 
-def edit(options: argparse.Namespace) -> int:
-    """Carry out one action. Return the exit status: after a failure it is 1, and the file is unchanged."""
-    try:
-        file = load_users(options.file)
-        if options.action == "list":
-            print_tokens(file)
-        elif options.action == "add":
-            save_and_print(file, options)
-        else:
-            revoke(file, options)
-    except ConfigError as error:
-        print(f"dilithion-ws: {error}", file=sys.stderr)
-        return 1
-    return 0
+def edit(options: argparse.Namespace) -> None:
+    """Carry out one action. Raise ConfigError, and leave the file as it is, if that is impossible."""
+    file = load_users(options.file)
+    if options.action == "list":
+        print_tokens(file)
+    elif options.action == "add":
+        save_and_print(file, options)
+    else:
+        revoke(file, options)
 
 
 def print_tokens(file: UsersFile) -> None:

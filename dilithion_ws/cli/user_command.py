@@ -11,7 +11,7 @@ from ..auth.permissions import ROLES
 from ..auth.users import User, UsersFile, check_name
 from ..errors import ConfigError
 from .config_options import USERS
-from .users_file import load_users, role_rights, save_users
+from .users_file import add_actions, load_users, role_rights, save_users
 
 __all__ = ["add_user"]
 
@@ -26,38 +26,26 @@ def add_user(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description=f"Adds, lists and removes users, and changes their passwords, in {USERS}. The file is replaced as a "
         "whole and readable for its owner only. The password is prompted for, or read from standard input.",
     )
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for name, help in (
-        ("add", "add a user"),
-        ("list", "list the users and their roles"),
-        ("remove", "remove a user"),
-        ("passwd", "change a user's password"),
-    ):
-        action = actions.add_parser(name, help=help, description=help.capitalize() + ".")
-        if name != "list":
-            action.add_argument("name", help="the user's name")
-        if name == "add":
-            action.add_argument("--role", default="readonly", help=f"{', '.join(ROLES)}, or one of the file's own")
-        if name in ("add", "passwd"):
-            action.add_argument("--scheme", choices=SCHEMES, default=SCHEMES[0], help="how the password is stored")
-        action.add_argument("--file", default=USERS, help="the users file (default: %(default)s)")
-        action.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
-        action.set_defaults(run=edit, action=name)
+    helps = {
+        "add": "add a user",
+        "list": "list the users and their roles",
+        "remove": "remove a user",
+        "passwd": "change a user's password",
+    }
+    actions = add_actions(parser, helps, "user", edit)
+    actions["add"].add_argument("--role", default="readonly", help=f"{', '.join(ROLES)}, or one of the file's own")
+    for name in ("add", "passwd"):
+        actions[name].add_argument("--scheme", choices=SCHEMES, default=SCHEMES[0], help="how the password is stored")
 
 
-def edit(options: argparse.Namespace) -> int:
-    """Carry out one action. Return the exit status: after a failure it is 1, and the file is unchanged."""
-    try:
-        file = load_users(options.file)
-        if options.action == "list":
-            for user in sorted(file.users.values(), key=lambda user: user.name):
-                print(f"{user.name}\t{user.role}\t{user.password.scheme}")
-            return 0
+def edit(options: argparse.Namespace) -> None:
+    """Carry out one action. Raise ConfigError, and leave the file as it is, if that is impossible."""
+    file = load_users(options.file)
+    if options.action == "list":
+        for user in sorted(file.users.values(), key=lambda user: user.name):
+            print(f"{user.name}\t{user.role}\t{user.password.scheme}")
+    else:
         save_users(options.file, _changed(file, options))
-    except ConfigError as error:
-        print(f"dilithion-ws: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def _changed(file: UsersFile, options: argparse.Namespace) -> UsersFile:

@@ -1,15 +1,52 @@
-"""The users file, as the commands that edit it read and write it."""
+"""What the commands that edit the users file share: their actions, and reading and writing the file."""
 
 from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
 
 from ..auth.permissions import ROLES
 from ..auth.users import UsersFile, parse_users, render_users
 from ..errors import ConfigError
 from ..util.files import read_bounded_text, replace_private_file
+from .config_options import USERS
 
-__all__ = ["load_users", "role_rights", "save_users"]
+__all__ = ["add_actions", "load_users", "role_rights", "save_users"]
 
 MOST_CHARACTERS = 8 << 20
+
+
+def add_actions(
+    parser: argparse.ArgumentParser, helps: Mapping[str, str], what: str, run: Callable[[argparse.Namespace], None]
+) -> dict[str, argparse.ArgumentParser]:
+    """Add actions to a command, and return their parsers by name.
+
+    Args:
+        parser: of the command.
+        helps: what each action does; `list` is about all entries, the others about one.
+        what: one entry.
+        run: carries out an action. If it raises ConfigError, that is printed, and the exit status is 1.
+    """
+
+    def carry_out(options: argparse.Namespace) -> int:
+        try:
+            run(options)
+        except ConfigError as error:
+            print(f"dilithion-ws: {error}", file=sys.stderr)
+            return 1
+        return 0
+
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    found = {}
+    for name, help in helps.items():
+        action = found[name] = actions.add_parser(name, help=help, description=help.capitalize() + ".")
+        if name != "list":
+            action.add_argument("name", help=f"the {what}'s name")
+        action.add_argument("--file", default=USERS, help="the users file (default: %(default)s)")
+        action.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+        action.set_defaults(run=carry_out, action=name)
+    return found
 
 
 def load_users(path: str) -> UsersFile:

@@ -95,8 +95,8 @@ class HttpConnection:
     def receive(self, data: bytes) -> HttpOutcome | None:
         """Parse received bytes. Return the outcome once a head or a request is complete, otherwise None."""
         if self._request is None:
-            if not self._head and data[:2] == b"\r\n":
-                data = data[2:]  # RFC 9112 section 2.2: an empty line before a request is ignored
+            if not self._head and data[:1] in (b"\r", b"\n"):
+                data = data.lstrip(b"\r\n")  # RFC 9112 section 2.2: empty lines before a request are ignored
                 if not data:
                     return None
             self.is_idle = False
@@ -265,10 +265,11 @@ class HttpConnection:
     def start_next_request(self) -> None:
         """Go on to the next request after a response. If a part of it has arrived already, `has_more` is true."""
         self._head = self._connection.trailing_data[0]
-        if self._head.startswith(b"\r\n"):  # some clients send an empty line behind a body (RFC 9112 section 2.2)
-            self._head = self._head[2:]
+        if self._head[:1] in (b"\r", b"\n"):  # some clients send an empty line behind a body (RFC 9112 section 2.2)
+            self._head = self._head.lstrip(b"\r\n")
             self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head)
-            self._connection.receive_data(self._head) if self._head else None
+            if self._head:
+                self._connection.receive_data(self._head)
         else:
             self._connection.start_next_cycle()
         self.has_more = bool(self._head)

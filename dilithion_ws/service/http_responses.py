@@ -15,7 +15,7 @@ from ..protocol.http import Headers, HttpRefusal, HttpResponse, error_body
 from ..rpc.messages import error_answer
 from ..rpc.passthrough import RawRpcError
 
-__all__ = ["ResponseWriter", "refusal_for"]
+__all__ = ["DENIED_CODES", "ResponseWriter", "refusal_for"]
 
 _CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="Dilithion RPC", charset="UTF-8"'),)
 _STATUS = {
@@ -28,6 +28,9 @@ _STATUS = {
     DenialKind.LOCKED_OUT: 429,
 }
 _STATUS_OF_CODE = {int(JsonRpcCode.PERMISSION_DENIED): 403, int(JsonRpcCode.RATE_LIMITED): 429}
+DENIED_CODES = frozenset(_STATUS_OF_CODE)
+"""Codes of errors that have an HTTP status of their own."""
+
 _NODE_CODE = -32000
 """The error code of denied calls over HTTP, as the node has it."""
 _SECURITY_HEADERS = (

@@ -13,15 +13,35 @@ from ..session import Session
 from ..util.enums import Speed, TaskKind
 from ..util.futures import Future, convert_future
 from .access_control import AccessControl
-from .http_responses import ResponseWriter
+from .http_responses import DENIED_CODES, ResponseWriter
 
 __all__ = ["CallTask", "LoginTask", "RouteTask"]
 
-_DENIED_CODES = (-32003, -32005)
-_TIMEOUT = "the time is over"
+
+class _PoolTask:
+    """A task that only the pool runs."""
+
+    speed = Speed.SLOW
+    is_serial = True
+    hooks = None
+
+    def __init__(self, session: Session, writer: ResponseWriter) -> None:
+        self.session = session
+        self._writer = writer
+
+    def refuse(self, reason: str) -> HttpResponse:
+        """Return the response if no worker can run it."""
+        return self._writer.unavailable(reason)
+
+    def expire(self) -> HttpResponse:
+        """Return the response after the deadline."""
+        return self.refuse("the time is over")
+
+    def on_stall(self) -> None:
+        """Do nothing: it never runs in the leading thread."""
 
 
-class RouteTask:
+class RouteTask(_PoolTask):
     """Answers a request in the pool, since that costs too much for the leading thread, or runs code of the host.
 
     Args:
@@ -30,35 +50,20 @@ class RouteTask:
         route: makes the response, or the task that leads to it.
     """
 
-    speed = Speed.SLOW
-    is_serial = True
     kind = TaskKind.REQUEST
-    hooks = None
 
     def __init__(
         self, session: Session, writer: ResponseWriter, route: Callable[[], HttpResponse | Task[HttpResponse]]
     ) -> None:
-        self.session = session
-        self._writer = writer
+        super().__init__(session, writer)
         self._route = route
 
     def run(self) -> HttpResponse | Task[HttpResponse]:
         """Answer it."""
         return self._route()
 
-    def refuse(self, reason: str) -> HttpResponse:
-        """Return the response if no worker can answer it."""
-        return self._writer.unavailable(reason)
 
-    def expire(self) -> HttpResponse:
-        """Return the response after the deadline."""
-        return self.refuse(_TIMEOUT)
-
-    def on_stall(self) -> None:
-        """Do nothing: it never runs in the leading thread."""
-
-
-class LoginTask:
+class LoginTask(_PoolTask):
     """Verifies the password of a request.
 
     Args:
@@ -68,35 +73,20 @@ class LoginTask:
         writer: writes the errors.
     """
 
-    speed = Speed.SLOW
-    is_serial = True
     kind = TaskKind.LOGIN
-    hooks = None
 
     def __init__(
         self, access: AccessControl, credentials: NeedsPassword, admission: Admission, writer: ResponseWriter
     ) -> None:
+        super().__init__(admission.session, writer)
         self._access = access
         self._credentials = credentials
         self._admission = admission
-        self._writer = writer
-        self.session = admission.session
 
     def run(self) -> HttpResponse | Admission:
         """Verify the password."""
         denial = self._access.authenticator.verify_credentials(self.session, self._credentials)
         return self._admission if denial is None else self._writer.denied(denial)
-
-    def refuse(self, reason: str) -> HttpResponse:
-        """Return the response if no worker can verify it."""
-        return self._writer.unavailable(reason)
-
-    def expire(self) -> HttpResponse:
-        """Return the response after the deadline."""
-        return self.refuse(_TIMEOUT)
-
-    def on_stall(self) -> None:
-        """Do nothing: it never runs in the leading thread."""
 
 
 class CallTask:
@@ -129,7 +119,7 @@ class CallTask:
             hook(False)  # there is no connection on which messages could follow the answer
         if isinstance(self._call, SingleCall):
             error = self._call.error
-            if error is not None and error.code in _DENIED_CODES:
+            if error is not None and error.code in DENIED_CODES:
                 return self._writer.rpc_error(self._call.id or NULL_ID, error)
         return self._writer.answer(answer)
 

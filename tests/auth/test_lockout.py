@@ -46,7 +46,7 @@ def test_an_address_that_tries_many_names_is_locked_out() -> None:
     lockout = lockout_of(Clock(), 5, address_login_failures=20)
     locks = [lockout.record_failure("a", f"name{at}", b"guess") for at in range(20)]
     assert locks == [None] * 19 + [NewLock(LockScope.ADDRESS, 60)]
-    assert lockout.locked_for("a", "somebody") == 60
+    assert lockout.locked_for("a", "stranger") == 60
     assert lockout.locked_for("b", "name1") == 0
 
 

@@ -102,7 +102,7 @@ def test_a_compressed_body_is_refused_before_it_is_sent(ask: Ask) -> None:
     assert ask(post(b"Content-Encoding: identity"))[0] == 200
 
 
-@pytest.mark.parametrize("between", [b"", b"\r\n"])
+@pytest.mark.parametrize("between", [b"", b"\r\n", b"\r\n\r\n"])
 def test_an_empty_line_before_a_request_is_ignored(server: WebSocketServer, between: bytes) -> None:
     with RawClient(server.port, upgrade=False) as client:
         client.send(b"\r\n" + post() + between + post())
@@ -110,6 +110,15 @@ def test_an_empty_line_before_a_request_is_ignored(server: WebSocketServer, betw
             status, headers, _ = client.response()
             assert status == 200
             client.take(int(headers["content-length"]))
+
+
+def test_an_empty_line_in_two_pieces_is_ignored(server: WebSocketServer) -> None:
+    with RawClient(server.port, upgrade=False) as client:
+        client.send(post() + b"\r")
+        client.take(int(client.response()[1]["content-length"]))
+        client.send(b"\n")
+        client.send(post())
+        assert client.response()[0] == 200
 
 
 def test_an_empty_line_after_a_response_begins_no_request(server: WebSocketServer) -> None:

@@ -55,7 +55,7 @@ def test_an_abstract_address() -> None:
 
 
 def test_a_systemd_that_does_not_listen_is_no_error(tmp_path: Path) -> None:
-    assert sd_notify("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "nobody")}) is False
+    assert sd_notify("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")}) is False
 
 
 def test_the_watchdog_is_asked_for_by_microseconds() -> None:
