@@ -24,6 +24,7 @@ from ..config.limits import limit_reached
 from ..errors import CloseCode, CloseStatus
 from ..session import Session
 from ..util.clock import Clock, unix_time
+from ..util.thread_contracts import any_thread
 from .api_tokens import TOKEN_SESSION_PREFIX, ApiToken
 from .audit_log import AuditLog
 from .credentials import TOKEN_NAME, Credentials
@@ -86,19 +87,19 @@ class Authenticator:
         self._audit = audit
         self._cache = PasswordCache(clock, config.limits.logins.password_cache_ttl, _MAX_CACHED_PASSWORDS)
         self._lockout = Lockout(clock, config.limits)
-        self._identity_lock = (
-            threading.Lock()
-        )  # guards changes of user, token, rights and authorization of all sessions
+        self._identity_lock = threading.Lock()  # guards user, token, rights and authorization of all sessions
 
     @property
     def tracked_addresses(self) -> int:
         """Addresses with failed logins that are remembered."""
         return len(self._lockout)
 
+    @any_thread
     def login_priority(self, session: Session) -> int:
         """Return the priority of a client's logins in a full queue (see `Lockout.priority`)."""
         return self._lockout.priority(session.rate_limit_key)
 
+    @any_thread
     def check_credentials(self, session: Session, credentials: Credentials | None) -> Denial | NeedsPassword | None:
         """Decide on the credentials of a request, as far as that is possible without the slow hash.
 
@@ -121,6 +122,7 @@ class Authenticator:
             return UNAUTHORIZED
         return NeedsPassword(*given)
 
+    @any_thread
     def verify_credentials(self, session: Session, credentials: NeedsPassword) -> Denial | None:
         """Verify the credentials of a request. Slow: it runs in the pool."""
         attempt = self._make_attempt(session, Credentials(credentials.name, credentials.password))
@@ -134,6 +136,7 @@ class Authenticator:
             return UNAUTHORIZED
         return None
 
+    @any_thread
     def log_in(self, session: Session, name: str, password: str) -> User | ApiToken | Denial:
         """Log an open connection in. Slow: it runs in the pool.
 
@@ -160,6 +163,7 @@ class Authenticator:
         status = CloseStatus(CloseCode.NOT_AUTHENTICATED, limit_reached(self._limits, "login_failures"))
         return msgspec.structs.replace(denial, close_after=status)
 
+    @any_thread
     def check_expiry(self, session: Session) -> CloseStatus | float:
         """Return how to close a session whose token has expired, or the seconds until that. Infinity stands for never."""
         token = session.token
@@ -169,6 +173,7 @@ class Authenticator:
         left: float = expires - self._unix_time()
         return left if left > 0 else CloseStatus(CloseCode.NOT_AUTHENTICATED, EXPIRED)
 
+    @any_thread
     def expires_in(self, session: Session) -> float:
         """Return the seconds until the token of a session expires, or infinity."""
         left = self.check_expiry(session)
@@ -216,6 +221,7 @@ class Authenticator:
         self._log_in_as(session, token)
         return token if session.is_authorized else None
 
+    @any_thread
     def log_in_by_certificate(self, session: Session, digest: bytes) -> bool:
         """Log a session in by its TLS certificate. Return whether the users file has it, and it may be used.
 
@@ -268,6 +274,7 @@ class Authenticator:
 
     # Users that change
 
+    @any_thread
     def replace_directory(self, directory: UserDirectory) -> set[str]:
         """Use other users from now on. Call `refresh_rights` for each open session afterwards.
 
@@ -279,6 +286,7 @@ class Authenticator:
         removed = previous.names() - directory.names()
         return removed | {TOKEN_SESSION_PREFIX + name for name, _ in previous.token_names() - directory.token_names()}
 
+    @any_thread
     def refresh_all(self, sessions: Iterable[Session]) -> list[Session]:
         """Give open sessions the rights that their users have now.
 
@@ -297,6 +305,7 @@ class Authenticator:
             return None
         return current
 
+    @any_thread
     def refresh_rights(self, session: Session) -> None:
         """Give a session the rights that its user has now. If the user was removed, mark it to be closed with 4401."""
         with self._identity_lock:
