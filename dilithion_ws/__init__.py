@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from .service.raw_messages import MessageHandler
     from .service.statistics import ServerStatistics
     from .session import Session
+    from .util.enums import RpcDialect
     from .util.systemd import sd_listen_sockets, sd_notify, sd_watchdog_seconds
 
 __all__ = [
@@ -101,6 +102,7 @@ __all__ = [
     "RawRpcError",
     "RegistrationError",
     "Retention",
+    "RpcDialect",
     "RpcError",
     "RpcTable",
     "ServerStatistics",
@@ -163,6 +165,7 @@ _MODULES = {
     "service.raw_messages": ("MessageHandler",),
     "service.statistics": ("ServerStatistics",),
     "session": ("Session",),
+    "util.enums": ("RpcDialect",),
     "util.systemd": ("sd_listen_sockets", "sd_notify", "sd_watchdog_seconds"),
 }
 _ROOMS = {

@@ -23,6 +23,7 @@ class Session:
         is_authorized: whether it may call at all: it has authenticated, or need not.
         codec: the encoding of its messages (`Codec`), or None for JSON.
         has_host_codec: whether that is code of the host.
+        wallet: the wallet that the path `/wallet/<name>` names, or None for another path.
         token: the API token that it has logged in with (an `auth.api_tokens.ApiToken`), or None.
         is_request: whether it is that of one HTTP request.
         is_rate_limited: whether rate limits apply to it.
@@ -50,6 +51,7 @@ class Session:
         "rights",
         "token",
         "user",
+        "wallet",
     )
 
     def __init__(self, connection_id: int, address: tuple[str, int], user: str | None = None) -> None:
@@ -61,6 +63,7 @@ class Session:
         self.codec: Any = None
         self.has_host_codec = False
         self.token: Any = None
+        self.wallet: str | None = None
         self.is_rate_limited = False
         self.is_request = False
         self.rate_limit_key = address[0]

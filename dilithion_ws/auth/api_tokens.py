@@ -32,14 +32,18 @@ __all__ = [
     "parse_expiry",
     "parse_networks",
     "parse_token",
+    "parse_wallets",
+    "remarks_of",
     "render_token",
+    "unknown_members",
 ]
 
 TOKEN_SESSION_PREFIX = "token:"
 """Before the name of a token in the name of its session's user. No user can have that name, since it has a colon."""
 
 _PREFIX = "dws_"
-_MEMBERS = {"token_hash", "certificate_sha256", "role", "methods", "networks", "expires"}
+_REMARKS = {"comment", "description"}
+_MEMBERS = {"token_hash", "certificate_sha256", "role", "methods", "networks", "expires", "wallets"}
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,13 @@ class TokenLimits:
         methods: the only methods that it may call, or None for all that its role allows.
         networks: the only networks that it may come from; empty for all.
         expires: when it ends, in seconds of Unix time, or None.
+        wallets: the only wallets that it may use, or None for all.
     """
 
     methods: frozenset[str] | None = None
     networks: tuple[IPNetwork, ...] = ()
     expires: float | None = None
+    wallets: frozenset[str] | None = None
 
     def allows_address(self, host: str) -> bool:
         """Return whether the token may be used from an address."""
@@ -84,6 +90,11 @@ class ApiToken:
     limits: TokenLimits = TokenLimits()
     is_certificate: bool = False
 
+    @property
+    def wallets(self) -> frozenset[str] | None:
+        """The only wallets that it may use, or None for all."""
+        return self.limits.wallets
+
 
 def make_token() -> str:
     """Return a new token."""
@@ -100,7 +111,7 @@ def parse_token(name: str, entry: Any, roles: Mapping[str, int], source: str) ->
     what = f"{source}: token {name!r}"
     if not isinstance(entry, dict):
         raise ConfigError(f"{what} must be an object")
-    unknown = set(entry) - _MEMBERS
+    unknown = unknown_members(entry, _MEMBERS)
     if unknown:
         raise ConfigError(f"{what} has the unknown member {min(unknown)!r}; accepted are {', '.join(sorted(_MEMBERS))}")
     role = entry.get("role")
@@ -116,7 +127,7 @@ def parse_token(name: str, entry: Any, roles: Mapping[str, int], source: str) ->
             f"{what} needs a token_hash or a certificate_sha256, the SHA-256 of the token or certificate as 64 hex digits"
         )
     methods = frozenset(_strings(entry, "methods", what)) if "methods" in entry else None
-    limits = TokenLimits(methods, _networks(entry, what), _expiry(entry, what))
+    limits = TokenLimits(methods, _networks(entry, what), _expiry(entry, what), parse_wallets(entry, what))
     return ApiToken(name, role, roles[role], digest, limits, is_certificate)
 
 
@@ -126,11 +137,31 @@ def render_token(token: ApiToken) -> dict[str, Any]:
     entry: dict[str, Any] = {member: token.digest.hex(), "role": token.role}
     if token.limits.methods is not None:
         entry["methods"] = sorted(token.limits.methods)
+    if token.limits.wallets is not None:
+        entry["wallets"] = sorted(token.limits.wallets)
     if token.limits.networks:
         entry["networks"] = [str(network) for network in token.limits.networks]
     if token.limits.expires is not None:
         entry["expires"] = datetime.fromtimestamp(token.limits.expires, timezone.utc).isoformat()
     return entry
+
+
+def unknown_members(entry: Mapping[str, Any], known: set[str]) -> set[str]:
+    """Return the members of an object that mean nothing here. Remarks for people are none of them.
+
+    The node's guide and its generator write `comment` and `description`; its example has members such as `_comment`.
+    """
+    return set(entry) - known - set(remarks_of(entry))
+
+
+def remarks_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of an object that are remarks for people."""
+    return {name: value for name, value in entry.items() if name in _REMARKS or name.startswith("_")}
+
+
+def parse_wallets(entry: dict[str, Any], what: str) -> frozenset[str] | None:
+    """Return the member `wallets`: names, of which the empty one is that of the default wallet. None if it is missing."""
+    return frozenset(_strings(entry, "wallets", what)) if "wallets" in entry else None
 
 
 def parse_networks(texts: Iterable[str], what: str) -> tuple[IPNetwork, ...]:

@@ -31,6 +31,7 @@ from .credentials import TOKEN_NAME, Credentials
 from .denial import Denial, DenialKind, NeedsPassword
 from .lockout import Lockout
 from .password_cache import PasswordCache
+from .permissions import WALLET_RIGHTS
 from .users import User, UserDirectory
 
 __all__ = ["Authenticator"]
@@ -321,7 +322,7 @@ class Authenticator:
         token = session.token
         current = self._directory.get(session.user) if token is None else self._renew(token, session)
         if current is not None:
-            session.rights = current.rights
+            session.rights = _rights_in(current, session.wallet)
             if token is not None:
                 session.token = current
             return False
@@ -330,3 +331,10 @@ class Authenticator:
             status = CloseStatus(CloseCode.NOT_AUTHENTICATED, _REMOVED if token is None else _REVOKED)
             session.close_after = status
         return was_authorized
+
+
+def _rights_in(account: User | ApiToken, wallet: str | None) -> int:
+    """Return the rights that a user or a token has in a wallet. Outside of those it is restricted to, it may use none."""
+    if account.wallets is None or wallet in account.wallets:
+        return account.rights
+    return account.rights & ~WALLET_RIGHTS

@@ -19,6 +19,7 @@ __all__ = [
     "METHODS",
     "ROLES",
     "UNDECLARED",
+    "WALLET_RIGHTS",
     "Permission",
     "format_rights",
     "parse_rights",
@@ -44,6 +45,9 @@ class Permission(IntFlag):
     READ_METRICS = 0x0400
     """Of this server, not of the node: the numbers at `/metrics`, which tell who calls what."""
 
+
+WALLET_RIGHTS = int(Permission.READ_WALLET | Permission.WRITE_WALLET | Permission.ADMIN_WALLET)
+"""What a user who is restricted to some wallets may do in these only."""
 
 UNDECLARED = 0x80000000
 """The right that a method needs if no permission was declared for it; only the role admin has it."""

@@ -8,7 +8,9 @@ The file is the node's, version 1:
      "tokens": {"prometheus": {"token_hash": "<hex>", "role": "metrics"}}}
 
 `scheme` and `tokens` (see `api_tokens.py`) are additions to the node's format; without a scheme, a hash is one of the
-node's two older forms. Roles of the file are lists of permissions, or a number with their bits.
+node's two older forms. Roles of the file are lists of permissions, or their bits: a number, `"0x003F"`, or an object with
+that as `permissions`. `wallets` of a user or a token are the only ones that it may use. Members `comment` and
+`description`, and those that begin with `_`, are remarks, as the node's guide and its generator write them.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError
-from .api_tokens import ApiToken, hash_token, parse_token, render_token
+from .api_tokens import ApiToken, hash_token, parse_token, parse_wallets, remarks_of, render_token, unknown_members
 from .credentials import TOKEN_NAME
 from .passwords import NODE_SCHEME, SCHEMES, StoredPassword, hash_password
 from .permissions import ALL_RIGHTS, ROLES, Permission, parse_rights
@@ -29,6 +31,7 @@ __all__ = ["UserDirectory", "User", "UsersFile", "check_name", "parse_users", "r
 
 _NAMEABLE = sum(Permission)
 _NAME = re.compile(r"[^\x00-\x1f\x7f:]{1,64}")
+_HEX_RIGHTS = re.compile(r"0[xX][0-9a-fA-F]{1,8}")
 _MAX_USERS = 10_000
 
 
@@ -41,6 +44,7 @@ class User:
         role: the name of the role.
         rights: bits of `Permission`.
         password: the stored password.
+        wallets: the only wallets that the user may use, or None for all.
         is_unguessable: whether the password is random, as that of the cookie, and so exempt from lock-out.
     """
 
@@ -49,6 +53,7 @@ class User:
     rights: int
     password: StoredPassword
     is_unguessable: bool = False
+    wallets: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,13 @@ class UsersFile:
         users: by name.
         roles: the rights of the file's own roles, by name.
         tokens: API tokens, by name.
+        original: what was parsed, of which `render_users` keeps the remarks.
     """
 
     users: Mapping[str, User]
     roles: Mapping[str, int]
     tokens: Mapping[str, ApiToken] = field(default_factory=dict)
+    original: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class UserDirectory:
@@ -139,31 +146,34 @@ def parse_users(text: str, source: str) -> UsersFile:
         raise ConfigError(f"{source}: not JSON: {error}") from None
     if not isinstance(data, dict) or data.get("version") != 1 or isinstance(data.get("version"), bool):
         raise ConfigError(f'{source}: expected an object with "version": 1')
-    unknown = set(data) - {"version", "users", "roles", "tokens"}
+    unknown = unknown_members(data, {"version", "users", "roles", "tokens"})
     if unknown:
         raise ConfigError(f"{source}: unknown member {min(unknown)!r}; accepted are version, users, roles, tokens")
-    roles = {name: _rights(name, value, source) for name, value in _object(data, "roles", source).items()}
+    roles = {name: _rights(name, value, source) for name, value in _entries(data, "roles", source)}
     users = {}
-    for name, entry in _object(data, "users", source).items():
+    for name, entry in _entries(data, "users", source):
         users[name] = _user(name, entry, {**ROLES, **roles}, source)
     if len(users) > _MAX_USERS:
         raise ConfigError(f"{source}: {len(users)} users are more than {_MAX_USERS}")
     tokens = {}
-    for name, entry in _object(data, "tokens", source).items():
+    for name, entry in _entries(data, "tokens", source):
         check_name(name, source, "token")
         tokens[name] = parse_token(name, entry, {**ROLES, **roles}, source)
     if len(tokens) > _MAX_USERS:
         raise ConfigError(f"{source}: {len(tokens)} tokens are more than {_MAX_USERS}")
-    return UsersFile(users, roles, tokens)
+    return UsersFile(users, roles, tokens, data)
 
 
 def render_users(file: UsersFile) -> str:
     """Return the text of a users file."""
-    users = {}
+    users: dict[str, dict[str, Any]] = {}
     for name, user in file.users.items():
-        entry = {"password_hash": user.password.digest.hex(), "salt": user.password.salt.hex(), "role": user.role}
+        entry: dict[str, Any] = {"password_hash": user.password.digest.hex(), "salt": user.password.salt.hex()}
+        entry["role"] = user.role
         if user.password.scheme != NODE_SCHEME:
             entry["scheme"] = user.password.scheme
+        if user.wallets is not None:
+            entry["wallets"] = sorted(user.wallets)
         users[name] = entry
     roles: dict[str, Any] = {
         name: rights if rights & ~_NAMEABLE else [item.name for item in Permission if rights & item]
@@ -172,7 +182,10 @@ def render_users(file: UsersFile) -> str:
     data: dict[str, Any] = {"version": 1, "users": users, "roles": roles}
     if file.tokens:
         data["tokens"] = {name: render_token(token) for name, token in file.tokens.items()}
-    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    for section in ("users", "tokens"):
+        for name, entry in data.get(section, {}).items():
+            entry.update(remarks_of(file.original.get(section, {}).get(name, {})))
+    return json.dumps({**remarks_of(file.original), **data}, indent=2, ensure_ascii=False) + "\n"
 
 
 def check_name(name: str, source: str, kind: str = "user") -> None:
@@ -190,26 +203,36 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _object(data: dict[str, Any], name: str, source: str) -> dict[str, Any]:
+def _entries(data: dict[str, Any], name: str, source: str) -> list[tuple[str, Any]]:
+    """Return the members of an object of the file, without remarks: texts whose names begin with `_`."""
     value = data.get(name, {})
     if not isinstance(value, dict):
         raise ConfigError(f"{source}: {name} must be an object")
-    return value
+    return [(key, entry) for key, entry in value.items() if not (key.startswith("_") and isinstance(entry, str))]
 
 
 def _rights(name: str, value: Any, source: str) -> int:
+    if isinstance(value, dict):  # as the node's example has it
+        unknown = unknown_members(value, {"permissions"})
+        if unknown:
+            raise ConfigError(
+                f"{source}: role {name!r} has the unknown member {min(unknown)!r}; accepted is permissions"
+            )
+        value = value.get("permissions")
+    if isinstance(value, str) and _HEX_RIGHTS.fullmatch(value):
+        value = int(value, 16)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= ALL_RIGHTS:
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return parse_rights(",".join(value), f"{source}: role {name!r}") if value else 0
-    raise ConfigError(f"{source}: role {name!r} must be a list of permissions, or their bits as a number")
+    raise ConfigError(f"{source}: role {name!r} must be a list of permissions, or their bits as a number or as 0x003F")
 
 
 def _user(name: str, entry: Any, roles: Mapping[str, int], source: str) -> User:
     check_name(name, source)
     if not isinstance(entry, dict):
         raise ConfigError(f"{source}: user {name!r} must be an object")
-    unknown = set(entry) - {"password_hash", "salt", "role", "scheme"}
+    unknown = unknown_members(entry, {"password_hash", "salt", "role", "scheme", "wallets"})
     if unknown:
         raise ConfigError(f"{source}: user {name!r} has the unknown member {min(unknown)!r}")
     role = entry.get("role")
@@ -225,6 +248,7 @@ def _user(name: str, entry: Any, roles: Mapping[str, int], source: str) -> User:
             f"{source}: user {name!r} needs a password_hash of 32 bytes, a salt of 8 to 64, a scheme like {SCHEMES[0]}"
         )
     try:
-        return User(name, role, roles[role], StoredPassword(scheme, salt, digest))
+        password = StoredPassword(scheme, salt, digest)
+        return User(name, role, roles[role], password, wallets=parse_wallets(entry, f"{source}: user {name!r}"))
     except ConfigError as error:
         raise ConfigError(f"{source}: user {name!r}: {error}") from None

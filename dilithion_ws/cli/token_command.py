@@ -7,6 +7,7 @@ import hashlib
 import re
 import ssl
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from ..auth.api_tokens import ApiToken, TokenLimits, hash_token, make_token, parse_expiry, parse_networks
@@ -14,7 +15,7 @@ from ..auth.users import UsersFile, check_name
 from ..errors import ConfigError
 from ..util.files import read_bounded_text
 from .config_options import USERS
-from .users_file import add_actions, load_users, role_rights, save_users
+from .users_file import add_actions, add_wallets, list_items, load_users, role_rights, save_users
 
 __all__ = ["add_token"]
 
@@ -41,6 +42,7 @@ def add_token(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add.add_argument("--role", default="readonly", help="what it may do (default: %(default)s)")
     add.add_argument("--methods", metavar="LIST", help="the only methods that it may call, joined by commas")
     add.add_argument("--networks", metavar="LIST", help="the only addresses and networks it may come from")
+    add_wallets(add)
     add.add_argument("--certificate", metavar="FILE", help="a client's TLS certificate (PEM), in place of a token")
     add.add_argument("--expires", metavar="WHEN", help="a date such as 2027-01-31, or 12h, 30d, 4w from now")
 
@@ -77,14 +79,15 @@ def save_and_print(file: UsersFile, options: argparse.Namespace) -> None:
         raise ConfigError(f"{options.file}: there is a token {name!r} already")
     rights = role_rights(file, options.role, options.file)
     limits = TokenLimits(
-        None if options.methods is None else frozenset(_items(options.methods, "--methods")),
-        () if options.networks is None else parse_networks(_items(options.networks, "--networks"), "--networks"),
+        None if options.methods is None else frozenset(list_items(options.methods, "--methods")),
+        () if options.networks is None else parse_networks(list_items(options.networks, "--networks"), "--networks"),
         None if options.expires is None else _expiry(options.expires),
+        None if options.wallets is None else frozenset(list_items(options.wallets, "--wallets")),
     )
     secret, is_certificate = make_token(), options.certificate is not None
     digest = _certificate_digest(options.certificate) if is_certificate else hash_token(secret)
     token = ApiToken(name, options.role, rights, digest, limits, is_certificate)
-    save_users(options.file, UsersFile(file.users, file.roles, {**file.tokens, name: token}))
+    save_users(options.file, replace(file, tokens={**file.tokens, name: token}))
     if not is_certificate:
         print(secret)
 
@@ -94,14 +97,7 @@ def revoke(file: UsersFile, options: argparse.Namespace) -> None:
     if options.name not in file.tokens:
         raise ConfigError(f"{options.file}: there is no token {options.name!r}")
     left = {name: token for name, token in file.tokens.items() if name != options.name}
-    save_users(options.file, UsersFile(file.users, file.roles, left))
-
-
-def _items(text: str, what: str) -> list[str]:
-    found = [item.strip() for item in text.split(",") if item.strip()]
-    if not found:
-        raise ConfigError(f"{what} is empty; leave it out to allow all")
-    return found
+    save_users(options.file, replace(file, tokens=left))
 
 
 def _certificate_digest(path: str) -> bytes:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
+from dataclasses import replace
 
 from ..auth.passwords import SCHEMES, hash_password
 from ..auth.permissions import ROLES
 from ..auth.users import User, UsersFile, check_name
 from ..errors import ConfigError
 from .config_options import USERS
-from .users_file import add_actions, load_users, role_rights, save_users
+from .users_file import add_actions, add_wallets, list_items, load_users, role_rights, save_users
 
 __all__ = ["add_user"]
 
@@ -34,6 +35,7 @@ def add_user(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     }
     actions = add_actions(parser, helps, "user", edit)
     actions["add"].add_argument("--role", default="readonly", help=f"{', '.join(ROLES)}, or one of the file's own")
+    add_wallets(actions["add"])
     for name in ("add", "passwd"):
         actions[name].add_argument("--scheme", choices=SCHEMES, default=SCHEMES[0], help="how the password is stored")
 
@@ -55,15 +57,16 @@ def _changed(file: UsersFile, options: argparse.Namespace) -> UsersFile:
         if name in users:
             raise ConfigError(f"{options.file}: there is a user {name!r} already")
         role, rights = options.role, role_rights(file, options.role, options.file)
+        wallets = None if options.wallets is None else frozenset(list_items(options.wallets, "--wallets"))
     elif name not in users:
         raise ConfigError(f"{options.file}: there is no user {name!r}")
     else:
-        role, rights = users[name].role, users[name].rights
+        role, rights, wallets = users[name].role, users[name].rights, users[name].wallets
     if options.action == "remove":
         del users[name]
     else:
-        users[name] = User(name, role, rights, hash_password(_ask_password(), options.scheme))
-    return UsersFile(users, file.roles, file.tokens)
+        users[name] = User(name, role, rights, hash_password(_ask_password(), options.scheme), wallets=wallets)
+    return replace(file, users=users)
 
 
 def _ask_password() -> str:

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..util.files import read_bounded_text, replace_private_file
 from .config_options import USERS
 
-__all__ = ["add_actions", "load_users", "role_rights", "save_users"]
+__all__ = ["add_actions", "add_wallets", "list_items", "load_users", "role_rights", "save_users"]
 
 MOST_CHARACTERS = 8 << 20
 
@@ -46,6 +46,20 @@ def add_actions(
         action.add_argument("--file", default=USERS, help="the users file (default: %(default)s)")
         action.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
         action.set_defaults(run=carry_out, action=name)
+    return found
+
+
+def add_wallets(parser: argparse.ArgumentParser) -> None:
+    """Add the option that restricts a user or a token to some wallets."""
+    text = "the only wallets that it may use, by the path /wallet/NAME of a gateway, joined by commas"
+    parser.add_argument("--wallets", metavar="LIST", help=text)
+
+
+def list_items(text: str, option: str) -> list[str]:
+    """Return the items of a list. Raise ConfigError if there are none."""
+    found = [item.strip() for item in text.split(",") if item.strip()]
+    if not found:
+        raise ConfigError(f"{option} is empty; leave it out to allow all")
     return found
 
 

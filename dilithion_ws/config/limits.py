@@ -95,6 +95,9 @@ class MessageLimits(SettingsGroup, frozen=True, kw_only=True):
         10 * MIB
     )
     batch_size: Annotated[int, limit("calls", "Calls in one batch.")] = 100
+    core_batch_size: Annotated[
+        int, limit("calls", "Calls in one batch in front of a node of the Bitcoin Core family.")
+    ] = 1000
     json_values: Annotated[
         int,
         limit("values", "Values of a message: its commas, colons and opening brackets, also in strings.", ge=100),

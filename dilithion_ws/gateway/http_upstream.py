@@ -38,7 +38,7 @@ _NOT_SENT = (NewConnectionError, ConnectTimeoutError, NameResolutionError, Close
 class HttpPoster(Protocol):
     """Sends requests to the node. Tests have implementations of their own."""
 
-    def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
+    def post(self, body: bytes, headers: Mapping[str, str], timeout: float, path: str = "") -> UpstreamReply:
         """See `HttpUpstream.post`."""
 
 
@@ -89,43 +89,53 @@ class HttpUpstream:
 
     def __init__(self, config: GatewayConfig, account: NodeAccount, connections: int) -> None:
         self._url = config.upstream
+        self._root = config.upstream.partition("/wallet/")[0].rstrip("/")
         self._account = account
         self._max_answer_size = config.answer_size
         self._pool = urllib3.PoolManager(
             num_pools=1, maxsize=connections, block=True, retries=False, timeout=config.poll_timeout
         )
 
-    def post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
-        """Send a request, and read its whole answer.
+    def post(self, body: bytes, headers: Mapping[str, str], timeout: float, path: str = "") -> UpstreamReply:
+        """Send a call, and read its whole answer.
 
         Args:
             body: of the request.
             headers: in addition to the credentials.
             timeout: seconds; twice as many if no connection was free at first.
+            path: where to, if not to the configured URL.
 
         Raises:
             UpstreamError: there is no whole answer; of kind DOWN if nothing was sent.
         """
+        return self.request("POST", path, body, {"Content-Type": "application/json", **headers}, timeout)
+
+    def request(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float
+    ) -> UpstreamReply:
+        """Send any request, with the gateway's credentials. See `post`."""
         credentials = self._account.headers()
-        reply = self._post(body, {**headers, **credentials}, timeout)
+        url = self._root + path if path else self._url
+        reply = self._request(method, url, body, {**headers, **credentials}, timeout)
         if reply.status == 401:  # the node may have restarted with another cookie
             self._account.renew()
             other = self._account.headers()
             if other != credentials:
-                return self._post(body, {**headers, **other}, timeout)
+                return self._request(method, url, body, {**headers, **other}, timeout)
         return reply
 
-    def _post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
+    def _request(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float
+    ) -> UpstreamReply:
         if timeout <= 0:
             raise UpstreamError(UpstreamErrorKind.BUSY, "no connection to it was free in time")
         until = time.monotonic() + timeout
-        whole = {"Content-Type": "application/json", **headers}
         try:
             response = self._pool.request(
-                "POST",
-                self._url,
+                method,
+                url,
                 body=body,
-                headers=whole,
+                headers=headers,
                 timeout=urllib3.Timeout(connect=timeout, read=timeout),
                 preload_content=False,
                 redirect=False,

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
@@ -108,13 +109,14 @@ class NodeClient:
             logger.info("the node speaks the dialect %s", self.dialect.name)
         return self.dialect
 
-    def call(self, method: str, params: bytes, timeout: float) -> msgspec.Raw:
+    def call(self, method: str, params: bytes, timeout: float, wallet: str | None = None) -> msgspec.Raw:
         """Call a method.
 
         Args:
             method: its name.
             params: as JSON, empty for none.
             timeout: seconds.
+            wallet: the one to use, or None for the node's default.
 
         Returns:
             The result, as the bytes that came.
@@ -126,7 +128,7 @@ class NodeClient:
         body = dialect.request(method, params, next(self._ids))
         self._check_size(body, dialect)
         try:
-            outcome = self._recorded(read_one(self._post(body, dialect.headers, timeout)))
+            outcome = self._recorded(read_one(self._post(body, dialect.headers, timeout, wallet)))
         except UpstreamError as error:
             raise _with_retry_hint(error, method, dialect) from None
         if isinstance(outcome, UpstreamError):
@@ -136,8 +138,8 @@ class NodeClient:
         assert isinstance(outcome, msgspec.Raw)
         return outcome
 
-    def batch(self, calls: Sequence[Call], timeout: float) -> list[Outcome]:
-        """Call several methods, in as few requests as the node accepts.
+    def batch(self, calls: Sequence[Call], timeout: float, wallet: str | None = None) -> list[Outcome]:
+        """Call several methods, in as few requests as the node accepts. See `call`.
 
         Returns:
             For each call its result, or the RpcError that it ended with.
@@ -158,18 +160,20 @@ class NodeClient:
                 outcomes[at] = error
                 continue
             if group and (len(group) >= dialect.max_batch or size + len(request) + 1 > dialect.max_body):
-                outcomes.update(self._send(group, dialect, deadline))
+                outcomes.update(self._send(group, dialect, deadline, wallet))
                 group, size = [], 2 + _HEADERS_SIZE
             group.append(_BatchEntry(at, id, request, method))
             size += len(request) + 1
         if group:
-            outcomes.update(self._send(group, dialect, deadline))
+            outcomes.update(self._send(group, dialect, deadline, wallet))
         return [outcomes[at] for at in range(len(calls))]
 
-    def _send(self, group: list[_BatchEntry], dialect: Dialect, deadline: float) -> dict[int, Outcome]:
+    def _send(
+        self, group: list[_BatchEntry], dialect: Dialect, deadline: float, wallet: str | None
+    ) -> dict[int, Outcome]:
         body = b"[%b]" % b",".join(entry.request for entry in group)
         try:
-            reply = self._post(body, dialect.headers, deadline - self._clock())
+            reply = self._post(body, dialect.headers, deadline - self._clock(), wallet)
             outcomes = read_batch(reply, [entry.id for entry in group])
         except UpstreamError as error:
             outcomes = [error] * len(group)
@@ -185,9 +189,12 @@ class NodeClient:
             raise UpstreamError(UpstreamErrorKind.UNKNOWN)
         return self.dialect
 
-    def _post(self, body: bytes, headers: Mapping[str, str], timeout: float) -> UpstreamReply:
+    def _post(
+        self, body: bytes, headers: Mapping[str, str], timeout: float, wallet: str | None = None
+    ) -> UpstreamReply:
         self._breaker.check()
-        return self._poster.post(body, headers, timeout)
+        path = "" if wallet is None else f"/wallet/{quote(wallet, safe='')}"
+        return self._poster.post(body, headers, timeout, path)
 
     def _recorded(self, outcome: Outcome) -> Outcome:
         """Pause calls for a while if the node asks for that. Return the outcome."""

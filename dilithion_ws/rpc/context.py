@@ -49,6 +49,11 @@ class CallContext(msgspec.Struct):
         return self.session.user
 
     @property
+    def wallet(self) -> str | None:
+        """The wallet that the client has chosen by the path `/wallet/<name>`, or None."""
+        return self.session.wallet
+
+    @property
     def connection_id(self) -> int:
         """The connection that called, as `WebSocketServer.send` takes it."""
         return self.session.connection_id

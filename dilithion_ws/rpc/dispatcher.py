@@ -12,7 +12,7 @@ from typing import Protocol
 from ..auth.denial import Denial
 from ..errors import JsonRpcCode, RpcError
 from ..session import Session
-from ..util.enums import Speed
+from ..util.enums import RpcDialect, Speed
 from . import messages
 from .call_fast_path import is_plainly_allowed
 from .calls import BatchCall, SingleCall
@@ -53,11 +53,16 @@ class Dispatcher:
         builtin: Mapping[str, Method] | None = None,
     ) -> None:
         self.executor = executor
-        self._table = table
+        self.table = table
         self._guard = guard
         self._builtin = builtin or {}
         self._limits = executor.limits
         self._clock = executor.clock
+
+    @property
+    def batch_limit(self) -> str:
+        """The name of the limit for the size of batches."""
+        return "core_batch_size" if self.table.dialect is RpcDialect.CORE else "batch_size"
 
     def receive(
         self, message: bytes, session: Session, denial: Denial | None = None
@@ -86,7 +91,7 @@ class Dispatcher:
 
     def _receive_batch(self, message: bytes, session: Session, denial: Denial | None) -> bytes | BatchCall | None:
         try:
-            elements = messages.parse_batch(message, self._limits)
+            elements = messages.parse_batch(message, self._limits, self.batch_limit)
         except RpcError as error:
             return messages.error_answer(messages.NULL_ID, self._malformed(session, denial) or error)
         found = [self._find(element, session, denial, in_batch=len(elements) > 1) for element in elements]
@@ -102,7 +107,7 @@ class Dispatcher:
             is_json = error.code != JsonRpcCode.PARSE_ERROR
             id = messages.extract_id(message) if is_json else messages.NULL_ID
             return messages.error_answer(id, self._malformed(session, denial) or error)
-        method = self._builtin.get(name) or self._table.get(name)
+        method = self._builtin.get(name) or self.table.get(name)
         if denial is None and method is not None and is_plainly_allowed(session, method):
             return SingleCall(name, params, id, method, session, self._clock(), None, self.executor, method.speed)
         if denial is None and self._guard is not None:

@@ -125,8 +125,13 @@ def parse_members(data: bytes, limits: Limits) -> tuple[str, bytes, bytes]:
     return wire.method, params, id
 
 
-def parse_batch(data: bytes, limits: Limits) -> list[bytes]:
+def parse_batch(data: bytes, limits: Limits, size_limit: str = "batch_size") -> list[bytes]:
     """Split a batch into its elements, which are not parsed yet.
+
+    Args:
+        data: the batch.
+        limits: bounds.
+        size_limit: the name of the one that holds for its size.
 
     Raises:
         RpcError: -32700, -32600 for an empty batch, -32010 for one with too many elements.
@@ -138,11 +143,12 @@ def parse_batch(data: bytes, limits: Limits) -> list[bytes]:
         raise parse_error(str(error)) from None
     if not elements:
         raise invalid_request("the batch is empty")
-    if len(elements) > limits.messages.batch_size:
+    most: int = getattr(limits.messages, size_limit)
+    if len(elements) > most:
         raise RpcError(
             JsonRpcCode.BATCH_TOO_LARGE,
-            f"Batch of {len(elements)} calls is past the {limit_reached(limits, 'batch_size')}",
-            {"limit": limits.messages.batch_size},
+            f"Batch of {len(elements)} calls is past the {limit_reached(limits, size_limit)}",
+            {"limit": most},
             error_code="RPC-BATCH-TOO-LARGE",
             recovery_steps=("Send fewer calls in one batch", "Split the batch"),
         )

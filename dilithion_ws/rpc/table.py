@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from ..errors import RegistrationError
+from ..util.enums import RpcDialect
 from ..util.thread_contracts import any_thread
 from .method import Method, MethodOptions, RawBatchHandler, RawHandler
 from .passthrough import Passthrough
@@ -27,6 +28,11 @@ _NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
 class RpcTable:
     """Methods by name. Thread-safe. Several servers may share a table.
 
+    Attributes:
+        dialect: how clients of these methods speak by POST. With `RpcDialect.CORE` they may use another version of
+            JSON-RPC, need no header, send larger batches (limit `core_batch_size`), and choose a wallet by the path
+            `/wallet/<name>`, which handlers find in `CallContext.wallet`. It may be changed at any time.
+
     Example:
         >>> rpc = RpcTable()
         >>> @rpc.method
@@ -38,6 +44,7 @@ class RpcTable:
         self._lock = threading.Lock()  # guards the replacement of `_methods`; readers need no lock
         self._methods: dict[str, Method] = {}
         self._fallback: Passthrough | None = None
+        self.dialect = RpcDialect.DILITHION
 
     @overload
     def method(self, function: F, /) -> F: ...

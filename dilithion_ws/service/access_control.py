@@ -173,7 +173,7 @@ class AccessControl:
             return None
         permission = format_rights(method.required_rights)
         self._audit.record("denied", address=session.address[0], user=session.user, method=name[:64])
-        text = f"Permission denied: {name[:64]} needs {permission}"
+        text = f"Insufficient permissions for method '{name[:64]}' (needs {permission})"  # the node's words
         return Denial(kind=DenialKind.PERMISSION, message=text, permission=permission)
 
     def _check_token(self, session: Session, name: str) -> Denial | None:
@@ -186,7 +186,8 @@ class AccessControl:
         if session.may_call_by_name(name):
             return None
         self._audit.record("denied", address=session.address[0], user=session.user, method=name[:64])
-        return Denial(kind=DenialKind.PERMISSION, message=f"Permission denied: this token may not call {name[:64]}")
+        text = f"Insufficient permissions for method '{name[:64]}': it is not one of this token"
+        return Denial(kind=DenialKind.PERMISSION, message=text)
 
     def check_malformed(self, session: Session) -> Denial | None:
         """Charge a message that is not a request like a call."""

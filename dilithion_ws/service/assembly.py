@@ -142,7 +142,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     metrics = PrometheusCollector(statistics, host.gauges)
     http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, config.page))
     callbacks = Callbacks(host.on_connect, host.on_disconnect, limits.calls.callback_backlog)
-    upgrades = UpgradePolicy(access, limits, host.subprotocols)
+    upgrades = UpgradePolicy(access, limits, host.subprotocols, host.rpc)
     service = RpcService(ServiceParts(access, upgrades, dispatcher, http, events, callbacks, host.on_message))
 
     reactor = Reactor(config, clock, service, registry, limiter)

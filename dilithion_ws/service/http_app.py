@@ -11,6 +11,7 @@ large bodies.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
@@ -22,18 +23,21 @@ from ..auth.authenticator import UNAUTHORIZED
 from ..auth.credentials import from_authorization
 from ..auth.denial import Denial, NeedsPassword
 from ..auth.permissions import Permission
-from ..errors import RpcError
+from ..errors import JsonRpcCode, RpcError
 from ..net.interfaces import Address, Admission, Task
 from ..protocol.http import HttpHead, HttpRequest, HttpResponse
+from ..rpc.core_messages import read_core_request
 from ..rpc.dispatcher import Dispatcher
 from ..rpc.messages import NULL_ID, error_answer, extract_id, parse_batch, parse_error, parse_request
 from ..session import Session
+from ..util.enums import RpcDialect
 from .access_control import AccessControl
-from .http_responses import ResponseWriter
+from .http_responses import CoreResponseWriter, ResponseWriter
 from .http_tasks import CallTask, LoginTask, RouteTask
 from .metrics import CONTENT_TYPE, MissingExtraError, PrometheusCollector
 from .openrpc import OpenRpcDocument
 from .page import page
+from .paths import wallet_of
 
 __all__ = ["HttpApp", "HttpAppParts"]
 
@@ -103,34 +107,55 @@ class HttpApp:
         host = request.header(b"host") or ""
         # The address may be that of a client behind a proxy, which was not checked when the proxy connected.
         denial = access.check_address(address[0]) or access.check_origin(address[0], host, origin)
+        make_writer = CoreResponseWriter if self._speaks_core else ResponseWriter
         if denial is not None:
-            return ResponseWriter(request.method, origin, is_allowed=False).denied(denial)
-        writer = ResponseWriter(request.method, origin)
+            return make_writer(request.method, origin, is_allowed=False).denied(denial)
+        writer = make_writer(request.method, origin)
         session = access.make_session(connection_id, address)
         session.is_request = True
+        session.wallet = wallet_of(request.path, self._dispatcher.table)
         denial = access.check_request(session)
         if denial is not None:
             is_post = request.method == "POST"
             response = writer.rpc_error(NULL_ID, denial.to_rpc_error()) if is_post else writer.denied(denial)
             return replace(response, ends=True)  # so that the limits for connections hold up a client that goes on
         method = "GET" if request.method == "HEAD" else request.method
-        target = (method, request.path)
+        target = (method, request.path if session.wallet is None else "/")
         if method == "OPTIONS":
             return writer.empty(_ALLOW if request.path == "*" else _PREFLIGHT_HEADERS)
         if target == ("GET", "/health"):
             return self._health(writer)
-        if target == ("GET", "/") and self._serves_page:
+        if target == ("GET", "/") and self._serves_page and session.wallet is None:
             return page(host)
         route = self._routes.get(target)
         if route is None:
-            if method != "GET" and request.path == "/":
+            if method != "GET" and target[1] == "/":
                 return writer.error(405, "POST is for JSON-RPC", _ALLOW)
             return writer.error(404, "there is nothing here")
-        if method == "POST" and request.header(b"x-dilithion-rpc") is None:
+        if method == "POST" and self._may_be_forged(request):
             return writer.json(403, _CSRF)
         if (request.header(b"content-encoding") or "identity").lower() != "identity":
             return writer.error(415, "the body must not be compressed", ((b"Accept-Encoding", b"identity"),))
         return self._authenticate(request, Admission(session, (route, writer)), certificate)
+
+    @property
+    def _speaks_core(self) -> bool:
+        return self._dispatcher.table.dialect is RpcDialect.CORE
+
+    def _may_be_forged(self, request: HttpHead) -> bool:
+        """Return whether a browser may have sent a POST for a page of another site.
+
+        A page can send neither the header nor a body of JSON to another origin unless a preflight request allows it, and
+        browsers name the origin with every POST, which was checked. Clients of Bitcoin Core send whatever type they like.
+        """
+        if request.header(b"x-dilithion-rpc") is not None:
+            return False
+        if request.header(b"sec-fetch-site") in ("cross-site", "same-site"):
+            return True
+        if self._speaks_core:
+            return False
+        kind = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
+        return request.header(b"origin") is not None or kind != "application/json"
 
     def answer(self, admission: Admission, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
         """Return the response to an admitted request, or the task that leads to it."""
@@ -197,11 +222,22 @@ class HttpApp:
         return self._parse_call(body, session, writer) if refusal is None else writer.answer(refusal)
 
     def _parse_call(self, body: bytes, session: Session, writer: ResponseWriter) -> HttpResponse | Task[HttpResponse]:
+        body = body.removeprefix(BOM_UTF8)  # the node takes it
         try:
             body.decode()
         except UnicodeDecodeError as error:
             return writer.answer(error_answer(NULL_ID, parse_error(str(error))))
-        call = self._dispatcher.receive(self._with_ids(body), session)
+        if isinstance(writer, CoreResponseWriter):
+            writer.request = read_core_request(body, self._limits)
+            body = writer.request.body
+            if body == b"[]":
+                return writer.response(200, body, "application/json")  # as Core has it
+        else:
+            try:
+                body = self._with_ids(body)
+            except RpcError as error:
+                return writer.answer(error_answer(NULL_ID, error))
+        call = self._dispatcher.receive(body, session)
         if call is None or isinstance(call, bytes):
             if session.denial is not None:
                 return writer.rpc_error(extract_id(body), session.denial.to_rpc_error())
@@ -214,8 +250,11 @@ class HttpApp:
             if body.lstrip(b" \t\r\n")[:1] == b"[":
                 return b"[%b]" % b",".join(map(self._with_id, parse_batch(body, self._limits)))
             return self._with_id(body)
-        except RpcError:
-            return body  # the dispatcher reports what is wrong with it
+        except RpcError as error:
+            if error.code != JsonRpcCode.BATCH_TOO_LARGE:
+                return body  # the dispatcher reports what is wrong with it
+            error.code = JsonRpcCode.INVALID_REQUEST  # as the node has it
+            raise
 
     def _with_id(self, body: bytes) -> bytes:
         try:

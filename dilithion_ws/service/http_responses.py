@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 from ..auth.denial import Denial, DenialKind
 from ..errors import JsonRpcCode, RpcError
 from ..protocol.http import Headers, HttpRefusal, HttpResponse, error_body
-from ..rpc.messages import error_answer
+from ..rpc.core_messages import CoreRequest, core_answer
+from ..rpc.messages import NULL_ID, error_answer
 from ..rpc.passthrough import RawRpcError
 
-__all__ = ["DENIED_CODES", "ResponseWriter", "refusal_for"]
+__all__ = ["DENIED_CODES", "CoreResponseWriter", "ResponseWriter", "refusal_for"]
 
 _CHALLENGE = ((b"WWW-Authenticate", b'Basic realm="Dilithion RPC", charset="UTF-8"'),)
 _STATUS = {
@@ -33,6 +35,13 @@ DENIED_CODES = frozenset(_STATUS_OF_CODE)
 
 _NODE_CODE = -32000
 """The error code of denied calls over HTTP, as the node has it."""
+_CODE_OF_STATUS = {
+    401: JsonRpcCode.NOT_AUTHENTICATED,
+    403: JsonRpcCode.PERMISSION_DENIED,
+    429: JsonRpcCode.RATE_LIMITED,
+    503: JsonRpcCode.SERVER_BUSY,
+}
+_UNREAD = CoreRequest(b"")
 _SECURITY_HEADERS = (
     (b"X-Content-Type-Options", b"nosniff"),
     (b"X-Frame-Options", b"DENY"),
@@ -96,14 +105,54 @@ class ResponseWriter:
 
     def rpc_error(self, id: bytes, error: RpcError) -> HttpResponse:
         """Return the response to a call that failed. Denials have the status and the code of the node."""
-        status = _STATUS_OF_CODE.get(error.code, 200)
-        headers: Headers = ()
-        if status == 429 and isinstance(error.data, dict) and "retry_after_ms" in error.data:
-            headers = _retry_after(error.data["retry_after_ms"] / 1000)
+        status, headers = _STATUS_OF_CODE.get(error.code, 200), _retry_hint(error)
         if status != 200 and not isinstance(error, RawRpcError):
             steps = error.recovery_steps
             error = RpcError(_NODE_CODE, error.message, error.data, error_code=error.error_code, recovery_steps=steps)
         return self.response(status, error_answer(id, error), "application/json", headers)
+
+
+class CoreResponseWriter(ResponseWriter):
+    """Writes responses as Bitcoin Core does. All errors of a POST are those of JSON-RPC.
+
+    Attributes:
+        request: what was asked; it decides on the version of the answer. None until the body was read.
+    """
+
+    __slots__ = ("request",)
+
+    def __init__(self, method: str, origin: str | None, is_allowed: bool = True) -> None:
+        super().__init__(method, origin, is_allowed)
+        self.request: CoreRequest | None = None
+
+    def error(self, status: int, message: str, headers: Headers = ()) -> HttpResponse:
+        """See `ResponseWriter`."""
+        if not self._speaks_json:
+            return super().error(status, message, headers)
+        error = error_answer(NULL_ID, RpcError(_CODE_OF_STATUS.get(status, JsonRpcCode.INVALID_REQUEST), message))
+        return self.response(status, core_answer(_UNREAD, error)[1], "application/json", headers)
+
+    def answer(self, answer: bytes | None) -> HttpResponse:
+        """See `ResponseWriter`."""
+        return self._answer(answer, ())
+
+    def rpc_error(self, id: bytes, error: RpcError) -> HttpResponse:
+        """See `ResponseWriter`. Denials have the status that they have elsewhere, also in JSON-RPC 2.0."""
+        response = self._answer(error_answer(id, error), _retry_hint(error))
+        return replace(response, status=_STATUS_OF_CODE.get(error.code, response.status))
+
+    def _answer(self, answer: bytes | None, headers: Headers) -> HttpResponse:
+        if answer is None:
+            return self.empty()
+        status, body = core_answer(self.request or _UNREAD, answer)
+        return self.response(status, body, "application/json", headers)
+
+
+def _retry_hint(error: RpcError) -> Headers:
+    if _STATUS_OF_CODE.get(error.code) != 429 or not isinstance(error.data, dict):
+        return ()
+    milliseconds = error.data.get("retry_after_ms")
+    return () if milliseconds is None else _retry_after(milliseconds / 1000)
 
 
 def _retry_after(seconds: float) -> Headers:

@@ -13,10 +13,12 @@ from ..protocol.handshake import UpgradeRequest
 from ..protocol.http import Headers, HttpRefusal
 from ..protocol.message_encoder import Codec
 from ..rpc.msgpack import MessagePack
+from ..rpc.table import RpcTable
 from ..session import Session
 from ..util.enums import Speed, TaskKind
 from .access_control import AccessControl
 from .http_responses import refusal_for
+from .paths import is_endpoint, wallet_of
 
 __all__ = ["SUBPROTOCOLS", "UpgradePolicy"]
 
@@ -37,10 +39,14 @@ class UpgradePolicy:
         access: decides on addresses and origins, and has the authenticator.
         limits: how long a client may take to log in.
         subprotocols: each with its encoding, preferred ones first.
+        table: knows whether there are wallets.
     """
 
-    def __init__(self, access: AccessControl, limits: Limits, subprotocols: Mapping[str, Codec | None]) -> None:
+    def __init__(
+        self, access: AccessControl, limits: Limits, subprotocols: Mapping[str, Codec | None], table: RpcTable
+    ) -> None:
         self._access = access
+        self._table = table
         self._authentication_timeout = limits.logins.authentication_timeout
         self._subprotocols = subprotocols
 
@@ -52,7 +58,11 @@ class UpgradePolicy:
         denial = access.check_origin(address[0], request.header(b"host") or "", request.header(b"origin"))
         if denial is not None:
             return refusal_for(denial)
+        path = request.target.partition("?")[0]
+        if not is_endpoint(path, self._table):
+            return HttpRefusal(404, f"there is no WebSocket at {path[:64]}; use /")
         session = access.make_session(connection_id, address)
+        session.wallet = wallet_of(path, self._table)
         offers = request.offers()
         headers = self._select_subprotocol(session, offers)
         if not access.requires_login:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum, IntEnum
 
-__all__ = ["OfferResult", "Speed", "TaskKind"]
+__all__ = ["OfferResult", "RpcDialect", "Speed", "TaskKind"]
 
 
 class Speed(IntEnum):
@@ -33,6 +33,15 @@ class TaskKind(Enum):
     """It verifies a password."""
     REQUEST = "request"
     """It parses a large message, or answers an HTTP request, also one for a call that is not known to be slow."""
+
+
+class RpcDialect(Enum):
+    """How clients by POST speak, and what they expect."""
+
+    DILITHION = "dilithion"
+    """As those of the Dilithion node do: with a header against forged requests, and JSON-RPC 2.0."""
+    CORE = "core"
+    """As those of Bitcoin Core do: any version of JSON-RPC, batches of hundreds, and the wallet in the path."""
 
 
 class OfferResult(Enum):

@@ -146,9 +146,44 @@ def test_the_documented_file_is_read() -> None:
     assert parse_users(render_users(file), "again") == file
 
 
+def test_a_file_as_the_node_s_guide_generator_and_example_write_it_is_read_and_keeps_its_remarks() -> None:
+    text = json.dumps(
+        {
+            "version": 1,
+            "_comment": "of the operator",
+            "description": "RPC users",
+            "users": {"_comment": "add more here", "bot": entry(comment="payments", role="payer", _made="by hand")},
+            "roles": {
+                "_comment": "bits of the node",
+                "payer": {"permissions": "0x0013", "description": "pays"},
+                "readonly": {"permissions": 5, "_note": "stricter"},
+            },
+        }
+    )
+    file = parse_users(text, "users.json")
+    assert {name: user.rights for name, user in file.users.items()} == {"bot": 0x13}
+    assert file.roles == {"payer": 0x13, "readonly": 5}
+    rendered = json.loads(render_users(file))
+    assert (rendered["_comment"], rendered["description"]) == ("of the operator", "RPC users")
+    assert (rendered["users"]["bot"]["comment"], rendered["users"]["bot"]["_made"]) == ("payments", "by hand")
+    assert parse_users(render_users(file), "again") == file
+
+
+def test_wallets_of_users_and_tokens_are_kept() -> None:
+    token = {"token_hash": "00" * 32, "role": "wallet", "wallets": ["", "b"]}
+    data = {"version": 1, "users": {"alice": entry(wallets=["b", "a"])}, "tokens": {"bot": token}}
+    file = parse_users(json.dumps(data), "users.json")
+    assert file.users["alice"].wallets == frozenset({"a", "b"})
+    assert file.tokens["bot"].wallets == frozenset({"", "b"})
+    assert parse_users(render_users(file), "again") == file
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (json.dumps({"version": 1, "users": {"a": entry(wallets="x")}}), "wallets must be a list of strings"),
+        (json.dumps({"version": 1, "roles": {"a": {"permissions": "0xZZ"}}}), "or as 0x003F"),
+        (json.dumps({"version": 1, "roles": {"a": {"rights": 1}}}), "unknown member 'rights'; accepted is permissions"),
         ("", "not JSON"),
         ("{", "not JSON"),
         ("[]", '"version": 1'),

@@ -47,7 +47,7 @@ def test_the_reference_in_the_documentation_is_the_programs_own(capsys: pytest.C
 
 
 def test_the_documentation_has_every_setting_of_the_gateway() -> None:
-    assert "\n".join(settings_rows(GATEWAY_SETTINGS.values())) in (ROOT / "docs" / "operations.md").read_text()
+    assert "\n".join(settings_rows(GATEWAY_SETTINGS.values())) in (ROOT / "docs" / "gateway.md").read_text()
 
 
 def test_the_data_directory_and_the_cookie(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

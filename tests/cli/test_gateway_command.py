@@ -143,7 +143,7 @@ def _apply(view: list[str], block: dict[str, Any]) -> None:
 
 
 def _documented() -> list[str]:
-    text = "".join((ROOT / name).read_text() for name in ("README.md", "docs/operations.md"))
+    text = "".join((ROOT / name).read_text() for name in ("README.md", "docs/gateway.md", "docs/operations.md"))
     found = re.findall(r"dilithion-ws gateway (--.+)$", text, re.MULTILINE)
     return sorted({*found, *re.findall(r"(?:dilithion-ws|\$MAINPID) (--datadir .+)$", text, re.MULTILINE)})
 

@@ -116,7 +116,7 @@ def test_credentials(rpc: RpcTable, make: Callable[..., Client], tmp_path: Path)
     write_users(path, reader="readonly")
     with WebSocketServer(rpc, Config(users_file=str(path))) as server:
         client = make(server, user="reader", password="readerreader")
-        with pytest.raises(RpcError, match="Permission denied"):
+        with pytest.raises(RpcError, match="Insufficient permissions"):
             client.call("add", 1, 2)
         assert client.call("getblockcount") == 840000
         assert "readerreader" not in repr(client)

@@ -147,7 +147,7 @@ class Fake:
         self.replies = list(replies)
         self.count = 0
 
-    def post(self, body: bytes, headers: Any, timeout: float) -> UpstreamReply:
+    def post(self, body: bytes, headers: Any, timeout: float, path: str = "") -> UpstreamReply:
         self.count += 1
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if isinstance(reply, Exception):

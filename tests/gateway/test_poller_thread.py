@@ -39,7 +39,7 @@ class Node:
         self.seconds = 0.0
         self.failure: UpstreamError | None = None
 
-    def post(self, body: bytes, headers: Any, timeout: float) -> UpstreamReply:
+    def post(self, body: bytes, headers: Any, timeout: float, path: str = "") -> UpstreamReply:
         self._clock.now += self.seconds
         if self.failure is not None:
             raise self.failure

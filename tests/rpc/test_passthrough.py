@@ -74,7 +74,7 @@ def test_rights_are_those_that_were_declared(table: RpcTable, tmp_path: Path) ->
         with Client(server.url, user="reader", password="readerreader") as reader:
             assert reader.call("getblock")["method"] == "getblock"
             for name, need in (("stop", "ADMIN_SERVER"), ("known", "the role admin"), ("unheard_of", "the role admin")):
-                with pytest.raises(match=f"Permission denied: {name} needs {need}"):
+                with pytest.raises(match=f"Insufficient permissions for method .{name}. .needs {need}"):
                     reader.call(name)
             described = {method["name"] for method in reader.call("rpc.discover")["methods"]}
             assert "getblock" in described

@@ -154,7 +154,7 @@ def _make_service(config: Config, machine: Machine) -> RpcService:
     dispatcher = Dispatcher(rpc, Executor(limits, clock, events), access, builtin)
     metrics = PrometheusCollector(_Nothing(), HostGauges())  # type: ignore[arg-type]
     http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, True))
-    upgrades = UpgradePolicy(access, limits, SUBPROTOCOLS)
+    upgrades = UpgradePolicy(access, limits, SUBPROTOCOLS, rpc)
     callbacks = Callbacks(None, None, limits.calls.callback_backlog)
     return RpcService(ServiceParts(access, upgrades, dispatcher, http, events, callbacks, None))
 

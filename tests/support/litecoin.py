@@ -75,14 +75,20 @@ class Litecoin:
 
     def call(self, method: str, *params: Any) -> Any:
         """Asks the node itself."""
-        body = json.dumps({"method": method, "params": params, "id": 1}).encode()
+        status, answer = self.post("/", json.dumps({"method": method, "params": params, "id": 1}).encode())
+        if status != 200:
+            raise RuntimeError(answer)
+        return answer["result"]
+
+    def post(self, path: str, body: bytes) -> tuple[int, Any]:
+        """Sends the node itself a body. Returns status and answer."""
         account = base64.b64encode(self.cookie.read_bytes()).decode()
-        request = urllib.request.Request(self.url, body, {"Authorization": f"Basic {account}"})
+        request = urllib.request.Request(self.url + path, body, {"Authorization": f"Basic {account}"})
         try:
             with urllib.request.urlopen(request, timeout=30) as response:
-                return json.load(response)["result"]
+                return response.status, json.load(response)
         except urllib.error.HTTPError as error:
-            raise RuntimeError(error.read().decode()) from None
+            return error.code, json.load(error)
 
     def chain(self) -> list[str]:
         """The hashes of its best chain, from the first block on."""

@@ -31,10 +31,10 @@ WRITE_WALLET: abandontransaction abortrescan addmultisigaddress bumpfee fundrawt
 WRITE_MEMPOOL: sendrawtransaction submitpackage
 CONTROL_MINING: getblocktemplate generateblock generatetoaddress generatetodescriptor submitblock submitheader
 CONTROL_NETWORK: addnode clearbanned getblockfrompeer disconnectnode ping setban setnetworkactive
-ADMIN_WALLET: backupwallet createwallet createwalletdescriptor dumpprivkey dumpwallet encryptwallet gethdkeys
-    importdescriptors importmulti importprivkey importprunedfunds importwallet listdescriptors loadwallet migratewallet
-    newkeypool removeprunedfunds restorewallet sethdseed unloadwallet upgradewallet walletlock walletpassphrase
-    walletpassphrasechange
+ADMIN_WALLET: backupwallet createwalletdescriptor dumpprivkey dumpwallet encryptwallet gethdkeys
+    importdescriptors importmulti importprivkey importprunedfunds importwallet listdescriptors
+    newkeypool removeprunedfunds sethdseed upgradewallet walletlock walletpassphrase walletpassphrasechange
+ADMIN_WALLET|ADMIN_SERVER: createwallet loadwallet migratewallet restorewallet unloadwallet
 ADMIN_SERVER: stop dumptxoutset getmemoryinfo invalidateblock loadtxoutset logging preciousblock prioritisetransaction
     pruneblockchain reconsiderblock savemempool setmocktime syncwithvalidationinterfacequeue importmempool
     gettxoutsetinfo scanblocks scantxoutset verifychain getrpcinfo getzmqnotifications
