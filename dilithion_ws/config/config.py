@@ -15,7 +15,16 @@ from .fields import PREFIX, Setting, SettingsGroup, option, settings_of
 from .limits import Limits
 from .sources import LoadedConfig, SettingsTable, load
 
-__all__ = ["SETTINGS", "TABLE", "Config", "MethodRate", "load_config", "parse_method_rate", "parse_network"]
+__all__ = [
+    "SETTINGS",
+    "TABLE",
+    "Config",
+    "MethodRate",
+    "load_config",
+    "parse_method_rate",
+    "parse_method_timeout",
+    "parse_network",
+]
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -88,6 +97,10 @@ class Config(SettingsGroup, frozen=True):
     method_rates: Annotated[
         tuple[str, ...], option("rpcwebsocketmethodrates", "Rates by method, as NAME=CAPACITY/REFILL.")
     ] = ()
+    method_timeouts: Annotated[
+        tuple[str, ...],
+        option("rpcwebsocketmethodtimeouts", "Seconds that calls of a method may take, as NAME=SECONDS."),
+    ] = ()
     limit_loopback: Annotated[
         bool, option("rpcwebsocketlimitloopback", "Apply rate limits to loopback addresses too.")
     ] = False
@@ -154,6 +167,8 @@ class Config(SettingsGroup, frozen=True):
             )
         for text in self.method_rates:
             parse_method_rate(text)
+        for text in self.method_timeouts:
+            parse_method_timeout(text)
 
     def __repr__(self) -> str:
         shown = (
@@ -252,6 +267,22 @@ def parse_method_rate(text: str) -> MethodRate:
             "rpcwebsocketmethodrates",
         )
     return MethodRate(name.strip(), capacity, refill)
+
+
+def parse_method_timeout(text: str) -> tuple[str, float]:
+    """Return the method and the seconds that `NAME=SECONDS` stands for. Raise ConfigError if the text is malformed."""
+    name, _, number = text.partition("=")
+    try:
+        seconds = float(number)
+    except ValueError:
+        seconds = 0.0
+    if not name.strip() or not 0.001 <= seconds < 1e6:
+        raise ConfigError(
+            f"method_timeouts (rpcwebsocketmethodtimeouts) has {text[:64]!r}; it takes NAME=SECONDS, "
+            "such as rescanwallet=600",
+            "rpcwebsocketmethodtimeouts",
+        )
+    return name.strip(), seconds
 
 
 def _check_whole_number(name: str, key: str, value: object, minimum: int) -> None:

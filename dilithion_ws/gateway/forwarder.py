@@ -31,7 +31,14 @@ class Forwarder:
             rpc.fallback(self.call, _all_permissions([DILITHION, CORE]), batch=self.batch)
         else:
             rpc.dialect = RpcDialect(dialect.name)
-            rpc.fallback(self.call, dialect.permissions, batch=self.batch, params=dialect.names)
+            rpc.fallback(
+                self.call,
+                dialect.permissions,
+                batch=self.batch,
+                params=dialect.names,
+                timeouts=dialect.timeouts,
+                only_reads=dialect.only_reads,
+            )
 
     def call(self, context: CallContext, params: bytes) -> Any:
         """Forward one call."""

@@ -28,6 +28,12 @@ logger = logging.getLogger("dilithion_ws.gateway")
 Call = tuple[str, bytes]
 """A method and its params as JSON, empty for none."""
 
+_HARMLESS = {
+    UpstreamErrorKind.LOST: UpstreamErrorKind.BROKEN_OFF,
+    UpstreamErrorKind.SLOW: UpstreamErrorKind.SLOW_READ,
+}
+"""What becomes of an error if the call only reads."""
+
 _HEADERS_SIZE = 1024
 _MAX_PAUSE = 900.0
 
@@ -212,6 +218,7 @@ class NodeClient:
 
 def _with_retry_hint(outcome: Outcome, method: str, dialect: Dialect) -> Outcome:
     """Return the outcome for the client: another error if a call that only reads was lost."""
-    if isinstance(outcome, UpstreamError) and outcome.kind is UpstreamErrorKind.LOST and dialect.only_reads(method):
-        return UpstreamError(UpstreamErrorKind.BROKEN_OFF)
-    return outcome
+    if not isinstance(outcome, UpstreamError) or not dialect.only_reads(method):
+        return outcome
+    kind = _HARMLESS.get(outcome.kind)
+    return outcome if kind is None else UpstreamError(kind)

@@ -31,6 +31,13 @@ class UpstreamErrorKind(Enum):
     SLOW = _Cause(
         "the node did not answer in time, and may still execute the call", JsonRpcCode.CALL_TIMED_OUT, 0.0, False
     )
+    SLOW_READ = _Cause(
+        "the node did not answer in time; the call only reads, and may be repeated",
+        JsonRpcCode.CALL_TIMED_OUT,
+        1.0,
+        False,
+    )
+    """The same for a call that only reads."""
     BUSY = _Cause("the node is overloaded", JsonRpcCode.SERVER_BUSY, 1.0, False)
     LIMITED = _Cause("the node's rate limit is reached", JsonRpcCode.RATE_LIMITED, 1.0, True)
     LOCKED_OUT = _Cause("the node has locked the gateway out after failed logins", JsonRpcCode.SERVER_BUSY, 60.0, True)

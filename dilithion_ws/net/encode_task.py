@@ -28,6 +28,7 @@ class EncodeTask:
     speed = Speed.SLOW
     is_serial = True
     kind = TaskKind.REQUEST
+    timeout = None
 
     def __init__(self, session: Session, reply: bytes, hooks: Sequence[Callable[[bool], None]]) -> None:
         self.session = session

@@ -82,7 +82,6 @@ class HttpHandler:
             self._receive_body(connection, decision)
         else:
             connection.is_paused = True
-            self._reactor.set_deadline(connection, self._reactor.limits.calls.call_timeout)
             self._reactor.update_interest(connection)
             self._submit(connection, decision)
 
@@ -115,6 +114,8 @@ class HttpHandler:
         reactor.update_interest(connection)
 
     def _submit(self, connection: Connection, task: Task[Any]) -> None:
+        timeout = self._reactor.limits.calls.call_timeout if task.timeout is None else task.timeout
+        self._reactor.set_deadline(connection, timeout)
         request = connection.pending_request = PendingRequest(connection, task, self._reactor.mailbox, self._scheduler)
         full = self._scheduler.submit(request)
         if full is not None:

@@ -74,6 +74,7 @@ class Task(Protocol[R]):
         speed: how long it may take.
         is_serial: whether the client's next message must wait for its end.
         kind: whose threads run it.
+        timeout: seconds until its deadline, or None for the limit `call_timeout`.
         session: the client.
         hooks: functions to call once the result was queued (True) or is known never to be (False), or None.
     """
@@ -86,6 +87,9 @@ class Task(Protocol[R]):
 
     @property
     def kind(self) -> TaskKind: ...
+
+    @property
+    def timeout(self) -> float | None: ...
 
     @property
     def session(self) -> Session: ...

@@ -254,10 +254,14 @@ class MessageServer:
         pending.connection.in_flight += 1
         if pending.is_serial:
             pending.connection.is_paused = True
-        self._reactor.calls[pending] = self._reactor.now + self._reactor.limits.calls.call_timeout
+        self._reactor.calls.set(pending, self._reactor.now, self._timeout_of(pending))
+
+    def _timeout_of(self, pending: PendingCall) -> float:
+        timeout = pending.timeout
+        return self._reactor.limits.calls.call_timeout if timeout is None else timeout
 
     def _untrack(self, pending: PendingCall) -> None:
-        del self._reactor.calls[pending]
+        self._reactor.calls.remove(pending)
         pending.connection.in_flight -= 1
         if pending.is_serial:
             pending.connection.is_paused = False
@@ -301,11 +305,7 @@ class MessageServer:
     def expire_calls(self) -> None:
         """Answer the calls whose deadline has passed."""
         reactor = self._reactor
-        expired = []
-        for pending, deadline in reactor.calls.items():
-            if deadline > reactor.now:
-                break
-            expired.append(pending)
+        expired = reactor.calls.due(reactor.now)
         for pending in expired:  # before any thread is replaced, which would begin to run one of them
             self._scheduler.cancel(pending.run)
         for pending in expired:
@@ -315,14 +315,13 @@ class MessageServer:
     @leader_only
     def abandon_calls(self) -> None:
         """Cancel the futures that calls are waiting for. The loop ends, so their deadlines will not be noticed."""
-        for pending in list(self._reactor.calls):
+        for pending in self._reactor.calls:
             pending.cancel()
 
     def _expire(self, pending: PendingCall) -> None:
         """Answer one call. Its worker may have answered it just now. Then its report is in the mailbox already."""
         reactor, connection = self._reactor, pending.connection
-        reactor.calls.move_to_end(pending)
-        reactor.calls[pending] = reactor.now + reactor.limits.calls.call_timeout
+        reactor.calls.set(pending, reactor.now, self._timeout_of(pending))
         is_serial = pending.is_serial
         if is_serial:
             connection.deferred_events = None

@@ -81,6 +81,11 @@ class PendingCall:
         return self._task.kind
 
     @property
+    def timeout(self) -> float | None:
+        """See `Task`."""
+        return self._task.timeout
+
+    @property
     def session(self) -> Session:
         """The client's session."""
         assert self.connection.session is not None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from ..config.config import Config
 from ..config.limits import limit_reached
 from ..protocol.deflate import Deflater
 from ..protocol.http import HttpRefusal
 from ..util.clock import Clock
 from ..util.thread_contracts import any_thread, leader_only
+from .call_deadlines import CallDeadlines
 from .connection import (
     BROKEN,
     BUFFERED,
@@ -24,7 +23,6 @@ from .connection import (
 from .connection_limiter import ConnectionLimiter
 from .connection_registry import ConnectionRegistry
 from .interfaces import Address, Service
-from .pending_call import PendingCall
 from .poller import READ, WRITE, make_poller
 from .timer_queue import TimerQueue
 from .unadmitted_connections import UnadmittedConnections
@@ -75,7 +73,7 @@ class Reactor:
         self.leader: int | None = None
         self.fast_calls_only = False
         self.timers: TimerQueue[Connection] = TimerQueue()
-        self.calls: OrderedDict[PendingCall, float] = OrderedDict()
+        self.calls = CallDeadlines()
         self.unpolled: dict[Connection, None] = {}
         self.waiting: dict[Connection, int] = {}
         self.by_fd: dict[int, Connection] = {}
@@ -215,7 +213,7 @@ class Reactor:
         now = self.clock()
         timeout = self.timers.timeout(now)
         if self.calls:
-            first = max(0.0, next(iter(self.calls.values())) - now)
+            first = max(0.0, self.calls.first() - now)
             return first if timeout is None else min(first, timeout)
         return timeout
 

@@ -42,6 +42,11 @@ class SingleCall(Invocation):
         return TaskKind.LOGIN if self.target is not None and self.target.is_login else TaskKind.CALL
 
     @property
+    def timeout(self) -> float | None:
+        """Seconds until its deadline."""
+        return self.executor.timeout_of(self)
+
+    @property
     def is_serial(self) -> bool:
         """Whether the client's next message must wait for the end of this call, since it may depend on its login."""
         return self.kind is TaskKind.LOGIN
@@ -103,6 +108,12 @@ class BatchCall:
         """See `SingleCall.kind`. In a batch of several, a call that verifies a password is refused."""
         only = self._items[0] if len(self._items) == 1 else None
         return only.kind if isinstance(only, SingleCall) else TaskKind.CALL
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds until its deadline: the longest of its calls'."""
+        calls = [item for item in self._items if isinstance(item, SingleCall)]
+        return max((self._executor.timeout_of(call) for call in calls), default=None)
 
     @property
     def is_serial(self) -> bool:

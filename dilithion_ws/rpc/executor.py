@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ..config.limits import Limits, limit_reached
@@ -54,9 +54,17 @@ class Executor:
         limits: time and size limits.
         clock: seconds that never go backwards.
         positions: the logs of topics, or None if there are none.
+        timeouts: configured timeouts in seconds, by method.
     """
 
-    def __init__(self, limits: Limits, clock: Clock = monotonic, positions: PositionSource | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock = monotonic,
+        positions: PositionSource | None = None,
+        timeouts: Mapping[str, float] | None = None,
+    ) -> None:
+        self._timeouts = timeouts or {}
         self.limits = limits
         self.clock = clock
         self.slow_method_threshold = limits.calls.slow_method_threshold
@@ -123,8 +131,14 @@ class Executor:
             answers.append(self._finish(call, call.target, outcome, [], None))
         return answers
 
+    def timeout_of(self, call: Invocation) -> float:
+        """Return the seconds that a call has: as configured for its method, as the host has declared, or the limit."""
+        declared = call.target.timeout if call.target is not None else None
+        configured = self._timeouts.get(call.method, declared)
+        return self.limits.calls.call_timeout if configured is None else configured
+
     def _context(self, call: Invocation, hooks: Hooks) -> CallContext:
-        deadline = Deadline.until(self.clock, call.arrived_at + self.limits.calls.call_timeout)
+        deadline = Deadline.until(self.clock, call.arrived_at + self.timeout_of(call))
         return CallContext(call.session, call.method, messages.id_value(call), call.is_notification, deadline, hooks)
 
     def _finish(self, call: Invocation, method: Method, outcome: Any, hooks: Hooks, position: Any) -> bytes | None:
@@ -159,8 +173,16 @@ class Executor:
         """Return the answer to a call whose deadline has passed."""
         if request.is_notification:
             return None
-        text = f"Call timed out: past the {limit_reached(self.limits, 'call_timeout')}"
-        return messages.error_answer(request.id, RpcError(JsonRpcCode.CALL_TIMED_OUT, text))
+        limit = limit_reached(self.limits, "call_timeout")
+        target = request.target if isinstance(request, Invocation) else None
+        if isinstance(request, Invocation) and (seconds := self.timeout_of(request)) != self.limits.calls.call_timeout:
+            limit = f"limit of {seconds:g} s for {request.method} (rpcwebsocketmethodtimeouts)"
+        advice = ""
+        if target is not None and target.only_reads is not None:
+            advice = "; it only reads, and may be repeated" if target.only_reads else "; it may have been carried out"
+        return messages.error_answer(
+            request.id, RpcError(JsonRpcCode.CALL_TIMED_OUT, f"Call timed out: past the {limit}{advice}")
+        )
 
     def busy(self, request: Request, reason: str) -> bytes | None:
         """Return the answer to a call that cannot be run now."""

@@ -62,6 +62,8 @@ class MethodOptions(msgspec.Struct, frozen=True, kw_only=True):
         is_login: whether its calls verify passwords; these wait in a queue of their own. It is public, too.
         is_public: whether every client may call it, whatever its rights.
         batch_handler: runs all calls of a batch whose methods have the same one, or None.
+        timeout: seconds that a call may take, or None for the limit `call_timeout`.
+        only_reads: whether a call changes nothing, so that it may be repeated; None if that is not known.
     """
 
     permission: str | None = None
@@ -72,6 +74,8 @@ class MethodOptions(msgspec.Struct, frozen=True, kw_only=True):
     is_login: bool = False
     is_public: bool = False
     batch_handler: RawBatchHandler | None = None
+    timeout: float | None = None
+    only_reads: bool | None = None
 
 
 class Method:
@@ -103,12 +107,14 @@ class Method:
         "is_login",
         "mean",
         "name",
+        "only_reads",
         "permission",
         "position_of",
         "required_rights",
         "speed",
         "succeeded",
         "summary",
+        "timeout",
     )
 
     def __init__(
@@ -123,6 +129,8 @@ class Method:
         self.position_of = options.position_of
         self.is_login = options.is_login
         self.batch_handler = options.batch_handler
+        self.timeout = options.timeout
+        self.only_reads = options.only_reads
         self.binder: Binder = ParamsBinder(name, function) if binder is None else binder
         self.required_rights = (
             0

@@ -7,8 +7,8 @@ JSON as it is (`msgspec.Raw`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,12 +16,21 @@ from ..errors import RpcError
 from .context import CallContext
 from .method import Method, MethodOptions, RawBatchHandler, RawHandler
 
-__all__ = ["WILDCARD", "Passthrough", "RawRpcError"]
+__all__ = ["WILDCARD", "Passthrough", "PassthroughFacts", "RawRpcError"]
 
 _SUMMARY = "Passed on as it is"
 
 WILDCARD = "*"
 """The name under which calls of methods without a declared permission are counted."""
+
+
+class PassthroughFacts(NamedTuple):
+    """What is known of methods that are passed on, by name. See `RpcTable.fallback`."""
+
+    permissions: Mapping[str, str | None]
+    params: Mapping[str, Sequence[str]]
+    timeouts: Mapping[str, float]
+    only_reads: Callable[[str], bool] | None
 
 
 class Passthrough:
@@ -31,28 +40,28 @@ class Passthrough:
         methods: by name: the methods with a declared permission, and one under `WILDCARD` for all others.
     """
 
-    def __init__(
-        self,
-        function: RawHandler,
-        permissions: Mapping[str, str | None],
-        batch: RawBatchHandler | None,
-        params: Mapping[str, Sequence[str]],
-    ) -> None:
-        self.methods = {
-            name: _method(name, function, permission, batch, params.get(name))
-            for name, permission in {**permissions, WILDCARD: None}.items()
-        }
+    def __init__(self, function: RawHandler, batch: RawBatchHandler | None, facts: PassthroughFacts) -> None:
+        names = {**facts.permissions, WILDCARD: None, **dict.fromkeys(set(facts.timeouts) - set(facts.permissions))}
+        self.methods = {name: _method(name, function, batch, facts) for name in names}
 
     def get(self, name: str) -> Method:
         """Return the method of this name, or the one for all others."""
         return self.methods.get(name) or self.methods[WILDCARD]
 
 
-def _method(
-    name: str, function: RawHandler, permission: str | None, batch: RawBatchHandler | None, params: Sequence[str] | None
-) -> Method:
+def _method(name: str, function: RawHandler, batch: RawBatchHandler | None, facts: PassthroughFacts) -> Method:
+    params = facts.params.get(name)
     text = _SUMMARY if params is not None else f"{_SUMMARY}; what it takes is not known here"
-    options = MethodOptions(permission=permission, blocking=True, summary=text, description=text, batch_handler=batch)
+    only_reads = facts.only_reads
+    options = MethodOptions(
+        permission=facts.permissions.get(name),
+        blocking=True,
+        summary=text,
+        description=text,
+        batch_handler=batch,
+        timeout=facts.timeouts.get(name),
+        only_reads=None if only_reads is None or name == WILDCARD else only_reads(name),
+    )
     return Method(name, function, options, _RawBinder(name, params or ()))
 
 

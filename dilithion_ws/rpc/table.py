@@ -16,7 +16,7 @@ from ..errors import RegistrationError
 from ..util.enums import RpcDialect
 from ..util.thread_contracts import any_thread
 from .method import Method, MethodOptions, RawBatchHandler, RawHandler
-from .passthrough import Passthrough
+from .passthrough import Passthrough, PassthroughFacts
 
 __all__ = ["RpcTable"]
 
@@ -59,6 +59,7 @@ class RpcTable:
         blocking: bool | None = None,
         summary: str | None = None,
         position_of: str | None = None,
+        timeout: float | None = None,
     ) -> Callable[[F], F]: ...
 
     @any_thread
@@ -72,6 +73,7 @@ class RpcTable:
         blocking: bool | None = None,
         summary: str | None = None,
         position_of: str | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """Register a function under its own name. Use it as a decorator, with or without arguments; see `register`."""
 
@@ -83,6 +85,7 @@ class RpcTable:
                 blocking=blocking,
                 summary=summary,
                 position_of=position_of,
+                timeout=timeout,
             )
             return function
 
@@ -98,6 +101,7 @@ class RpcTable:
         blocking: bool | None = None,
         summary: str | None = None,
         position_of: str | None = None,
+        timeout: float | None = None,
     ) -> Method:
         """Register a method, which clients may call from now on.
 
@@ -116,6 +120,8 @@ class RpcTable:
                 function is called. A client that subscribes `since` that position misses no event that the result does
                 not include; it may receive events that the result includes. For that, the host must change its state
                 before it publishes.
+            timeout: seconds that a call may take, for a method that needs more, or less, than the limit `call_timeout`;
+                the setting `method_timeouts` takes precedence.
 
         Raises:
             RegistrationError: the name is taken or malformed, or params cannot be bound to the signature.
@@ -130,7 +136,9 @@ class RpcTable:
             )
         if summary is None:
             summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        options = MethodOptions(permission=permission, blocking=blocking, summary=summary, position_of=position_of)
+        options = MethodOptions(
+            permission=permission, blocking=blocking, summary=summary, position_of=position_of, timeout=timeout
+        )
         method = Method(name, function, options)
         with self._lock:
             if name in self._methods:
@@ -154,6 +162,8 @@ class RpcTable:
         *,
         batch: RawBatchHandler | None = None,
         params: Mapping[str, Sequence[str]] | None = None,
+        timeouts: Mapping[str, float] | None = None,
+        only_reads: Callable[[str], bool] | None = None,
     ) -> None:
         """Answer all methods that are not registered by one function, for hosts that forward calls.
 
@@ -168,8 +178,11 @@ class RpcTable:
             batch: gets the allowed calls of a batch all at once, and returns for each its result, or the exception that
                 it fails with. None: `function` gets them one after the other.
             params: names of the params of methods, in order. Only `rpc.discover` uses them; nothing is checked.
+            timeouts: seconds that calls of a method may take, by its name, as for `register`.
+            only_reads: whether a method changes nothing; the error for a timeout tells clients.
         """
-        self._fallback = Passthrough(function, permissions or {}, batch, params or {})
+        facts = PassthroughFacts(permissions or {}, params or {}, timeouts or {}, only_reads)
+        self._fallback = Passthrough(function, batch, facts)
 
     @any_thread
     def methods(self) -> Mapping[str, Method]:

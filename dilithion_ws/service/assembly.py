@@ -14,7 +14,7 @@ import msgspec
 
 from ..auth.authenticator import Authenticator
 from ..auth.credential_files import CredentialFiles
-from ..config.config import Config, parse_network
+from ..config.config import Config, parse_method_timeout, parse_network
 from ..events.hub import EventHub
 from ..events.store import EventStore
 from ..net.connection_limiter import ConnectionLimiter
@@ -138,7 +138,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     }
     openrpc = OpenRpcDocument(host.rpc, builtin, access, events)
     builtin[openrpc.method.name] = openrpc.method
-    dispatcher = Dispatcher(host.rpc, Executor(limits, clock, events), access, builtin)
+    dispatcher = Dispatcher(host.rpc, _make_executor(config, clock, events), access, builtin)
     metrics = PrometheusCollector(statistics, host.gauges)
     http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, config.page))
     callbacks = Callbacks(host.on_connect, host.on_disconnect, limits.calls.callback_backlog)
@@ -153,6 +153,10 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     server = RunningServer(registry, transport, callbacks, reloader, statistics)
     _start(server, host, files, watcher, clock)
     return server
+
+
+def _make_executor(config: Config, clock: Clock, events: EventHub) -> Executor:
+    return Executor(config.limits, clock, events, dict(map(parse_method_timeout, config.method_timeouts)))
 
 
 def _make_tls(config: Config) -> TlsContext:

@@ -24,6 +24,7 @@ class _PoolTask:
     speed = Speed.SLOW
     is_serial = True
     hooks = None
+    timeout: float | None = None
 
     def __init__(self, session: Session, writer: ResponseWriter) -> None:
         self.session = session
@@ -105,6 +106,7 @@ class CallTask:
         self._writer = writer
         self.session = call.session
         self.speed = call.speed
+        self.timeout = call.timeout
         self.kind = TaskKind.REQUEST if call.speed < Speed.SLOW else call.kind
 
     def run(self) -> HttpResponse | Future[HttpResponse]:

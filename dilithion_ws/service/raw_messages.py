@@ -54,6 +54,7 @@ class LargeMessage:
     is_serial = True
     kind = TaskKind.REQUEST
     hooks = None
+    timeout = None
 
     def __init__(
         self,
@@ -103,6 +104,7 @@ class RawMessageCall:
     is_serial = True
     kind = TaskKind.CALL
     hooks = None
+    timeout = None
 
     def __init__(
         self, handler: MessageHandler, rpc: RpcReceiver, session: Session, opcode: int, payload: bytes

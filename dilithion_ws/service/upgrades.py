@@ -104,6 +104,7 @@ class _PasswordCheck:
     is_serial = True
     kind = TaskKind.LOGIN
     hooks = None
+    timeout = None
 
     def __init__(self, access: AccessControl, credentials: NeedsPassword, session: Session, headers: Headers) -> None:
         self._access = access

@@ -53,6 +53,9 @@ def test_a_limit_is_named_with_its_value_and_setting() -> None:
         ({"trusted_proxies": ("x",)}, "rpcwebsockettrustedproxies"),
         ({"proxy_protocol": True}, "rpcwebsocketproxyprotocol needs"),
         ({"method_rates": ("a=b",)}, "NAME=CAPACITY/REFILL"),
+        ({"method_timeouts": ("a=0",)}, "NAME=SECONDS"),
+        ({"method_timeouts": ("=5",)}, "NAME=SECONDS"),
+        ({"method_timeouts": ("a=nan",)}, "NAME=SECONDS"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(settings: dict[str, object], words: str) -> None:

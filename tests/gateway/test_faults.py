@@ -175,6 +175,23 @@ def test_what_a_proxy_did_not_get_through_may_have_been_carried_out(status: int)
     assert (first.code, second.code) == (-32002, -32009)
 
 
+def test_a_read_that_timed_out_may_be_repeated_and_a_write_may_have_happened() -> None:
+    one = node(UpstreamError(UpstreamErrorKind.SLOW))
+    with pytest.raises(RpcError, match="may still execute the call"):
+        one.call("sendtoaddress", b"[]", 1.0)
+    with pytest.raises(RpcError, match="only reads, and may be repeated") as caught:
+        one.call("getblock", b"[]", 1.0)
+    assert caught.value.code == -32002
+    assert caught.value.data["retry_after_ms"]
+
+
+def test_methods_that_take_long_have_the_time_for_it(gateways: GatewayFactory) -> None:
+    for dialect, method in (("dilithion", "rescanwallet"), ("core", "rescanblockchain")):
+        rpc = gateways("http://127.0.0.1:9", dialect=dialect).rpc
+        seconds = [one.timeout for one in (rpc.get(method), rpc.get("waitfornewblock"), rpc.get("getblock")) if one]
+        assert seconds == [300.0, 301.0, None]
+
+
 def test_refused_credentials_are_tried_less_and_less_often() -> None:
     clock = Clock()
     one = node(UpstreamReply(401, {}, b""), clock=clock)

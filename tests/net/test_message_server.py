@@ -37,6 +37,7 @@ class Scripted:
         self.hooks: list[Callable[[bool], None]] | None = None
         self.session = Session(1, ("127.0.0.1", 1))
         self.is_upgrade = False
+        self.timeout: float | None = None
 
     def run(self) -> Any:
         if isinstance(self.outcome, BaseException):

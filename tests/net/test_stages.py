@@ -62,6 +62,7 @@ class HttpTask:
     kind = TaskKind.REQUEST
     session = Session(1, ("127.0.0.1", 1))
     hooks = None
+    timeout = None
 
     def __init__(self, *outcomes: Any) -> None:
         self.outcomes = list(outcomes)

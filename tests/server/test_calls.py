@@ -14,6 +14,7 @@ from dilithion_ws.protocol.frames import PING, PONG, TEXT
 
 from ..support import RawClient, client_frame, wait_for
 from ..support.fixtures import ClientFactory, ServerFactory
+from ..support.http import request
 
 
 def answers(client: RawClient, count: int) -> dict[Any, Any]:
@@ -277,6 +278,32 @@ def test_a_call_that_times_out_in_the_queue_is_never_run(
     gate.set()
     wait_for(lambda: not server.statistics().jobs["calls"].running)
     assert runs == [1]
+
+
+def test_a_method_may_have_a_timeout_of_its_own(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
+) -> None:
+    def left(context: CallContext) -> float:
+        return context.deadline.remaining()
+
+    for name, timeout in (("declared", 50.0), ("configured", 50.0), ("usual", None)):
+        rpc.register(name, left, timeout=timeout, blocking=True)
+    rpc.register("short", lambda: gate.wait(30), timeout=0.2, blocking=True)
+    server = start(method_timeouts=("configured=70",), call_timeout=20.0)
+    client = connect(server)
+    assert [round(client.call(name)["result"], -1) for name in ("declared", "configured", "usual")] == [50, 70, 20]
+    batch = [{"method": name, "id": name} for name in ("short", "getblockcount")]
+    client.request("short", id="alone")
+    error = client.answer()["error"]
+    assert error["code"] == -32002
+    assert "limit of 0.2 s for short (rpcwebsocketmethodtimeouts)" in error["message"]
+    status, _, body = request(server, "POST", "/", {"method": "short", "id": 1}, {"X-Dilithion-RPC": "1"})
+    assert (status, json.loads(body)["error"]["code"]) == (200, -32002)
+    client.text(json.dumps(batch[:1]))
+    assert client.answer()[0]["error"]["code"] == -32002
+    client.text(json.dumps(batch))  # the longest timeout is that of the batch
+    gate.set()
+    assert [answer["id"] for answer in client.answer()] == ["short", "getblockcount"]
 
 
 def test_a_batch_with_a_slow_method_waits_in_the_pool(

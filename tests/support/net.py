@@ -118,6 +118,7 @@ class EchoTask:
     is_serial = False
     kind = TaskKind.CALL
     hooks = None
+    timeout = None
 
     def __init__(self, service: Echo, session: Session, payload: bytes, speed: Speed) -> None:
         self._service = service

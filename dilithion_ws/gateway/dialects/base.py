@@ -21,6 +21,7 @@ class Dialect:
         names: of the params of a method, in order, if they are known.
         max_batch: calls in one request.
         max_body: bytes of a request, its headers included.
+        timeouts: seconds that slow methods may take, by name.
         can_wait: whether a call that waits for a block holds up no other.
     """
 
@@ -32,6 +33,7 @@ class Dialect:
     max_batch = 1000
     max_body = 32 * 1024 * 1024
     can_wait = False
+    timeouts: Mapping[str, float] = {}
 
     def only_reads(self, method: str) -> bool:
         """Return whether a method only reads, so that a call may be repeated."""

@@ -41,6 +41,16 @@ ADMIN_SERVER: stop dumptxoutset getmemoryinfo invalidateblock loadtxoutset loggi
 """
 
 
+_SLOW = """rescanblockchain importaddress importdescriptors importmulti importprivkey importpubkey importwallet
+importprunedfunds encryptwallet walletpassphrase walletpassphrasechange signrawtransaction
+signrawtransactionwithkey signrawtransactionwithwallet walletprocesspsbt sendrawtransaction sendtoaddress sendmany
+send sendall loadwallet createwallet
+restorewallet migratewallet upgradewallet backupwallet dumpwallet keypoolrefill gettxoutsetinfo scantxoutset
+scanblocks verifychain dumptxoutset loadtxoutset invalidateblock reconsiderblock generatetoaddress generatetodescriptor
+pruneblockchain getblocktemplate submitblock savemempool importmempool"""
+_SLOW_SECONDS = 300.0
+
+
 class _Core(Dialect):
     name = "core"
     headers: Mapping[str, str] = {}
@@ -48,6 +58,7 @@ class _Core(Dialect):
     """So that errors and results have one form in all versions of the family."""
     can_wait = True
     permissions = permissions(_PERMISSIONS)
+    timeouts = dict.fromkeys(_SLOW.split(), _SLOW_SECONDS)
 
 
 CORE = _Core()

@@ -40,6 +40,11 @@ _TAKES_ARRAY = {"setban", "setminingthreads"}
 _PAYS = {"sendtoaddress", "estimatesendfee"}
 _AMOUNTS = {*_PAYS, "createhtlc", "initiateswap", "acceptswap"}
 
+_SLOW = """rescanwallet encryptwallet walletpassphrase walletpassphrasechange signrawtransaction sendrawtransaction
+sendtoaddress consolidateutxos createhdwallet restorehdwallet importprivkey repairblocks scanblockdb checkblockdb
+checkchain invalidateblock reconsiderblock getholdercount gettopholders clearwallettxs"""
+_SLOW_SECONDS = 300.0
+
 _DEPTH = 10
 _COIN = 10**8
 _SMALLEST = Decimal("0.0001")
@@ -60,6 +65,7 @@ class _Dilithion(Dialect):
     """Spelled so: the node knows no other."""
     permissions = dict.fromkeys(NODE_METHODS)  # the server knows their permissions by itself
     names = _NAMES
+    timeouts = dict.fromkeys(_SLOW.split(), _SLOW_SECONDS)
     max_batch = 100
     max_body = 2 * 1024 * 1024
 
