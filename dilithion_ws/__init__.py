@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .rpc.table import RpcTable
     from .server import WebSocketServer
     from .service.connection_info import ConnectionInfo
+    from .service.http_routes import HttpCall, HttpReply
     from .service.raw_messages import MessageHandler
     from .service.statistics import ServerStatistics
     from .session import Session
@@ -86,6 +87,8 @@ __all__ = [
     "EventLimits",
     "ForkError",
     "HistoryLimits",
+    "HttpCall",
+    "HttpReply",
     "JsonRpcCode",
     "Leadership",
     "Limits",
@@ -162,6 +165,7 @@ _MODULES = {
     "rpc.table": ("RpcTable",),
     "server": ("WebSocketServer",),
     "service.connection_info": ("ConnectionInfo",),
+    "service.http_routes": ("HttpCall", "HttpReply"),
     "service.raw_messages": ("MessageHandler",),
     "service.statistics": ("ServerStatistics",),
     "session": ("Session",),

@@ -32,6 +32,7 @@ from .protocol.message_encoder import Codec, Message, encode_message
 from .rpc.table import RpcTable
 from .service.assembly import Host, RunningServer, assemble
 from .service.connection_info import ConnectionInfo, describe_connection
+from .service.http_routes import HttpRoutes
 from .service.metrics import HostGauges
 from .service.raw_messages import MessageHandler
 from .service.statistics import ServerStatistics
@@ -68,6 +69,10 @@ class WebSocketServer:
             another process that has them goes on to accept their connections. So a server with them starts once.
         clock: for tests.
 
+    Attributes:
+        gauges: the host's numbers for `/metrics`; see `gauge`.
+        routes: further HTTP paths of the host.
+
     Example:
         >>> rpc = RpcTable()
         >>> rpc.register("getblockcount", lambda: 840000)
@@ -95,7 +100,8 @@ class WebSocketServer:
         self._clock = clock
         self._store = make_store(self.config)
         self._subprotocols: dict[str, Codec | None] = dict(SUBPROTOCOLS)
-        self._gauges = HostGauges()
+        self.gauges = HostGauges()
+        self.routes = HttpRoutes()
         self.events = EventHub(self.config.limits, clock, self._store)
         self._start_lock = threading.Lock()  # so that the server is started once
         self._running: RunningServer | None = None
@@ -116,18 +122,8 @@ class WebSocketServer:
                 raise StartError("the given sockets were closed by the last run; make a new server with new ones")
             self._pid = os.getpid()
             check_exposure(self.config)
-            on_connect, on_disconnect, on_message = self._callbacks
-            host = Host(
-                rpc=self.rpc,
-                events=self.events,
-                store=self._store,
-                subprotocols=self._subprotocols,
-                gauges=self._gauges,
-                on_connect=on_connect,
-                on_disconnect=on_disconnect,
-                on_message=on_message,
-                sockets=self._sockets,
-            )
+            offers = (self._subprotocols, self.gauges, self.routes)
+            host = Host(self.rpc, self.events, self._store, *offers, *self._callbacks, self._sockets)
             self._running = assemble(self.config, self._clock, host)
         stop_at_exit(self)
         logger.info("listening on %s port %d", self.config.host, self.port)
@@ -318,7 +314,7 @@ class WebSocketServer:
         Raises:
             ConfigError: the name is malformed or in use.
         """
-        self._gauges.add(name, text, read)
+        self.gauges.add(name, text, read)
 
     @any_thread
     def publish(self, topic: str, event: Any) -> None:

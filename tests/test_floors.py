@@ -76,6 +76,7 @@ GATEWAY_IO = {
     "long_poll",
     "node_client",
     "poller_thread",
+    "shared_reads",
     "zmq_listener",
 }
 """Modules of the gateway with sockets, threads and time; the others have none."""

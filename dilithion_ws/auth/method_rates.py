@@ -15,11 +15,12 @@ DEFAULT_METHOD = "default"
 _TABLE = {
     1: "forcerebuild",
     5: "walletpassphrase walletpassphrasechange encryptwallet dumpprivkey importprivkey",
-    10: "sendtoaddress sendrawtransaction waitfornewblock waitforblock waitforblockheight",
+    10: "sendtoaddress sendrawtransaction waitfornewblock waitforblock waitforblockheight api/v1/broadcast",
     20: "getnewaddress createhdwallet restorehdwallet exportmnemonic startmining stopmining generatetoaddress",
     100: "testmempoolaccept",
-    200: "signrawtransaction gettransaction listtransactions listunspent getaddresses listhdaddresses",
-    500: "getblock getrawtransaction decoderawtransaction",
+    200: "signrawtransaction gettransaction listtransactions listunspent getaddresses listhdaddresses api/v1/utxos",
+    500: "getblock getrawtransaction decoderawtransaction api/v1/balance api/v1/tx",
+    1000: "api/v1/info api/v1/fee",
 }
 
 METHOD_RATES: Mapping[str, Rate] = {

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from ..config.sources import LoadedConfig
     from ..gateway import GatewayConfig
 
-__all__ = ["add_gateway", "add_gateway_settings", "load_gateway", "load_gateway_server"]
+__all__ = ["add_gateway", "add_gateway_settings", "load_gateway", "load_gateway_server", "shared_port_note"]
+
+_PORT = "rpcwebsocketport"
 
 
 def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,7 +59,10 @@ def gateway(options: argparse.Namespace) -> int:
         return 1
     try:
         config = load_gateway(options)
-        settings = load_gateway_server(options, config).config
+        loaded = load_gateway_server(options, config)
+        settings, note = loaded.config, shared_port_note(loaded)
+        if note:
+            print(f"dilithion-ws: warning: {note}", file=sys.stderr)
         running = Gateway(config, settings, sockets=sd_listen_sockets())
         running.start()
     except (ConfigError, StartError) as error:
@@ -83,7 +88,9 @@ def load_gateway_server(options: argparse.Namespace, config: GatewayConfig) -> L
     Raises:
         ConfigError: see `load_settings`.
     """
-    defaults = {"rpcwebsocketport": str(config.port + 1)}
+    defaults = {_PORT: str(config.port + 1)}
+    if config.listen_port and getattr(options, _PORT) is None:
+        setattr(options, _PORT, str(config.listen_port))
     asked, options.cookie = options.cookie, False  # that would be `.cookie`, which may be the node's
     loaded = load_settings(options, defaults)
     server = loaded.config
@@ -91,6 +98,17 @@ def load_gateway_server(options: argparse.Namespace, config: GatewayConfig) -> L
         return loaded
     cookie = os.path.join(options.datadir or ".", GATEWAY_COOKIE)
     return load_settings(options, {**defaults, "rpcwebsocketcookiefile": cookie})
+
+
+def shared_port_note(server: LoadedConfig[Config]) -> str:
+    """Return a warning if the port was read from a file that the node may read as well, or nothing."""
+    source = server.sources[_PORT]
+    if not source.startswith("file"):
+        return ""
+    return (
+        f"{source} sets {_PORT}, which a Dilithion node reads, too: it starts a WebSocket server of its own there; "
+        "set the gateway's port by rpcgatewayport"
+    )
 
 
 def load_gateway(options: argparse.Namespace) -> GatewayConfig:

@@ -13,11 +13,11 @@ from ..gateway.gateway_config import GatewayConfig
 from ..gateway.http_upstream import HttpUpstream, NodeAccount
 from ..gateway.node_client import CircuitBreaker, NodeClient
 from .checks import Finding, Level
+from .gateway_command import shared_port_note
 
 __all__ = ["check_node"]
 
 _TIMEOUT = 5.0
-_PORT = "rpcwebsocketport"
 
 
 def check_node(gateway: GatewayConfig, server: LoadedConfig[Config]) -> list[Finding]:
@@ -41,9 +41,6 @@ def _check_node(gateway: GatewayConfig, server: Config) -> Iterator[Finding]:
 
 
 def _check_port(server: LoadedConfig[Config]) -> Iterator[Finding]:
-    source = server.sources[_PORT]
-    if source.startswith("file"):
-        text = (
-            f"{source} sets {_PORT}, which a Dilithion node reads, too: it starts a WebSocket server of its own there"
-        )
-        yield Finding(Level.WARNING, "port", f"{text}; set the gateway's port by --port or DILITHION_RPCWEBSOCKETPORT")
+    note = shared_port_note(server)
+    if note:
+        yield Finding(Level.WARNING, "port", note)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from .. import CallContext, RpcDialect, RpcTable
 from .dialects.base import Dialect
 from .dialects.bitcoin_core import CORE
 from .dialects.dilithion import DILITHION
 from .node_client import NodeClient
+from .node_routes import GatewayView
+from .shared_reads import Read, SharedReads
 
 __all__ = ["Forwarder"]
 
@@ -19,10 +23,14 @@ class Forwarder:
 
     Args:
         node: the node.
+        reads: shares results between clients.
+        view: knows the node's state.
     """
 
-    def __init__(self, node: NodeClient) -> None:
+    def __init__(self, node: NodeClient, reads: SharedReads, view: GatewayView) -> None:
         self._node = node
+        self._reads = reads
+        self._view = view
 
     def register(self, rpc: RpcTable, dialect: Dialect | None) -> None:
         """Become the fallback of a table. Call it a second time when the dialect of the node is known."""
@@ -41,16 +49,37 @@ class Forwarder:
             )
 
     def call(self, context: CallContext, params: bytes) -> Any:
-        """Forward one call."""
-        return self._node.call(context.method, params, context.deadline.remaining(), context.wallet)
+        """Forward one call, unless an equal one was read since the tip has changed, or is being read now."""
+        method, wallet, deadline = context.method, context.wallet, context.deadline
+
+        def forward() -> msgspec.Raw:
+            return self._node.call(method, params, deadline.remaining(), wallet)
+
+        dialect = self._node.dialect
+        if dialect is None or not dialect.only_reads(method):
+            return self._reads.write(forward)
+        version = self._view.tip_version() if method in dialect.tip_reads else None
+        return self._reads.read(Read((method, params, wallet), forward, deadline.remaining(), version, _size))
 
     def batch(self, calls: Sequence[tuple[CallContext, bytes]]) -> list[Any]:
         """Forward the calls of a batch in one request, in their order."""
         if len(calls) == 1:
             context, params = calls[0]
             return [self.call(context, params)]
-        timeout = calls[0][0].deadline.remaining()
-        return self._node.batch([(context.method, params) for context, params in calls], timeout, calls[0][0].wallet)
+        timeout, wallet = calls[0][0].deadline.remaining(), calls[0][0].wallet
+
+        def forward() -> list[Any]:
+            return self._node.batch([(context.method, params) for context, params in calls], timeout, wallet)
+
+        dialect = self._node.dialect
+        if dialect is not None and all(dialect.only_reads(context.method) for context, _ in calls):
+            return forward()
+        found: list[Any] = self._reads.write(forward)
+        return found
+
+
+def _size(result: msgspec.Raw) -> int:
+    return memoryview(result).nbytes
 
 
 def _all_permissions(dialects: Sequence[Dialect]) -> dict[str, str | None]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import socket
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from .. import Config, ConfigError, Retention, RpcTable, WebSocketServer
 from ..config.exposure import check_exposure
 from ..util.clock import Deadline, monotonic
-from .block_waiters import BlockWaiters, Tip
-from .chain_tracker import tip_after
+from .block_waiters import BlockWaiters
 from .dialects.base import Dialect
 from .dialects.detection import dialect_named
 from .forwarder import Forwarder
@@ -25,8 +21,11 @@ from .gateway_config import GatewayConfig
 from .http_upstream import HttpUpstream, NodeAccount
 from .long_poll import LongPoll
 from .node_client import CircuitBreaker, NodeClient
+from .node_routes import NodeRoutes
 from .node_status import NodeState
 from .poller_thread import NODE_TOPIC, PollerThread
+from .published_state import PublishedState
+from .shared_reads import SharedReads
 from .snapshots import VIEWS_TOPIC
 from .zmq_listener import ZmqListener
 
@@ -58,7 +57,7 @@ class Gateway:
         ConfigError: a setting can't be used, or an extra is missing.
 
     Example:
-        >>> gateway = Gateway(GatewayConfig("http://127.0.0.1:8332"), Config(port=0))
+        >>> gateway = Gateway(GatewayConfig(upstream="http://127.0.0.1:8332"), Config(port=0))
         >>> with gateway:
         ...     gateway.server.is_running
         True
@@ -92,20 +91,25 @@ class Gateway:
         self._upstreams = [HttpUpstream(config, account, size) for size in (config.upstream_connections, _WATCHING)]
         breaker, dialect = CircuitBreaker(clock), dialect_named(config.dialect)
         self.node, watched = (NodeClient(upstream, dialect, clock, breaker) for upstream in self._upstreams)
-        self._forwarder = Forwarder(self.node)
-        self._block_waiters = BlockWaiters(self._tip, clock)
+        nobody = NodeAccount("", "", "")
+        self._upstreams.append(HttpUpstream(config, nobody, config.upstream_connections, config.statistics_url))
         self.poller = PollerThread(watched, self.server, config, self._found, clock)
+        self._published = published = PublishedState(self.server, self.node, self.poller)
+        reads = SharedReads(clock, config.cache_size, config.cache_age)
+        self._forwarder = Forwarder(self.node, reads, published)
+        self._block_waiters = BlockWaiters(published.tip, clock)
+        NodeRoutes(self._upstreams[0], self._upstreams[2], reads, published).register(self.server, config)
         self._notifications: ZmqListener | LongPoll
         if config.zmq:
             self._notifications = ZmqListener(config.zmq, self.poller.hint, self.poller.schedule)
         else:
             self._notifications = LongPoll(watched, self.poller.is_leading, self.poller.hint, clock)
         self._block_waiters.register(self.rpc)
-        self.rpc.register("getnodestate", self._state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
+        self.rpc.register("getnodestate", published.node_state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
         for name, text, read in (
-            ("node_up", "Whether the node answers", lambda: self._state()["kind"] != "down"),
-            ("node_progress", "The part of the blocks that it has, from 0 to 1", self._progress),
-            ("node_height", "The last published block", lambda: (tip := self._tip()) and tip.height),
+            ("node_up", "Whether the node answers", lambda: published.node_state()["kind"] != "down"),
+            ("node_progress", "The part of the blocks that it has, from 0 to 1", published.progress),
+            ("node_height", "The last published block", lambda: (tip := published.tip()) and tip.height),
             ("watching", "Whether this gateway is the one that polls the node", self.poller.is_leading),
         ):
             self.server.gauge(f"dilithion_gateway_{name}", text, read)
@@ -154,26 +158,6 @@ class Gateway:
     def _found(self, dialect: Dialect) -> None:
         self.node.dialect = dialect
         self._forwarder.register(self.rpc, dialect)
-
-    def _tip(self) -> Tip | None:
-        """Return the last published block, of this gateway or another on the same store."""
-        entry = self.server.events.topic("blocks").log.newest()
-        if entry is None:
-            return None
-        block = tip_after(json.loads(entry.data))
-        return Tip(block.height, block.hash)
-
-    def _state(self) -> dict[str, Any]:
-        """How the node is doing: up, down with a reason, or syncing with its progress"""
-        entry = self.server.events.topic(NODE_TOPIC).log.newest()
-        state: dict[str, Any] = (
-            msgspec.to_builtins(self.poller.status.last) if entry is None else json.loads(entry.data)
-        )
-        return state
-
-    def _progress(self) -> float | None:
-        state = self._state()
-        return {"up": 1.0, "syncing": state.get("progress")}.get(state["kind"])
 
 
 def _check_account(config: GatewayConfig, server: Config) -> None:

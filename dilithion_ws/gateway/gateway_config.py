@@ -12,9 +12,10 @@ from .. import ConfigError
 from ..config.fields import Setting, SettingsGroup, limit, option, settings_of
 from ..config.sources import SettingsTable
 
-__all__ = ["DIALECTS", "GATEWAY_SETTINGS", "GATEWAY_TABLE", "GatewayConfig"]
+__all__ = ["DIALECTS", "GATEWAY_SETTINGS", "GATEWAY_TABLE", "ROUTES", "GatewayConfig"]
 
 DIALECTS = ("auto", "dilithion", "core")
+ROUTES = ("api", "pages", "rest")
 
 _PREFIX = "rpcgateway"
 _MIB = 1024 * 1024
@@ -42,6 +43,14 @@ class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
         upstream_connections: calls that are at the node at the same time.
         catch_up: blocks that are published one by one after an absence; beyond it the log starts a new epoch.
         mempool: transactions of the mempool that are tracked.
+        routes: which paths of the node are passed on: `api` (`/api/v1` of a Dilithion node), `pages` (its `/wallet`,
+            `/miner`, `/api/stats` and `/api/health`), `rest` (`/rest` of Bitcoin Core).
+        public_api: whether clients need no login for these.
+        listen_port: where the gateway listens, in place of the server's `port`. The node reads that key, too, and starts
+            a WebSocket server of its own there.
+        statistics: URL of the port with the node's statistics and metrics.
+        cache_size: bytes of results that are kept until the tip changes.
+        cache_age: seconds for which they are kept at most.
         answer_size: bytes of one answer of the node.
     """
 
@@ -70,6 +79,21 @@ class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
     mempool: Annotated[int, _limit("mempool", "transactions", "Transactions of the mempool that are tracked.", 0)] = (
         100_000
     )
+    routes: Annotated[
+        tuple[str, ...],
+        option("rpcgatewayroutes", "Paths of the node to pass on: api, pages and rest, of which api is the default."),
+    ] = ("api",)
+    public_api: Annotated[bool, option("rpcgatewaypublicapi", "Serve these paths without a login.")] = False
+    listen_port: Annotated[
+        int, _limit("port", "", "Port to listen on (default: rpcwebsocketport, or the node's port plus one).", 0)
+    ] = 0
+    statistics: Annotated[
+        str, option("rpcgatewaystatistics", "URL of the node's statistics (default: its port plus two).")
+    ] = ""
+    cache_size: Annotated[
+        int, _limit("cachesize", "bytes", "Bytes of results that are kept until the tip changes; 0 for none.", 0)
+    ] = 16 * _MIB
+    cache_age: Annotated[float, _limit("cacheage", "s", "Seconds for which they are kept at most.", 0)] = 60.0
     answer_size: Annotated[int, _limit("answersize", "bytes", "Bytes of one answer of the node.", 1024)] = 64 * _MIB
 
     @property
@@ -104,12 +128,22 @@ class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
             raise _error(
                 "pollshare", f"poll_share (rpcgatewaypollshare) is {self.poll_share}; it takes a share, at most 1"
             )
+        for name in self.routes:
+            if name not in ROUTES:
+                raise _error("routes", f"routes (rpcgatewayroutes) has {name[:64]!r}; it takes {', '.join(ROUTES)}")
         for address in self.zmq:
             if not re.fullmatch(r"tcp://.+:\d{1,5}|ipc://.+", address):
                 raise _error("zmq", f"zmq (rpcgatewayzmq) has {address!r}; it takes tcp://HOST:PORT or ipc://PATH")
 
     def __repr__(self) -> str:
         return f"GatewayConfig(upstream={self.upstream!r}, dialect={self.dialect!r})"
+
+    @property
+    def statistics_url(self) -> str:
+        """The URL of the node's statistics: as configured, or on the port that is the node's own plus two."""
+        parts = urlsplit(self.upstream)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return self.statistics or f"http://{host}:{min(self.port + 2, 65535)}"
 
     @property
     def port(self) -> int:

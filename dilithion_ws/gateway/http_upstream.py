@@ -85,11 +85,12 @@ class HttpUpstream:
         config: where the node is.
         account: the gateway's credentials.
         connections: open at the same time.
+        url: of the node, if not the configured one.
     """
 
-    def __init__(self, config: GatewayConfig, account: NodeAccount, connections: int) -> None:
-        self._url = config.upstream
-        self._root = config.upstream.partition("/wallet/")[0].rstrip("/")
+    def __init__(self, config: GatewayConfig, account: NodeAccount, connections: int, url: str = "") -> None:
+        self._url = url or config.upstream
+        self._root = self._url.partition("/wallet/")[0].rstrip("/")
         self._account = account
         self._max_answer_size = config.answer_size
         self._pool = urllib3.PoolManager(

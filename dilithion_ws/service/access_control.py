@@ -203,8 +203,16 @@ class AccessControl:
             return None
         self._audit.record("denied", address=session.address[0], user=session.user, method=what)
         permission = format_rights(right)
-        text = f"Permission denied: {what} needs {permission}"
+        text = f"Insufficient permissions for {what} (needs {permission})"
         return Denial(kind=DenialKind.PERMISSION, message=text, permission=permission)
+
+    def check_route(self, session: Session, rate: str, rights: int, what: str) -> Denial | None:
+        """Decide whether a client may use a route of the host now. It counts as a call of the method `rate`."""
+        if session.is_rate_limited:
+            denial = self._check_call_rate(session, rate)
+            if denial is not None:
+                return denial
+        return self.check_right(session, rights, what)
 
     def may_send_raw(self, session: Session) -> bool:
         """Return whether a client's messages go to the host's handler: not those of a token with a list of methods."""

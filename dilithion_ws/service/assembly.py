@@ -34,6 +34,7 @@ from ..util.file_watcher import FileWatcher
 from .access_control import AccessControl
 from .callbacks import Callbacks
 from .http_app import HttpApp, HttpAppParts
+from .http_routes import HttpRoutes
 from .login_method import LoginMethod
 from .metrics import HostGauges, PrometheusCollector
 from .openrpc import OpenRpcDocument
@@ -56,6 +57,7 @@ class Host(msgspec.Struct, frozen=True):
         store: where events are kept, or None for memory.
         subprotocols: what clients may ask for, each with its encoding.
         gauges: its numbers for `/metrics`.
+        routes: its HTTP routes.
         on_connect, on_disconnect: its callbacks.
         on_message: its handler of messages.
         sockets: its listening sockets; empty if the server makes its own.
@@ -66,6 +68,7 @@ class Host(msgspec.Struct, frozen=True):
     store: EventStore | None
     subprotocols: Mapping[str, Codec | None]
     gauges: HostGauges
+    routes: HttpRoutes
     on_connect: Callable[[Session], None] | None = None
     on_disconnect: Callable[[Session, int, str], None] | None = None
     on_message: MessageHandler | None = None
@@ -140,7 +143,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     builtin[openrpc.method.name] = openrpc.method
     dispatcher = Dispatcher(host.rpc, _make_executor(config, clock, events), access, builtin)
     metrics = PrometheusCollector(statistics, host.gauges)
-    http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, config.page))
+    http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, config.page, host.routes))
     callbacks = Callbacks(host.on_connect, host.on_disconnect, limits.calls.callback_backlog)
     upgrades = UpgradePolicy(access, limits, host.subprotocols, host.rpc)
     service = RpcService(ServiceParts(access, upgrades, dispatcher, http, events, callbacks, host.on_message))

@@ -32,7 +32,9 @@ from ..rpc.messages import NULL_ID, error_answer, extract_id, parse_batch, parse
 from ..session import Session
 from ..util.enums import RpcDialect
 from .access_control import AccessControl
+from .host_route import HostRoute
 from .http_responses import CoreResponseWriter, ResponseWriter
+from .http_routes import HttpRoute, HttpRoutes
 from .http_tasks import CallTask, LoginTask, RouteTask
 from .metrics import CONTENT_TYPE, MissingExtraError, PrometheusCollector
 from .openrpc import OpenRpcDocument
@@ -44,7 +46,7 @@ __all__ = ["HttpApp", "HttpAppParts"]
 _CSRF = {"error": "CSRF protection: the header X-Dilithion-RPC is missing (any value will do)", "code": -32600}
 _ALLOW = ((b"Allow", b"GET, HEAD, POST, OPTIONS"),)
 _PREFLIGHT_HEADERS = (
-    (b"Access-Control-Allow-Methods", b"POST, OPTIONS"),
+    (b"Access-Control-Allow-Methods", b"GET, POST, OPTIONS"),
     (b"Access-Control-Allow-Headers", b"Content-Type, Authorization, X-Dilithion-RPC"),
     (b"Access-Control-Max-Age", b"86400"),
 )
@@ -68,6 +70,7 @@ class HttpAppParts(msgspec.Struct, frozen=True):
         metrics: renders the statistics.
         state: whether the server is stopping.
         serves_page: whether `GET /` is the page for browsers.
+        host_routes: the host's own.
     """
 
     access: AccessControl
@@ -76,6 +79,7 @@ class HttpAppParts(msgspec.Struct, frozen=True):
     metrics: PrometheusCollector
     state: ServerState
     serves_page: bool
+    host_routes: HttpRoutes
 
 
 class HttpApp:
@@ -92,6 +96,7 @@ class HttpApp:
         self._metrics = parts.metrics
         self._state = parts.state
         self._serves_page = parts.serves_page
+        self._host_routes = parts.host_routes
         self._limits = parts.dispatcher.executor.limits
         self._routes: dict[tuple[str, str], Route] = {
             ("POST", "/"): self._call,
@@ -125,9 +130,12 @@ class HttpApp:
             return writer.empty(_ALLOW if request.path == "*" else _PREFLIGHT_HEADERS)
         if target == ("GET", "/health"):
             return self._health(writer)
+        found = None if session.wallet is not None else self._host_routes.find(request.path)
+        route = self._routes.get(target)
+        if found is not None and (route is None or target == ("GET", "/")):
+            return self._admit_to_host(request, Admission(session, (found, writer)), method, certificate)
         if target == ("GET", "/") and self._serves_page and session.wallet is None:
             return page(host)
-        route = self._routes.get(target)
         if route is None:
             if method != "GET" and target[1] == "/":
                 return writer.error(405, "POST is for JSON-RPC", _ALLOW)
@@ -137,6 +145,24 @@ class HttpApp:
         if (request.header(b"content-encoding") or "identity").lower() != "identity":
             return writer.error(415, "the body must not be compressed", ((b"Accept-Encoding", b"identity"),))
         return self._authenticate(request, Admission(session, (route, writer)), certificate)
+
+    def _admit_to_host(
+        self, request: HttpHead, admission: Admission, method: str, certificate: bytes
+    ) -> HttpResponse | Admission | Task[HttpResponse | Admission]:
+        """Decide on a request for a route of the host."""
+        route: HttpRoute = admission.route[0]
+        writer: ResponseWriter = admission.route[1]
+        if method not in route.methods:
+            allowed = ", ".join(sorted({*route.methods, "OPTIONS", *({"HEAD"} if "GET" in route.methods else ())}))
+            return writer.error(405, f"{route.prefix} takes {allowed}", ((b"Allow", allowed.encode()),))
+        if method == "POST" and not route.is_public and self._may_be_forged(request):
+            return writer.json(403, _CSRF)
+        answer = HostRoute(route, self._access, request)
+        admitted = Admission(admission.session, (answer, writer))
+        if route.is_public and request.header(b"authorization") is None:
+            admission.session.rights = route.rights
+            return admitted
+        return self._authenticate(request, admitted, certificate)
 
     @property
     def _speaks_core(self) -> bool:

@@ -76,7 +76,9 @@ class ResponseWriter:
 
     def response(self, status: int, body: bytes, content_type: str, headers: Headers = ()) -> HttpResponse:
         """Return a response with any content."""
-        return HttpResponse(status, body, content_type, (*self._cors, *headers, *_SECURITY_HEADERS))
+        given = {name.lower() for name, _ in headers}
+        usual = (header for header in _SECURITY_HEADERS if header[0].lower() not in given)
+        return HttpResponse(status, body, content_type, (*self._cors, *headers, *usual))
 
     def empty(self, headers: Headers = ()) -> HttpResponse:
         """Return a response without content."""

@@ -51,7 +51,7 @@ class RouteTask(_PoolTask):
         route: makes the response, or the task that leads to it.
     """
 
-    kind = TaskKind.REQUEST
+    kind: TaskKind = TaskKind.REQUEST
 
     def __init__(
         self, session: Session, writer: ResponseWriter, route: Callable[[], HttpResponse | Task[HttpResponse]]

@@ -29,6 +29,7 @@ class HostGauges:
 
     def __init__(self) -> None:
         self._gauges: dict[str, tuple[str, Callable[[], float | None]]] = {}
+        self._texts: tuple[Callable[[], bytes], ...] = ()
 
     def add(self, name: str, text: str, read: Callable[[], float | None]) -> None:
         """Add a gauge. See `WebSocketServer.gauge`. Raises ConfigError."""
@@ -37,6 +38,18 @@ class HostGauges:
         if not valid or self._gauges.setdefault(name, gauge) is not gauge:
             expected = f"letters, digits and _, not beginning with {_PREFIX}, and not in use"
             raise ConfigError(f"{name[:64]!r} is not a name for a gauge of the host: {expected}")
+
+    def add_text(self, read: Callable[[], bytes]) -> None:
+        """Append what a function returns to the metrics of each request: lines in the same format, of other names."""
+        self._texts = (*self._texts, read)
+
+    def texts(self) -> Iterator[bytes]:
+        """Yield the lines to append."""
+        for read in self._texts:
+            try:
+                yield read()
+            except Exception as error:
+                logger.warning("metrics of the host can't be read, and are left out: %s", error)
 
     def collect(self) -> Iterator[Any]:
         """Yield the gauges that have a value."""
@@ -73,8 +86,8 @@ class PrometheusCollector:
             ) from None
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
-        text: bytes = generate_latest(registry)
-        return text
+        own: bytes = generate_latest(registry)
+        return b"".join((own, *self._gauges.texts()))
 
     def collect(self) -> Iterator[Any]:
         """Yield all families of metrics. `prometheus_client` calls this."""

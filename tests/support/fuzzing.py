@@ -25,6 +25,7 @@ from dilithion_ws.rpc.executor import Executor
 from dilithion_ws.service.access_control import AccessControl
 from dilithion_ws.service.callbacks import Callbacks
 from dilithion_ws.service.http_app import HttpApp, HttpAppParts
+from dilithion_ws.service.http_routes import HttpRoutes
 from dilithion_ws.service.login_method import LoginMethod
 from dilithion_ws.service.metrics import HostGauges, PrometheusCollector
 from dilithion_ws.service.openrpc import OpenRpcDocument
@@ -153,7 +154,7 @@ def _make_service(config: Config, machine: Machine) -> RpcService:
     openrpc = OpenRpcDocument(rpc, builtin, access, events)
     dispatcher = Dispatcher(rpc, Executor(limits, clock, events), access, builtin)
     metrics = PrometheusCollector(_Nothing(), HostGauges())  # type: ignore[arg-type]
-    http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, True))
+    http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, True, HttpRoutes()))
     upgrades = UpgradePolicy(access, limits, SUBPROTOCOLS, rpc)
     callbacks = Callbacks(None, None, limits.calls.callback_backlog)
     return RpcService(ServiceParts(access, upgrades, dispatcher, http, events, callbacks, None))

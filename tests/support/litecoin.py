@@ -35,7 +35,7 @@ class Litecoin:
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Starts it, or starts it again, and waits until it answers."""
         self._process = subprocess.Popen(
             [
@@ -48,6 +48,7 @@ class Litecoin:
                 "-fallbackfee=0.001",
                 "-dbcache=4",
                 "-printtoconsole=0",
+                *options,
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

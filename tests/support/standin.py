@@ -50,6 +50,7 @@ class StandIn:
         self.failures = 0
         self.requests: list[bytes] = []
         self.methods: list[str] = []
+        self.pages: dict[str, tuple[int, str, bytes]] = {}  # by path: what GET answers, and POST to /api
         self.held = threading.Event()  # clear: calls of `slow` wait
         self.chain: list[dict[str, Any]] = []
         self.orphans: dict[str, dict[str, Any]] = {}
@@ -122,6 +123,10 @@ class StandIn:
 
     def _respond(self, head: bytes, body: bytes) -> bytes:
         self.requests.append(head + b"\r\n\r\n" + body)
+        method, path = head.split(b" ", 2)[:2]
+        if method == b"GET" or path.startswith(b"/api/"):
+            status, kind, page = self.pages.get(path.decode(), (404, "application/json", b'{"error":{"code":4004}}'))
+            return _response(status, page, kind=kind)
         if self.failures >= 5:
             return _response(200, b'{"error":"Too many failed authentication attempts. Try again later."}')
         if self.tokens < 1:
@@ -287,10 +292,7 @@ def _error(code: int, message: str, id: Any, name: str = "") -> bytes:
     return b'{"jsonrpc":"2.0","error":{"code":%d,"message":"%b"%b},"id":%b}' % (code, message.encode(), more, _id(id))
 
 
-def _response(status: int, body: bytes, length: int | None = None) -> bytes:
+def _response(status: int, body: bytes, length: int | None = None, kind: str = "application/json") -> bytes:
     size = len(body) if length is None else length
-    return b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
-        status,
-        size,
-        body,
-    )
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body

@@ -22,6 +22,7 @@ class Dialect:
         max_batch: calls in one request.
         max_body: bytes of a request, its headers included.
         timeouts: seconds that slow methods may take, by name.
+        tip_reads: methods whose results depend on nothing but the tip and the params.
         can_wait: whether a call that waits for a block holds up no other.
     """
 
@@ -34,6 +35,7 @@ class Dialect:
     max_body = 32 * 1024 * 1024
     can_wait = False
     timeouts: Mapping[str, float] = {}
+    tip_reads: frozenset[str] = frozenset()
 
     def only_reads(self, method: str) -> bool:
         """Return whether a method only reads, so that a call may be repeated."""

@@ -49,6 +49,8 @@ restorewallet migratewallet upgradewallet backupwallet dumpwallet keypoolrefill 
 scanblocks verifychain dumptxoutset loadtxoutset invalidateblock reconsiderblock generatetoaddress generatetodescriptor
 pruneblockchain getblocktemplate submitblock savemempool importmempool"""
 _SLOW_SECONDS = 300.0
+_TIP_READS = """getblockcount getbestblockhash getblockhash getblockheader getblock getblockstats getblockfilter
+getdifficulty getchaintxstats gettxoutsetinfo getdeploymentinfo"""
 
 
 class _Core(Dialect):
@@ -58,6 +60,7 @@ class _Core(Dialect):
     """So that errors and results have one form in all versions of the family."""
     can_wait = True
     permissions = permissions(_PERMISSIONS)
+    tip_reads = frozenset(_TIP_READS.split())
     timeouts = dict.fromkeys(_SLOW.split(), _SLOW_SECONDS)
 
 

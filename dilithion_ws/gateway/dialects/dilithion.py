@@ -44,6 +44,8 @@ _SLOW = """rescanwallet encryptwallet walletpassphrase walletpassphrasechange si
 sendtoaddress consolidateutxos createhdwallet restorehdwallet importprivkey repairblocks scanblockdb checkblockdb
 checkchain invalidateblock reconsiderblock getholdercount gettopholders clearwallettxs"""
 _SLOW_SECONDS = 300.0
+_TIP_READS = """getblockcount getbestblockhash getblockhash getblock getblockchaininfo gettxoutproof getholdercount
+gettopholders getdfmpinfo getmikdistribution getfullmikdistribution"""
 
 _DEPTH = 10
 _COIN = 10**8
@@ -65,6 +67,7 @@ class _Dilithion(Dialect):
     """Spelled so: the node knows no other."""
     permissions = dict.fromkeys(NODE_METHODS)  # the server knows their permissions by itself
     names = _NAMES
+    tip_reads = frozenset(_TIP_READS.split())
     timeouts = dict.fromkeys(_SLOW.split(), _SLOW_SECONDS)
     max_batch = 100
     max_body = 2 * 1024 * 1024
@@ -96,9 +99,9 @@ class _Dilithion(Dialect):
         names = _NAMES.get(method)
         if names is None or method in _TAKES_ARRAY:
             return None
-        if len(values) > len(names):
-            raise _wrong(f"{method} takes {len(names)} params at most: {', '.join(names)}")
-        named = dict(zip(names, values, strict=False))
+        if method == "getrawtransaction" and len(values) > 1 and bytes(values[1])[:1].isdigit():
+            names = ("txid", "verbosity")  # as clients of Bitcoin Core ask for the object
+        named = dict(zip(names, values, strict=False))  # the node ignores params that it does not know
         return {name: value for name, value in named.items() if bytes(value) != b"null"}
 
     def _with_amount(self, method: str, named: dict[str, msgspec.Raw]) -> bytes:
@@ -126,7 +129,10 @@ def _amount(text: bytes) -> Decimal | None:
     if amount == 0:
         return Decimal(0)
     if amount is None or not -9 < amount.adjusted() < 10 or amount * _COIN != int(amount * _COIN):
-        raise _wrong(f"an amount has 8 decimals at most, and {digits[:32]} has more or is out of range")
+        raise _wrong(
+            f"an amount has 8 decimals at most, and {digits[:32]} has more or is out of range; round the result of a "
+            "calculation, since 0.1 + 0.2 is 0.30000000000000004 in binary arithmetic"
+        )
     return amount
 
 
