@@ -51,6 +51,7 @@ __all__ = ["WebSocketServer"]
 logger = logging.getLogger("dilithion_ws")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+_RELOAD_TIMEOUT = 30.0
 _STOP_MARGIN = 1.0
 """Seconds beyond the timeout that `stop` waits for the threads to end."""
 
@@ -130,17 +131,20 @@ class WebSocketServer:
         return self
 
     @any_thread
-    def reload(self) -> bool:
+    def reload(self, timeout: float = _RELOAD_TIMEOUT) -> bool:
         """Read users file and certificate again, without dropping a connection. It also happens when a file changes.
 
         A changed role applies from its users' next call. Connections of removed users are closed with 4401. A new
         certificate applies to new connections. What cannot be used leaves the previous one in use.
 
+        Args:
+            timeout: seconds to wait for that. 0 only requests it, as a signal handler must.
+
         Returns:
-            Whether everything could be read; the log says what could not. False if the server is not running.
+            Whether everything was read in time; the log says what could not be. False if the server is not running.
         """
         running = self._running
-        return running is not None and self.is_running and running.reloader.reload()
+        return running is not None and self.is_running and running.watcher.request(timeout)
 
     @any_thread
     def initialize_ssl(self, certificate: str, private_key: str, client_ca: str = "") -> bool:

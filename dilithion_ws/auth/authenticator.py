@@ -24,6 +24,7 @@ from ..config.limits import limit_reached
 from ..errors import CloseCode, CloseStatus
 from ..session import Session
 from ..util.clock import Clock, unix_time
+from ..util.dedicated_threads import DedicatedThreads
 from ..util.thread_contracts import any_thread
 from .api_tokens import TOKEN_SESSION_PREFIX, ApiToken
 from .audit_log import AuditLog
@@ -88,7 +89,13 @@ class Authenticator:
         self._audit = audit
         self._cache = PasswordCache(clock, config.limits.logins.password_cache_ttl, _MAX_CACHED_PASSWORDS)
         self._lockout = Lockout(clock, config.limits)
+        self._hashing = DedicatedThreads(config.limits.logins.login_workers, "dilithion-ws-hash")
         self._identity_lock = threading.Lock()  # guards user, token, rights and authorization of all sessions
+
+    @any_thread
+    def close(self) -> None:
+        """End the threads that verify passwords."""
+        self._hashing.stop()
 
     @property
     def tracked_addresses(self) -> int:
@@ -203,7 +210,7 @@ class Authenticator:
             return attempt.user
         user = None
         if not self._lockout.has_failed(key, credentials.name, attempt.guess):
-            user = attempt.directory.check(*credentials)
+            user = self._hashing.run(attempt.directory.check, *credentials)
         if user is None:
             self._record_failure(attempt)
         else:
@@ -261,7 +268,7 @@ class Authenticator:
             session.is_authorized = True
             removed = self._refresh(session)  # the users may have changed while the password was being verified
         if removed:
-            self._audit.record("removed", address=session.address[0], user=name)
+            self._audit.record("removed", address=session.address[0], user=removed)
 
     def _record_failure(self, attempt: _Attempt, *, user: str | None = None, **details: Any) -> None:
         key, host, name = attempt.session.rate_limit_key, attempt.session.address[0], attempt.credentials.name
@@ -312,25 +319,25 @@ class Authenticator:
         with self._identity_lock:
             removed = self._refresh(session)
         if removed:
-            self._audit.record("removed", address=session.address[0], user=session.user)
+            self._audit.record("removed", address=session.address[0], user=removed)
 
-    def _refresh(self, session: Session) -> bool:
-        """Do that under the lock. Return whether the user was removed just now."""
+    def _refresh(self, session: Session) -> str | None:
+        """Do that under the lock. Return the user's name if the user was removed just now."""
         assert self._identity_lock.locked()
         if session.user is None:
-            return False
+            return None
         token = session.token
         current = self._directory.get(session.user) if token is None else self._renew(token, session)
         if current is not None:
             session.rights = _rights_in(current, session.wallet)
             if token is not None:
                 session.token = current
-            return False
+            return None
         was_authorized, session.is_authorized, session.rights = session.is_authorized, False, 0
         if was_authorized:
             status = CloseStatus(CloseCode.NOT_AUTHENTICATED, _REMOVED if token is None else _REVOKED)
             session.close_after = status
-        return was_authorized
+        return session.user if was_authorized else None
 
 
 def _rights_in(account: User | ApiToken, wallet: str | None) -> int:

@@ -72,7 +72,7 @@ def gateway(options: argparse.Namespace) -> int:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    signal.signal(signal.SIGHUP, lambda *_: server.reload())
+    signal.signal(signal.SIGHUP, lambda *_: server.reload(0))
     print(f"Listening on {server.url}, in front of {config.upstream}", flush=True)
     if settings.cookie_file:
         print(f"Clients of this machine log in with the contents of {settings.cookie_file}", flush=True)

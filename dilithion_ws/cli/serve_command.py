@@ -61,7 +61,7 @@ def serve(options: argparse.Namespace) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    signal.signal(signal.SIGHUP, lambda *_: server.reload())
+    signal.signal(signal.SIGHUP, lambda *_: server.reload(0))
     if node is not None:
         node.start()
     with service:

@@ -16,8 +16,8 @@ __all__ = ["EncodeTask"]
 class EncodeTask:
     """Implements `Task`.
 
-    It is serial, so that its connection is closed if the codec takes longer than a call may: then no answer can be sent.
-    Its kind has threads that calls which hang do not take.
+    Its connection is closed if the codec takes longer than a call may: then no answer can be sent. Messages that arrive
+    meanwhile go on. Its kind has threads that calls which hang do not take.
 
     Args:
         session: the client.
@@ -26,7 +26,7 @@ class EncodeTask:
     """
 
     speed = Speed.SLOW
-    is_serial = True
+    is_serial = False
     kind = TaskKind.REQUEST
     timeout = None
 

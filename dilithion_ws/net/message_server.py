@@ -322,8 +322,8 @@ class MessageServer:
         """Answer one call. Its worker may have answered it just now. Then its report is in the mailbox already."""
         reactor, connection = self._reactor, pending.connection
         reactor.calls.set(pending, reactor.now, self._timeout_of(pending))
-        is_serial = pending.is_serial
-        if is_serial:
+        closes = pending.closes_when_late
+        if closes:
             connection.deferred_events = None
         if connection.encoder.is_host_code:
             self._expire_by_host_codec(pending)
@@ -332,23 +332,38 @@ class MessageServer:
             self._scheduler.give_up(pending.run)
             if result is not None:
                 self.on_call_done(pending, result)
-        if is_serial:  # the next message must not overtake this one, which may never end
+        if closes:  # the next message must not overtake this one, which may never end
             reason = limit_reached(reactor.limits, "call_timeout")
             self._closer.start_close(connection, CloseStatus(CloseCode.INTERNAL_ERROR, reason))
 
     def _expire_by_host_codec(self, pending: PendingCall) -> None:
-        """Have the error for a deadline encoded by a worker. A serial call gets none, since its connection is closed."""
+        """Have the error for a deadline encoded by a worker, unless the connection is closed anyway."""
         connection = pending.connection
         withdrawn = pending.withdraw()
         self._scheduler.give_up(pending.run)
         if withdrawn is None:
             return  # its worker has answered it
         self._untrack(pending)
-        if withdrawn.reply and connection.state is OPEN and not pending.is_serial:
+        if withdrawn.reply and connection.state is OPEN and not pending.closes_when_late:
             self._submit_encoding(connection, withdrawn.reply, withdrawn.hooks)
         else:
             for hook in withdrawn.hooks:
                 hook(False)
+        if connection.state is not CLOSED:
+            self._after_call(connection)
+
+    @leader_only
+    def on_evicted(self, pending: PendingCall, reason: str) -> None:
+        """Have the refusal of a call encoded by a worker, after another one has taken its place in the queue."""
+        withdrawn = pending.withdraw_evicted(reason)
+        if withdrawn is None:
+            return  # it was answered at its deadline
+        connection = pending.connection
+        self._untrack(pending)
+        if withdrawn.reply and connection.state is OPEN:
+            self._submit_encoding(connection, withdrawn.reply, ())
+        elif connection.state is OPEN:
+            self._closer.start_close(connection, CloseStatus(CloseCode.TRY_AGAIN_LATER, reason))
         if connection.state is not CLOSED:
             self._after_call(connection)
 

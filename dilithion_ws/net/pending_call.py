@@ -13,6 +13,7 @@ from ..util.enums import TaskKind
 from ..util.futures import Future
 from ..util.thread_contracts import any_thread, leader_only
 from .connection import OPEN, SENT, Connection, SendResult
+from .encode_task import EncodeTask
 from .interfaces import RawReply, Reply, Task
 from .mailbox import Mailbox
 
@@ -76,6 +77,11 @@ class PendingCall:
         return self._task.is_serial
 
     @property
+    def closes_when_late(self) -> bool:
+        """Whether its connection is closed at its deadline: nothing may follow, or its answer cannot be sent."""
+        return self._task.is_serial or isinstance(self._task, EncodeTask)
+
+    @property
     def kind(self) -> TaskKind:
         """See `Task`."""
         return self._task.kind
@@ -111,9 +117,8 @@ class PendingCall:
         """Send the answer, or schedule the follow-up task. An answer after the deadline is dropped."""
         kind = outcome.__class__
         if outcome is None or kind is bytes or kind is RawReply:
-            result = self._answer(outcome)  # type: ignore[arg-type]
-            for hook in (self._task.hooks or ())[self._hooks_answered :]:
-                hook(False)  # the answers that these belong to were never sent
+            result = None if self.is_answered else self._answer(outcome)  # type: ignore[arg-type]
+            self._drop_hooks()
             if result is not None:
                 self._mailbox.post(lambda leader: leader.messages.on_call_done(self, result))
         elif isinstance(outcome, Future):
@@ -131,8 +136,20 @@ class PendingCall:
 
     @any_thread
     def evict(self, reason: str) -> None:
-        """Answer that another login has taken the place in the queue."""
-        self.finish(self._task.refuse(reason))
+        """Answer that another job has taken the place in the queue. A codec of the host does not run here."""
+        if self.connection.encoder.is_host_code:
+            self._mailbox.post(lambda leader: leader.messages.on_evicted(self, reason))
+        else:
+            self.finish(self._task.refuse(reason))
+
+    @leader_only
+    def withdraw_evicted(self, reason: str) -> Withdrawn | None:
+        """Mark the call as answered after an eviction, for a caller that sends the refusal itself. See `withdraw`."""
+        refusal = self._task.refuse(reason)
+        if not self.abandon():
+            return None
+        self._drop_hooks()
+        return Withdrawn(refusal if isinstance(refusal, bytes) else b"", ())
 
     @any_thread
     def abandon(self) -> bool:
@@ -163,8 +180,8 @@ class PendingCall:
         result = self._answer(self._task.expire(), hook_count)
         if self._future is not None:
             self._future.cancel()
-        for hook in (self._task.hooks or ())[self._hooks_answered :] if result is not None else ():
-            hook(False)
+        if result is not None:
+            self._drop_hooks()
         return result
 
     @leader_only
@@ -182,10 +199,17 @@ class PendingCall:
             return None
         if self._future is not None:
             self._future.cancel()
-        hooks = self._task.hooks or ()
-        for hook in hooks[hook_count:]:
+        kept = list((self._task.hooks or ())[:hook_count])
+        self._hooks_answered = hook_count  # the caller's from here on, whenever the task ends
+        self._drop_hooks()
+        return Withdrawn(reply if isinstance(reply, bytes) else b"", kept)
+
+    def _drop_hooks(self) -> None:
+        """Call the hooks whose answers are known never to be sent."""
+        hooks = list(self._task.hooks or ())[self._hooks_answered :]
+        self._hooks_answered += len(hooks)
+        for hook in hooks:
             hook(False)
-        return Withdrawn(reply if isinstance(reply, bytes) else b"", hooks[:hook_count])
 
     def _count_expired_hooks(self) -> int:
         """Return how many hooks belong to the error for the deadline.

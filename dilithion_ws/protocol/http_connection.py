@@ -9,6 +9,8 @@ frames.
 
 from __future__ import annotations
 
+import re
+
 import h11
 import msgspec
 
@@ -23,6 +25,9 @@ HttpOutcome = UpgradeRequest | HttpHead | HttpRequest | HttpRefusal
 """What was received: a request for a WebSocket, the head of another request, that request, or what cannot be answered."""
 
 
+_EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
+_MAX_IGNORED = 16
+"""Bytes of empty lines before a request: each costs time, and no client sends more than one or two."""
 _BAD_CHUNKS = HttpRefusal(400, "the chunks of the body are malformed, or it has trailers")
 
 
@@ -65,9 +70,11 @@ class HttpConnection:
 
     __slots__ = (
         "_body",
+        "_carriage_return",
         "_checker",
         "_connection",
         "_head",
+        "_ignored",
         "_limits",
         "_request",
         "_unchecked",
@@ -82,6 +89,8 @@ class HttpConnection:
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head)
         self._limits = limits
         self._head = b""
+        self._ignored = 0  # bytes of empty lines before the request
+        self._carriage_return = b""  # the first half of one
         self._request: HttpHead | None = None
         self._body = bytearray()
         self._checker: ChunkedChecker | None = None  # of a chunked body
@@ -95,10 +104,11 @@ class HttpConnection:
     def receive(self, data: bytes) -> HttpOutcome | None:
         """Parse received bytes. Return the outcome once a head or a request is complete, otherwise None."""
         if self._request is None:
-            if not self._head and data[:1] in (b"\r", b"\n"):
-                data = data.lstrip(b"\r\n")  # RFC 9112 section 2.2: empty lines before a request are ignored
-                if not data:
-                    return None
+            if not self._head:
+                found = self._without_empty_lines(data)
+                if not isinstance(found, bytes):
+                    return found
+                data = found
             self.is_idle = False
             self._head += data
             most = self._limits.max_fields
@@ -113,6 +123,20 @@ class HttpConnection:
         except h11.RemoteProtocolError as error:  # pragma: no cover - h11 reports errors when events are asked for
             return HttpRefusal(400, f"not an HTTP/1.1 request: {error}")
         return self._parse()
+
+    def _without_empty_lines(self, data: bytes) -> bytes | HttpRefusal | None:
+        """Return what follows the empty lines before a request, which are ignored (RFC 9112 section 2.2).
+
+        None if there is nothing yet; a refusal if there are more of them than any client sends.
+        """
+        data = self._carriage_return + data
+        end = _EMPTY_LINES.match(data).end()  # type: ignore[union-attr]
+        self._ignored += end
+        if self._ignored > _MAX_IGNORED:
+            return HttpRefusal(400, "too many empty lines before the request")
+        rest = data[end:]
+        self._carriage_return = rest if rest == b"\r" else b""
+        return rest if rest and rest != b"\r" else None
 
     def accept_body(self) -> HttpOutcome | None:
         """Go on behind the head that was returned. Return the request if it is complete already, otherwise None."""
@@ -264,9 +288,10 @@ class HttpConnection:
 
     def start_next_request(self) -> None:
         """Go on to the next request after a response. If a part of it has arrived already, `has_more` is true."""
-        self._head = self._connection.trailing_data[0]
-        if self._head[:1] in (b"\r", b"\n"):  # some clients send an empty line behind a body (RFC 9112 section 2.2)
-            self._head = self._head.lstrip(b"\r\n")
+        self._head, self._ignored = self._connection.trailing_data[0], 0
+        found = self._without_empty_lines(self._head)  # some clients send one behind a body
+        if found != self._head and not isinstance(found, HttpRefusal):
+            self._head = found or b""
             self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head)
             if self._head:
                 self._connection.receive_data(self._head)

@@ -82,26 +82,28 @@ class RunningServer(msgspec.Struct, frozen=True):
         registry: the connections.
         transport: sockets and threads.
         callbacks: calls the host's callbacks.
-        reloader: reads users and certificate again.
+        watcher: reads users and certificate again, when their files change or on request.
         statistics: takes statistics.
     """
 
     registry: ConnectionRegistry
     transport: Transport
     callbacks: Callbacks
-    reloader: Reloader
+    watcher: FileWatcher
     statistics: StatisticsSource
 
 
 class _Files:
-    """The credential files and their watcher, to be stopped after the server."""
+    """The credential files, their watcher, and who verifies passwords, to be stopped after the server."""
 
-    def __init__(self, files: CredentialFiles, watcher: FileWatcher) -> None:
+    def __init__(self, files: CredentialFiles, watcher: FileWatcher, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
         self._files = files
         self._watcher = watcher
 
     def stop(self, deadline: Deadline) -> None:
         self._watcher.stop()
+        self._authenticator.close()
         self._files.close()
 
 
@@ -150,11 +152,11 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
 
     reactor = Reactor(config, clock, service, registry, limiter)
     stores = [host.store] if host.store is not None else []
-    resources: list[Resource] = [callbacks, *stores, _Files(files, watcher)]
+    resources: list[Resource] = [callbacks, *stores, _Files(files, watcher, authenticator)]
     transport = Transport(reactor, pool, tls, events.shards, resources, host.sockets)
     reloader = Reloader(files, authenticator, tls, registry, events)
-    server = RunningServer(registry, transport, callbacks, reloader, statistics)
-    _start(server, host, files, watcher, clock)
+    server = RunningServer(registry, transport, callbacks, watcher, statistics)
+    _start(server, host, files, reloader, clock)
     return server
 
 
@@ -166,7 +168,7 @@ def _make_tls(config: Config) -> TlsContext:
     return TlsContext(config.certificate, config.private_key, config.client_ca, config.require_client_certificate)
 
 
-def _start(server: RunningServer, host: Host, files: CredentialFiles, watcher: FileWatcher, clock: Clock) -> None:
+def _start(server: RunningServer, host: Host, files: CredentialFiles, reloader: Reloader, clock: Clock) -> None:
     """Start what was assembled. Stop it again if a part cannot be started."""
     try:
         files.write_cookie()
@@ -177,7 +179,7 @@ def _start(server: RunningServer, host: Host, files: CredentialFiles, watcher: F
         raise
     try:
         server.callbacks.start()
-        watcher.start(server.reloader.reload)
+        server.watcher.start(reloader.reload)
         server.transport.start()
     except BaseException:
         server.callbacks.stop(Deadline(clock, 0.1))

@@ -185,8 +185,13 @@ class HttpApp:
 
     def answer(self, admission: Admission, request: HttpRequest) -> HttpResponse | Task[HttpResponse]:
         """Return the response to an admitted request, or the task that leads to it."""
-        route, writer = admission.route
-        response: HttpResponse | Task[HttpResponse] = route(request, admission.session, writer)
+        (route, writer), session = admission.route, admission.session
+        if session.user is not None:  # the users may have changed while the body was sent
+            self._access.authenticator.refresh_rights(session)
+            if not session.is_authorized:
+                denied: HttpResponse = writer.denied(UNAUTHORIZED)
+                return denied
+        response: HttpResponse | Task[HttpResponse] = route(request, session, writer)
         return response
 
     def _authenticate(

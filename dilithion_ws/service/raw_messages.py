@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..auth.denial import Denial
+from ..errors import JsonRpcCode, RpcError
 from ..net.interfaces import RawReply, Reply, Task
 from ..protocol.frames import BINARY, TEXT
 from ..rpc.calls import BatchCall, SingleCall
 from ..rpc.executor import Executor
-from ..rpc.messages import NULL_ID, Request
+from ..rpc.messages import NULL_ID, Request, error_answer
 from ..session import Session
 from ..util.enums import Speed, TaskKind
 
@@ -133,6 +134,9 @@ class RawMessageCall:
 
     def refuse(self, reason: str) -> bytes | None:
         """Return JSON-RPC's answer if the message is a call. Raw messages have no form for it, so it is logged."""
+        if self.session.has_host_codec:  # its codec must not run here
+            error = RpcError(JsonRpcCode.SERVER_BUSY, f"Server busy: {reason}", {"retry_after_ms": 1000})
+            return error_answer(NULL_ID, error)
         call = self._rpc.receive_rpc(self.session, self._opcode, self._payload)
         if isinstance(call, (SingleCall, BatchCall)):
             return call.refuse(reason)

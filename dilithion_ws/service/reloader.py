@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 
 from ..auth.authenticator import Authenticator
@@ -12,7 +11,7 @@ from ..errors import ConfigError
 from ..events.hub import EventHub
 from ..net.connection_registry import ConnectionRegistry
 from ..net.tls import TlsContext
-from ..util.thread_contracts import any_thread
+from ..util.thread_contracts import owner_only
 
 __all__ = ["Reloader"]
 
@@ -20,7 +19,7 @@ logger = logging.getLogger("dilithion_ws")
 
 
 class Reloader:
-    """Reloads the files of one running server. Thread-safe, and safe in a signal handler.
+    """Reloads the files of one running server, in the thread of its watcher.
 
     Args:
         files: the users file, and the audit log.
@@ -43,9 +42,8 @@ class Reloader:
         self._tls = tls
         self._registry = registry
         self._events = events
-        self._lock = threading.RLock()  # so that of two reloads the later one's users remain; SIGHUP may nest
 
-    @any_thread
+    @owner_only
     def reload(self) -> bool:
         """Reload everything. Return whether all of it could be used. The log says what could not."""
         results = [self._reload("users", self._reload_users)]
@@ -71,13 +69,13 @@ class Reloader:
 
         The sessions are listed after the directory was replaced: a session that opens later has seen the new users.
         """
-        with self._lock:
-            removed = self._authenticator.replace_directory(self._files.load_users())
-            for name in removed:
-                self._events.forget_user(name)
-            for session in self._authenticator.refresh_all(self._registry.sessions()):
-                self._events.recheck_rights(session)
-                if session.close_after is not None:
-                    self._registry.close_when_idle(session.connection_id, session.close_after)
-                elif session.token is not None:
-                    self._registry.recheck_deadline(session.connection_id)
+        removed = self._authenticator.replace_directory(self._files.load_users())
+        for name in removed:
+            self._events.forget_user(name)
+        for session in self._authenticator.refresh_all(self._registry.sessions()):
+            self._events.recheck_rights(session)
+            close_after = session.close_after  # read once: the leader may act on it at any time
+            if close_after is not None:
+                self._registry.close_when_idle(session.connection_id, close_after)
+            elif session.token is not None:
+                self._registry.recheck_deadline(session.connection_id)

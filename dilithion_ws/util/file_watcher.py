@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from .thread_contracts import owner_only
+from .sync import Latch, WakeFlag
+from .thread_contracts import any_thread, owner_only
 
 __all__ = ["FileWatcher"]
 
@@ -23,8 +24,19 @@ class _Version(NamedTuple):
     inode: int
 
 
+class _Request:
+    """A request to act without a change, and its outcome."""
+
+    def __init__(self) -> None:
+        self.done = Latch()
+        self.succeeded = False
+
+
 class FileWatcher:
-    """Compares modification time, size and inode of files every second.
+    """Compares modification time, size and inode of files every second, and acts on changes and on requests.
+
+    All of that happens in one thread. So a request of a signal handler does not nest in an action that its own thread is
+    carrying out, and takes no lock that its own thread may hold.
 
     The first comparison is with the moment of construction. So a change between reading the files and `start` is not
     missed if the watcher was made before they were read.
@@ -35,35 +47,62 @@ class FileWatcher:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._versions = {path: _version(path) for path in paths}
-        self._stopped = threading.Event()
+        self._wake = WakeFlag()
+        self._is_stopped = False
+        self._requests: list[_Request] = []  # appending and popping are atomic
         self._thread: threading.Thread | None = None
 
     @owner_only
-    def start(self, on_change: Callable[[], object]) -> None:
-        """Call a function whenever a file has changed, from a thread that exists only if there are files."""
-        if self._versions:
-            self._thread = threading.Thread(
-                target=self._run, args=(on_change,), name="dilithion-ws-watcher", daemon=True
-            )
-            self._thread.start()
+    def start(self, act: Callable[[], bool]) -> None:
+        """Call a function whenever a file has changed, and for each request. It returns whether it succeeded."""
+        self._thread = threading.Thread(target=self._run, args=(act,), name="dilithion-ws-watcher", daemon=True)
+        self._thread.start()
+
+    @any_thread
+    def request(self, timeout: float) -> bool:
+        """Have the function called soon.
+
+        Args:
+            timeout: seconds to wait for its end; 0 to wait for nothing, as a signal handler must.
+
+        Returns:
+            Whether it has succeeded in time.
+        """
+        if self._is_stopped or self._thread is None:
+            return False
+        request = _Request()
+        self._requests.append(request)
+        self._wake.set()
+        if timeout <= 0 or threading.current_thread() is self._thread:
+            return False
+        return request.done.wait(timeout) and request.succeeded
 
     @owner_only
     def stop(self) -> None:
         """Stop the thread, without waiting for a call that is running."""
-        self._stopped.set()
+        self._is_stopped = True
+        self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_POLL_SECONDS)
 
-    def _run(self, on_change: Callable[[], object]) -> None:
-        versions = self._versions
-        while not self._stopped.wait(_POLL_SECONDS):
-            now = {path: _version(path) for path in versions}
-            if now != versions:
-                versions = now
-                try:
-                    on_change()
-                except Exception:
-                    logger.exception("reloading after a change of files failed")
+    def _run(self, act: Callable[[], bool]) -> None:
+        while True:
+            self._wake.wait(_POLL_SECONDS)
+            requests = [self._requests.pop(0) for _ in range(len(self._requests))]
+            succeeded = False
+            if not self._is_stopped:
+                now = {path: _version(path) for path in self._versions}
+                if requests or now != self._versions:
+                    self._versions = now
+                    try:
+                        succeeded = act()
+                    except Exception:
+                        logger.exception("reloading after a change of files failed")
+            for request in requests:
+                request.succeeded = succeeded
+                request.done.open()
+            if self._is_stopped:
+                return
 
 
 def _version(path: str) -> _Version | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from dilithion_ws import CloseCode, Config, Limits, Session
 from dilithion_ws.auth.audit_log import AuditLog
 from dilithion_ws.auth.authenticator import Authenticator
@@ -163,6 +165,31 @@ def test_logging_in_returns_the_user() -> None:
     desk, session = Desk(), Desk().session()
     assert desk.authenticator.log_in(session, "reader", "right") is READER
     assert desk.authenticator.login_priority(session) > desk.authenticator.login_priority(desk.session("192.0.2.9"))
+
+
+def test_the_audit_log_names_the_user_who_was_removed(caplog: pytest.LogCaptureFixture) -> None:
+    """Also if another one logs in on the connection between the decision and the line."""
+    desk, session = Desk(), Desk().session()
+    desk.authenticator.log_in(session, "reader", "right")
+    desk.authenticator.replace_directory(UserDirectory())
+    lock = desk.authenticator._identity_lock
+
+    class Released:
+        def __enter__(self) -> None:
+            lock.acquire()
+
+        def __exit__(self, *exc: object) -> None:
+            lock.release()
+            session.user = "another"
+
+        def locked(self) -> bool:
+            return lock.locked()
+
+    desk.authenticator._identity_lock = Released()  # type: ignore[assignment]
+    with caplog.at_level("INFO", "dilithion_ws.audit"):
+        desk.authenticator.refresh_rights(session)
+    assert '"event": "removed"' in caplog.text
+    assert '"user": "reader"' in caplog.text.splitlines()[-1]
 
 
 def test_sessions_get_the_rights_that_their_users_have_now() -> None:

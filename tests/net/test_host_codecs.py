@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dilithion_ws import RpcTable, WebSocketServer
+from dilithion_ws import RpcTable, Session, WebSocketServer
 from dilithion_ws.net.loop_ownership import LoopOwnership
 
 from ..support import REQUEST, RawClient, wait_for
+from ..support.accounts import basic, write_users
 from ..support.configs import make_config
 from ..support.fixtures import ClientFactory
 
@@ -161,4 +163,82 @@ def test_the_subscriptions_of_a_batch_that_times_out_are_delivered(
     assert [answer.get("error", {}).get("code") for answer in answers] == [None, -32002]
     server.publish("mining", {"kind": "stopped"})
     assert client.answer()["params"]["topic"] == "mining"
+    gate.set()  # the late end of the call takes nothing back
+    wait_for(lambda: not server.statistics().overdue_calls)
+    server.publish("mining", {"kind": "stopped"})
+    assert client.answer()["params"]["seq"] == 2
+    assert codec.by_leader == []
+
+
+def test_no_message_overtakes_a_login_while_an_answer_is_encoded(
+    serve: Serve, rpc: RpcTable, connect: ClientFactory, gate: threading.Event, tmp_path: Path
+) -> None:
+    path = tmp_path / "users.json"
+    write_users(path, root="admin", reader="readonly")
+    handler = threading.Event()
+    rpc.register("stuck", lambda: handler.wait(20), blocking=True)
+    rpc.register("spend", lambda: "spent", permission="WRITE_WALLET")
+    server, codec = serve(users_file=str(path), call_timeout=0.5)
+    client = connect(server, upgrade=False)
+    request = basic("root")
+    client.upgrade(request[:-2] + b"Sec-WebSocket-Protocol: recording.v1\r\n\r\n")
+    codec.held = b"-32002"
+    client.request("stuck", id=1)
+    wait_for(lambda: codec.is_held)  # the error for its deadline is being encoded
+    client.request("authenticate", ["reader", "readerreader"], id=2)
+    client.request("spend", id=3)
+    gate.set()
+    found = {answer["id"]: answer for answer in (client.answer() for _ in range(3))}
+    handler.set()
+    assert found[2]["result"]["user"] == "reader"
+    assert found[3]["error"]["code"] == -32003
+
+
+def test_a_full_queue_is_refused_without_the_codec(connect: ClientFactory, gate: threading.Event) -> None:
+    codec, entered = Recording(gate), threading.Event()
+
+    def on_message(session: Session, message: Any) -> Any:
+        entered.set()
+        gate.wait(20)
+        return NotImplemented
+
+    server = WebSocketServer(None, make_config(workers=3, queue=0), on_message=on_message)
+    server.subprotocol("recording.v1", codec)
+    with server:
+        codec.ownership = server._running.transport._watchdog._loop.ownership  # type: ignore[union-attr]
+        clients = [upgrade(connect(server, upgrade=False)) for _ in range(2)]
+        clients[0].request("getblockcount", id=1)
+        assert entered.wait(10)
+        assert clients[1].call("getblockcount")["error"]["code"] == -32009
+        gate.set()
+        assert codec.by_leader == []
+
+
+def test_a_call_that_another_user_evicts_is_refused_without_the_codec(
+    serve: Serve, rpc: RpcTable, connect: ClientFactory, gate: threading.Event, tmp_path: Path
+) -> None:
+    path = tmp_path / "users.json"
+    write_users(path, alice="admin", bob="admin")
+    rpc.register("stuck", lambda: gate.wait(20), blocking=True)
+    server, codec = serve(users_file=str(path), workers=6, queue=4)
+
+    def log_in(name: str) -> RawClient:
+        client: RawClient = connect(server, upgrade=False)
+        client.upgrade(basic(name)[:-2] + b"Sec-WebSocket-Protocol: recording.v1\r\n\r\n")
+        return client
+
+    alice, bob = log_in("alice"), log_in("bob")
+    for at in range(8):
+        alice.request("stuck", id=at)
+
+    def waiting() -> bool:
+        calls = server.statistics().jobs["calls"]
+        return (calls.running, calls.queued) == (3, 4)  # one thread is kept for other users
+
+    assert alice.answer()["error"]["code"] == -32009  # no place for the eighth
+    wait_for(waiting)
+    for at in range(2):
+        bob.request("stuck", id=at)
+    assert alice.answer()["error"]["code"] == -32009  # it gives way to the second one
+    gate.set()
     assert codec.by_leader == []

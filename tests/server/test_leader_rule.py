@@ -13,6 +13,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -84,6 +85,12 @@ class HostCodec:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[WebSocketServer, Steps]]:
+    with serve() as found:
+        yield found
+
+
+@contextmanager
+def serve() -> Iterator[tuple[WebSocketServer, Steps]]:
     patch = pytest.MonkeyPatch()
     steps = Steps(patch)
     rpc = RpcTable()
@@ -170,6 +177,7 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
     "metrics": lambda n: b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * (n // 45),
     "documents": lambda n: b"GET /openrpc.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * (n // 50),
     "lines": lambda n: b"\r\n" * (n // 2),
+    "lines after a request": lambda n: post(b'{"method":"echo","id":1,"params":[1]}') + b"\r\n" * (n // 2),
     "subprotocols": lambda n: in_protocol(b"a," * (n // 2) + b"a", b"x"),
     "extensions": lambda n: REQUEST[:-2] + b"Sec-WebSocket-Extensions: " + b"a;b=c," * (n // 6) + b"a\r\n\r\n",
 }
@@ -215,14 +223,23 @@ def test_no_shape_of_input_makes_a_long_step(served: tuple[WebSocketServer, Step
 
 
 def check(served: tuple[WebSocketServer, Steps], shape: str, size: int) -> None:
-    """Check the longest step for one input. What work costs, it costs each time; what the machine adds, it does not."""
-    server, steps = served
-    longest = []
-    while not longest or (longest[-1] >= MAX_STEP_SECONDS and len(longest) < 3):
-        steps.longest = 0.0
-        throw(server.port, SHAPES[shape](size))
-        with RawClient(server.port) as other:
-            assert other.call("echo", 1)["result"] == 1
-        longest.append(steps.longest)
-    assert min(longest) < MAX_STEP_SECONDS, f"{shape} of {size} bytes: steps took {longest} seconds"
+    """Check the longest step for one input.
+
+    What work costs, it costs each time, and what it costs only once, it costs again in a fresh server; what the machine
+    adds, it adds at random. So a step that was too long has to be shorter in two fresh servers.
+    """
+    longest = [measure(*served, shape, size)]
+    while longest[0] >= MAX_STEP_SECONDS and len(longest) < 3:
+        with serve() as fresh:
+            longest.append(measure(*fresh, shape, size))
+    assert sum(seconds >= MAX_STEP_SECONDS for seconds in longest) < 2, f"{shape} of {size} bytes: {longest} seconds"
+
+
+def measure(server: WebSocketServer, steps: Steps, shape: str, size: int) -> float:
+    """Return the seconds of the longest step for one input. Check that no code of the host runs outside of a task."""
+    steps.longest = 0.0
+    throw(server.port, SHAPES[shape](size))
+    with RawClient(server.port) as other:
+        assert other.call("echo", 1)["result"] == 1
     assert steps.outside == []
+    return steps.longest

@@ -7,6 +7,7 @@ import gc
 import json
 import select
 import shutil
+import signal
 import stat
 import threading
 from collections.abc import Iterator
@@ -290,6 +291,50 @@ def test_a_user_removed_while_the_password_is_checked_does_not_come_in(
     assert by_call.close_frame() == (4401, "this user has been removed")
 
 
+def test_a_user_who_is_removed_while_a_body_arrives_may_not_call(
+    serve: ServerFactory, connect: ClientFactory, users_file: Path
+) -> None:
+    server = serve(users_file=str(users_file))
+    client, body = connect(server, upgrade=False), b'{"method":"getblockcount","id":1}'
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nX-Dilithion-RPC: 1\r\nContent-Length: %d\r\n" % len(body)
+    authorization = base64.b64encode(b"reader:readerreader")
+    client.send(head + b"Authorization: Basic " + authorization + b"\r\nExpect: 100-continue\r\n\r\n")
+    assert b"100" in client.head(), "it may send its body"
+    write_users(users_file, root="admin")
+    assert server.reload()
+    client.send(body)
+    assert client.response()[0] == 401
+
+
+def test_a_signal_may_ask_for_a_reload_whatever_its_thread_is_doing(
+    serve: ServerFactory, connect: ClientFactory, users_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also within a reload, under the lock that the reload takes."""
+    server = serve(users_file=str(users_file))
+    client = connect(server, upgrade=False)
+    client.upgrade(basic("reader"))
+    previous = signal.signal(signal.SIGHUP, lambda *_: server.reload(0))
+    original, raised = UserDirectory.get, list[str]()
+
+    def get(self: UserDirectory, name: str) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            raised.append(name)
+            signal.raise_signal(signal.SIGHUP)
+        return original(self, name)
+
+    monkeypatch.setattr(UserDirectory, "get", get)
+    try:
+        config = Config(users_file=str(users_file))
+        authenticator = Authenticator(config, UserDirectory(), Clock(), AuditLog())
+        session = Session(1, ("127.0.0.1", 1), "reader")
+        authenticator.refresh_rights(session)
+        assert raised == ["reader"]
+        assert server.reload()
+        assert client.call("getblockcount")["id"] == 1
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
 def test_a_secret_in_the_output_would_be_noticed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check of the whole suite's output, checked itself."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
@@ -439,7 +484,7 @@ def test_a_change_between_reading_and_watching_is_noticed(users_file: Path) -> N
     try:
         files.load_users()
         write_users(users_file, root="admin")
-        watcher.start(changed.set)
+        watcher.start(lambda: changed.set() is None)
         assert changed.wait(10)
     finally:
         watcher.stop()

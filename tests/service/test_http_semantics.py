@@ -112,6 +112,21 @@ def test_an_empty_line_before_a_request_is_ignored(server: WebSocketServer, betw
             client.take(int(headers["content-length"]))
 
 
+def test_more_empty_lines_than_clients_send_are_refused(server: WebSocketServer) -> None:
+    """Each costs time, and they were free."""
+    for lines in (b"\r\n" * 9, b"\n" * 17, b"\r\n" * 30_000):
+        with RawClient(server.port, upgrade=False) as client:
+            client.send(lines)
+            assert client.response()[0] == 400
+    with RawClient(server.port, upgrade=False) as client:
+        client.send(post() + b"\r\n" * 30_000)
+        assert [client.response()[0]] == [200]
+        client.take(1)
+    with RawClient(server.port, upgrade=False) as client:
+        client.send(b"\r\rGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.response()[0] == 400
+
+
 def test_an_empty_line_in_two_pieces_is_ignored(server: WebSocketServer) -> None:
     with RawClient(server.port, upgrade=False) as client:
         client.send(post() + b"\r")
