@@ -17,7 +17,9 @@ from .messages import NULL_ID, check_shape, parse_request
 
 __all__ = ["CoreRequest", "core_answer", "read_core_request"]
 
-_LEGACY_VERSIONS = (b'"1.0"', b'"1.1"', b"null")
+_LEGACY_VERSIONS = (b'"1.0"', b'"1.1"', b"null", b"1", b"1.0", b"1.1")
+_PROMISES_TOO_MUCH = "AuthServiceProxy"
+"""python-bitcoinrpc says 2.0 in batches, and can only read answers with both members."""
 _MEMBERS = ("method", "params", "id")
 _STATUS = {
     int(JsonRpcCode.INVALID_REQUEST): 400,
@@ -61,8 +63,11 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_code = msgspec.json.Decoder(_Code).decode
 
 
-def read_core_request(body: bytes, limits: Limits) -> CoreRequest:
+def read_core_request(body: bytes, limits: Limits, user_agent: str = "") -> CoreRequest:
     """Return a body as JSON-RPC 2.0. Anything else is left as it is, for the dispatcher to refuse."""
+    if user_agent.startswith(_PROMISES_TOO_MUCH):
+        found = read_core_request(body, limits)
+        return found._replace(are_standard=(False,) * len(found.are_standard))
     if body.lstrip(b" \t\r\n")[:1] != b"[":
         request, standard = _read(body)
         return CoreRequest(request, False, (standard,))

@@ -116,6 +116,8 @@ class HttpApp:
         if denial is not None:
             return make_writer(request.method, origin, is_allowed=False).denied(denial)
         writer = make_writer(request.method, origin)
+        if isinstance(writer, CoreResponseWriter):
+            writer.user_agent = request.header(b"user-agent") or ""
         session = access.make_session(connection_id, address)
         session.is_request = True
         session.wallet = wallet_of(request.path, self._dispatcher.table)
@@ -259,7 +261,7 @@ class HttpApp:
         except UnicodeDecodeError as error:
             return writer.answer(error_answer(NULL_ID, parse_error(str(error))))
         if isinstance(writer, CoreResponseWriter):
-            writer.request = read_core_request(body, self._limits)
+            writer.request = read_core_request(body, self._limits, writer.user_agent)
             body = writer.request.body
             if body == b"[]":
                 return writer.response(200, body, "application/json")  # as Core has it

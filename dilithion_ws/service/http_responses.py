@@ -119,13 +119,15 @@ class CoreResponseWriter(ResponseWriter):
 
     Attributes:
         request: what was asked; it decides on the version of the answer. None until the body was read.
+        user_agent: the program that asks, as it says.
     """
 
-    __slots__ = ("request",)
+    __slots__ = ("request", "user_agent")
 
     def __init__(self, method: str, origin: str | None, is_allowed: bool = True) -> None:
         super().__init__(method, origin, is_allowed)
         self.request: CoreRequest | None = None
+        self.user_agent = ""
 
     def error(self, status: int, message: str, headers: Headers = ()) -> HttpResponse:
         """See `ResponseWriter`."""

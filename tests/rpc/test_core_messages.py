@@ -38,7 +38,9 @@ def post(body: Any, dispatcher: Dispatcher | None = None) -> tuple[int, Any]:
     return status, json.loads(text)
 
 
-@pytest.mark.parametrize("version", [{}, {"jsonrpc": "1.0"}, {"jsonrpc": "1.1"}, {"version": "1.1"}, {"jsonrpc": None}])
+@pytest.mark.parametrize(
+    "version", [{}, {"jsonrpc": "1.0"}, {"jsonrpc": "1.1"}, {"version": "1.1"}, {"jsonrpc": None}, {"jsonrpc": 1}]
+)
 def test_older_versions_get_both_members(version: dict[str, Any]) -> None:
     request = {**version, "method": "echo", "params": [0], "id": "curltest"}
     assert post(request) == (200, {"result": 0, "error": None, "id": "curltest"})
@@ -110,3 +112,12 @@ def test_a_batch_is_answered_as_its_requests_are_alone(batch: list[dict[str, Any
     alone = [answer for _, answer in map(post, batch) if answer is not None]
     together = post(batch)[1]
     assert (together or []) == alone
+
+
+def test_a_client_that_promises_too_much_gets_both_members() -> None:
+    body = (
+        b'[{"jsonrpc":"2.0","method":"echo","params":[1],"id":1},{"jsonrpc":"2.0","method":"echo","params":[2],"id":2}]'
+    )
+    request = read_core_request(body, Limits(), "AuthServiceProxy/0.1")
+    assert request.are_standard == (False, False)
+    assert read_core_request(body, Limits(), "curl/8").are_standard == (True, True)

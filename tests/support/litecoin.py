@@ -94,3 +94,15 @@ class Litecoin:
     def chain(self) -> list[str]:
         """The hashes of its best chain, from the first block on."""
         return [self.call("getblockhash", height) for height in range(self.call("getblockcount") + 1)]
+
+
+def with_wallets(folder: Path, blocks: int) -> Litecoin:
+    """Return a node with two wallets, of which `a` has a balance of 50, and some blocks."""
+    node = Litecoin(folder)
+    for name in ("a", "b"):
+        node.call("createwallet", name)
+    address = node.post("/wallet/a", b'{"method":"getnewaddress","id":1}')[1]["result"]
+    node.call("generatetoaddress", 1, address)
+    foreign = node.post("/wallet/b", b'{"method":"getnewaddress","id":1}')[1]["result"]
+    node.call("generatetoaddress", blocks - 1, foreign)
+    return node
