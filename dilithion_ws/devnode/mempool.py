@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .block_event import Publish, discard
 from .chain import Chain, Coin, Step
-from .primitives import Outpoint, Transaction, coins
+from .primitives import Block, Outpoint, Transaction, coins
 
 __all__ = ["MempoolEntry", "Mempool"]
 
@@ -75,6 +75,25 @@ class Mempool:
         }
         self._publish("mempool", event)
 
+    def _tell_mined(self, block: Block) -> set[str]:
+        """Publish which transactions a block has, without its coinbase. Return their ids."""
+        transactions = block.transactions[1:]
+        if not transactions:
+            return set()
+        self.sequence += 1
+        txids = [tx.txid for tx in transactions]
+        addresses = {output.address for tx in transactions for output in tx.outputs if output.address is not None}
+        event = {
+            "kind": "mined",
+            "height": block.height,
+            "hash": block.hash,
+            "txids": txids,
+            "sequence": self.sequence,
+            "addresses": sorted(addresses),
+        }
+        self._publish("mempool", event)
+        return set(txids)
+
     def is_spent(self, source: Outpoint) -> bool:
         """Return whether an unconfirmed transaction spends an output."""
         return source in self._spends
@@ -94,12 +113,14 @@ class Mempool:
 
     def follow(self, steps: Iterable[Step], time: int) -> None:
         """Remove transactions that blocks contain or contradict, and add those of disconnected blocks."""
-        before, mined = dict(self.entries), set()
+        before, mined = dict(self.entries), set[str]()
         returned: list[Transaction] = []
+        connected: dict[str, Block] = {}
         for step in steps:
             if step.connected:
-                mined |= {tx.txid for tx in step.block.transactions}
+                connected[step.block.hash] = step.block
             else:
+                connected.pop(step.block.hash, None)
                 returned += [tx for tx in step.block.transactions if not tx.is_coinbase]
         waiting = returned + [entry.tx for entry in before.values()]
         self.entries.clear()
@@ -109,9 +130,11 @@ class Mempool:
                 self._add(tx, time)
             except ValueError:
                 pass  # spent, or mined, on the new branch
+        for block in connected.values():
+            mined |= self._tell_mined(block)
         for txid, entry in before.items():
-            if txid not in self.entries:
-                self._tell(entry, "removed", reason="mined" if txid in mined else "conflict")
+            if txid not in self.entries and txid not in mined:
+                self._tell(entry, "removed", reason="conflict")
         for txid, entry in self.entries.items():
             if txid not in before:
                 self._tell(entry, "added")

@@ -80,6 +80,11 @@ class Cursor:
     def __repr__(self) -> str:
         return f"<Cursor {self.stream.id} of {self.subscriber.id}, {self.state.value} at {self.position.seq}>"
 
+    @property
+    def lag(self) -> int:
+        """Events that were published and not sent to it; 0 for a filtered subscription, which skips events."""
+        return self.topic.log.position.seq - self.position.seq if self.stream.filter is None else 0
+
     def transition(self, state: CursorState) -> bool:
         """Change the state. Return False if the cursor has ended in the meantime."""
         if self.ended:

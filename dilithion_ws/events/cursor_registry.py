@@ -74,6 +74,11 @@ class CursorRegistry:
         return list(self._cursors.get(subscriber_id, {}).values())
 
     @any_thread
+    def lag(self, topic: str) -> int:
+        """Return how many events of a topic its slowest unfiltered subscription has not received yet."""
+        return max((cursor.lag for cursor in self.all() if cursor.topic.name == topic), default=0)
+
+    @any_thread
     def all(self) -> list[Cursor]:
         """Return all subscriptions."""
         return [cursor for cursors in list(self._cursors.values()) for cursor in list(cursors.values())]

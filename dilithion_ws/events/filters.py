@@ -2,7 +2,7 @@
 
 An event matches if it matches all members of the filter, and of a list at least one value. The topic defines the members
 of a filter, and which member of an event each of them is compared with. If that member is a list, any of its values may
-match.
+match, and several members of an event may be compared with one of a filter.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def keys_of(data: bytes, accepted: Mapping[str, str]) -> frozenset[FilterKey]:
 
     Args:
         data: the event as JSON.
-        accepted: by member of a filter, the member of an event.
+        accepted: by member of a filter, the member of an event, or several joined by `|`.
     """
     try:
         event = _decode(data)
@@ -107,10 +107,11 @@ def keys_of(data: bytes, accepted: Mapping[str, str]) -> frozenset[FilterKey]:
     if not isinstance(event, dict):
         return frozenset()
     found: set[FilterKey] = set()
-    for name, member in accepted.items():
-        value = event.get(member)
-        values = value if isinstance(value, list) else [value]
-        found.update(FilterKey(name, repr(item)) for item in values if _is_comparable(item))
+    for name, members in accepted.items():
+        for member in members.split("|"):
+            value = event.get(member)
+            values = value if isinstance(value, list) else [value]
+            found.update(FilterKey(name, repr(item)) for item in values if _is_comparable(item))
     return frozenset(found)
 
 

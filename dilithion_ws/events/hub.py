@@ -51,7 +51,7 @@ def default_retention(limits: Limits, min_entries: int = 0) -> Retention:
 
 def _node_topics(limits: Limits) -> list[TopicSpec]:
     retention = default_retention(limits, min_entries=1)
-    mempool_filters = {**BY_KIND, "txid": "txid", "address": "addresses"}
+    mempool_filters = {**BY_KIND, "txid": "txid|txids", "address": "addresses"}
     return [
         TopicSpec(name=name, retention=retention, permission=permission, filters=filters, schema=schema)
         for name, permission, filters, schema in (

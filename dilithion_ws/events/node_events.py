@@ -23,6 +23,7 @@ __all__ = [
     "PeerDisconnected",
     "TransactionAdded",
     "TransactionRemoved",
+    "TransactionsMined",
 ]
 
 
@@ -77,7 +78,8 @@ class TransactionAdded(_Event, tag="added", frozen=True, kw_only=True):
 class TransactionRemoved(_Event, tag="removed", frozen=True, kw_only=True):
     """A transaction was removed from the mempool.
 
-    `reason` is the cause, `unknown` if the host does not know it. The other members are those of `TransactionAdded`.
+    `reason` is the cause, `unknown` if the host does not know it. The other members are those of `TransactionAdded`. A
+    host that knows the blocks publishes one `TransactionsMined` in place of many of these.
     """
 
     txid: str
@@ -86,6 +88,27 @@ class TransactionRemoved(_Event, tag="removed", frozen=True, kw_only=True):
     fee: Decimal | None = None
     sequence: int
     addresses: tuple[str, ...] = ()
+
+
+class TransactionsMined(_Event, tag="mined", frozen=True, kw_only=True):
+    """Transactions left the mempool since a block has them, also those that were never in it here.
+
+    A block has one such event, or several if it has thousands of transactions.
+
+    Attributes:
+        height, hash: of the block.
+        txids: hex; without that of the coinbase.
+        sequence: see `TransactionAdded`.
+        addresses: those that the transactions pay to or spend from, as far as they are known.
+        unseen: how many of the transactions were not known before, and are not covered by `addresses`.
+    """
+
+    height: int
+    hash: str
+    txids: tuple[str, ...]
+    sequence: int
+    addresses: tuple[str, ...] = ()
+    unseen: int = 0
 
 
 class PeerConnected(_Event, tag="connected", frozen=True, kw_only=True):
@@ -150,6 +173,6 @@ class BlockFound(_Event, tag="block_found", frozen=True, kw_only=True):
 
 
 Blocks = BlockConnected | BlockDisconnected
-Mempool = TransactionAdded | TransactionRemoved
+Mempool = TransactionAdded | TransactionRemoved | TransactionsMined
 Peers = PeerConnected | PeerDisconnected | PeerBanned
 Mining = MiningStarted | MiningStopped | HashRate | BlockFound

@@ -22,6 +22,7 @@ class ChainBlock(NamedTuple):
     Attributes:
         height, hash, previous, time, tx_count: as events have them.
         txids: its transactions; empty if they were not requested.
+        miner: the address that it pays to, if the node says so.
     """
 
     height: int
@@ -30,6 +31,7 @@ class ChainBlock(NamedTuple):
     time: int
     tx_count: int
     txids: tuple[str, ...] = ()
+    miner: str = ""
 
     def event(self, kind: str) -> dict[str, Any]:
         """Return the event of the block."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
 from .. import RpcError
@@ -11,7 +12,7 @@ from .chain_tracker import ChainBlock, ChainTracker, GapError
 from .gateway_config import GatewayConfig
 from .node_client import Call
 from .node_queries import NodeInfo, NodeQueries, PollAnswers
-from .node_view import MempoolTransaction, MempoolView, MiningView, NodeView, PeersView
+from .node_view import MempoolTransaction, MempoolView, MinedBlock, MiningView, NodeView, PeersView
 from .response_parser import Outcome
 from .upstream_errors import UpstreamError
 
@@ -21,6 +22,10 @@ logger = logging.getLogger("dilithion_ws.gateway")
 
 _DETAILS = 500
 """Transactions per request."""
+_MAX_UNSEEN = 1000
+"""Transactions of a block whose addresses are asked for, if they were never in the mempool here."""
+_MAX_BLOCKS_WITH_UNSEEN = 10
+"""Blocks of one poll for which that is done."""
 
 
 class BatchCaller(Protocol):
@@ -80,8 +85,9 @@ class NodePoller:
         tip = published.tip
         self._chain: ChainTracker | None = None if tip is None else ChainTracker(tip, config.catch_up)
         self.views = published.views
-        self._mined: set[str] = set()  # ids of the transactions in the blocks of this poll
-        self._mined_before: set[str] = set()  # and of the previous one
+        self._connected: list[ChainBlock] = []  # the blocks of this poll
+        self._mined_before: set[str] = set()  # ids of the transactions in those of the previous one
+        self._mining_address = ""
         self._full = False
 
     def poll(self) -> NodeInfo:
@@ -95,9 +101,11 @@ class NodePoller:
         """
         answers = PollAnswers(*self._node.batch(self._queries.all(), self._config.poll_timeout))
         info = self._queries.info(answers)
+        self._mining_address = self._queries.mining_address(answers)
         self._follow_chain(info)
         self._follow_mempool(self._queries.txids(answers))
-        self._mined_before, self._mined = self._mined, set()
+        self._mined_before = {txid for block in self._connected for txid in block.txids}
+        self._connected = []
         self._follow("peers", self.views.peers, self._queries.peers(answers))
         self._follow("mining", self.views.mining, self._queries.mining(answers))
         return info
@@ -131,10 +139,19 @@ class NodePoller:
             if not steps:
                 return
             for step in steps:
-                if step.connected:
-                    self._mined.update(step.block.txids)
                 self._publisher.publish("blocks", step.block.event("connected" if step.connected else "disconnected"))
                 self._chain.record(step)
+                if step.connected:
+                    self._connected.append(step.block)
+                    self._tell_found(step.block)
+                else:
+                    self._connected = [block for block in self._connected if block.hash != step.block.hash]
+
+    def _tell_found(self, block: ChainBlock) -> None:
+        """Publish that the node has mined a block. Dilithion's VDF miner says nothing of that, nor that it mines."""
+        if self._mining_address and block.miner == self._mining_address:
+            event = {"kind": "block_found", "height": block.height, "hash": block.hash}
+            self._publisher.publish("mining", event)
 
     def _start_at(self, tip: ChainBlock) -> None:
         """Start at the node's tip, and publish it, so that the log states where it begins."""
@@ -176,26 +193,43 @@ class NodePoller:
             return
         if self.views.mempool is None:
             # In this order: changes from here on are published to those who subscribe from here on.
-            self.views.mempool = MempoolView(dict(self._details(txids)))
+            self.views.mempool = MempoolView(dict(self._details(txids, with_addresses=False)))
             if self._full:
                 self._publisher.start_new_epoch("mempool")
             else:
                 self._publisher.start_topic("mempool")
             self._full = False
             return
-        mempool, mined = self.views.mempool, self._mined | self._mined_before
+        mempool, mined = self.views.mempool, set(self._mined_before)
+        for block in self._connected:
+            mined.update(block.txids)
+            for event in mempool.mine(self._mined_block(block, mempool)):
+                self._publisher.publish("mempool", event)
         for txid in mempool.gone(set(txids)):
-            self._publisher.publish("mempool", mempool.remove(txid, "mined" if txid in mined else "unknown"))
-        for txid, transaction in self._details(mempool.new(txids)):
+            self._publisher.publish("mempool", mempool.remove(txid, "unknown"))
+        # The mempool was read before the chain, so it may have transactions that are mined by now.
+        new = [txid for txid in mempool.new(txids) if txid not in mined]
+        for txid, transaction in self._details(new, with_addresses=True):
             self._publisher.publish("mempool", mempool.add(txid, transaction))
 
-    def _details(self, txids: list[str]) -> Iterator[tuple[str, MempoolTransaction]]:
+    def _mined_block(self, block: ChainBlock, mempool: MempoolView) -> MinedBlock:
+        """Return a block with what the node knows of its transactions that were never told: mined between two polls."""
+        txids = block.txids[1:]  # the first one is the coinbase
+        unseen = mempool.new(txids)
+        details: dict[str, MempoolTransaction] = {}
+        if 0 < len(unseen) <= _MAX_UNSEEN and len(self._connected) <= _MAX_BLOCKS_WITH_UNSEEN:
+            answers = self._node.batch(self._queries.mined(block, unseen), self._config.poll_timeout)
+            details = self._queries.read_mined(unseen, answers)
+        return MinedBlock(block.height, block.hash, txids, details)
+
+    def _details(self, txids: list[str], with_addresses: bool) -> Iterator[tuple[str, MempoolTransaction]]:
         """Yield what the node knows of transactions, except those that have left the mempool meanwhile."""
         for at in range(0, len(txids), _DETAILS):
             part = txids[at : at + _DETAILS]
-            answers = self._node.batch([self._queries.transaction(txid) for txid in part], self._config.poll_timeout)
-            for txid, answer in zip(part, answers, strict=True):
-                transaction = self._queries.read_transaction(answer)
+            calls = [self._queries.transaction(txid, with_addresses) for txid in part]
+            answers = iter(self._node.batch(list(chain.from_iterable(calls)), self._config.poll_timeout))
+            for txid, own in zip(part, calls, strict=True):
+                transaction = self._queries.read_transaction(list(islice(answers, len(own))))
                 if transaction is not None:
                     yield txid, transaction
 

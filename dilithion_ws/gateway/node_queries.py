@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -50,6 +51,7 @@ class _WireBlock(msgspec.Struct):
     nTx: int = 0
     tx_count: int = 0
     tx: list[str] = []
+    miner: str = ""
 
 
 class _WireFees(msgspec.Struct):
@@ -63,13 +65,24 @@ class _WireEntry(msgspec.Struct):
     fees: _WireFees | None = None
 
 
+class _WireScript(msgspec.Struct):
+    address: str = ""
+    addresses: list[str] = []
+
+
 class _WireOutput(msgspec.Struct):
     address: str = ""
+    scriptPubKey: _WireScript | str = ""
 
 
 class _WireTransaction(msgspec.Struct):
-    size: int
+    size: int = 0
+    txid: str = ""
     vout: list[_WireOutput] = []
+
+
+class _WireDetailedBlock(msgspec.Struct):
+    tx: list[_WireTransaction] = []
 
 
 class _WirePeer(msgspec.Struct):
@@ -92,6 +105,7 @@ def _decoder(kind: Any) -> Any:
 
 _info, _txids, _any = _decoder(NodeInfo), _decoder(list[str]), _decoder(Any)
 _block, _hash, _hash_object = _decoder(_WireBlock), _decoder(str), _decoder(dict[str, str])
+_detailed_block = _decoder(_WireDetailedBlock)
 _entry, _transaction, _peers = _decoder(_WireEntry), _decoder(_WireTransaction), _decoder(list[_WirePeer])
 
 
@@ -102,6 +116,7 @@ class PollAnswers(NamedTuple):
     chain: Any
     peers: Any
     mining: Any = msgspec.Raw(b"{}")
+    mining_address: Any = msgspec.Raw(b"{}")
 
 
 class NodeQueries:
@@ -120,7 +135,7 @@ class NodeQueries:
         """Return the calls of one poll, which are sent in one request."""
         # The mempool first: a block that comes in between is then known before its transactions are missed.
         calls = [("getrawmempool", b""), ("getblockchaininfo", b""), ("getpeerinfo", b"")]
-        return calls if self._is_core else [*calls, ("getmininginfo", b"")]
+        return calls if self._is_core else [*calls, ("getmininginfo", b""), ("getminingaddress", b"")]
 
     def info(self, answers: PollAnswers) -> NodeInfo:
         """Return the state of the node. Raise RpcError if the answer is an error."""
@@ -146,6 +161,12 @@ class NodeQueries:
     def mining(self, answers: PollAnswers) -> Any:
         """Return what the node reports about mining, or an empty answer if it was not asked."""
         return _any(answers.mining)
+
+    def mining_address(self, answers: PollAnswers) -> str:
+        """Return the address that blocks of this node pay to, or nothing if that is not known."""
+        answer = answers.mining_address
+        found = {} if isinstance(answer, RpcError) else _any(answer)
+        return str(found.get("address") or "") if isinstance(found, dict) else ""
 
     # Blocks
 
@@ -173,22 +194,65 @@ class NodeQueries:
         """Return a block."""
         found: _WireBlock = _block(answer)
         count = found.nTx or found.tx_count or len(found.tx)
-        return ChainBlock(found.height, found.hash, found.previousblockhash, found.time, count, tuple(found.tx))
+        return ChainBlock(
+            found.height, found.hash, found.previousblockhash, found.time, count, tuple(found.tx), found.miner
+        )
 
     # Transactions
 
-    def transaction(self, txid: str) -> Call:
-        """Ask for a transaction of the mempool."""
+    def transaction(self, txid: str, with_addresses: bool) -> list[Call]:
+        """Ask for a transaction of the mempool. Core has its size and its addresses in two places."""
         quoted = b'"%b"' % txid.encode()
-        return ("getmempoolentry", b"[%b]" % quoted) if self._is_core else ("getrawtransaction", b"[%b,true]" % quoted)
+        if not self._is_core:
+            return [("getrawtransaction", b"[%b,true]" % quoted)]
+        calls = [("getmempoolentry", b"[%b]" % quoted)]
+        return [*calls, ("getrawtransaction", b"[%b,true]" % quoted)] if with_addresses else calls
 
-    def read_transaction(self, answer: Any) -> MempoolTransaction | None:
+    def read_transaction(self, answers: Sequence[Any]) -> MempoolTransaction | None:
         """Return a transaction, or None if it has left the mempool."""
-        if isinstance(answer, RpcError) and not isinstance(answer, UpstreamError):
+        first = answers[0]
+        if isinstance(first, RpcError) and not isinstance(first, UpstreamError):
             return None
+        if not self._is_core:
+            found: _WireTransaction = _transaction(first)
+            return MempoolTransaction(found.size, None, _addresses(found))
+        entry: _WireEntry = _entry(first)
+        fee = entry.fees.base if entry.fees else entry.fee
+        known = len(answers) > 1 and not isinstance(answers[1], RpcError)
+        return MempoolTransaction(entry.vsize or entry.size, fee, _addresses(_transaction(answers[1])) if known else ())
+
+    def mined(self, block: ChainBlock, txids: Sequence[str]) -> list[Call]:
+        """Ask for transactions of a block that were never in the mempool here."""
+        if not self._is_core:
+            return [("getblock", b'["%b",2]' % block.hash.encode())]
+        return [("getrawtransaction", b'["%b",true,"%b"]' % (txid.encode(), block.hash.encode())) for txid in txids]
+
+    def read_mined(self, txids: Sequence[str], answers: Sequence[Any]) -> dict[str, MempoolTransaction]:
+        """Return what the answers have of these transactions."""
         if self._is_core:
-            entry: _WireEntry = _entry(answer)
-            return MempoolTransaction(entry.vsize or entry.size, entry.fees.base if entry.fees else entry.fee)
-        found: _WireTransaction = _transaction(answer)
-        addresses = tuple(dict.fromkeys(output.address for output in found.vout if output.address))
-        return MempoolTransaction(found.size, None, addresses)
+            found = {txid: _transaction(one) for txid, one in zip(txids, answers, strict=True) if _is_result(one)}
+        elif _is_result(answers[0]):
+            found = {one.txid: one for one in _detailed_block(answers[0]).tx}
+        else:
+            found = {}
+        wanted = set(txids)
+        return {
+            txid: MempoolTransaction(one.size, None, _addresses(one)) for txid, one in found.items() if txid in wanted
+        }
+
+
+def _is_result(answer: Any) -> bool:
+    if isinstance(answer, UpstreamError):
+        raise answer
+    return not isinstance(answer, RpcError)
+
+
+def _addresses(transaction: _WireTransaction) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for output in transaction.vout:
+        script = output.scriptPubKey
+        given = [output.address]
+        if isinstance(script, _WireScript):
+            given += [script.address, *script.addresses]
+        found.update(dict.fromkeys(address for address in given if address))
+    return tuple(found)

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-__all__ = ["MempoolView", "MiningView", "PeersView", "MempoolTransaction", "NodeView"]
+__all__ = ["MempoolTransaction", "MempoolView", "MinedBlock", "MiningView", "NodeView", "PeersView"]
 
 Event = dict[str, Any]
+
+_MINED_PER_EVENT = 4000
+"""Transactions in one event, which must not become too large."""
 
 
 class MempoolTransaction(NamedTuple):
@@ -21,6 +24,15 @@ class MempoolTransaction(NamedTuple):
     size: int
     fee: Decimal | None = None
     addresses: tuple[str, ...] = ()
+
+
+class MinedBlock(NamedTuple):
+    """A block: its transactions without the coinbase, and what is known of those that were never told."""
+
+    height: int
+    hash: str
+    txids: tuple[str, ...]
+    details: Mapping[str, MempoolTransaction] = {}
 
 
 class MempoolView:
@@ -50,7 +62,10 @@ class MempoolView:
     def apply(self, event: Event) -> None:
         """Apply a published event."""
         self._sequence = event["sequence"]
-        if event["kind"] == "added":
+        if event["kind"] == "mined":
+            for txid in event["txids"]:
+                self._known.pop(txid, None)
+        elif event["kind"] == "added":
             self._known[event["txid"]] = _transaction(event["size"], event.get("fee"), event.get("addresses", ()))
         else:
             self._known.pop(event["txid"], None)
@@ -71,6 +86,27 @@ class MempoolView:
     def remove(self, txid: str, reason: str) -> Event:
         """Remove a transaction, and return the event."""
         return {**self._event("removed", txid, self._known.pop(txid)), "reason": reason}
+
+    def mine(self, block: MinedBlock) -> list[Event]:
+        """Remove the transactions of a block, and return the events: one, or several for thousands of transactions."""
+        events = []
+        for at in range(0, len(block.txids), _MINED_PER_EVENT):
+            txids = block.txids[at : at + _MINED_PER_EVENT]
+            addresses: dict[str, None] = {}
+            unseen = 0
+            for txid in txids:
+                known = self._known.pop(txid, None) or block.details.get(txid)
+                unseen += known is None
+                addresses.update(dict.fromkeys(known.addresses if known is not None else ()))
+            self._sequence += 1
+            event: Event = {"kind": "mined", "height": block.height, "hash": block.hash, "txids": list(txids)}
+            event["sequence"] = self._sequence
+            if addresses:
+                event["addresses"] = list(addresses)
+            if unseen:
+                event["unseen"] = unseen
+            events.append(event)
+        return events
 
     def _event(self, kind: str, txid: str, transaction: MempoolTransaction) -> Event:
         self._sequence += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -69,7 +70,7 @@ class PollerThread:
         self.leadership = server.events.lead(TOPICS)
         self._term = 0
         self._poller: NodePoller | None = None
-        self._snapshots = SnapshotStore(server, 0, clock)
+        self._snapshots = SnapshotStore(server, 0, clock, time.sleep)
         self._thread = RepeatingThread("dilithion-ws-gateway-poller", self.step, logger, config.poll_longest)
 
     @any_thread
@@ -121,6 +122,7 @@ class PollerThread:
             if self._poller is None:
                 self._poller = self._take_over(dialect)
             self.polls += 1
+            self._snapshots.start_burst()
             info = self._poller.poll()
             self._publish_state(self.status.answered(info))
             self._snapshots.save(self._poller.views)
@@ -145,7 +147,7 @@ class PollerThread:
         """Continue where another gateway, or an earlier run, has ended."""
         entry = self._server.events.topic("blocks").log.newest()
         tip = None if entry is None else tip_after(json.loads(entry.data))
-        self._snapshots = SnapshotStore(self._server, self._term, self._clock)
+        self._snapshots = SnapshotStore(self._server, self._term, self._clock, time.sleep)
         published = Published(tip, self._snapshots.restore())
         logger.info("polling the node from %s", "its tip" if tip is None else f"block {tip.height}")
         return NodePoller(self._node, NodeQueries(dialect), self._snapshots, self._config, published)

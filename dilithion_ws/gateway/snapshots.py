@@ -23,6 +23,10 @@ VIEWS_TOPIC = "node/views"
 VIEWED = ("mempool", "peers", "mining")
 _KINDS: dict[str, Any] = {"mempool": MempoolView, "peers": PeersView, "mining": MiningView}
 
+_PACE_EVENTS = 64
+"""Events after which the lag of subscribers is looked at."""
+_PACE_SECONDS, _PACE_LONGEST, _BURST_LONGEST = 0.005, 1.0, 5.0
+"""Seconds between two looks, for all looks after so many events, and for all of a poll."""
 _SECONDS = 10.0
 _EVENTS = 200
 """Seconds and events after which changed views are saved again: well within what a log keeps by default."""
@@ -35,14 +39,20 @@ class SnapshotStore:
         server: where the logs are.
         term: the term in which events are published; see `EventHub.publish`.
         clock: seconds that never go backwards.
+        sleep: waits for some seconds.
     """
 
-    def __init__(self, server: WebSocketServer, term: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, server: WebSocketServer, term: int, clock: Callable[[], float], sleep: Callable[[float], object]
+    ) -> None:
         self._server = server
         self._term = term
         self._clock = clock
         self._heads: dict[str, int] = {}  # where the logs will end, once all that was published has arrived
         self._ended_epochs: dict[str, str] = {}  # epochs that have ended
+        self._burst = 0
+        self._burst_ends = 0.0
+        self._sleep = sleep
         self._saved: dict[str, int] | None = None
         self._saved_at = 0.0
 
@@ -79,6 +89,24 @@ class SnapshotStore:
             return
         if topic in self._heads:
             self._heads[topic] += 1
+        self._pace(topic)
+
+    def _pace(self, topic: str) -> None:
+        """Wait for subscribers after many events: thousands at once would be dropped before prompt readers have them.
+
+        One that does not read holds up the publisher for a moment only, at each burst.
+        """
+        self._burst += 1
+        if self._burst % _PACE_EVENTS:
+            return
+        allowed = self._server.config.limits.history.history_entries // 2
+        until = min(self._clock() + _PACE_LONGEST, self._burst_ends)
+        while self._server.events.cursors.lag(topic) > allowed and self._clock() < until:
+            self._sleep(_PACE_SECONDS)
+
+    def start_burst(self) -> None:
+        """Begin to count the events of a poll."""
+        self._burst, self._burst_ends = 0, self._clock() + _BURST_LONGEST
 
     def start_new_epoch(self, topic: str) -> None:
         """Start a new epoch of a topic."""

@@ -182,8 +182,7 @@ class StatisticsSource(msgspec.Struct, frozen=True):
         for cursor in self.events.cursors.all():
             name = cursor.topic.name
             counts[name] = counts.get(name, 0) + 1
-            lag = cursor.topic.log.position.seq - cursor.position.seq if cursor.stream.filter is None else 0
-            lags[name] = max(lags.get(name, 0), lag)
+            lags[name] = max(lags.get(name, 0), cursor.lag)
         names = {topic.name: topic for topic in self.events.topics()}
         return {
             name: TopicStatistics(

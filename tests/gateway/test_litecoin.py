@@ -42,18 +42,21 @@ def test_wallet_and_chain_methods(litecoin: Litecoin, gateways: GatewayFactory) 
         assert client.call("getblock", hashes[0])["height"] == 1
         assert client.call("getblock", blockhash=hashes[0], verbosity=0) == litecoin.call("getblock", hashes[0], 0)
         assert client.call("getbalance") == 50
-        mempool = client.subscribe("mempool")
+        mempool, paid = client.subscribe("mempool"), client.subscribe("mempool", filter={"address": [address]})
         txid = client.call("sendtoaddress", address, 0.29)
         assert client.call("gettransaction", txid)["details"][0]["amount"] == -0.29
         event = mempool.get(10)
         assert event is not None
         assert (event.data["kind"], event.data["txid"]) == ("added", txid)
+        assert address in event.data["addresses"]
+        assert paid.get(10).data["txid"] == txid
         entry = litecoin.call("getmempoolentry", txid)
         assert (event.data["size"], event.data["fee"]) == (entry["vsize"], entry["fees"]["base"])
         client.call("generatetoaddress", 1, address)
         event = mempool.get(10)
         assert event is not None
-        assert (event.data["kind"], event.data["reason"]) == ("removed", "mined")
+        assert (event.data["kind"], event.data["txids"]) == ("mined", [txid])
+        assert address in event.data["addresses"]
         results = client.batch(
             [("getblockhash", [1]), ("getblockhash", [10_000]), ("nosuch", []), ("getblockcount", [])]
         )

@@ -72,8 +72,67 @@ def test_removals_from_the_mempool_are_published_with_their_reason(standin: Stan
         assert (left["kind"], left["txid"], left["reason"], left["size"]) == ("removed", "old", "unknown", 100)
         standin.mine()
         (mined,) = take(mempool, 1)
-        assert (mined["txid"], mined["reason"], mined["sequence"]) == ("new", "mined", 3)
-        assert paid.get(10).data["reason"] in ("unknown", "mined")  # type: ignore[union-attr]
+        block = standin.chain[-1]
+        assert mined == {
+            "kind": "mined",
+            "height": block["height"],
+            "hash": block["hash"],
+            "txids": ["new"],
+            "sequence": 3,
+            "addresses": ["D1", "D2"],
+        }
+        assert [paid.get(10).data["kind"] for _ in range(2)] == ["removed", "mined"]
+
+
+def test_transactions_that_were_mined_between_two_polls_are_told_with_their_addresses(
+    standin: StandIn, gateways: GatewayFactory
+) -> None:
+    gateway = ready(gateways(standin.url))
+    with watching(gateway, "mempool") as mempool, Client(gateway.server.url) as client:
+        paid = client.subscribe("mempool", filter={"address": ["D2"]})
+        followed = client.subscribe("mempool", filter={"txid": ["quick"]})
+        with standin.handling:  # no poll sees it in the mempool
+            standin.mempool["quick"] = transaction()
+            standin.mine()
+        (mined,) = take(mempool, 1)
+        assert (mined["kind"], mined["txids"], mined["addresses"]) == ("mined", ["quick"], ["D1", "D2"])
+        assert "unseen" not in mined
+        assert [one.get(10).data["txids"] for one in (paid, followed)] == [["quick"], ["quick"]]
+
+
+def test_a_block_of_thousands_is_one_event_and_readers_of_its_transactions_lose_none(
+    standin: StandIn, gateways: GatewayFactory
+) -> None:
+    gateway = ready(gateways(standin.url, history_entries=256))
+    with watching(gateway, "mempool") as mempool:
+        names = [f"{number:064x}" for number in range(4000)]
+        with standin.handling:
+            standin.mempool.update({name: transaction() for name in names})
+        assert [event["txid"] for event in take(mempool, 4000)] == names
+        with standin.handling:
+            standin.mine()
+        (mined,) = take(mempool, 1)
+        assert (mined["kind"], mined["txids"]) == ("mined", names)
+        many = [f"{number:064x}" for number in range(5000, 9001)]
+        with standin.handling:
+            standin.mempool.update({name: transaction() for name in many})
+            standin.mine()
+        first, second = take(mempool, 2)
+        assert (len(first["txids"]), len(second["txids"])) == (4000, 1)
+        assert (first["unseen"], second["unseen"]) == (4000, 1)
+
+
+def test_blocks_that_the_node_has_mined_are_told_although_it_says_nothing_of_mining(
+    standin: StandIn, gateways: GatewayFactory
+) -> None:
+    gateway = ready(gateways(standin.url))
+    standin.mining_address = "D9"
+    with watching(gateway, "mining") as mining:
+        with standin.handling:
+            standin.mine()["miner"] = "D8"
+            own = standin.mine()
+            own["miner"] = "D9"
+        assert take(mining, 1) == [{"kind": "block_found", "height": own["height"], "hash": own["hash"]}]
 
 
 def test_a_mempool_past_the_limit_is_reported_as_a_loss(standin: StandIn, gateways: GatewayFactory) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dilithion_ws.client import Client
-from dilithion_ws.gateway.node_view import MempoolTransaction, MempoolView, MiningView, PeersView
+from dilithion_ws.gateway.node_view import MempoolTransaction, MempoolView, MinedBlock, MiningView, PeersView
 
 from ..support import RedisServer, needs_redis, wait_for
 from ..support.gateways import GatewayFactory, ready, take, transaction
@@ -126,7 +126,11 @@ def test_a_view_that_was_kept_and_followed_is_the_view_itself() -> None:
             events.clear()
         known = list(mempool._known)
         if known and chance.random() < 0.5:
-            events.append(("mempool", mempool.remove(chance.choice(known), "mined")))
+            gone = chance.sample(known, chance.randint(1, min(3, len(known))))
+            if chance.random() < 0.5:
+                events += [("mempool", event) for event in mempool.mine(MinedBlock(turn, "00", (*gone, "unseen")))]
+            else:
+                events.append(("mempool", mempool.remove(gone[0], "unknown")))
         else:
             one = MempoolTransaction(turn, Decimal(turn) / 10**8, ("D",) if turn % 2 else ())
             events.append(("mempool", mempool.add(f"{turn}", one)))

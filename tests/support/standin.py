@@ -57,6 +57,8 @@ class StandIn:
         self.mempool: dict[str, dict[str, Any]] = {}
         self.peers: list[dict[str, Any]] = json.loads(RECORDED["results"]["getpeerinfo"])
         self.mining: dict[str, Any] = json.loads(RECORDED["results"]["getmininginfo"])
+        self.mining_address = ""
+        self.details: dict[str, dict[str, Any]] = {}  # transactions of blocks
         self.mine()
         self._listener = socket.create_server(("127.0.0.1", port))
         self._listener.settimeout(0.05)
@@ -87,6 +89,7 @@ class StandIn:
         if height:
             block["previousblockhash"] = self.chain[-1]["hash"]
         self.chain.append(block)
+        self.details.update(self.mempool)
         self.mempool = {}
         return block
 
@@ -213,7 +216,12 @@ class StandIn:
                 found = block
         if found is None:
             raise ValueError(f'Block not found: "{params["hash"]}"')
+        if params.get("verbosity") == 2:
+            return {**found, "tx": [{"txid": txid, **self.details.get(txid, {})} for txid in found["tx"]]}
         return found
+
+    def _getminingaddress(self, params: Any) -> Any:
+        return {"address": self.mining_address, "is_set": bool(self.mining_address)}
 
     def _getrawmempool(self, params: Any) -> Any:
         return list(self.mempool)
