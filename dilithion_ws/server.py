@@ -32,6 +32,7 @@ from .protocol.message_encoder import Codec, Message, encode_message
 from .rpc.table import RpcTable
 from .service.assembly import Host, RunningServer, assemble
 from .service.connection_info import ConnectionInfo, describe_connection
+from .service.health import HealthReports
 from .service.http_routes import HttpRoutes
 from .service.metrics import HostGauges
 from .service.raw_messages import MessageHandler
@@ -72,7 +73,7 @@ class WebSocketServer:
 
     Attributes:
         gauges: the host's numbers for `/metrics`; see `gauge`.
-        routes: further HTTP paths of the host.
+        routes, health: further HTTP paths of the host, and what it reports for `/health`.
 
     Example:
         >>> rpc = RpcTable()
@@ -103,6 +104,7 @@ class WebSocketServer:
         self._subprotocols: dict[str, Codec | None] = dict(SUBPROTOCOLS)
         self.gauges = HostGauges()
         self.routes = HttpRoutes()
+        self.health = HealthReports()
         self.events = EventHub(self.config.limits, clock, self._store)
         self._start_lock = threading.Lock()  # so that the server is started once
         self._running: RunningServer | None = None
@@ -123,7 +125,7 @@ class WebSocketServer:
                 raise StartError("the given sockets were closed by the last run; make a new server with new ones")
             self._pid = os.getpid()
             check_exposure(self.config)
-            offers = (self._subprotocols, self.gauges, self.routes)
+            offers = (self._subprotocols, self.gauges, self.routes, self.health)
             host = Host(self.rpc, self.events, self._store, *offers, *self._callbacks, self._sockets)
             self._running = assemble(self.config, self._clock, host)
         stop_at_exit(self)
@@ -245,10 +247,7 @@ class WebSocketServer:
 
     @any_thread
     def statistics(self) -> ServerStatistics:
-        """Return what the server has counted since its start: connections, jobs, methods and topics.
-
-        Raises NotRunningError if the server is not running.
-        """
+        """Return what the server has counted since its start. Raise NotRunningError if it is not running."""
         return self._require_running().statistics.take()
 
     @any_thread

@@ -14,6 +14,7 @@ from .dialects.dilithion import DILITHION
 from .node_client import NodeClient
 from .node_routes import GatewayView
 from .shared_reads import Read, SharedReads
+from .upstream_errors import UpstreamError, UpstreamErrorKind
 
 __all__ = ["Forwarder"]
 
@@ -53,7 +54,12 @@ class Forwarder:
         method, wallet, deadline = context.method, context.wallet, context.deadline
 
         def forward() -> msgspec.Raw:
-            return self._node.call(method, params, deadline.remaining(), wallet)
+            try:
+                return self._node.call(method, params, deadline.remaining(), wallet)
+            except UpstreamError as error:
+                if error.kind in _SIGNS_OF_TROUBLE:
+                    self._view.look_at_node()
+                raise
 
         dialect = self._node.dialect
         if dialect is None or not dialect.only_reads(method):
@@ -76,6 +82,16 @@ class Forwarder:
             return forward()
         found: list[Any] = self._reads.write(forward)
         return found
+
+
+_SIGNS_OF_TROUBLE = (
+    UpstreamErrorKind.DOWN,
+    UpstreamErrorKind.LOST,
+    UpstreamErrorKind.BROKEN_OFF,
+    UpstreamErrorKind.SLOW,
+    UpstreamErrorKind.SLOW_READ,
+)
+"""Errors that show that the node may be down before the next poll does."""
 
 
 def _size(result: msgspec.Raw) -> int:

@@ -12,7 +12,7 @@ _FIRST_RETRY = 0.25
 _MAX_RETRY_INTERVALS = 5
 """The longest pause between two retries, in intervals of ordinary polls."""
 _RECOVERY, _MAX_SLOWDOWN = 0.98, 16.0
-_INTERVALS_WITH_HINTS = 10
+_INTERVALS_WITH_HINTS = 5
 """How many times longer the interval is while the node sends hints."""
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from .. import NotLeadingError, RpcError, WebSocketServer
 from ..util.clock import Clock
 from ..util.repeating_thread import Pause, RepeatingThread
@@ -18,7 +20,7 @@ from .gateway_config import GatewayConfig
 from .node_client import NodeClient
 from .node_poller import NodePoller, Published
 from .node_queries import NodeQueries
-from .node_status import StatusTracker
+from .node_status import NodeDown, NodeState, NodeSyncing, NodeUp, StatusTracker
 from .poll_schedule import PollSchedule
 from .snapshots import VIEWS_TOPIC, SnapshotStore
 from .upstream_errors import UpstreamError, UpstreamErrorKind
@@ -70,6 +72,8 @@ class PollerThread:
         self.leadership = server.events.lead(TOPICS)
         self._term = 0
         self._poller: NodePoller | None = None
+        self._logged: NodeState | None = None
+        self._reported: Any = None
         self._snapshots = SnapshotStore(server, 0, clock, time.sleep)
         self._thread = RepeatingThread("dilithion-ws-gateway-poller", self.step, logger, config.poll_longest)
 
@@ -105,6 +109,7 @@ class PollerThread:
             The pause until the next poll. A hint shortens it to the minimum.
         """
         pause = self._poll()
+        self._report_health()
         return Pause(pause.minimum, min(pause.maximum, _AFTER_HINT)) if is_hinted else pause
 
     def _poll(self) -> Pause:
@@ -152,6 +157,24 @@ class PollerThread:
         logger.info("polling the node from %s", "its tip" if tip is None else f"block {tip.height}")
         return NodePoller(self._node, NodeQueries(dialect), self._snapshots, self._config, published)
 
-    def _publish_state(self, state: Any) -> None:
-        if state is not None:
-            self._server.events.publish(NODE_TOPIC, state, self._term)
+    def _publish_state(self, state: NodeState | None) -> None:
+        """Publish a state that has changed, and write one line about it."""
+        if state is None:
+            return
+        self._server.events.publish(NODE_TOPIC, state, self._term)
+        if isinstance(state, NodeDown):
+            logger.error("the node is down: %s", state.reason)
+        elif isinstance(state, NodeUp):
+            logger.info("the node is up, at height %d", state.blocks)
+        elif not isinstance(self._logged, NodeSyncing):
+            logger.info("the node is syncing: block %d of %d", state.blocks, state.headers)
+        self._logged = state
+
+    def _report_health(self) -> None:
+        """Report what is known of the node, also from another gateway, for `/health`."""
+        entry = self._server.events.topic(NODE_TOPIC).log.newest()
+        if entry is self._reported and entry is not None:
+            return
+        self._reported = entry
+        state: dict[str, Any] = msgspec.to_builtins(self.status.last) if entry is None else json.loads(entry.data)
+        self._server.health.report("node", state["kind"] == "up", {"state": state.pop("kind"), **state})

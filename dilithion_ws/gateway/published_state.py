@@ -52,6 +52,10 @@ class PublishedState:
         )
         return state
 
+    def look_at_node(self) -> None:
+        """Have the node polled soon."""
+        self._poller.hint()
+
     def progress(self) -> float | None:
         """Return the part of the blocks that the node has, or None while it is down."""
         state = self.node_state()

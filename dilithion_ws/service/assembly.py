@@ -33,6 +33,7 @@ from ..util.clock import Clock, Deadline
 from ..util.file_watcher import FileWatcher
 from .access_control import AccessControl
 from .callbacks import Callbacks
+from .health import HealthReports
 from .http_app import HttpApp, HttpAppParts
 from .http_routes import HttpRoutes
 from .login_method import LoginMethod
@@ -58,6 +59,7 @@ class Host(msgspec.Struct, frozen=True):
         subprotocols: what clients may ask for, each with its encoding.
         gauges: its numbers for `/metrics`.
         routes: its HTTP routes.
+        health: what it reports for `/health`.
         on_connect, on_disconnect: its callbacks.
         on_message: its handler of messages.
         sockets: its listening sockets; empty if the server makes its own.
@@ -69,6 +71,7 @@ class Host(msgspec.Struct, frozen=True):
     subprotocols: Mapping[str, Codec | None]
     gauges: HostGauges
     routes: HttpRoutes
+    health: HealthReports
     on_connect: Callable[[Session], None] | None = None
     on_disconnect: Callable[[Session, int, str], None] | None = None
     on_message: MessageHandler | None = None
@@ -145,7 +148,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     builtin[openrpc.method.name] = openrpc.method
     dispatcher = Dispatcher(host.rpc, _make_executor(config, clock, events), access, builtin)
     metrics = PrometheusCollector(statistics, host.gauges)
-    http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, config.page, host.routes))
+    http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, config.page, host.routes, host.health))
     callbacks = Callbacks(host.on_connect, host.on_disconnect, limits.calls.callback_backlog)
     upgrades = UpgradePolicy(access, limits, host.subprotocols, host.rpc)
     service = RpcService(ServiceParts(access, upgrades, dispatcher, http, events, callbacks, host.on_message))

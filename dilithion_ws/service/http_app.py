@@ -32,6 +32,7 @@ from ..rpc.messages import NULL_ID, error_answer, extract_id, parse_batch, parse
 from ..session import Session
 from ..util.enums import RpcDialect
 from .access_control import AccessControl
+from .health import HealthReports
 from .host_route import HostRoute
 from .http_responses import CoreResponseWriter, ResponseWriter
 from .http_routes import HttpRoute, HttpRoutes
@@ -44,6 +45,7 @@ from .paths import wallet_of
 __all__ = ["HttpApp", "HttpAppParts"]
 
 _CSRF = {"error": "CSRF protection: the header X-Dilithion-RPC is missing (any value will do)", "code": -32600}
+_MAX_QUERY = 256
 _ALLOW = ((b"Allow", b"GET, HEAD, POST, OPTIONS"),)
 _PREFLIGHT_HEADERS = (
     (b"Access-Control-Allow-Methods", b"GET, POST, OPTIONS"),
@@ -71,6 +73,7 @@ class HttpAppParts(msgspec.Struct, frozen=True):
         state: whether the server is stopping.
         serves_page: whether `GET /` is the page for browsers.
         host_routes: the host's own.
+        health: what the host reports for `/health`.
     """
 
     access: AccessControl
@@ -80,6 +83,7 @@ class HttpAppParts(msgspec.Struct, frozen=True):
     state: ServerState
     serves_page: bool
     host_routes: HttpRoutes
+    health: HealthReports
 
 
 class HttpApp:
@@ -97,6 +101,7 @@ class HttpApp:
         self._state = parts.state
         self._serves_page = parts.serves_page
         self._host_routes = parts.host_routes
+        self._health_reports = parts.health
         self._limits = parts.dispatcher.executor.limits
         self._routes: dict[tuple[str, str], Route] = {
             ("POST", "/"): self._call,
@@ -131,7 +136,7 @@ class HttpApp:
         if method == "OPTIONS":
             return writer.empty(_ALLOW if request.path == "*" else _PREFLIGHT_HEADERS)
         if target == ("GET", "/health"):
-            return self._health(writer)
+            return self._health(writer, request.target.partition("?")[2])
         found = None if session.wallet is not None else self._host_routes.find(request.path)
         route = self._routes.get(target)
         if found is not None and (route is None or target == ("GET", "/")):
@@ -219,9 +224,12 @@ class HttpApp:
 
     # Routes
 
-    def _health(self, writer: ResponseWriter) -> HttpResponse:
-        stopping = self._state.is_stopping
-        return writer.json(503 if stopping else 200, {"live": True, "ready": not stopping, "version": __version__})
+    def _health(self, writer: ResponseWriter, query: str) -> HttpResponse:
+        stopping, reports = self._state.is_stopping, self._health_reports.all()
+        asked = {part.partition("=")[0] for part in query[:_MAX_QUERY].split("&") if not part.endswith("=0")}
+        is_good = not stopping and all(reports[name]["good"] for name in asked if name in reports)
+        state = {"live": True, "ready": not stopping, "version": __version__, **reports}
+        return writer.json(200 if is_good else 503, state)
 
     def _openrpc_document(self, request: HttpRequest, session: Session, writer: ResponseWriter) -> Task[HttpResponse]:
         return RouteTask(session, writer, lambda: writer.json(200, self._openrpc.render(session)))

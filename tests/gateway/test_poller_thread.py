@@ -114,3 +114,22 @@ def test_a_node_that_limits_the_rate_is_not_down(setup: Setup) -> None:
 
 def test_this_gateway_leads_if_there_is_no_other(setup: Setup) -> None:
     assert setup.poller.is_leading()
+
+
+def test_each_change_of_the_node_is_one_line_and_shows_in_health(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "dilithion_ws.gateway"):
+        for failure in (None, None, UpstreamErrorKind.DOWN, UpstreamErrorKind.DOWN, None):
+            setup.node.failure = None if failure is None else UpstreamError(failure)
+            setup.poller.step(False)
+            expected = {"good": True, "state": "up", "blocks": 0}
+            if failure is not None:
+                expected = {"good": False, "state": "down", "reason": "the node can't be reached"}
+            assert setup.server.health.all()["node"] == expected
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("the node is")]
+    assert lines == [
+        "the node is up, at height 0",
+        "the node is down: the node can't be reached",
+        "the node is up, at height 0",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -336,7 +337,7 @@ def test_pauses_grow_with_cost_and_failures() -> None:
     assert [pace.failed(0.0).maximum for _ in range(7)] == [0.25, 0.5, 1, 2, 4, 5, 5]
     assert pace.succeeded(0.0).maximum == 1.0
     pace.has_hints = True
-    assert pace.succeeded(0.0).maximum == 10.0
+    assert pace.succeeded(0.0).maximum == 5.0
 
 
 def test_a_node_that_limits_the_rate_is_polled_less_often_for_a_while() -> None:
@@ -362,3 +363,20 @@ def test_a_node_that_does_not_say_whether_it_mines_is_not_guessed_at() -> None:
     mining = MiningView()
     for _ in range(2):
         assert mining.update({"networkhashps": 5}) == []
+
+
+def test_a_node_that_hangs_is_noticed_in_time_and_others_are_answered_from_what_is_known(
+    standin: StandIn, gateways: GatewayFactory
+) -> None:
+    gateway = ready(gateways(standin.url, poll_timeout=0.5))
+    with watching(gateway, "node") as states, Client(gateway.server.url) as client:
+        assert client.call("getblockcount") == 0
+        with standin.handling:  # it takes no call any more
+            begin = time.monotonic()
+            (down,) = take(states, 1)
+            assert down["kind"] == "down"
+            assert time.monotonic() - begin < 0.5 + 5
+            assert client.call("getnodestate")["kind"] == "down"
+            assert client.call("getblockcount") == 0, "it was asked since the tip has changed"
+        (up,) = take(states, 1)
+        assert up["kind"] == "up"

@@ -24,6 +24,7 @@ from dilithion_ws.rpc.dispatcher import Dispatcher
 from dilithion_ws.rpc.executor import Executor
 from dilithion_ws.service.access_control import AccessControl
 from dilithion_ws.service.callbacks import Callbacks
+from dilithion_ws.service.health import HealthReports
 from dilithion_ws.service.http_app import HttpApp, HttpAppParts
 from dilithion_ws.service.http_routes import HttpRoutes
 from dilithion_ws.service.login_method import LoginMethod
@@ -154,7 +155,7 @@ def _make_service(config: Config, machine: Machine) -> RpcService:
     openrpc = OpenRpcDocument(rpc, builtin, access, events)
     dispatcher = Dispatcher(rpc, Executor(limits, clock, events), access, builtin)
     metrics = PrometheusCollector(_Nothing(), HostGauges())  # type: ignore[arg-type]
-    http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, True, HttpRoutes()))
+    http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, True, HttpRoutes(), HealthReports()))
     upgrades = UpgradePolicy(access, limits, SUBPROTOCOLS, rpc)
     callbacks = Callbacks(None, None, limits.calls.callback_backlog)
     return RpcService(ServiceParts(access, upgrades, dispatcher, http, events, callbacks, None))
