@@ -73,10 +73,12 @@ GATEWAY_IO = {
     "block_waiters",
     "gateway",
     "http_upstream",
+    "limited_calls",
     "long_poll",
     "node_client",
     "poller_thread",
     "shared_reads",
+    "template_waiters",
     "zmq_listener",
 }
 """Modules of the gateway with sockets, threads and time; the others have none."""

@@ -47,6 +47,7 @@ class _BlockWaiter(NamedTuple):
     future: Future[Any]
     is_satisfied: Callable[[Tip], bool]
     until: float
+    answer: Callable[[Tip], Any]
 
 
 class BlockWaiters:
@@ -147,12 +148,24 @@ class BlockWaiters:
         seconds = min(milliseconds, _MAX_TIMEOUT_MS) / 1000
         until = self._clock() + max(0.0, min(seconds, context.deadline.remaining() - _DEADLINE_MARGIN))
         future: Future[Any] = Future()
+        return future if self._add(_BlockWaiter(future, is_satisfied, until, _answer)) else _answer(tip)
+
+    @any_thread
+    def wait(self, is_satisfied: Callable[[Tip], bool], seconds: float) -> Future[Tip]:
+        """Return a future of the first tip that satisfies a condition, or of the tip after some seconds."""
+        future: Future[Tip] = Future()
+        if not self._add(_BlockWaiter(future, is_satisfied, self._clock() + seconds, lambda tip: tip)):
+            future.set_exception(_no_tip())
+        return future
+
+    def _add(self, waiter: _BlockWaiter) -> bool:
+        """Add a call that waits. Return False if the gateway stops."""
         with self._lock:
             if self._is_stopping:
-                return _answer(tip)
-            self._waiters.append(_BlockWaiter(future, is_satisfied, until))
+                return False
+            self._waiters.append(waiter)
         self._thread.wake()
-        return future
+        return True
 
     @any_thread
     def step(self) -> Pause:
@@ -175,7 +188,7 @@ class BlockWaiters:
             if tip is None:
                 waiter.future.set_exception(_no_tip())
             else:
-                waiter.future.set_result(_answer(tip))
+                waiter.future.set_result(waiter.answer(tip))
         return Pause(_POLL_SECONDS, _POLL_SECONDS if waiting else math.inf)
 
 

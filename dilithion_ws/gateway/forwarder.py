@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,12 +11,27 @@ from .. import CallContext, RpcDialect, RpcTable
 from .dialects.base import Dialect
 from .dialects.bitcoin_core import CORE
 from .dialects.dilithion import DILITHION
+from .limited_calls import NOT_NOW, LimitedCall, LimitedCalls
 from .node_client import NodeClient
 from .node_routes import GatewayView
 from .shared_reads import Read, SharedReads
+from .template_waiters import METHOD as TEMPLATE_METHOD
+from .template_waiters import TemplateWaiters, without_longpollid
 from .upstream_errors import UpstreamError, UpstreamErrorKind
 
-__all__ = ["Forwarder"]
+__all__ = ["Forwarder", "WaitingCalls"]
+
+
+class WaitingCalls(NamedTuple):
+    """The calls that wait in the gateway, and not in the node.
+
+    Attributes:
+        limited: until the node accepts them.
+        templates: for the next block.
+    """
+
+    limited: LimitedCalls
+    templates: TemplateWaiters
 
 
 class Forwarder:
@@ -26,10 +41,12 @@ class Forwarder:
         node: the node.
         reads: shares results between clients.
         view: knows the node's state.
+        waiting: has the calls that wait here.
     """
 
-    def __init__(self, node: NodeClient, reads: SharedReads, view: GatewayView) -> None:
+    def __init__(self, node: NodeClient, reads: SharedReads, view: GatewayView, waiting: WaitingCalls) -> None:
         self._node = node
+        self._waiting = waiting
         self._reads = reads
         self._view = view
 
@@ -50,22 +67,46 @@ class Forwarder:
             )
 
     def call(self, context: CallContext, params: bytes) -> Any:
-        """Forward one call, unless an equal one was read since the tip has changed, or is being read now."""
-        method, wallet, deadline = context.method, context.wallet, context.deadline
+        """Forward one call, unless an equal one was read since the tip has changed, or is being read now.
 
-        def forward() -> msgspec.Raw:
-            try:
-                return self._node.call(method, params, deadline.remaining(), wallet)
-            except UpstreamError as error:
-                if error.kind in _SIGNS_OF_TROUBLE:
-                    self._view.look_at_node()
+        A call that would wait in the node waits here, and so does one whose rate the node limits.
+        """
+        if context.method == TEMPLATE_METHOD and b"longpollid" in params:
+            params, longpollid = without_longpollid(params)
+            if longpollid:
+                call = LimitedCall(context.method, params, context.wallet, context.deadline)
+                return self._waiting.templates.wait(longpollid, context.deadline, lambda: self._read(call, _SOON))
+        call = LimitedCall(context.method, params, context.wallet, context.deadline)
+        limited = self._waiting.limited
+        if limited.is_waiting:
+            return limited.enter(call)
+        try:
+            return self._make(call)
+        except UpstreamError as error:
+            pause = NOT_NOW.get(error.kind)
+            if pause is None:
                 raise
+            return limited.enter(call, max(error.pause, pause.first))
 
+    def _make(self, call: LimitedCall) -> Any:
         dialect = self._node.dialect
-        if dialect is None or not dialect.only_reads(method):
-            return self._reads.write(forward)
-        version = self._view.tip_version() if method in dialect.tip_reads else None
-        return self._reads.read(Read((method, params, wallet), forward, deadline.remaining(), version, _size))
+        if dialect is None or not dialect.only_reads(call.method):
+            return self._reads.write(lambda: self._forward(call))
+        return self._read(call, self._view.tip_version() if call.method in dialect.tip_reads else None)
+
+    def _read(self, call: LimitedCall, version: Any) -> Any:
+        if version is _SOON:  # miners who have waited for the same block get the same template
+            version = self._view.tip_version(), int(self._view.clock())
+        key, remaining = (call.method, call.params, call.wallet), call.deadline.remaining()
+        return self._reads.read(Read(key, lambda: self._forward(call), remaining, version, _size))
+
+    def _forward(self, call: LimitedCall) -> msgspec.Raw:
+        try:
+            return self._node.call(call.method, call.params, call.deadline.remaining(), call.wallet)
+        except UpstreamError as error:
+            if error.kind in _SIGNS_OF_TROUBLE:
+                self._view.look_at_node()
+            raise
 
     def batch(self, calls: Sequence[tuple[CallContext, bytes]]) -> list[Any]:
         """Forward the calls of a batch in one request, in their order."""
@@ -75,7 +116,8 @@ class Forwarder:
         timeout, wallet = calls[0][0].deadline.remaining(), calls[0][0].wallet
 
         def forward() -> list[Any]:
-            return self._node.batch([(context.method, params) for context, params in calls], timeout, wallet)
+            plain = [(context.method, _without_waiting(context.method, params)) for context, params in calls]
+            return self._node.batch(plain, timeout, wallet)
 
         dialect = self._node.dialect
         if dialect is not None and all(dialect.only_reads(context.method) for context, _ in calls):
@@ -92,6 +134,14 @@ _SIGNS_OF_TROUBLE = (
     UpstreamErrorKind.SLOW_READ,
 )
 """Errors that show that the node may be down before the next poll does."""
+
+
+_SOON = object()
+"""Stands for a version that changes with the tip, and each second."""
+
+
+def _without_waiting(method: str, params: bytes) -> bytes:
+    return without_longpollid(params)[0] if method == TEMPLATE_METHOD else params
 
 
 def _size(result: msgspec.Raw) -> int:

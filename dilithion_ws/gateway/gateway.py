@@ -16,9 +16,10 @@ from ..util.clock import Deadline, monotonic
 from .block_waiters import BlockWaiters
 from .dialects.base import Dialect
 from .dialects.detection import dialect_named
-from .forwarder import Forwarder
+from .forwarder import Forwarder, WaitingCalls
 from .gateway_config import GatewayConfig
 from .http_upstream import HttpUpstream, NodeAccount
+from .limited_calls import LimitedCalls
 from .long_poll import LongPoll
 from .node_client import CircuitBreaker, NodeClient
 from .node_routes import NodeRoutes
@@ -27,6 +28,7 @@ from .poller_thread import NODE_TOPIC, PollerThread
 from .published_state import PublishedState
 from .shared_reads import SharedReads
 from .snapshots import VIEWS_TOPIC
+from .template_waiters import TemplateWaiters
 from .zmq_listener import ZmqListener
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Gateway"]
 
-_WATCHING = 2
-"""Connections for polling: one for polls, one for a call that waits."""
+_WATCHING = 3
+"""Connections for polling: one for polls, one for a call that waits, and one to try whether the node can do both."""
 
 _MOMENT = 2.0
 """Seconds for which `stop` waits for each thread at most."""
@@ -94,16 +96,20 @@ class Gateway:
         nobody = NodeAccount("", "", "")
         self._upstreams.append(HttpUpstream(config, nobody, config.upstream_connections, config.statistics_url))
         self.poller = PollerThread(watched, self.server, config, self._found, clock)
-        self._published = published = PublishedState(self.server, self.node, self.poller)
+        self._published = published = PublishedState(self.server, self.node, self.poller, clock)
         reads = SharedReads(clock, config.cache_size, config.cache_age)
-        self._forwarder = Forwarder(self.node, reads, published)
         self._block_waiters = BlockWaiters(published.tip, clock)
+        self._waiting = WaitingCalls(
+            LimitedCalls(self.node, reads, clock, config.limited_calls), TemplateWaiters(self._block_waiters, clock)
+        )
+        self._forwarder = Forwarder(self.node, reads, published, self._waiting)
         NodeRoutes(self._upstreams[0], self._upstreams[2], reads, published).register(self.server, config)
         self._notifications: ZmqListener | LongPoll
         if config.zmq:
             self._notifications = ZmqListener(config.zmq, self.poller.hint, self.poller.schedule)
         else:
-            self._notifications = LongPoll(watched, self.poller.is_leading, self.poller.hint, clock)
+            may_wait = self.poller.is_leading if config.wait else lambda: False
+            self._notifications = LongPoll(watched, may_wait, self.poller.hint, clock)
         self._block_waiters.register(self.rpc)
         self.rpc.register("getnodestate", published.node_state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
         for name, text, read in (
@@ -119,6 +125,7 @@ class Gateway:
         """Start to serve. The node may be down. Raise what `WebSocketServer.start` raises."""
         self.server.start()
         self._block_waiters.start()
+        self._waiting.limited.start()
         self.poller.start()
         self._notifications.start()
         return self
@@ -131,8 +138,9 @@ class Gateway:
         """
         limit = self.server.config.limits.connections.drain_timeout if timeout is None else timeout
         deadline, moment = Deadline(monotonic, limit), min(_MOMENT, limit / 4)
-        for part in (self._notifications, self._block_waiters, self.poller):
+        for part in (self._notifications, self._block_waiters, self._waiting.limited, self.poller):
             part.stop(moment)
+        self._waiting.templates.stop()
         stopped = self.server.stop(timeout and deadline.remaining())
         for upstream in self._upstreams:
             upstream.close()

@@ -43,6 +43,8 @@ class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
         upstream_connections: calls that are at the node at the same time.
         catch_up: blocks that are published one by one after an absence; beyond it the log starts a new epoch.
         mempool: transactions of the mempool that are tracked.
+        wait: whether one call may wait for the next block in a node that serves others meanwhile.
+        limited_calls: calls that wait while the node limits their rate; they leave as batches.
         routes: which paths of the node are passed on: `api` (`/api/v1` of a Dilithion node), `pages` (its `/wallet`,
             `/miner`, `/api/stats` and `/api/health`), `rest` (`/rest` of Bitcoin Core).
         public_api: whether clients need no login for these.
@@ -79,6 +81,12 @@ class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
     mempool: Annotated[int, _limit("mempool", "transactions", "Transactions of the mempool that are tracked.", 0)] = (
         100_000
     )
+    wait: Annotated[
+        bool, option("rpcgatewaywait", "Have one call wait for the next block in a node of the Bitcoin Core family.")
+    ] = True
+    limited_calls: Annotated[
+        int, _limit("limitedcalls", "calls", "Calls that wait while the node limits their rate.", 0)
+    ] = 100
     routes: Annotated[
         tuple[str, ...],
         option("rpcgatewayroutes", "Paths of the node to pass on: api, pages and rest, of which api is the default."),

@@ -28,6 +28,7 @@ logger = logging.getLogger("dilithion_ws.gateway")
 Call = tuple[str, bytes]
 """A method and its params as JSON, empty for none."""
 
+_LIMITS = (UpstreamErrorKind.LIMITED, UpstreamErrorKind.METHOD_LIMITED)
 _HARMLESS = {
     UpstreamErrorKind.LOST: UpstreamErrorKind.BROKEN_OFF,
     UpstreamErrorKind.SLOW: UpstreamErrorKind.SLOW_READ,
@@ -66,7 +67,7 @@ class CircuitBreaker:
         if not isinstance(outcome, UpstreamError):
             with self._lock:
                 self._refused = 0
-        elif outcome.pause and outcome.kind is not UpstreamErrorKind.LIMITED:
+        elif outcome.pause and outcome.kind not in _LIMITS:
             with self._lock:
                 pause = outcome.pause
                 if outcome.kind is UpstreamErrorKind.REFUSED:

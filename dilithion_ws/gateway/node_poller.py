@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from .. import RpcError
 from .chain_tracker import ChainBlock, ChainTracker, GapError
 from .gateway_config import GatewayConfig
@@ -14,7 +16,7 @@ from .node_client import Call
 from .node_queries import NodeInfo, NodeQueries, PollAnswers
 from .node_view import MempoolTransaction, MempoolView, MinedBlock, MiningView, NodeView, PeersView
 from .response_parser import Outcome
-from .upstream_errors import UpstreamError
+from .upstream_errors import UpstreamError, UpstreamErrorKind
 
 __all__ = ["BatchCaller", "EventPublisher", "NodePoller", "Published"]
 
@@ -26,6 +28,21 @@ _MAX_UNSEEN = 1000
 """Transactions of a block whose addresses are asked for, if they were never in the mempool here."""
 _MAX_BLOCKS_WITH_UNSEEN = 10
 """Blocks of one poll for which that is done."""
+
+
+_FREE_OF = {
+    "getrawmempool": "the topic mempool has no events",
+    "getpeerinfo": "the topic peers has no events",
+    "getmininginfo": "the topic mining has no events",
+    "getminingaddress": "blocks of this node are not told",
+}
+"""Methods without which the rest is followed, and what that costs."""
+_NOTHING = {
+    "getrawmempool": msgspec.Raw(b"[]"),
+    "getpeerinfo": msgspec.Raw(b"[]"),
+    "getmininginfo": msgspec.Raw(b"{}"),
+    "getminingaddress": msgspec.Raw(b"{}"),
+}
 
 
 class BatchCaller(Protocol):
@@ -88,6 +105,7 @@ class NodePoller:
         self._connected: list[ChainBlock] = []  # the blocks of this poll
         self._mined_before: set[str] = set()  # ids of the transactions in those of the previous one
         self._mining_address = ""
+        self._forbidden: set[str] = set()  # methods that the account may not call
         self._full = False
 
     def poll(self) -> NodeInfo:
@@ -99,16 +117,38 @@ class NodePoller:
         Raises:
             RpcError: the node cannot be reached, or is not ready. What was published until then is correct.
         """
-        answers = PollAnswers(*self._node.batch(self._queries.all(), self._config.poll_timeout))
+        answers = self._ask()
         info = self._queries.info(answers)
         self._mining_address = self._queries.mining_address(answers)
         self._follow_chain(info)
-        self._follow_mempool(self._queries.txids(answers))
+        if "getrawmempool" not in self._forbidden:
+            self._follow_mempool(self._queries.txids(answers))
         self._mined_before = {txid for block in self._connected for txid in block.txids}
         self._connected = []
-        self._follow("peers", self.views.peers, self._queries.peers(answers))
+        if "getpeerinfo" not in self._forbidden:
+            self._follow("peers", self.views.peers, self._queries.peers(answers))
         self._follow("mining", self.views.mining, self._queries.mining(answers))
         return info
+
+    def _ask(self) -> PollAnswers:
+        """Make the calls of one poll that the account may make.
+
+        A node of Core's family refuses a whole batch for one call that is not on the account's list (`-rpcwhitelist`).
+        """
+        calls = [call for call in self._queries.all() if call[0] not in self._forbidden]
+        answers = self._node.batch(calls, self._config.poll_timeout)
+        if any(_is_forbidden(answer) for answer in answers):
+            answers = [self._node.batch([call], self._config.poll_timeout)[0] for call in calls]
+            for (method, _), answer in zip(calls, answers, strict=True):
+                if _is_forbidden(answer):
+                    self._forbid(method)
+        found = dict(zip((method for method, _ in calls), answers, strict=True))
+        return PollAnswers(*(found.get(method, _NOTHING.get(method)) for method, _ in self._queries.all()))
+
+    def _forbid(self, method: str) -> None:
+        if method in _FREE_OF:
+            self._forbidden.add(method)
+            logger.warning("the gateway's account may not call %s: %s", method, _FREE_OF[method])
 
     def _follow(self, topic: str, view: PeersView | MiningView, seen: Any) -> None:
         is_first = view.state() is None
@@ -227,11 +267,19 @@ class NodePoller:
         for at in range(0, len(txids), _DETAILS):
             part = txids[at : at + _DETAILS]
             calls = [self._queries.transaction(txid, with_addresses) for txid in part]
-            answers = iter(self._node.batch(list(chain.from_iterable(calls)), self._config.poll_timeout))
+            found = self._node.batch(list(chain.from_iterable(calls)), self._config.poll_timeout)
+            if _is_forbidden(found[0]):
+                self._forbid("getrawmempool")
+                return
+            answers = iter(found)
             for txid, own in zip(part, calls, strict=True):
                 transaction = self._queries.read_transaction(list(islice(answers, len(own))))
                 if transaction is not None:
                     yield txid, transaction
+
+
+def _is_forbidden(answer: Outcome) -> bool:
+    return isinstance(answer, UpstreamError) and answer.kind is UpstreamErrorKind.FORBIDDEN
 
 
 def _until_error(answers: Sequence[Outcome]) -> list[Outcome]:

@@ -62,6 +62,9 @@ class GatewayView(Protocol):
     def mempool_version(self) -> Hashable | None:
         """Return what changes with the tip or the mempool, or None if they are not known."""
 
+    def clock(self) -> float:
+        """Return seconds that never go backwards."""
+
     def look_at_node(self) -> None:
         """Have the node polled soon."""
 

@@ -32,6 +32,8 @@ logger = logging.getLogger("dilithion_ws.gateway")
 NODE_TOPIC = "node"
 TOPICS = ("blocks", "mempool", "peers", "mining", NODE_TOPIC, VIEWS_TOPIC)
 
+_NOT_DOWN = (UpstreamErrorKind.LIMITED, UpstreamErrorKind.METHOD_LIMITED, UpstreamErrorKind.BUSY)
+"""Errors of a node that limits the rate or has much to do. It is up."""
 _STANDBY = Pause(0.1, 0.1)
 _AFTER_HINT = 0.1
 
@@ -140,8 +142,8 @@ class PollerThread:
         return self.schedule.succeeded(self._clock() - started)
 
     def _failed(self, error: RpcError, took: float) -> Pause:
-        limited = isinstance(error, UpstreamError) and error.kind is UpstreamErrorKind.LIMITED
-        if self._term and not limited:  # a node that limits the rate is not down
+        struggles = isinstance(error, UpstreamError) and error.kind in _NOT_DOWN
+        if self._term and not struggles:
             try:
                 self._publish_state(self.status.failed(error))
             except NotLeadingError:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from .. import WebSocketServer
+from ..util.clock import Clock
 from .block_waiters import Tip
 from .chain_tracker import tip_after
 from .dialects.base import Dialect
@@ -25,9 +26,11 @@ class PublishedState:
         server: has the logs.
         node: knows the dialect.
         poller: knows the state of the node before anything was published.
+        clock: seconds that never go backwards.
     """
 
-    def __init__(self, server: WebSocketServer, node: NodeClient, poller: PollerThread) -> None:
+    def __init__(self, server: WebSocketServer, node: NodeClient, poller: PollerThread, clock: Clock) -> None:
+        self._clock = clock
         self._server = server
         self._node = node
         self._poller = poller
@@ -51,6 +54,10 @@ class PublishedState:
             msgspec.to_builtins(self._poller.status.last) if entry is None else json.loads(entry.data)
         )
         return state
+
+    def clock(self) -> float:
+        """Return seconds that never go backwards."""
+        return self._clock()
 
     def look_at_node(self) -> None:
         """Have the node polled soon."""

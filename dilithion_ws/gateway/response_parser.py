@@ -130,7 +130,7 @@ def _raw(error: bytes, reply: UpstreamReply) -> RpcError:
     except ValueError as problem:
         return UpstreamError(UpstreamErrorKind.UNREADABLE, str(problem))
     if b'"RPC-RATE-LIMIT"' in error:
-        return UpstreamError(UpstreamErrorKind.LIMITED, found.message, _retry_after(reply))
+        return UpstreamError(UpstreamErrorKind.METHOD_LIMITED, found.message, _retry_after(reply))
     if b'"RPC-PERMISSION-DENIED"' in error:
         return UpstreamError(UpstreamErrorKind.FORBIDDEN)
     return found

@@ -40,6 +40,7 @@ class UpstreamErrorKind(Enum):
     """The same for a call that only reads."""
     BUSY = _Cause("the node is overloaded", JsonRpcCode.SERVER_BUSY, 1.0, False)
     LIMITED = _Cause("the node's rate limit is reached", JsonRpcCode.RATE_LIMITED, 1.0, True)
+    METHOD_LIMITED = _Cause("the node's rate limit for this method is reached", JsonRpcCode.RATE_LIMITED, 1.0, True)
     LOCKED_OUT = _Cause("the node has locked the gateway out after failed logins", JsonRpcCode.SERVER_BUSY, 60.0, True)
     REFUSED = _Cause("the node rejects the gateway's credentials", JsonRpcCode.SERVER_BUSY, 15.0, True)
     """Pausing keeps the node from locking the gateway out."""

@@ -29,7 +29,7 @@ class HealthReports:
         Args:
             name: of the thing, such as `node`. `GET /health?node=1` has the status 503 unless it is good.
             is_good: whether a load balancer may count on it.
-            details: what the answer has besides, as JSON members.
+            details: what the answer has in addition, as JSON members.
 
         Raises:
             ConfigError: the name is one of the server's own members, or there are too many.

@@ -252,7 +252,9 @@ def test_a_failure_of_tls_is_reported_without_an_address(standin: StandIn, gatew
 def long_poll(*replies: UpstreamReply | Exception) -> tuple[LongPoll, Fake, list[int]]:
     poster, hints, clock = Fake(*replies), [], Clock()
     node = NodeClient(poster, CORE, clock, CircuitBreaker(clock))
-    return LongPoll(node, lambda: True, lambda: hints.append(1), clock), poster, hints
+    poll = LongPoll(node, lambda: True, lambda: hints.append(1), clock)
+    poll._is_tried = True
+    return poll, poster, hints
 
 
 GOOD = UpstreamReply(200, {}, b'{"result":{"height":1,"hash":"00"},"error":null,"id":1}')

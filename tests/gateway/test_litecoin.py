@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from dilithion_ws.client import Client
 from dilithion_ws.gateway.dialects.bitcoin_core import CORE
 
 from ..support import RawClient, free_port, wait_for
-from ..support.gateways import GatewayFactory, put
+from ..support.gateways import GatewayFactory, put, ready
 from ..support.litecoin import Litecoin, needs_litecoind
 from ..support.programs import NODE_MODULES, needs_node
 
@@ -327,3 +328,28 @@ def test_a_node_that_is_killed_is_down_and_up_again(litecoin: Litecoin, gateways
         litecoin.start()
         assert next(event.data["kind"] for event in states if event.data["kind"] != "down") in ("up", "syncing")
         assert client.call("getblockcount") == 0  # the node has another cookie by now
+
+
+def test_what_the_account_may_not_call_costs_only_its_topic(
+    litecoin: Litecoin, gateways: GatewayFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    allowed = "getblockchaininfo,getblock,getblockhash,getblockheader,getblockcount,getrawmempool,getmempoolentry"
+    litecoin.stop()
+    litecoin.start(
+        "-rpcauth=bot:9a2f2a8f5f7d2fd8$" + _hmac("9a2f2a8f5f7d2fd8", "secret"),
+        f"-rpcwhitelist=bot:{allowed}",
+        "-rpcwhitelistdefault=0",
+    )
+    gateway = ready(gateways(litecoin.url, upstream_user="bot", upstream_password="secret"))
+    with Client(gateway.server.url) as client:
+        assert client.call("getnodestate")["kind"] in ("up", "syncing")
+        with pytest.raises(RpcError) as caught:
+            client.call("getpeerinfo")
+        assert caught.value.code == -32003
+        assert client.call("getblockcount") == 0
+    warnings = [record.getMessage() for record in caplog.records if "may not call" in record.getMessage()]
+    assert warnings == ["the gateway's account may not call getpeerinfo: the topic peers has no events"]
+
+
+def _hmac(salt: str, password: str) -> str:
+    return hmac.new(salt.encode(), password.encode(), "sha256").hexdigest()

@@ -53,7 +53,7 @@ def client(standin: StandIn, gateways: GatewayFactory) -> Iterator[Client]:
     [
         ("rate/burst_global_11", UpstreamErrorKind.LIMITED),
         ("rate/batch_single_6", UpstreamErrorKind.LIMITED),
-        ("rate/burst_walletpassphrase_6", UpstreamErrorKind.LIMITED),
+        ("rate/burst_walletpassphrase_6", UpstreamErrorKind.METHOD_LIMITED),
         ("auth/no_auth", UpstreamErrorKind.REFUSED),
         ("auth/batch_no_auth", UpstreamErrorKind.REFUSED),
         ("auth/bearer", UpstreamErrorKind.REFUSED),
@@ -287,13 +287,13 @@ def test_a_request_that_is_too_large_for_the_node_is_refused(standin: StandIn, g
 
 
 def test_the_rate_limit_is_reported_as_such(standin: StandIn, gateways: GatewayFactory) -> None:
-    gateway = ready(gateways(standin.url))
+    gateway = ready(gateways(standin.url, limited_calls=0))
     with Client(gateway.server.url) as client:
         standin.tokens = 0
         with pytest.raises(RpcError) as caught:
             client.call("getblockcount")
         assert caught.value.code == -32005
-        assert caught.value.data["retry_after_ms"] == 1000
+        assert caught.value.data["retry_after_ms"] == 2000
 
 
 def test_calls_that_wait_never_reach_the_node(standin: StandIn, gateways: GatewayFactory) -> None:

@@ -89,7 +89,11 @@ class Litecoin:
             with urllib.request.urlopen(request, timeout=30) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+            text = error.read()
+            try:
+                return error.code, json.loads(text)
+            except ValueError:  # a page, such as that of a full queue
+                return error.code, text.decode()
 
     def chain(self) -> list[str]:
         """The hashes of its best chain, from the first block on."""
