@@ -71,6 +71,7 @@ SANS_IO: dict[str, set[str]] = {
 
 GATEWAY_IO = {
     "block_waiters",
+    "failover",
     "gateway",
     "http_upstream",
     "limited_calls",

@@ -63,10 +63,25 @@ def add_setting(group: argparse._ArgumentGroup, setting: Setting) -> None:
     group.add_argument(
         setting.option,
         dest=setting.key,
+        action=_Join if setting.name == "upstream" else "store",
         metavar="ADDRESS" if setting.name == "host" else kinds[setting.kind],
         help=f"{setting.description} [{setting.key}]"
         + (f" (default: {default})" if default else "").replace("%", "%%"),
     )
+
+
+class _Join(argparse.Action):
+    """Joins the values of an option that was given more than once by commas, as the configuration file has them."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        earlier = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, str(values) if earlier is None else f"{earlier},{values}")
 
 
 class _RefuseSecret(argparse.Action):

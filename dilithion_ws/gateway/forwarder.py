@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .. import CallContext, RpcDialect, RpcTable
+from .. import NODE_METHODS, CallContext, RpcDialect, RpcTable
 from .dialects.base import Dialect
 from .dialects.bitcoin_core import CORE
 from .dialects.dilithion import DILITHION
@@ -71,6 +71,8 @@ class Forwarder:
 
         A call that would wait in the node waits here, and so does one whose rate the node limits.
         """
+        if not self._view.may_use_wallet() and self._is_about_wallets(context):
+            raise UpstreamError(UpstreamErrorKind.DOWN, _OTHER_WALLETS)
         if context.method == TEMPLATE_METHOD and b"longpollid" in params:
             params, longpollid = without_longpollid(params)
             if longpollid:
@@ -87,6 +89,15 @@ class Forwarder:
             if pause is None:
                 raise
             return limited.enter(call, max(error.pause, pause.first))
+
+    def _is_about_wallets(self, context: CallContext) -> bool:
+        if context.wallet is not None:
+            return True
+        dialect = self._node.dialect
+        permission = None if dialect is None else dialect.permissions.get(context.method)
+        if permission is None:  # the server's own table has those of Dilithion
+            return bool(NODE_METHODS.get(context.method, _WALLET_RIGHTS) & _WALLET_RIGHTS)
+        return "WALLET" in permission
 
     def _make(self, call: LimitedCall) -> Any:
         dialect = self._node.dialect
@@ -113,6 +124,8 @@ class Forwarder:
         if len(calls) == 1:
             context, params = calls[0]
             return [self.call(context, params)]
+        if not self._view.may_use_wallet() and any(self._is_about_wallets(context) for context, _ in calls):
+            return [UpstreamError(UpstreamErrorKind.DOWN, _OTHER_WALLETS)] * len(calls)
         timeout, wallet = calls[0][0].deadline.remaining(), calls[0][0].wallet
 
         def forward() -> list[Any]:
@@ -136,6 +149,8 @@ _SIGNS_OF_TROUBLE = (
 """Errors that show that the node may be down before the next poll does."""
 
 
+_OTHER_WALLETS = "the first of several nodes, which has the wallets (rpcgatewayfailoverwallet)"
+_WALLET_RIGHTS = NODE_METHODS["getbalance"] | NODE_METHODS["sendtoaddress"] | NODE_METHODS["dumpprivkey"]
 _SOON = object()
 """Stands for a version that changes with the tip, and each second."""
 

@@ -16,6 +16,7 @@ from ..util.clock import Deadline, monotonic
 from .block_waiters import BlockWaiters
 from .dialects.base import Dialect
 from .dialects.detection import dialect_named
+from .failover import ActiveNode, Failover, FailoverUpstream
 from .forwarder import Forwarder, WaitingCalls
 from .gateway_config import GatewayConfig
 from .http_upstream import HttpUpstream, NodeAccount
@@ -90,20 +91,28 @@ class Gateway:
         account = NodeAccount(user, password, config.upstream_cookie)
         _check_account(config, server)
         # Two ways to the node, so that clients' calls and watching never wait for one another.
-        self._upstreams = [HttpUpstream(config, account, size) for size in (config.upstream_connections, _WATCHING)]
+        active = ActiveNode(config.upstreams)
+        calls, polls = (
+            FailoverUpstream([HttpUpstream(config, account, size, url) for url in config.upstreams], active)
+            for size in (config.upstream_connections, _WATCHING)
+        )
         breaker, dialect = CircuitBreaker(clock), dialect_named(config.dialect)
-        self.node, watched = (NodeClient(upstream, dialect, clock, breaker) for upstream in self._upstreams)
+        self.node, watched = (NodeClient(upstream, dialect, clock, breaker) for upstream in (calls, polls))
         nobody = NodeAccount("", "", "")
-        self._upstreams.append(HttpUpstream(config, nobody, config.upstream_connections, config.statistics_url))
+        statistics = HttpUpstream(config, nobody, config.upstream_connections, config.statistics_url)
+        self._upstreams: Sequence[FailoverUpstream | HttpUpstream] = (calls, polls, statistics)
         self.poller = PollerThread(watched, self.server, config, self._found, clock)
+        self.poller.failover = Failover(polls, active, breaker, config.poll_timeout)
         self._published = published = PublishedState(self.server, self.node, self.poller, clock)
+        if not config.failover_wallet:
+            published.active = active
         reads = SharedReads(clock, config.cache_size, config.cache_age)
         self._block_waiters = BlockWaiters(published.tip, clock)
         self._waiting = WaitingCalls(
             LimitedCalls(self.node, reads, clock, config.limited_calls), TemplateWaiters(self._block_waiters, clock)
         )
         self._forwarder = Forwarder(self.node, reads, published, self._waiting)
-        NodeRoutes(self._upstreams[0], self._upstreams[2], reads, published).register(self.server, config)
+        NodeRoutes(calls, statistics, reads, published).register(self.server, config)
         self._notifications: ZmqListener | LongPoll
         if config.zmq:
             self._notifications = ZmqListener(config.zmq, self.poller.hint, self.poller.schedule)

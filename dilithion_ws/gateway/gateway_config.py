@@ -31,7 +31,9 @@ class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
     """The settings of a gateway. A value out of range raises `ConfigError`.
 
     Attributes:
-        upstream: the node's URL, such as `http://127.0.0.1:8332`; a path in it (`/wallet/name`) is kept.
+        upstream: the node's URL, such as `http://127.0.0.1:8332`; a path in it (`/wallet/name`) is kept. Several ones,
+            joined by commas, are nodes of one chain, of which the next one takes over if one fails.
+        failover_wallet: whether calls about wallets go to another node than the first one, too.
         upstream_user, upstream_password: the gateway's account at the node.
         upstream_cookie: the node's cookie file, instead of an account; it is read again whenever the node rewrites it.
         dialect: `dilithion`, `core` (the Bitcoin Core family), or `auto`: detected from the node's answers.
@@ -56,7 +58,12 @@ class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
         answer_size: bytes of one answer of the node.
     """
 
-    upstream: Annotated[str, option("rpcgatewayupstream", "URL of the node.")] = "http://127.0.0.1:8332"
+    upstream: Annotated[str, option("rpcgatewayupstream", "URL of the node, or several of one chain.")] = (
+        "http://127.0.0.1:8332"
+    )
+    failover_wallet: Annotated[
+        bool, option("rpcgatewayfailoverwallet", "Let calls about wallets go to another node than the first, too.")
+    ] = False
     upstream_user: Annotated[str, option("rpcgatewayuser", "The gateway's account at the node (default: rpcuser).")] = (
         ""
     )
@@ -111,17 +118,10 @@ class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parts = urlsplit(self.upstream)
-        try:
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            good = False
-        if not good:
-            raise _error("upstream", f"upstream (rpcgatewayupstream) is {self.upstream!r}; it takes http://HOST:PORT")
-        if parts.username is not None or parts.password is not None:
-            raise _error(
-                "upstream", "upstream (rpcgatewayupstream) has credentials in it; set rpcgatewayuser and -password"
-            )
+        for url in self.upstreams:
+            _check_url(url)
+        if self.upstream_cookie and len(self.upstreams) > 1:
+            raise _error("cookiefile", "rpcgatewaycookiefile is of one node; several need rpcgatewayuser and -password")
         if bool(self.upstream_user) != bool(self.upstream_password):
             raise _error("user", "rpcgatewayuser and rpcgatewaypassword belong together: set both, or neither")
         if self.dialect not in DIALECTS:
@@ -147,17 +147,37 @@ class GatewayConfig(SettingsGroup, frozen=True, kw_only=True):
         return f"GatewayConfig(upstream={self.upstream!r}, dialect={self.dialect!r})"
 
     @property
+    def upstreams(self) -> tuple[str, ...]:
+        """The URLs of the nodes, the preferred one first."""
+        return tuple(url.strip() for url in self.upstream.split(","))
+
+    @property
     def statistics_url(self) -> str:
         """The URL of the node's statistics: as configured, or on the port that is the node's own plus two."""
-        parts = urlsplit(self.upstream)
+        parts = urlsplit(self.upstreams[0])
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return self.statistics or f"http://{host}:{min(self.port + 2, 65535)}"
 
     @property
     def port(self) -> int:
         """The node's port."""
-        parts = urlsplit(self.upstream)
+        parts = urlsplit(self.upstreams[0])
         return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _check_url(url: str) -> None:
+    """Raise ConfigError if a text is not the URL of a node."""
+    parts = urlsplit(url)
+    try:
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise _error("upstream", f"upstream (rpcgatewayupstream) is {url!r}; it takes http://HOST:PORT")
+    if parts.username is not None or parts.password is not None:
+        raise _error(
+            "upstream", "upstream (rpcgatewayupstream) has credentials in it; set rpcgatewayuser and -password"
+        )
 
 
 def _error(key: str, message: str) -> ConfigError:

@@ -62,6 +62,12 @@ class CircuitBreaker:
                 raise UpstreamError(self._kind, retry=left)
 
     @any_thread
+    def reset(self) -> None:
+        """End a pause, since another node is used now."""
+        with self._lock:
+            self._until, self._refused = 0.0, 0
+
+    @any_thread
     def record(self, outcome: Outcome) -> None:
         """Record an outcome, and pause if it demands that."""
         if not isinstance(outcome, UpstreamError):

@@ -56,6 +56,9 @@ class GatewayView(Protocol):
     def dialect(self) -> Dialect | None:
         """Return the node's dialect, or None if it is not known yet."""
 
+    def may_use_wallet(self) -> bool:
+        """Return whether the node that is used is the one whose wallets clients mean."""
+
     def tip_version(self) -> Hashable | None:
         """Return what changes with the tip, or None if that is not known."""
 

@@ -14,8 +14,10 @@ from .. import NotLeadingError, RpcError, WebSocketServer
 from ..util.clock import Clock
 from ..util.repeating_thread import Pause, RepeatingThread
 from ..util.thread_contracts import any_thread, owner_only
+from .block_waiters import Tip
 from .chain_tracker import tip_after
 from .dialects.base import Dialect
+from .failover import Failover
 from .gateway_config import GatewayConfig
 from .node_client import NodeClient
 from .node_poller import NodePoller, Published
@@ -35,6 +37,7 @@ TOPICS = ("blocks", "mempool", "peers", "mining", NODE_TOPIC, VIEWS_TOPIC)
 _NOT_DOWN = (UpstreamErrorKind.LIMITED, UpstreamErrorKind.METHOD_LIMITED, UpstreamErrorKind.BUSY)
 """Errors of a node that limits the rate or has much to do. It is up."""
 _STANDBY = Pause(0.1, 0.1)
+_SOON = Pause(0.0, 0.0)
 _AFTER_HINT = 0.1
 
 
@@ -52,6 +55,7 @@ class PollerThread:
         schedule: the intervals.
         status: the state of the node, as this gateway knows it.
         polls: number of polls so far.
+        failover: finds another node, or None if there is none.
         leadership: whether this gateway is the one that polls.
     """
 
@@ -75,6 +79,7 @@ class PollerThread:
         self._term = 0
         self._poller: NodePoller | None = None
         self._logged: NodeState | None = None
+        self.failover: Failover | None = None
         self._reported: Any = None
         self._snapshots = SnapshotStore(server, 0, clock, time.sleep)
         self._thread = RepeatingThread("dilithion-ws-gateway-poller", self.step, logger, config.poll_longest)
@@ -142,6 +147,9 @@ class PollerThread:
         return self.schedule.succeeded(self._clock() - started)
 
     def _failed(self, error: RpcError, took: float) -> Pause:
+        failover = self.failover
+        if failover is not None and _has_failed(error) and failover.switch(self._tip(), self._node.dialect):
+            return _SOON
         struggles = isinstance(error, UpstreamError) and error.kind in _NOT_DOWN
         if self._term and not struggles:
             try:
@@ -149,6 +157,13 @@ class PollerThread:
             except NotLeadingError:
                 self._poller = None
         return self.schedule.failed(took, error.pause if isinstance(error, UpstreamError) else 0.0)
+
+    def _tip(self) -> Tip | None:
+        entry = self._server.events.topic("blocks").log.newest()
+        if entry is None:
+            return None
+        block = tip_after(json.loads(entry.data))
+        return Tip(block.height, block.hash)
 
     def _take_over(self, dialect: Dialect) -> NodePoller:
         """Continue where another gateway, or an earlier run, has ended."""
@@ -180,3 +195,8 @@ class PollerThread:
         self._reported = entry
         state: dict[str, Any] = msgspec.to_builtins(self.status.last) if entry is None else json.loads(entry.data)
         self._server.health.report("node", state["kind"] == "up", {"state": state.pop("kind"), **state})
+
+
+def _has_failed(error: RpcError) -> bool:
+    """Return whether an error shows that another node should be used. One that only has much to do is used on."""
+    return not isinstance(error, UpstreamError) or error.kind not in _NOT_DOWN

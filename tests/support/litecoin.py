@@ -33,10 +33,13 @@ class Litecoin:
         self.url = f"http://127.0.0.1:{self.port}"
         self.cookie = folder / "regtest" / ".cookie"
         self._process: subprocess.Popen[bytes] | None = None
+        self.account: bytes | None = None
         self.start()
 
     def start(self, *options: str) -> None:
         """Starts it, or starts it again, and waits until it answers."""
+        given = dict(option.lstrip("-").split("=", 1) for option in options if "=" in option)
+        self.account = f"{given['rpcuser']}:{given['rpcpassword']}".encode() if "rpcuser" in given else None
         self._process = subprocess.Popen(
             [
                 "litecoind",
@@ -83,7 +86,8 @@ class Litecoin:
 
     def post(self, path: str, body: bytes) -> tuple[int, Any]:
         """Sends the node itself a body. Returns status and answer."""
-        account = base64.b64encode(self.cookie.read_bytes()).decode()
+        credentials = self.cookie.read_bytes() if self.account is None else self.account
+        account = base64.b64encode(credentials).decode()
         request = urllib.request.Request(self.url + path, body, {"Authorization": f"Basic {account}"})
         try:
             with urllib.request.urlopen(request, timeout=30) as response:

@@ -1,0 +1,139 @@
+"""Several nodes of one chain: another one takes over when the one that is used fails, and no block is published twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dilithion_ws import ConfigError, RpcError
+from dilithion_ws.client import Client
+from dilithion_ws.gateway import GatewayConfig
+
+from ..support import wait_for
+from ..support.gateways import GatewayFactory, ready, take
+from ..support.litecoin import Litecoin, needs_litecoind
+from ..support.standin import StandIn
+
+
+class Nodes:
+    """Two nodes of one chain."""
+
+    def __init__(self) -> None:
+        self.first, self.second = StandIn(), StandIn()
+        self.urls = f"{self.first.url},{self.second.url}"
+
+    def mine(self, *nodes: StandIn) -> list[str]:
+        """Add the same block to the chains of nodes."""
+        return [node.mine()["hash"] for node in nodes or (self.first, self.second)]
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    nodes = Nodes()
+    yield nodes
+    nodes.first.stop()
+    nodes.second.stop()
+
+
+def test_another_node_takes_over_and_blocks_go_on(nodes: Nodes, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(nodes.urls))
+    with Client(gateway.server.url) as client:
+        blocks, states = client.subscribe("blocks"), client.subscribe("node")
+        hashes = nodes.mine()[:1]
+        assert [event["hash"] for event in take(blocks, 1)] == hashes
+        nodes.first.stop()
+        hashes = nodes.mine(nodes.second) + nodes.mine(nodes.second)
+        assert [event["hash"] for event in take(blocks, 2)] == hashes
+        assert client.call("getblockcount") == 3
+        assert client.call("getnodestate")["kind"] == "up"
+        with pytest.raises(RpcError, match="rpcgatewayfailoverwallet") as caught:
+            client.call("getbalance")
+        assert caught.value.code == -32009
+        results = client.batch([("getbalance", []), ("getblockcount", [])])
+        assert [result.code for result in results] == [-32009, -32009]
+        states.close()
+
+
+def test_calls_about_wallets_go_to_another_node_by_a_setting(nodes: Nodes, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(nodes.urls, failover_wallet=True))
+    with Client(gateway.server.url) as client:
+        nodes.first.stop()
+        wait_for(lambda: nodes.second.methods)
+        assert "balance" in wait_for(lambda: _balance(client))
+
+
+def _balance(client: Client) -> Any:
+    try:
+        return client.call("getbalance")
+    except RpcError:
+        return None
+
+
+def test_a_node_that_is_behind_or_on_another_chain_does_not_take_over(
+    nodes: Nodes, gateways: GatewayFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = ready(gateways(nodes.urls))
+    with Client(gateway.server.url) as client:
+        blocks = client.subscribe("blocks")
+        nodes.mine(nodes.first)
+        (told,) = take(blocks, 1)
+        nodes.first.stop()
+        wait_for(lambda: "it is at height 0, and 1 was published" in caplog.text)
+        assert client.call("getnodestate")["kind"] == "down"
+        nodes.second.mine("b")
+        wait_for(lambda: "it does not know the last published block" in caplog.text)
+        nodes.second.unwind(1)
+        nodes.mine(nodes.second)  # the block that was published
+        assert nodes.second.chain[-1]["hash"] == told["hash"]
+        hashes = nodes.mine(nodes.second)
+        assert [event["hash"] for event in take(blocks, 1)] == hashes
+
+
+def test_urls_of_nodes() -> None:
+    config = GatewayConfig(upstream="http://a:1, http://b:2")
+    assert (config.upstreams, config.port) == (("http://a:1", "http://b:2"), 1)
+    with pytest.raises(ConfigError, match="it takes http://HOST:PORT"):
+        GatewayConfig(upstream="http://a:1,")
+    with pytest.raises(ConfigError, match="several need rpcgatewayuser"):
+        GatewayConfig(upstream="http://a:1,http://b:2", upstream_cookie="x")
+
+
+@needs_litecoind
+@pytest.mark.timeout(100)
+def test_real_nodes_of_one_chain(tmp_path: Path, gateways: GatewayFactory) -> None:
+    account = ("-rpcuser=bot", "-rpcpassword=secret")
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+    first, second = (Litecoin(folder) for folder in folders)
+    try:
+        first.call("createwallet", "w")
+        first.call("generatetoaddress", 5, first.call("getnewaddress"))
+        for height in range(1, 6):
+            second.call("submitblock", first.call("getblock", first.call("getblockhash", height), 0))
+        for node in (first, second):
+            node.stop()
+            node.start(*account)
+        options = {"upstream_user": "bot", "upstream_password": "secret"}
+        gateway = ready(gateways(f"{first.url},{second.url}", **options))
+        with Client(gateway.server.url) as client:
+            blocks = client.subscribe("blocks")
+            assert client.call("getblockcount") == 5
+            first.kill()
+            wait_for(lambda: _count(client) == 5)
+            second.call("createwallet", "w")
+            hashes = second.call("generatetoaddress", 2, second.call("getnewaddress"))
+            assert [event["hash"] for event in take(blocks, 2)] == hashes
+    finally:
+        first.kill()
+        second.kill()
+
+
+def _count(client: Client) -> Any:
+    try:
+        return client.call("getblockchaininfo")["blocks"]
+    except RpcError:
+        return None
