@@ -10,6 +10,7 @@ from typing import Any
 from ..config.config import Config
 from ..devnode import DevNode
 from ..devnode.methods import register_methods
+from ..devnode.rest import register_rest
 from ..errors import ConfigError, StartError
 from ..rpc.table import RpcTable
 from ..server import WebSocketServer
@@ -82,8 +83,9 @@ def _echo_server(config: Config) -> tuple[WebSocketServer, None]:
 def _development_server(config: Config, options: argparse.Namespace) -> tuple[WebSocketServer, DevNode]:
     if not options.block_interval > 0:
         raise ConfigError(f"--block-interval is {options.block_interval:g}; it takes seconds, more than 0")
-    rpc = RpcTable()
+    rpc = RpcTable(ignores_surplus_params=True)  # as the node does
     server = WebSocketServer(rpc, config, sockets=sd_listen_sockets())
     node = DevNode(options.seed, options.block_interval, publish=server.publish)
     register_methods(rpc, node, lambda: server.stop(0))
+    register_rest(server, node)
     return server, node

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .htlc import htlc_of_script
 from .primitives import Block, Outpoint, Transaction, TxOutput, digest
 
 __all__ = ["Chain", "Coin", "Step"]
@@ -40,6 +41,7 @@ class Chain:
         self._known: dict[str, Block] = {genesis.hash: genesis}
         self._work: dict[str, int] = {genesis.hash: genesis.header.work}
         self._spent: dict[str, dict[Outpoint, Coin]] = {}  # by block: what it took away
+        self._invalid: set[str] = set()  # blocks that were taken out of the chain by hand
         self._places: dict[str, Block] = {}  # by transaction: the active block that has it
         self.active: list[Block] = []
         self.coins: dict[Outpoint, Coin] = {}
@@ -100,7 +102,12 @@ class Chain:
                 raise ValueError("Input is missing or spent")
             if coin.coinbase and height - coin.height < MATURITY:
                 raise ValueError("Coinbase is not mature")
-            if digest(item.script)[:20] != coin.output.script[3:23]:
+            terms = htlc_of_script(coin.output.script)
+            if terms is None:
+                is_right = digest(item.script)[:20] == coin.output.script[3:23]
+            else:
+                is_right = terms.may_spend(item.script, height)
+            if not is_right:
                 raise ValueError("Script verification failed")
             total += coin.output.value
         fee = total - sum(output.value for output in tx.outputs)
@@ -117,9 +124,40 @@ class Chain:
             return []
         self._known[block.hash] = block
         self._work[block.hash] = self._work[parent.hash] + block.header.work
+        if parent.hash in self._invalid:
+            self._invalid.add(block.hash)
+            return []
         if self._work[block.hash] <= self.total_work:
             return []
         return self._switch_to(block)
+
+    def invalidate(self, block: Block) -> list[Step]:
+        """Take a block and its descendants out of the chain. Return the changes."""
+        self._invalid |= self._descendants(block)
+        steps = []
+        while self.tip.hash in self._invalid:
+            steps.append(Step(False, self._disconnect()))
+        return steps + self._switch_to_best()
+
+    def reconsider(self, block: Block) -> list[Step]:
+        """Undo that, also for the ancestors of a block. Return the changes."""
+        self._invalid -= self._descendants(block)
+        while block.height:
+            self._invalid.discard(block.hash)
+            block = self._known[block.header.previous]
+        return self._switch_to_best()
+
+    def _descendants(self, block: Block) -> set[str]:
+        found = {block.hash}
+        for other in sorted(self._known.values(), key=lambda other: other.height):
+            if other.header.previous in found:
+                found.add(other.hash)
+        return found
+
+    def _switch_to_best(self) -> list[Step]:
+        valid = [block for block in self._known.values() if block.hash not in self._invalid]
+        best = max(valid, key=lambda block: (self._work[block.hash], self.is_active(block)))
+        return self._switch_to(best) if self._work[best.hash] > self.total_work else []
 
     def _switch_to(self, block: Block) -> list[Step]:
         branch = []
@@ -142,7 +180,7 @@ class Chain:
                 for item in tx.inputs:
                     spent[item.source] = self.coins.pop(item.source)
             for index, output in enumerate(tx.outputs):
-                if output.address is not None:
+                if output.address is not None or htlc_of_script(output.script) is not None:
                     self.coins[Outpoint(tx.txid, index)] = Coin(output, block.height, tx.is_coinbase)
             self._places[tx.txid] = block
         self._spent[block.hash] = spent

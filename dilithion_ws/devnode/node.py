@@ -138,6 +138,11 @@ class DevNode:
             return self.mempool.add(tx, self.now)
 
     @any_thread
+    def random_bytes(self, count: int) -> bytes:
+        """Return bytes that the seed makes repeat. The lock is held."""
+        return self._rng.randbytes(count)
+
+    @any_thread
     def generate(self, count: int, address: str) -> list[str]:
         """Mine blocks for an address now. Return their hashes."""
         with self.changed:
@@ -187,7 +192,11 @@ class DevNode:
         return block
 
     def _take(self, block: Block) -> list[Step]:
-        steps = self.chain.add(block)
+        return self.apply(self.chain.add(block))
+
+    @any_thread
+    def apply(self, steps: list[Step]) -> list[Step]:
+        """Publish changes of the chain, and follow them in the mempool. The lock is held."""
         for step in steps:
             self._tell("blocks", block_event(step))
         self.mempool.follow(steps, self.now)

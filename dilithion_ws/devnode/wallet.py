@@ -5,15 +5,19 @@ The right to spend is a secret whose hash is the address; showing it is all ther
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from .chain import MATURITY, Chain, Coin
 from .mempool import MINIMUM_FEE_RATE, Mempool
 from .primitives import Block, Outpoint, Transaction, TxInput, TxOutput, digest, encode_address, script_of_address
+from .wallet_lock import WalletLock
 
 __all__ = ["Balance", "Wallet"]
 
 DUST = 50_000
+_SCRIPT_SIZE = 25
+"""Bytes of the script that pays to an address."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +33,40 @@ class Wallet:
     """The wallet of the node. Not thread-safe: the node holds its lock around every use."""
 
     def __init__(self, seed: bytes, chain: Chain, mempool: Mempool) -> None:
-        self._seed = seed
+        self.seed = seed
         self._chain = chain
         self._mempool = mempool
         self._secrets: dict[str, bytes] = {}
         self.addresses: list[str] = []
         self.sent: dict[str, tuple[str, int, int]] = {}  # by transaction: address, amount and fee of a payment
+        self.lock = WalletLock(time.monotonic)
         self.new_address()
+
+    def restore(self, seed: bytes) -> None:
+        """Use the addresses of another seed, without a passphrase."""
+        self.seed = seed
+        self._secrets.clear()
+        self.addresses.clear()
+        self.sent.clear()
+        self.lock.decrypt()
+        self.new_address()
+
+    def secret_of(self, address: str) -> bytes | None:
+        """Return the key of an address, or None."""
+        return self._secrets.get(address)
+
+    def add_secret(self, secret: bytes) -> str | None:
+        """Add a key, and return its address. None if the wallet has it already."""
+        address = encode_address(digest(secret)[:20])
+        if address in self._secrets:
+            return None
+        self._secrets[address] = secret
+        self.addresses.append(address)
+        return address
 
     def new_address(self) -> str:
         """Return a new address, m/44'/573'/0'/0'/i' with the next i."""
-        secret = digest(self._seed + len(self.addresses).to_bytes(4, "big"))
+        secret = digest(self.seed + len(self.addresses).to_bytes(4, "big"))
         address = encode_address(digest(secret)[:20])
         self._secrets[address] = secret
         self.addresses.append(address)
@@ -79,15 +106,22 @@ class Wallet:
         script = script_of_address(address)
         if script is None:
             raise ValueError(f"Invalid Dilithion address: {address}")
+        return self.build_to_script(script, amount, source)
+
+    def build_to_script(self, script: bytes, amount: int, source: str | None = None) -> tuple[Transaction, int]:
+        """Return a payment to a script, and its fee. See `build`."""
+        if self.lock.is_locked:
+            raise ValueError("Wallet is encrypted and locked. Unlock with walletpassphrase first.")
         chosen: list[tuple[Outpoint, Coin]] = []
-        total, fee = 0, _fee(1)
+        extra = max(0, len(script) - _SCRIPT_SIZE) * MINIMUM_FEE_RATE
+        total, fee = 0, _fee(1) + extra
         for item in self.coins():
             if total >= amount + fee:
                 break
             if self.is_mature(item[1]) and source in (None, item[1].output.address):
                 chosen.append(item)
                 total += item[1].output.value
-                fee = _fee(len(chosen))
+                fee = _fee(len(chosen)) + extra
         if not chosen:
             raise ValueError("Failed to create transaction: No spendable outputs available")
         if total < amount + fee:
@@ -102,6 +136,41 @@ class Wallet:
             fee = total - amount
         inputs = tuple(TxInput(at, self._secrets[coin.output.address or ""]) for at, coin in chosen)
         return Transaction(inputs, tuple(outputs)), fee
+
+    def spend(self, source: Outpoint, proof: bytes, address: str) -> tuple[Transaction, int]:
+        """Return a transaction that moves one output to an address, and its fee. Raise ValueError if it is too small."""
+        value, fee = self._chain.coins[source].output.value, _fee(1) + 2 * len(proof)
+        script = script_of_address(address)
+        if value - fee < DUST or script is None:
+            raise ValueError("Output is too small to be spent")
+        return Transaction((TxInput(source, proof),), (TxOutput(value - fee, script),)), fee
+
+    def join(self, most: int, address: str | None) -> tuple[Transaction, int, str]:
+        """Return a transaction that joins the smallest outputs, its fee, and where it pays to."""
+        destination = address or self.addresses[0]
+        script = script_of_address(destination)
+        if script is None:
+            raise ValueError(f"Invalid destination address: {destination}")
+        ready = [item for item in self.coins() if self.is_mature(item[1])]
+        chosen = sorted(ready, key=lambda item: item[1].output.value)[:most]
+        if len(chosen) < 2:
+            raise ValueError("Nothing to consolidate (0 or 1 UTXOs free; others may be locked by in-flight txs)")
+        fee = _fee(len(chosen))
+        amount = sum(coin.output.value for _, coin in chosen) - fee
+        if amount < DUST:
+            raise ValueError("Consolidated output would be dust. Need more value in UTXOs.")
+        inputs = tuple(TxInput(at, self._secrets[coin.output.address or ""]) for at, coin in chosen)
+        return Transaction(inputs, (TxOutput(amount, script),)), fee, destination
+
+    def sign(self, tx: Transaction) -> tuple[Transaction, bool]:
+        """Return a transaction with the proofs that the wallet can give, and whether it has all of them."""
+        view, complete, inputs = self._mempool.view(), True, []
+        for item in tx.inputs:
+            coin = view.get(item.source)
+            secret = None if coin is None else self._secrets.get(coin.output.address or "")
+            complete = complete and bool(secret or item.script)
+            inputs.append(TxInput(item.source, secret or item.script))
+        return Transaction(tuple(inputs), tx.outputs, tx.version, tx.locktime), complete
 
     def history(self) -> list[tuple[str, str, int, int | None, Transaction, Block]]:
         """Return the confirmed transactions, newest first: category, address, amount, fee, transaction, block."""

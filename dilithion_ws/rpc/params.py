@@ -29,6 +29,7 @@ class ParamsBinder:
     Args:
         name: the method's name, for messages.
         function: the function. Its type hints state what is accepted; a parameter without one accepts anything.
+        ignores_surplus: whether params that the function does not have are ignored. They are refused otherwise.
 
     Attributes:
         parameters: the parameters that come from a call, with their hints.
@@ -39,8 +40,9 @@ class ParamsBinder:
         RegistrationError: a hint cannot be resolved or decoded, or there are `*args` or `**kwargs`.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, name: str, function: Callable[..., Any], ignores_surplus: bool = False) -> None:
         self._name = name
+        self._ignores_surplus = ignores_surplus
         self._context_at: int | str | None = None
         try:
             hints = typing.get_type_hints(function, include_extras=True)
@@ -76,7 +78,7 @@ class ParamsBinder:
         Raises:
             RpcError: -32602, with what was wrong and what was expected.
         """
-        if not self.parameters and params in _NOTHING:
+        if not self.parameters and (params in _NOTHING or self._ignores_surplus):
             arguments: tuple[Any, ...] = ()
         else:
             by_name = params[:1] == b"{"
@@ -122,7 +124,11 @@ class ParamsBinder:
                 columns.append((parameter.name, parameter.annotation, default))
         try:
             params = msgspec.defstruct(
-                self._name, columns, array_like=array_like, forbid_unknown_fields=True, kw_only=not array_like
+                self._name,
+                columns,
+                array_like=array_like,
+                forbid_unknown_fields=not self._ignores_surplus,
+                kw_only=not array_like,
             )
             return msgspec.json.Decoder(params)
         except (TypeError, ValueError) as error:

@@ -16,6 +16,7 @@ from ..errors import RegistrationError
 from ..util.enums import RpcDialect
 from ..util.thread_contracts import any_thread
 from .method import Method, MethodOptions, RawBatchHandler, RawHandler
+from .params import ParamsBinder
 from .passthrough import Passthrough, PassthroughFacts
 
 __all__ = ["RpcTable"]
@@ -27,6 +28,10 @@ _NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 class RpcTable:
     """Methods by name. Thread-safe. Several servers may share a table.
+
+    Args:
+        ignores_surplus_params: whether methods ignore params that they do not have, as the Dilithion node does. They
+            refuse them otherwise, so that a client learns of a typing error.
 
     Attributes:
         dialect: how clients of these methods speak by POST. With `RpcDialect.CORE` they may use another version of
@@ -40,7 +45,8 @@ class RpcTable:
         ...     return 840000
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ignores_surplus_params: bool = False) -> None:
+        self._ignores_surplus = ignores_surplus_params
         self._lock = threading.Lock()  # guards the replacement of `_methods`; readers need no lock
         self._methods: dict[str, Method] = {}
         self._fallback: Passthrough | None = None
@@ -139,7 +145,7 @@ class RpcTable:
         options = MethodOptions(
             permission=permission, blocking=blocking, summary=summary, position_of=position_of, timeout=timeout
         )
-        method = Method(name, function, options)
+        method = Method(name, function, options, ParamsBinder(name, function, self._ignores_surplus))
         with self._lock:
             if name in self._methods:
                 raise RegistrationError(f"{name} is registered already; unregister it first")

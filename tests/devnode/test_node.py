@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from dilithion_ws import Limits, RpcTable, Session
 from dilithion_ws.devnode import DevNode
 from dilithion_ws.devnode.chain import MATURITY
-from dilithion_ws.devnode.methods import register_methods
 from dilithion_ws.devnode.node import SUBSIDY
 from dilithion_ws.devnode.primitives import Block, Transaction, coins, decode_address, encode_address, merkle_root
-from dilithion_ws.rpc.dispatcher import Dispatcher
-from dilithion_ws.rpc.executor import Executor
 
-SESSION = Session(1, ("127.0.0.1", 1))
-
-
-class Desk:
-    """A node and its methods, called as a client would, without a network."""
-
-    def __init__(self) -> None:
-        self.node = DevNode(seed=11)
-        self.stopped = threading.Event()
-        self.rpc = RpcTable()
-        register_methods(self.rpc, self.node, self.stopped.set)
-        self.dispatcher = Dispatcher(self.rpc, Executor(Limits()))
-
-    def answer(self, method: str, *params: Any, **named: Any) -> Any:
-        message = json.dumps({"jsonrpc": "2.0", "method": method, "params": named or list(params), "id": 1})
-        call: Any = self.dispatcher.receive(message.encode(), SESSION)
-        return json.loads(call.run(), parse_float=Decimal)
-
-    def call(self, method: str, *params: Any, **named: Any) -> Any:
-        answer = self.answer(method, *params, **named)
-        assert "result" in answer, answer
-        return answer["result"]
-
-    def error(self, method: str, *params: Any, **named: Any) -> str:
-        error = self.answer(method, *params, **named)["error"]
-        assert error["code"] == -32603
-        message: str = error["message"]
-        return message
+from ..support.devnode import Desk
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ from ... import RpcTable
 from ..node import DevNode
 from .chain_methods import register_chain_methods
 from .control_methods import register_control_methods
+from .swap_methods import register_swap_methods
+from .upkeep_methods import register_upkeep_methods
 from .wallet_methods import register_wallet_methods
+from .wallet_security_methods import register_wallet_security_methods
 
 __all__ = ["register_methods"]
 
@@ -23,4 +26,7 @@ def register_methods(rpc: RpcTable, node: DevNode, stop: Callable[[], object]) -
     """
     register_chain_methods(rpc, node)
     register_wallet_methods(rpc, node)
+    register_wallet_security_methods(rpc, node)
+    register_swap_methods(rpc, node)
+    register_upkeep_methods(rpc, node)
     register_control_methods(rpc, node, stop)

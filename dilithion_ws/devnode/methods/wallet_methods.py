@@ -11,7 +11,7 @@ from ..primitives import COIN, Transaction, coins, decode_address
 from ..wallet import DUST
 from .chain_methods import failure, transaction_fields
 
-__all__ = ["register_wallet_methods"]
+__all__ = ["register_wallet_methods", "to_ions"]
 
 
 def register_wallet_methods(rpc: RpcTable, node: DevNode) -> None:
@@ -52,11 +52,6 @@ def register_wallet_methods(rpc: RpcTable, node: DevNode) -> None:
     def gethdwalletinfo() -> dict[str, Any]:
         """Get the state of the HD wallet"""
         return {"hdwallet": True, "account": 0, "external_index": len(wallet.addresses), "internal_index": 0}
-
-    @rpc.method(permission="READ_WALLET")
-    def getwalletinfo() -> dict[str, Any]:
-        """Get whether the wallet is encrypted and locked"""
-        return {"encrypted": False, "locked": False, "unlocked_until": 1}
 
     @rpc.method(permission="READ_WALLET")
     def listunspent() -> list[dict[str, Any]]:
@@ -134,7 +129,7 @@ def register_wallet_methods(rpc: RpcTable, node: DevNode) -> None:
     @rpc.method(permission="WRITE_WALLET")
     def sendtoaddress(address: str, amount: Decimal, from_address: str | None = None) -> dict[str, str]:
         """Send coins to an address"""
-        ions = _ions(amount)
+        ions = to_ions(amount)
         with node.lock:
             try:
                 tx, fee = wallet.build(address, ions, from_address)
@@ -147,7 +142,7 @@ def register_wallet_methods(rpc: RpcTable, node: DevNode) -> None:
     @rpc.method(permission="READ_WALLET")
     def estimatesendfee(address: str, amount: Decimal, from_address: str | None = None) -> dict[str, Any]:
         """Estimate the fee of a payment without sending it"""
-        ions = _ions(amount)
+        ions = to_ions(amount)
         with node.lock:
             try:
                 _, fee = wallet.build(address, ions, from_address)
@@ -177,8 +172,8 @@ def register_wallet_methods(rpc: RpcTable, node: DevNode) -> None:
         return {"address": address, "success": True}
 
 
-def _ions(amount: Decimal) -> int:
-    """An amount in ions, to the last one: nothing is rounded, nothing goes through a float."""
+def to_ions(amount: Decimal) -> int:
+    """Return an amount in ions, to the last one: nothing is rounded, nothing goes through a float."""
     if not amount.is_finite() or amount <= 0 or amount > 21_000_000_000:
         raise failure("Invalid amount (must be positive)")
     ions = amount * COIN
