@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -26,6 +27,7 @@ from ..support.programs import NODE_MODULES, needs_node
 pytestmark = [needs_litecoind, pytest.mark.timeout(150)]
 
 WATCHERS = 50
+HANG_SECONDS = 60
 
 
 # Calls
@@ -314,6 +316,41 @@ def _live(litecoin: Litecoin, random: random.Random, settle: Callable[[], None])
     litecoin.start()
     mine(70)
     settle()
+
+
+def test_a_node_with_one_thread_that_hangs_for_a_minute_loses_no_event(
+    litecoin: Litecoin, gateways: GatewayFactory
+) -> None:
+    litecoin.stop()
+    litecoin.start("-rpcthreads=1", "-rpcworkqueue=1")
+    litecoin.call("createwallet", "w")
+    address = litecoin.call("getnewaddress")
+    gateway = put(litecoin, gateways, poll_interval=0.2, poll_timeout=2.0)
+    views = [View(gateway.server.url, litecoin.call("getblockhash", 0)) for _ in range(5)]
+    try:
+        with Client(gateway.server.url) as client:
+            states = client.subscribe("node")
+            litecoin.call("generatetoaddress", 5, address)
+            wait_for(lambda: all(view.chain == litecoin.chain() for view in views), 20)
+            assert client.call("getblockcount") == 5
+            begin = time.monotonic()
+            litecoin.hang()
+            while next(iter(states)).data["kind"] != "down":
+                pass
+            assert time.monotonic() - begin < 2.0 + 5.0, "it is noticed within the poll timeout and five seconds"
+            for _ in range(int(HANG_SECONDS - (time.monotonic() - begin))):
+                assert client.call("getblockcount") == 5, "others are answered from what is known"
+                assert client.call("waitfornewblock", 1000)["height"] == 5
+            litecoin.resume()
+            litecoin.call("generatetoaddress", 3, address)
+            chain = litecoin.chain()
+            wait_for(lambda: all(view.chain == chain or view.faults for view in views), 30)
+        assert [fault for view in views for fault in view.faults] == []
+        assert {view.seen for view in views} == {8}
+    finally:
+        litecoin.resume()
+        for view in views:
+            view.close()
 
 
 def test_a_node_that_is_killed_is_down_and_up_again(litecoin: Litecoin, gateways: GatewayFactory) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import signal
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -71,6 +73,16 @@ class Litecoin:
         self._process.kill()
         self._process.wait(30)
 
+    def hang(self) -> None:
+        """Has it stand still: it accepts connections, and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Ends that."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Has it end by itself."""
         assert self._process is not None
@@ -79,7 +91,13 @@ class Litecoin:
 
     def call(self, method: str, *params: Any) -> Any:
         """Asks the node itself."""
-        status, answer = self.post("/", json.dumps({"method": method, "params": params, "id": 1}).encode())
+        body = json.dumps({"method": method, "params": params, "id": 1}).encode()
+        status, answer = self.post("/", body)
+        for _ in range(100):
+            if answer != "Work queue depth exceeded":
+                break
+            time.sleep(0.05)
+            status, answer = self.post("/", body)
         if status != 200:
             raise RuntimeError(answer)
         return answer["result"]

@@ -80,8 +80,12 @@ def register_chain_methods(rpc: RpcTable, node: DevNode) -> None:
             ]
 
     @rpc.method(permission="READ_BLOCKCHAIN")
-    def gettxout(txid: str, n: int) -> dict[str, Any] | None:
+    def gettxout(txid: str, n: int | None = None, z: dict[str, int] | None = None) -> dict[str, Any] | None:
         """Get an unspent transaction output"""
+        # The node finds `n` only behind `txid`, for which clients that know that nest it.
+        n = (z or {}).get("n") if n is None else n
+        if n is None:
+            raise failure("Missing n parameter")
         with node.lock:
             coin = chain.coins.get(Outpoint(txid, n))
             if coin is None:
