@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from ..protocol.handshake import UpgradeRequest
@@ -22,6 +23,13 @@ logger = logging.getLogger("dilithion_ws.net")
 
 RequestOutcome = HttpResponse | HttpRefusal | Accepted | Admission | Task[Any] | Future[Any]
 """The answer to a request, or what leads to it."""
+
+
+def _as_fault(refusal: Any) -> HttpResponse | HttpRefusal:
+    """Return a refusal without an invitation to repeat the request, part of which may have been carried out."""
+    headers = tuple(header for header in refusal.headers if header[0] != b"Retry-After")
+    fault: HttpResponse | HttpRefusal = replace(refusal, status=500, headers=headers)
+    return fault
 
 
 class PendingRequest:
@@ -74,7 +82,7 @@ class PendingRequest:
             outcome = self.refusal("the client has disconnected") if gone else self._task.run()
         except Exception:  # a fault of this package; the client needs an answer anyway
             logger.exception("answering %r failed", self.connection)
-            outcome = self._task.refuse("internal error")
+            outcome = _as_fault(self._task.refuse("internal error"))
         self._report(outcome)
 
     @any_thread

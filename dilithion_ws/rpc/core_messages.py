@@ -17,7 +17,8 @@ from .messages import NULL_ID, check_shape, parse_request
 
 __all__ = ["CoreRequest", "core_answer", "read_core_request"]
 
-_LEGACY_VERSIONS = (b'"1.0"', b'"1.1"', b"null", b"1", b"1.0", b"1.1")
+_LEGACY_VERSIONS = ("1.0", "1.1", None, 1, 1.1)
+_STANDARD = "2.0"
 _PROMISES_TOO_MUCH = "AuthServiceProxy"
 """python-bitcoinrpc says 2.0 in batches, and can only read answers with both members."""
 _MEMBERS = ("method", "params", "id")
@@ -31,6 +32,7 @@ _STATUS = {
 _FAILED = 500
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_any = msgspec.json.Decoder().decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -85,9 +87,11 @@ def core_answer(request: CoreRequest, answer: bytes) -> tuple[int, bytes]:
     if not request.is_batch or answer[:1] != b"[":
         standard = request.are_standard[0] if not request.is_batch else False
         return (200, answer) if standard else _legacy(answer)
+    found, standards = _decode_list(answer), request.are_standard
+    if len(found) != len(standards):  # the dispatcher has read the batch in another way: all got executed, none is lost
+        standards = (False,) * len(found)
     answers = [
-        bytes(one) if standard else _legacy(bytes(one))[1]
-        for one, standard in zip(_decode_list(answer), request.are_standard, strict=True)
+        bytes(one) if standard else _legacy(bytes(one))[1] for one, standard in zip(found, standards, strict=True)
     ]
     return 200, b"[%b]" % b",".join(answers)
 
@@ -96,11 +100,11 @@ def _read(request: bytes) -> tuple[bytes, bool]:
     """Return one request as JSON-RPC 2.0, and whether it was that before."""
     try:
         members = _decode_object(request)
+        version = _decode_any(members.get("jsonrpc", b"null"))
     except _UNREADABLE:
         return request, False
-    version = bytes(members.get("jsonrpc", b"null"))
-    if version not in _LEGACY_VERSIONS:
-        return request, version == b'"2.0"'
+    if isinstance(version, bool) or version not in _LEGACY_VERSIONS:
+        return request, version == _STANDARD
     members.setdefault("id", msgspec.Raw(NULL_ID))  # it is answered, whether it has one or not
     texts = [b'"%b":%b' % (name.encode(), bytes(members[name])) for name in _MEMBERS if name in members]
     return b"{%b}" % b",".join(texts), False

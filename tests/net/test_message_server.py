@@ -485,7 +485,8 @@ def test_an_upgrade_that_cannot_be_decided_is_refused(
         desk.machine.run_job()
     desk.machine.step()
     if way != "gone":
-        assert desk.peer.sock.recv(4096).startswith(b"HTTP/1.1 503 ")
+        status = b"500" if way == "fault" else b"503"  # which would invite to repeat what may have been carried out
+        assert desk.peer.sock.recv(4096).startswith(b"HTTP/1.1 %b " % status)
 
 
 def test_a_client_that_does_not_log_in_is_closed(make: Callable[..., Desk]) -> None:

@@ -264,7 +264,7 @@ def test_requests_are_answered_one_after_the_other(make: Callable[..., Machine])
     [
         ([HttpResponse(200, b"done")], b"200"),
         ([HttpTask(HttpResponse(201, b"done"))], b"201"),
-        ([ValueError], b"503"),
+        ([ValueError], b"500"),
     ],
 )
 def test_a_request_may_need_a_task(make: Callable[..., Machine], outcomes: list[Any], status: bytes) -> None:

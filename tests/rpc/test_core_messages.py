@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dilithion_ws import Limits, RpcDialect, RpcTable, Session
 from dilithion_ws.rpc.calls import BatchCall, SingleCall
-from dilithion_ws.rpc.core_messages import core_answer, read_core_request
+from dilithion_ws.rpc.core_messages import CoreRequest, core_answer, read_core_request
 from dilithion_ws.rpc.dispatcher import Dispatcher
 from dilithion_ws.rpc.executor import Executor
 
@@ -66,6 +66,9 @@ def test_json_rpc_2_is_answered_as_the_standard_has_it() -> None:
         ({"method": "echo", "params": "x", "id": 1}, 400, -32600),
         ({"method": "echo", "params": [1], "id": 1, "jsonrpc": "3.0"}, 400, -32600),
         ({"id": 1}, 400, -32600),
+        (b'{"jsonrpc":1e999,"method":"echo","id":1}', 400, -32600),
+        (b'{"jsonrpc":[[]],"method":"echo","id":1}', 400, -32600),
+        (b'{"jsonrpc":true,"method":"echo","id":1}', 400, -32600),
     ],
 )
 def test_errors_of_older_versions_have_a_status(body: Any, status: int, code: int) -> None:
@@ -121,3 +124,17 @@ def test_a_client_that_promises_too_much_gets_both_members() -> None:
     request = read_core_request(body, Limits(), "AuthServiceProxy/0.1")
     assert request.are_standard == (False, False)
     assert read_core_request(body, Limits(), "curl/8").are_standard == (True, True)
+
+
+@pytest.mark.parametrize("version", [b'"2.\\u0030"', b'"\\u0032.0"'])
+def test_a_version_may_be_written_with_escapes(version: bytes) -> None:
+    request = b'{"jsonrpc":%b,"method":"echo","params":[1]}' % version
+    legacy = b'{"method":"echo","params":[2],"id":2}'
+    assert post(b"[%b,%b]" % (legacy, request)) == (200, [{"result": 2, "error": None, "id": 2}])
+    assert post(request) == (204, None)
+
+
+def test_answers_that_do_not_belong_to_the_requests_are_all_shown() -> None:
+    answers = b'[{"jsonrpc":"2.0","result":1,"id":1},{"jsonrpc":"2.0","result":2,"id":2}]'
+    status, text = core_answer(CoreRequest(b"[]", True, (True,)), answers)
+    assert (status, [answer["error"] for answer in json.loads(text)]) == (200, [None, None])
