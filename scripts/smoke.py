@@ -120,7 +120,7 @@ def check_error(client: Client) -> str:
     codes = []
     for message in (
         {"method": "no_such_method", "id": 1},
-        {"method": "getblockcount", "params": [1, 2, 3], "id": 2},
+        {"method": "authenticate", "params": [1, 2, 3], "id": 2},
         5,
     ):
         codes.append(client.call(message)["error"]["code"])

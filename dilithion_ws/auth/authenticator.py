@@ -32,7 +32,7 @@ from .credentials import TOKEN_NAME, Credentials
 from .denial import Denial, DenialKind, NeedsPassword
 from .lockout import Lockout
 from .password_cache import PasswordCache
-from .permissions import WALLET_RIGHTS
+from .permissions import UNDECLARED, WALLET_RIGHTS
 from .users import User, UserDirectory
 
 __all__ = ["Authenticator"]
@@ -344,4 +344,4 @@ def _rights_in(account: User | ApiToken, wallet: str | None) -> int:
     """Return the rights that a user or a token has in a wallet. Outside of those it is restricted to, it may use none."""
     if account.wallets is None or wallet in account.wallets:
         return account.rights
-    return account.rights & ~WALLET_RIGHTS
+    return account.rights & ~(WALLET_RIGHTS | UNDECLARED)  # an undeclared method may be about wallets

@@ -89,15 +89,18 @@ class CredentialFiles:
 
         Raises:
             ConfigError: the users file cannot be used.
+
+        A user of the file takes the place of `rpcuser` with the same name, as the node's own set-up has both.
         """
         path = self._config.users_file
         if not path:
             return UserDirectory(self._configured_users)
         file = parse_users(_read_users_file(path), path)
+        configured = [user for user in self._configured_users if user.name not in file.users]
         for user in self._configured_users:
             if user.name in file.users:
-                raise ConfigError(f"{path}: user {user.name!r} is also rpcuser; use one of the two")
-        return UserDirectory([*self._configured_users, *file.users.values()], file.tokens.values())
+                logger.warning("%s has the user %r, which is also rpcuser: its password and role hold", path, user.name)
+        return UserDirectory([*configured, *file.users.values()], file.tokens.values())
 
     def close(self) -> None:
         """Remove the cookie, if it is still this server's, and close the audit log."""

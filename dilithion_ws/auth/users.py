@@ -32,6 +32,8 @@ __all__ = ["UserDirectory", "User", "UsersFile", "check_name", "parse_users", "r
 _NAMEABLE = sum(Permission)
 _NAME = re.compile(r"[^\x00-\x1f\x7f:]{1,64}")
 _HEX_RIGHTS = re.compile(r"0[xX][0-9a-fA-F]{1,8}")
+_ROLE_REMARKS = {"allowed_methods", "denied_methods"}
+"""Members of roles in the node's example, which explain their bits."""
 _MAX_USERS = 10_000
 
 
@@ -213,7 +215,7 @@ def _entries(data: dict[str, Any], name: str, source: str) -> list[tuple[str, An
 
 def _rights(name: str, value: Any, source: str) -> int:
     if isinstance(value, dict):  # as the node's example has it
-        unknown = unknown_members(value, {"permissions"})
+        unknown = unknown_members(value, {"permissions", *_ROLE_REMARKS})
         if unknown:
             raise ConfigError(
                 f"{source}: role {name!r} has the unknown member {min(unknown)!r}; accepted is permissions"

@@ -151,6 +151,11 @@ class BlockWaiters:
         return future if self._add(_BlockWaiter(future, is_satisfied, until, _answer)) else _answer(tip)
 
     @any_thread
+    def tip(self) -> Tip | None:
+        """Return the present tip, or None if there is none yet."""
+        return self._tip()
+
+    @any_thread
     def wait(self, is_satisfied: Callable[[Tip], bool], seconds: float) -> Future[Tip]:
         """Return a future of the first tip that satisfies a condition, or of the tip after some seconds."""
         future: Future[Tip] = Future()

@@ -38,14 +38,16 @@ class Forwarder:
     """Answers calls with what the node answers.
 
     Args:
-        node: the node.
+        nodes: the node, and the one for calls about wallets.
         reads: shares results between clients.
         view: knows the node's state.
         waiting: has the calls that wait here.
     """
 
-    def __init__(self, node: NodeClient, reads: SharedReads, view: GatewayView, waiting: WaitingCalls) -> None:
-        self._node = node
+    def __init__(
+        self, nodes: tuple[NodeClient, NodeClient], reads: SharedReads, view: GatewayView, waiting: WaitingCalls
+    ) -> None:
+        self._node, self._wallet_node = nodes
         self._waiting = waiting
         self._reads = reads
         self._view = view
@@ -71,14 +73,13 @@ class Forwarder:
 
         A call that would wait in the node waits here, and so does one whose rate the node limits.
         """
-        if not self._view.may_use_wallet() and self._is_about_wallets(context):
-            raise UpstreamError(UpstreamErrorKind.DOWN, _OTHER_WALLETS)
-        if context.method == TEMPLATE_METHOD and b"longpollid" in params:
-            params, longpollid = without_longpollid(params)
-            if longpollid:
-                call = LimitedCall(context.method, params, context.wallet, context.deadline)
-                return self._waiting.templates.wait(longpollid, context.deadline, lambda: self._read(call, _SOON))
-        call = LimitedCall(context.method, params, context.wallet, context.deadline)
+        node = self._node_for([context])
+        if context.method == TEMPLATE_METHOD:
+            params, previous = without_longpollid(params)
+            if previous is not None:
+                call = LimitedCall(node, context.method, params, context.wallet, context.deadline)
+                return self._waiting.templates.wait(previous, context.deadline, lambda: self._read(call, _SOON))
+        call = LimitedCall(node, context.method, params, context.wallet, context.deadline)
         limited = self._waiting.limited
         if limited.is_waiting:
             return limited.enter(call)
@@ -90,6 +91,10 @@ class Forwarder:
                 raise
             return limited.enter(call, max(error.pause, pause.first))
 
+    def _node_for(self, contexts: Sequence[CallContext]) -> NodeClient:
+        """Return the node that calls are for: those about wallets may be for the first one only, which has them."""
+        return self._wallet_node if any(map(self._is_about_wallets, contexts)) else self._node
+
     def _is_about_wallets(self, context: CallContext) -> bool:
         if context.wallet is not None:
             return True
@@ -100,7 +105,7 @@ class Forwarder:
         return "WALLET" in permission
 
     def _make(self, call: LimitedCall) -> Any:
-        dialect = self._node.dialect
+        dialect = call.node.dialect
         if dialect is None or not dialect.only_reads(call.method):
             return self._reads.write(lambda: self._forward(call))
         return self._read(call, self._view.tip_version() if call.method in dialect.tip_reads else None)
@@ -113,7 +118,7 @@ class Forwarder:
 
     def _forward(self, call: LimitedCall) -> msgspec.Raw:
         try:
-            return self._node.call(call.method, call.params, call.deadline.remaining(), call.wallet)
+            return call.node.call(call.method, call.params, call.deadline.remaining(), call.wallet)
         except UpstreamError as error:
             if error.kind in _SIGNS_OF_TROUBLE:
                 self._view.look_at_node()
@@ -121,18 +126,14 @@ class Forwarder:
 
     def batch(self, calls: Sequence[tuple[CallContext, bytes]]) -> list[Any]:
         """Forward the calls of a batch in one request, in their order."""
-        if len(calls) == 1:
-            context, params = calls[0]
-            return [self.call(context, params)]
-        if not self._view.may_use_wallet() and any(self._is_about_wallets(context) for context, _ in calls):
-            return [UpstreamError(UpstreamErrorKind.DOWN, _OTHER_WALLETS)] * len(calls)
+        node = self._node_for([context for context, _ in calls])
         timeout, wallet = calls[0][0].deadline.remaining(), calls[0][0].wallet
 
         def forward() -> list[Any]:
             plain = [(context.method, _without_waiting(context.method, params)) for context, params in calls]
-            return self._node.batch(plain, timeout, wallet)
+            return node.batch(plain, timeout, wallet)
 
-        dialect = self._node.dialect
+        dialect = node.dialect
         if dialect is not None and all(dialect.only_reads(context.method) for context, _ in calls):
             return forward()
         found: list[Any] = self._reads.write(forward)
@@ -149,7 +150,6 @@ _SIGNS_OF_TROUBLE = (
 """Errors that show that the node may be down before the next poll does."""
 
 
-_OTHER_WALLETS = "the first of several nodes, which has the wallets (rpcgatewayfailoverwallet)"
 _WALLET_RIGHTS = NODE_METHODS["getbalance"] | NODE_METHODS["sendtoaddress"] | NODE_METHODS["dumpprivkey"]
 _SOON = object()
 """Stands for a version that changes with the tip, and each second."""

@@ -98,20 +98,20 @@ class Gateway:
         )
         breaker, dialect = CircuitBreaker(clock), dialect_named(config.dialect)
         self.node, watched = (NodeClient(upstream, dialect, clock, breaker) for upstream in (calls, polls))
+        wallets = calls if config.failover_wallet else calls.upstreams[0]
+        self._wallet_node = NodeClient(wallets, dialect, clock, breaker)
         nobody = NodeAccount("", "", "")
         statistics = HttpUpstream(config, nobody, config.upstream_connections, config.statistics_url)
         self._upstreams: Sequence[FailoverUpstream | HttpUpstream] = (calls, polls, statistics)
         self.poller = PollerThread(watched, self.server, config, self._found, clock)
         self.poller.failover = Failover(polls, active, breaker, config.poll_timeout)
         self._published = published = PublishedState(self.server, self.node, self.poller, clock)
-        if not config.failover_wallet:
-            published.active = active
         reads = SharedReads(clock, config.cache_size, config.cache_age)
         self._block_waiters = BlockWaiters(published.tip, clock)
         self._waiting = WaitingCalls(
-            LimitedCalls(self.node, reads, clock, config.limited_calls), TemplateWaiters(self._block_waiters, clock)
+            LimitedCalls(reads, clock, config.limited_calls), TemplateWaiters(self._block_waiters, clock)
         )
-        self._forwarder = Forwarder(self.node, reads, published, self._waiting)
+        self._forwarder = Forwarder((self.node, self._wallet_node), reads, published, self._waiting)
         NodeRoutes(calls, statistics, reads, published).register(self.server, config)
         self._notifications: ZmqListener | LongPoll
         if config.zmq:
@@ -147,9 +147,9 @@ class Gateway:
         """
         limit = self.server.config.limits.connections.drain_timeout if timeout is None else timeout
         deadline, moment = Deadline(monotonic, limit), min(_MOMENT, limit / 4)
+        self._waiting.templates.stop()  # before those who wait for blocks are answered, of which they are some
         for part in (self._notifications, self._block_waiters, self._waiting.limited, self.poller):
             part.stop(moment)
-        self._waiting.templates.stop()
         stopped = self.server.stop(timeout and deadline.remaining())
         for upstream in self._upstreams:
             upstream.close()
@@ -173,7 +173,7 @@ class Gateway:
         return len(self._block_waiters)
 
     def _found(self, dialect: Dialect) -> None:
-        self.node.dialect = dialect
+        self.node.dialect = self._wallet_node.dialect = dialect
         self._forwarder.register(self.rpc, dialect)
 
 

@@ -43,8 +43,9 @@ _BATCH_SECONDS = NOT_NOW[UpstreamErrorKind.LIMITED].between
 
 
 class LimitedCall(NamedTuple):
-    """A call that has not been made."""
+    """A call that has not been made. `node` is the one that is meant: calls about wallets may be of one node only."""
 
+    node: NodeClient
     method: str
     params: bytes
     wallet: str | None
@@ -60,18 +61,17 @@ class LimitedCalls:
     """The calls that wait.
 
     Args:
-        node: makes them.
         reads: learns of them, since they may change something.
         clock: seconds that never go backwards.
         most: calls that may wait.
     """
 
-    def __init__(self, node: NodeClient, reads: SharedReads, clock: Clock, most: int) -> None:
-        self._node = node
+    def __init__(self, reads: SharedReads, clock: Clock, most: int) -> None:
         self._reads = reads
         self._clock = clock
         self._most = most
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = threading.Lock()  # guards the four below
+        self._is_stopped = False
         self._entries: deque[_Entry] = deque()
         self._until = 0.0
         self._between = _BATCH_SECONDS
@@ -95,6 +95,7 @@ class LimitedCalls:
         """Stop the thread, and end the calls that wait."""
         self._thread.stop(timeout)
         with self._lock:
+            self._is_stopped = True
             entries, self._entries = self._entries, deque()
         for entry in entries:
             _fail(entry, UpstreamError(UpstreamErrorKind.LIMITED))
@@ -111,6 +112,8 @@ class LimitedCalls:
             UpstreamError: there is no place, or no time, to wait.
         """
         with self._lock:
+            if self._is_stopped:
+                raise UpstreamError(UpstreamErrorKind.LIMITED)
             if not self._entries:
                 self._between = 2 * retry_after
             self._until = max(self._until, self._clock() + retry_after)
@@ -139,14 +142,16 @@ class LimitedCalls:
 
     def _take(self) -> list[_Entry]:
         """Remove from the queue, and return, calls that fit into one batch. The lock is held."""
-        dialect = self._node.dialect
-        most = 1 if dialect is None else dialect.max_batch
         taken: list[_Entry] = []
+        most = 1
         kept: deque[_Entry] = deque()
         for entry in self._entries:
             if entry.future.done() or entry.call.deadline.expired:
                 continue  # its client has the error for its deadline
-            fits = len(taken) < most and (not taken or taken[0].call.wallet == entry.call.wallet)
+            if not taken:
+                dialect = entry.call.node.dialect
+                most = 1 if dialect is None else dialect.max_batch
+            fits = len(taken) < most and (not taken or _go_together(taken[0].call, entry.call))
             (taken if fits else kept).append(entry)
         self._entries = kept
         return taken
@@ -155,19 +160,33 @@ class LimitedCalls:
         calls = [(entry.call.method, entry.call.params) for entry in entries]
         timeout = max(entry.call.deadline.remaining() for entry in entries)
         wallet = entries[0].call.wallet
-        outcomes = self._reads.write(lambda: self._node.batch(calls, timeout, wallet))
-        first = outcomes[0]
-        refused = NOT_NOW.get(first.kind) if isinstance(first, UpstreamError) else None
+        node = entries[0].call.node
+        outcomes = self._reads.write(lambda: node.batch(calls, timeout, wallet))
+        # A batch that is too large leaves in several requests, of which the node may have executed the first ones.
+        again = [entry for entry, outcome in zip(entries, outcomes, strict=True) if _is_not_now(outcome)]
         with self._lock:
-            if refused is not None:
-                self._entries.extendleft(reversed(entries))
-                self._between = refused.between
+            is_stopped = self._is_stopped
+            if not is_stopped:
+                self._entries.extendleft(reversed(again))
+            refusal = next((outcome for outcome in outcomes if _is_not_now(outcome)), None)
+            if refusal is not None:
+                self._between = NOT_NOW[refusal.kind].between
             self._until = self._clock() + self._between
-        for entry, outcome in zip(entries, outcomes if refused is None else (), strict=False):
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            if _is_not_now(outcome) and not is_stopped:
+                continue
             if isinstance(outcome, RpcError):
                 _fail(entry, outcome)
             elif entry.future.set_running_or_notify_cancel():
                 entry.future.set_result(outcome)
+
+
+def _go_together(first: LimitedCall, other: LimitedCall) -> bool:
+    return first.wallet == other.wallet and first.node is other.node
+
+
+def _is_not_now(outcome: Any) -> bool:
+    return isinstance(outcome, UpstreamError) and outcome.kind in NOT_NOW
 
 
 def _fail(entry: _Entry, error: RpcError) -> None:

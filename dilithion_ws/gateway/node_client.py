@@ -162,6 +162,7 @@ class NodeClient:
         except UpstreamError as error:
             return [error] * len(calls)
         outcomes: dict[int, Outcome] = {}
+        refusal: UpstreamError | None = None
         group: list[_BatchEntry] = []
         size, deadline = 2 + _HEADERS_SIZE, self._clock() + timeout
         for at, (method, params) in enumerate(calls):
@@ -173,19 +174,27 @@ class NodeClient:
                 outcomes[at] = error
                 continue
             if group and (len(group) >= dialect.max_batch or size + len(request) + 1 > dialect.max_body):
-                outcomes.update(self._send(group, dialect, deadline, wallet))
+                outcomes.update(self._send(group, dialect, deadline, wallet, refusal))
+                refusal = refusal or _refusal_in(outcomes)
                 group, size = [], 2 + _HEADERS_SIZE
             group.append(_BatchEntry(at, id, request, method))
             size += len(request) + 1
         if group:
-            outcomes.update(self._send(group, dialect, deadline, wallet))
+            outcomes.update(self._send(group, dialect, deadline, wallet, refusal))
         return [outcomes[at] for at in range(len(calls))]
 
     def _send(
-        self, group: list[_BatchEntry], dialect: Dialect, deadline: float, wallet: str | None
+        self,
+        group: list[_BatchEntry],
+        dialect: Dialect,
+        deadline: float,
+        wallet: str | None,
+        refusal: UpstreamError | None = None,
     ) -> dict[int, Outcome]:
         body = b"[%b]" % b",".join(entry.request for entry in group)
         try:
+            if refusal is not None:
+                raise refusal  # the node wants no further request now
             reply = self._post(body, dialect.headers, deadline - self._clock(), wallet)
             outcomes = read_batch(reply, [entry.id for entry in group])
         except UpstreamError as error:
@@ -221,6 +230,12 @@ class NodeClient:
                 f"Invalid params: the request has {len(body)} bytes, and the node takes {dialect.max_body} with headers",
                 {"limit": dialect.max_body},
             )
+
+
+def _refusal_in(outcomes: Mapping[int, Outcome]) -> UpstreamError | None:
+    """Return an error that says that the node executed nothing, and wants no further request for a while, or None."""
+    kinds = (UpstreamErrorKind.LIMITED, UpstreamErrorKind.BUSY)
+    return next((one for one in outcomes.values() if isinstance(one, UpstreamError) and one.kind in kinds), None)
 
 
 def _with_retry_hint(outcome: Outcome, method: str, dialect: Dialect) -> Outcome:

@@ -21,10 +21,11 @@ __all__ = ["GatewayView", "HttpRequester", "NodeRoutes"]
 
 _API = "/api/v1/"
 _ADDRESSED = re.compile(r"(balance|utxos|tx)/[A-Za-z0-9]{1,128}")
-_PAGES = ("/wallet", "/wallet/", "/miner", "/miner/")
+_PAGES = ("/wallet", "/wallet.html", "/miner", "/miner.html")
 _STATISTICS = ("/api/stats", "/api/health")
 _REST = "/rest/"
-_REST_PATH = re.compile(r"/rest/[A-Za-z0-9/._-]{1,1024}")
+_REST_PATH = re.compile(r"/rest(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}){1,40}")
+_REST_QUERY = re.compile(r"[A-Za-z0-9=&_.-]{0,256}")
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' data:; connect-src 'self'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -55,9 +56,6 @@ class GatewayView(Protocol):
 
     def dialect(self) -> Dialect | None:
         """Return the node's dialect, or None if it is not known yet."""
-
-    def may_use_wallet(self) -> bool:
-        """Return whether the node that is used is the one whose wallets clients mean."""
 
     def tip_version(self) -> Hashable | None:
         """Return what changes with the tip, or None if that is not known."""
@@ -114,13 +112,14 @@ class NodeRoutes:
             server.routes.add(_REST, self._rest, permission="READ_BLOCKCHAIN", is_public=public)
 
     def _api(self, call: HttpCall) -> HttpReply:
-        if not self._is("dilithion") or not (call.path in _FIXED or _ADDRESSED.fullmatch(call.path.removeprefix(_API))):
-            return _error(404, _NOT_FOUND, "there is nothing here")
-        return self._get(self._node, call, self._view.mempool_version())
+        if not (call.path in _FIXED or _ADDRESSED.fullmatch(call.path.removeprefix(_API))):
+            return _NOTHING
+        return self._refuse("dilithion") or self._get(self._node, call.path, self._view.mempool_version())
 
     def _broadcast(self, call: HttpCall) -> HttpReply:
-        if not self._is("dilithion"):
-            return _error(404, _NOT_FOUND, "there is nothing here")
+        refusal = self._refuse("dilithion")
+        if refusal is not None:
+            return refusal
 
         def send() -> UpstreamReply:
             headers = {"Content-Type": "application/json"}
@@ -129,27 +128,27 @@ class NodeRoutes:
         return _reply(lambda: self._reads.write(send))
 
     def _page(self, call: HttpCall) -> HttpReply:
-        if not self._is("dilithion"):
-            return _error(404, _NOT_FOUND, "there is nothing here")
-        reply = self._get(self._node, call)
+        reply = self._refuse("dilithion") or self._get(self._node, call.path)
         return HttpReply(reply.body, reply.content_type, reply.status, _PAGE_HEADERS)
 
     def _statistic(self, call: HttpCall) -> HttpReply:
-        if not self._is("dilithion"):
-            return _error(404, _NOT_FOUND, "there is nothing here")
-        return self._get(self._statistics, call)
+        return self._refuse("dilithion") or self._get(self._statistics, call.path)
 
     def _rest(self, call: HttpCall) -> HttpReply:
-        if not self._is("core") or not _REST_PATH.fullmatch(call.path) or ".." in call.path:
-            return _error(404, _NOT_FOUND, "there is nothing here")
-        return self._get(self._node, call)
-
-    def _is(self, name: str) -> bool:
-        dialect = self._view.dialect()
-        return dialect is None or dialect.name == name
-
-    def _get(self, requester: HttpRequester, call: HttpCall, version: Hashable | None = None) -> HttpReply:
+        if not _REST_PATH.fullmatch(call.path) or not _REST_QUERY.fullmatch(call.query):
+            return _NOTHING
         target = f"{call.path}?{call.query}" if call.query else call.path
+        return self._refuse("core") or self._get(self._node, target)
+
+    def _refuse(self, name: str) -> HttpReply | None:
+        """Return the answer if the node is not known to be of the kind that has a path."""
+        dialect = self._view.dialect()
+        if dialect is None:
+            return _error(503, _NODE_BUSY, "the node has not been reached yet")
+        return None if dialect.name == name else _NOTHING
+
+    def _get(self, requester: HttpRequester, target: str, version: Hashable | None = None) -> HttpReply:
+        """Return what the node answers to a path, which was checked: it has no segment that leads elsewhere."""
 
         def fetch() -> UpstreamReply:
             return requester.request("GET", target, None, {}, _TIMEOUT)
@@ -159,7 +158,7 @@ class NodeRoutes:
 
     def _metrics(self) -> bytes:
         """Return the node's own metrics, so that boards made for the node find their names."""
-        if not self._is("dilithion"):
+        if self._refuse("dilithion") is not None:
             return b""
         reply = self._statistics.request("GET", "/metrics", None, {}, _METRICS_TIMEOUT)
         if reply.status != 200:
@@ -193,3 +192,6 @@ def _reply(fetch: Callable[[], UpstreamReply]) -> HttpReply:
 def _error(status: int, code: int, message: str) -> HttpReply:
     """Return an error as the node's REST interface has it."""
     return HttpReply(json.dumps({"error": {"code": code, "message": message}}).encode(), status=status)
+
+
+_NOTHING = _error(404, _NOT_FOUND, "there is nothing here")

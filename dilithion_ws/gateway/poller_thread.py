@@ -38,6 +38,9 @@ _NOT_DOWN = (UpstreamErrorKind.LIMITED, UpstreamErrorKind.METHOD_LIMITED, Upstre
 """Errors of a node that limits the rate or has much to do. It is up."""
 _STANDBY = Pause(0.1, 0.1)
 _SOON = Pause(0.0, 0.0)
+_LOOK_TIMEOUT = 5.0
+"""Seconds for the answer of a standby's node; it must be ready to lead soon."""
+_REACHED = {True: "answers", False: "does not answer"}
 _AFTER_HINT = 0.1
 
 
@@ -81,6 +84,8 @@ class PollerThread:
         self._logged: NodeState | None = None
         self.failover: Failover | None = None
         self._reported: Any = None
+        self._look_at = 0.0
+        self._is_reached = True
         self._snapshots = SnapshotStore(server, 0, clock, time.sleep)
         self._thread = RepeatingThread("dilithion-ws-gateway-poller", self.step, logger, config.poll_longest)
 
@@ -123,6 +128,7 @@ class PollerThread:
         term = self.leadership.term
         if term != self._term:
             self._term, self._poller, self.status = term, None, StatusTracker()
+            self._is_reached = True  # a leader learns by polls
         known = self._node.dialect is not None
         started = self._clock()
         try:
@@ -130,6 +136,7 @@ class PollerThread:
             if not known:
                 self._found(dialect)
             if not term:
+                self._look_as_standby()
                 return _STANDBY
             if self._poller is None:
                 self._poller = self._take_over(dialect)
@@ -157,6 +164,25 @@ class PollerThread:
             except NotLeadingError:
                 self._poller = None
         return self.schedule.failed(took, error.pause if isinstance(error, UpstreamError) else 0.0)
+
+    def _look_as_standby(self) -> None:
+        """Ask the own node for a sign of life, at the interval of polls: clients' calls go there all the same."""
+        if self._clock() < self._look_at:
+            return
+        self._look_at = self._clock() + self._config.poll_interval
+        try:
+            self._node.call("getblockcount", b"", min(self._config.poll_timeout, _LOOK_TIMEOUT))
+            is_reached = True
+        except RpcError as error:
+            failover = self.failover
+            is_reached = not _has_failed(error) or (
+                failover is not None and failover.switch(self._tip(), self._node.dialect)
+            )
+        if is_reached != self._is_reached:
+            self._is_reached, self._reported = is_reached, None
+            logger.log(
+                logging.INFO if is_reached else logging.ERROR, "this gateway's own node %s", _REACHED[is_reached]
+            )
 
     def _tip(self) -> Tip | None:
         entry = self._server.events.topic("blocks").log.newest()
@@ -194,7 +220,9 @@ class PollerThread:
             return
         self._reported = entry
         state: dict[str, Any] = msgspec.to_builtins(self.status.last) if entry is None else json.loads(entry.data)
-        self._server.health.report("node", state["kind"] == "up", {"state": state.pop("kind"), **state})
+        is_good = state["kind"] == "up" and self._is_reached
+        more = {} if self._is_reached else {"reached": False}
+        self._server.health.report("node", is_good, {"state": state.pop("kind"), **state, **more})
 
 
 def _has_failed(error: RpcError) -> bool:

@@ -13,7 +13,6 @@ from ..util.clock import Clock
 from .block_waiters import Tip
 from .chain_tracker import tip_after
 from .dialects.base import Dialect
-from .failover import ActiveNode
 from .node_client import NodeClient
 from .poller_thread import NODE_TOPIC, PollerThread
 
@@ -22,9 +21,6 @@ __all__ = ["PublishedState"]
 
 class PublishedState:
     """Reads the logs of a gateway's topics.
-
-    Attributes:
-        active: which of several nodes is used, if calls about wallets may go to the first one only.
 
     Args:
         server: has the logs.
@@ -35,7 +31,6 @@ class PublishedState:
 
     def __init__(self, server: WebSocketServer, node: NodeClient, poller: PollerThread, clock: Clock) -> None:
         self._clock = clock
-        self.active: ActiveNode | None = None
         self._server = server
         self._node = node
         self._poller = poller
@@ -43,10 +38,6 @@ class PublishedState:
     def dialect(self) -> Dialect | None:
         """Return the node's dialect, or None if it is not known yet."""
         return self._node.dialect
-
-    def may_use_wallet(self) -> bool:
-        """Return whether the node that is used is the one whose wallets clients mean."""
-        return self.active is None or self.active.index == 0
 
     def tip(self) -> Tip | None:
         """Return the last published block."""

@@ -20,6 +20,9 @@ from .upstream_errors import UpstreamError, UpstreamErrorKind
 
 __all__ = ["SharedReads"]
 
+_MAX_KEY = 1024
+"""Bytes of a key whose result is kept: clients can make keys of any size that stand for the same."""
+_OVERHEAD = 256
 _MAX_PART = 16
 """No result takes more than this part of the cache."""
 
@@ -127,6 +130,10 @@ class SharedReads:
 
     def _keep(self, wanted: Read, value: Any) -> None:
         size = wanted.size(value) if wanted.version is not None else 0
+        key = _key_size(wanted.key)
+        if not size or key > _MAX_KEY:
+            return
+        size += key
         if not 0 < size <= self._max_bytes // _MAX_PART:
             return
         previous = self._kept.pop(wanted.key, None)
@@ -135,3 +142,9 @@ class SharedReads:
         while self._bytes > self._max_bytes:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= oldest.size
+
+
+def _key_size(key: Hashable) -> int:
+    """Return about how many bytes a key and its entry take."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return _OVERHEAD + sum(len(part) for part in parts if isinstance(part, (str, bytes)))

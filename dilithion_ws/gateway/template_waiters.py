@@ -6,6 +6,7 @@ wait like those who call `waitfornewblock`, without a thread, and the template i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -15,35 +16,48 @@ import msgspec
 from ..util.clock import Clock, Deadline
 from ..util.thread_contracts import any_thread
 from .block_waiters import BlockWaiters, Tip
+from .upstream_errors import UpstreamError, UpstreamErrorKind
 
 __all__ = ["TemplateWaiters", "without_longpollid"]
 
 METHOD = "getblocktemplate"
 
+_STOPPING = "the gateway stops"
+
 _LONGEST = 60.0
 """Seconds after which a template is made anyway, for the transactions that have come: as Bitcoin Core does."""
 _THREADS = 2
+_HASH = 64
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_text = msgspec.json.Decoder(str).decode
+_decode_any = msgspec.json.Decoder().decode
 
 
-def without_longpollid(params: bytes) -> tuple[bytes, str]:
-    """Return params without the `longpollid`, and that, or nothing if they have none.
+def without_longpollid(params: bytes) -> tuple[bytes, str | None]:
+    """Return params without the `longpollid`, and the hash of the tip that it begins with.
 
-    It is in the first param, an object, by position or under the name `template_request`.
+    The hash is None if there is no `longpollid`, and empty if that is not a text. The node waits for one of any type, and
+    finds it in the first param: by position, under its name, or in the `args` of mixed params.
     """
     try:
         is_list = params[:1] == b"["
         outer: Any = _decode_list(params) if is_list else _decode_object(params)
-        key: Any = 0 if is_list else "template_request"
-        request = _decode_object(outer[key])
-        text = _decode_text(request.pop("longpollid"))
-        outer[key] = msgspec.Raw(msgspec.json.encode(request))
-        return msgspec.json.encode(outer), text
-    except (msgspec.MsgspecError, LookupError, UnicodeDecodeError, RecursionError):
-        return params, ""
+        is_mixed = not is_list and "args" in outer
+        inner: Any = _decode_list(outer["args"]) if is_mixed else outer
+        key: Any = 0 if is_list or is_mixed else "template_request"
+        members = _decode_object(inner[key])
+        given = _decode_any(members.pop("longpollid"))
+    except (msgspec.MsgspecError, LookupError, TypeError, UnicodeDecodeError, RecursionError):
+        return params, None
+    inner[key] = _raw(members)
+    if is_mixed:
+        outer["args"] = _raw(inner)
+    return msgspec.json.encode(outer), given[:_HASH] if isinstance(given, str) else ""
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 class TemplateWaiters:
@@ -57,24 +71,35 @@ class TemplateWaiters:
     def __init__(self, waiters: BlockWaiters, clock: Clock) -> None:
         self._waiters = waiters
         self._clock = clock
+        self._lock = threading.Lock()  # guards the two below
+        self._open: set[Future[Any]] = set()
+        self._is_stopped = False
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="dilithion-ws-gateway-templates")
 
     @any_thread
-    def wait(self, longpollid: str, deadline: Deadline, fetch: Callable[[], Any]) -> Future[Any]:
-        """Return a future of the template, which is fetched once the tip is not that of the `longpollid` any more.
+    def wait(self, previous: str, deadline: Deadline, fetch: Callable[[], Any]) -> Future[Any]:
+        """Return a future of the template, which is fetched once the tip is another one.
 
         Args:
-            longpollid: begins with the hash of the tip, in 64 digits.
+            previous: the hash of the tip that the miner knows; empty for the present one.
             deadline: of the call.
             fetch: asks the node. It may raise RpcError.
         """
-        previous = longpollid[:64]
+        tip = self._waiters.tip()
+        previous = previous or (tip.hash if tip is not None else "")
         found: Future[Any] = Future()
+        with self._lock:
+            if self._is_stopped:
+                raise UpstreamError(UpstreamErrorKind.DOWN, _STOPPING)
+            self._open.add(found)
+        found.add_done_callback(self._close)
         waiting = self._waiters.wait(lambda tip: tip.hash != previous, min(_LONGEST, deadline.remaining() / 2))
 
         def on_tip(done: Future[Tip]) -> None:
             if not done.cancelled() and not found.cancelled():
-                self._threads.submit(self._fetch, found, fetch)
+                with self._lock:
+                    if not self._is_stopped:
+                        self._threads.submit(self._fetch, found, fetch)
 
         waiting.add_done_callback(on_tip)
         found.add_done_callback(lambda done: waiting.cancel() if done.cancelled() else None)
@@ -82,8 +107,18 @@ class TemplateWaiters:
 
     @any_thread
     def stop(self) -> None:
-        """End the threads."""
+        """End the threads, and the calls that wait."""
+        with self._lock:
+            self._is_stopped = True
+            waiting = list(self._open)
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for found in waiting:
+            if not found.running() and found.set_running_or_notify_cancel():
+                found.set_exception(UpstreamError(UpstreamErrorKind.DOWN, _STOPPING))
+
+    def _close(self, found: Future[Any]) -> None:
+        with self._lock:
+            self._open.discard(found)
 
     @staticmethod
     def _fetch(found: Future[Any], fetch: Callable[[], Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from ..util.thread_contracts import any_thread
 __all__ = ["HealthReports"]
 
 _OWN = {"live", "ready", "version"}
-_MAX_REPORTS = 64
+_MAX_REPORTS, _MAX_CHARACTERS = 64, 4096
 
 
 class HealthReports:
@@ -32,12 +33,19 @@ class HealthReports:
             details: what the answer has in addition, as JSON members.
 
         Raises:
-            ConfigError: the name is one of the server's own members, or there are too many.
+            ConfigError: the name is one of the server's own members, there are too many, or the details are not JSON, or
+                too large.
         """
         if name in _OWN or (name not in self._reports and len(self._reports) >= _MAX_REPORTS):
             raise ConfigError(f"{name[:64]!r} can't be reported: it is the server's own, or there are too many")
+        try:
+            text = json.dumps({**(details or {}), "good": bool(is_good)}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"the report of {name[:64]!r} is not JSON: {error}") from None
+        if len(text) > _MAX_CHARACTERS:
+            raise ConfigError(f"the report of {name[:64]!r} has {len(text)} characters; it takes {_MAX_CHARACTERS}")
         with self._lock:
-            self._reports = {**self._reports, name: {"good": is_good, **(details or {})}}
+            self._reports = {**self._reports, name: json.loads(text)}
 
     @any_thread
     def all(self) -> Mapping[str, Mapping[str, Any]]:

@@ -69,12 +69,17 @@ def test_an_audit_file_that_cannot_be_written_names_the_setting(tmp_path: Path) 
         CredentialFiles(Config(audit_log=str(tmp_path / "none" / "audit")))
 
 
-def test_a_user_that_is_configured_twice_is_refused(tmp_path: Path) -> None:
+def test_a_user_of_the_file_takes_the_place_of_the_configured_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The node's own set-up has both, with the same name."""
     users = tmp_path / "users.json"
     write_users(users, root="admin")
     files = CredentialFiles(Config(users_file=str(users), user="root", password="pw-root"))
-    with pytest.raises(ConfigError, match="'root' is also rpcuser"):
-        files.load_users()
+    directory = files.load_users()
+    assert directory.check("root", "rootroot") is not None
+    assert directory.check("root", "pw-root") is None
+    assert "'root', which is also rpcuser: its password and role hold" in caplog.text
     files.close()
 
 

@@ -155,7 +155,7 @@ def test_a_file_as_the_node_s_guide_generator_and_example_write_it_is_read_and_k
             "users": {"_comment": "add more here", "bot": entry(comment="payments", role="payer", _made="by hand")},
             "roles": {
                 "_comment": "bits of the node",
-                "payer": {"permissions": "0x0013", "description": "pays"},
+                "payer": {"permissions": "0x0013", "description": "pays", "allowed_methods": ["sendtoaddress"]},
                 "readonly": {"permissions": 5, "_note": "stricter"},
             },
         }

@@ -232,7 +232,7 @@ def test_amounts_are_exact_where_the_node_rounds(desk: Desk) -> None:
     for amount in (0.00001, 0.00005):
         for answer in (desk.error("sendtoaddress", to, amount), desk.error("sendtoaddress", address=to, amount=amount)):
             assert "Amount below dust threshold" in answer, "the node read 1e-05 as 1"
-    assert "more than 8 decimals" in desk.error("sendtoaddress", to, "0.123456789")
+    assert desk.call("estimatesendfee", to, "0.123456789")["amount"] == Decimal("0.12345678")
     assert "positive" in desk.error("sendtoaddress", to, -1)
     assert desk.error("sendtoaddress", "Dnope", 1.0) == "Invalid Dilithion address: Dnope"
     assert "Insufficient balance" in desk.error("sendtoaddress", to, 10**7)

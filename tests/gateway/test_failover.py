@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from dilithion_ws import ConfigError, RpcError
 from dilithion_ws.client import Client
 from dilithion_ws.gateway import GatewayConfig
 
-from ..support import wait_for
+from ..support import RedisServer, needs_redis, wait_for
 from ..support.gateways import GatewayFactory, ready, take
+from ..support.http import request
 from ..support.litecoin import Litecoin, needs_litecoind
 from ..support.standin import StandIn
 
@@ -49,12 +52,48 @@ def test_another_node_takes_over_and_blocks_go_on(nodes: Nodes, gateways: Gatewa
         assert [event["hash"] for event in take(blocks, 2)] == hashes
         assert client.call("getblockcount") == 3
         assert client.call("getnodestate")["kind"] == "up"
-        with pytest.raises(RpcError, match="rpcgatewayfailoverwallet") as caught:
-            client.call("getbalance")
+        with pytest.raises(RpcError, match="can't be reached") as caught:
+            client.call("getbalance")  # the first node has the wallets
         assert caught.value.code == -32009
         results = client.batch([("getbalance", []), ("getblockcount", [])])
         assert [result.code for result in results] == [-32009, -32009]
+        assert "getbalance" not in nodes.second.methods
         states.close()
+
+
+def test_a_call_about_wallets_that_waits_does_not_go_to_another_node(nodes: Nodes, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(nodes.urls, poll_interval=0.3))
+    with Client(gateway.server.url) as client, ThreadPoolExecutor(1) as pool:
+        nodes.first.tokens = 0
+        paying = pool.submit(client.call, "sendtoaddress", "D1", 1)
+        wait_for(lambda: len(gateway._waiting.limited) == 1)
+        nodes.first.stop()
+        with pytest.raises(RpcError, match="can't be reached"):
+            paying.result(20)
+    assert "sendtoaddress" not in nodes.second.methods
+
+
+@needs_redis
+def test_a_gateway_that_does_not_lead_chooses_its_node_too(
+    nodes: Nodes, gateways: GatewayFactory, redis_server: RedisServer
+) -> None:
+    shared = {"event_store": redis_server.url, "leader_patience": 0.5}
+    leader = ready(gateways(nodes.first.url, **shared))
+    wait_for(leader.poller.is_leading)
+    standby = gateways(f"{nodes.second.url},{nodes.first.url}", **shared)
+    alone = gateways(nodes.second.url, **shared)
+    wait_for(lambda: _health(standby)[0] == _health(alone)[0] == 200)
+    with Client(standby.server.url) as client:
+        nodes.second.stop()
+        wait_for(lambda: _count(client) == 0)
+        wait_for(lambda: _health(alone)[0] == 503)
+        assert _health(alone)[1]["node"]["reached"] is False
+        assert _health(standby)[0] == 200
+
+
+def _health(gateway: Any) -> tuple[int, Any]:
+    status, _, body = request(gateway.server, "GET", "/health?node=1")
+    return status, json.loads(body)
 
 
 def test_calls_about_wallets_go_to_another_node_by_a_setting(nodes: Nodes, gateways: GatewayFactory) -> None:

@@ -90,14 +90,16 @@ def test_pages_and_statistics_by_a_setting(standin: StandIn, gateways: GatewayFa
     assert b"other 1" not in lines
     assert any(line.startswith(b"dilithion_gateway_node_height ") for line in lines)
     plain = ready(gateways(standin.url, statistics="http://127.0.0.1:9"))
+    for path in ("/wallet/", "/wallet/../api/v1/info", "/wallet/%2e%2e/api/v1/info", "/miner/../metrics"):
+        assert get(gateway, path)[0] == 404, path
     assert get(plain, "/wallet")[0] == 404
     assert get(plain, "/metrics")[0] == 200, "its statistics can't be reached"
 
 
 def test_a_node_that_cannot_be_reached(gateways: GatewayFactory) -> None:
     gateway = gateways("http://127.0.0.1:9", dialect="dilithion")
-    status, body = get(gateway, "/api/v1/info")
-    assert status == 502
+    wait_for(lambda: get(gateway, "/api/v1/info")[0] == 502)
+    _, body = get(gateway, "/api/v1/info")
     assert "can't be reached" in json.loads(body)["error"]["message"]
 
 
@@ -111,7 +113,8 @@ def test_the_rest_interface_of_core_by_a_setting(litecoin: Litecoin, gateways: G
     assert get(plain, path)[0] == 404
     status, body = get(gateway, path)
     assert (status, json.loads(body)["chain"]) == (200, "regtest")
-    assert get(gateway, "/rest/../wallet/x")[0] == 404
+    for other in ("/rest/../wallet/x", "/rest//x", "/rest/./x", "/rest/%2e%2e/x", "/rest/x?a=%0d"):
+        assert get(gateway, other)[0] == 404
     assert get(gateway, "/api/v1/info")[0] == 404
 
 

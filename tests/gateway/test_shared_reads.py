@@ -18,7 +18,7 @@ from dilithion_ws.gateway.upstream_errors import UpstreamError, UpstreamErrorKin
 from ..support import Clock, wait_for
 
 
-def make(max_bytes: int = 160, max_age: float = 60.0) -> tuple[SharedReads, Clock]:
+def make(max_bytes: int = 16_000, max_age: float = 60.0) -> tuple[SharedReads, Clock]:
     clock = Clock()
     return SharedReads(clock, max_bytes, max_age), clock
 
@@ -48,12 +48,14 @@ def test_a_result_is_kept_until_the_version_changes_a_write_or_its_age() -> None
 
 
 def test_the_bytes_that_are_kept_are_bounded() -> None:
-    reads, _ = make(160)
+    reads, _ = make(16 * 300)
     for number in range(100):
-        reads.read(Read(number, lambda: b"x" * 10, 1.0, 1))
-    assert reads._bytes == 160
+        reads.read(Read(number, lambda: b"x" * 44, 1.0, 1))
+    assert reads._bytes == 16 * 300
     assert len(reads._kept) == 16
-    reads.read(Read("large", lambda: b"x" * 11, 1.0, 1))
+    reads.read(Read("large", lambda: b"x" * 45, 1.0, 1))
+    reads.read(Read(("m", b" " * 2000), lambda: b"x", 1.0, 1))
+    assert all(isinstance(key, int) for key in reads._kept), "large keys are not kept either"
     reads.read(Read("none", lambda: b"x", 1.0, 1, lambda result: 0))
     assert {"large", "none"} & set(reads._kept) == set()
     nothing, _ = make(0)
@@ -120,7 +122,7 @@ def test_who_waits_gets_the_error_or_a_timeout() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["read", "write", "tip", "time"]), st.integers(0, 3)), max_size=50))
 def test_no_result_is_older_than_the_state_that_it_depends_on(steps: list[tuple[str, int]]) -> None:
-    reads, clock = make(1000)
+    reads, clock = make(100_000)
     state, tip = 0, 0
     for kind, number in steps:
         if kind == "write":

@@ -31,13 +31,16 @@ class Limiting:
 
     def __init__(self) -> None:
         self.refusals = 0
+        self.accepted: int | None = None  # requests, before all others are refused
         self.requests: list[list[str]] = []
 
     def post(self, body: bytes, headers: Any, timeout: float, path: str = "") -> UpstreamReply:
         asked = json.loads(body)
         self.requests.append([call["method"] for call in asked])
-        if self.refusals:
-            self.refusals -= 1
+        if self.accepted is not None:
+            self.accepted -= 1
+        if self.refusals or (self.accepted is not None and self.accepted < 0):
+            self.refusals = max(0, self.refusals - 1)
             return UpstreamReply(200, {}, b'{"error":"Rate limit exceeded. Please slow down your requests."}')
         answers = [{"jsonrpc": "2.0", "result": call["method"], "id": call["id"]} for call in asked]
         return UpstreamReply(200, {}, json.dumps(answers).encode())
@@ -47,11 +50,11 @@ class Setup:
     def __init__(self, most: int = 200) -> None:
         self.clock = Clock()
         self.poster = Limiting()
-        node = NodeClient(self.poster, DILITHION, self.clock, CircuitBreaker(self.clock))
-        self.calls = LimitedCalls(node, SharedReads(self.clock, 0, 0), self.clock, most)
+        self.node = NodeClient(self.poster, DILITHION, self.clock, CircuitBreaker(self.clock))
+        self.calls = LimitedCalls(SharedReads(self.clock, 0, 0), self.clock, most)
 
-    def call(self, method: str, seconds: float = 30.0, wallet: str | None = None) -> LimitedCall:
-        return LimitedCall(method, b"", wallet, Deadline(self.clock, seconds))
+    def call(self, method: str, seconds: float = 30.0, wallet: str | None = None, params: bytes = b"") -> LimitedCall:
+        return LimitedCall(self.node, method, params, wallet, Deadline(self.clock, seconds))
 
 
 def test_calls_that_wait_leave_as_one_batch_once_the_node_takes_it() -> None:
@@ -88,6 +91,28 @@ def test_a_batch_has_one_wallet_and_no_call_whose_client_has_gone() -> None:
     assert other.done()
 
 
+def test_no_call_of_a_batch_in_several_requests_is_made_twice() -> None:
+    setup = Setup()
+    large = b'["%b"]' % (b"x" * 900_000)  # two of them fill a request
+    futures = [setup.calls.enter(setup.call(f"m{number}", params=large), 1.0) for number in range(4)]
+    setup.clock.now += 1
+    setup.poster.accepted = 1
+    setup.calls.step()
+    assert setup.poster.requests == [["m0", "m1"], ["m2", "m3"]]
+    assert [future.done() for future in futures] == [True, True, False, False]
+    setup.poster.accepted = None
+    setup.clock.now += 2
+    setup.calls.step()
+    assert setup.poster.requests[2:] == [["m2", "m3"]]
+    assert all(future.done() for future in futures)
+    refused = [setup.calls.enter(setup.call(f"n{number}", params=large), 2.0) for number in range(4)]
+    setup.clock.now += 2
+    setup.poster.refusals = 1
+    setup.calls.step()
+    assert setup.poster.requests[3:] == [["n0", "n1"]], "the node wants no further request"
+    assert not any(future.done() for future in refused)
+
+
 def test_a_call_without_a_place_or_without_time_is_refused_at_once() -> None:
     setup = Setup(most=1)
     with pytest.raises(UpstreamError) as caught:
@@ -121,14 +146,18 @@ def test_clients_of_a_node_that_limits_are_answered_together(standin: StandIn, g
     ("params", "plain", "longpollid"),
     [
         (b'[{"rules":["segwit"],"longpollid":"00"}]', b'[{"rules":["segwit"]}]', "00"),
+        (b'[{"longpoll\\u0069d":"00"},5]', b"[{},5]", "00"),
         (b'{"template_request":{"longpollid":"aa"}}', b'{"template_request":{}}', "aa"),
-        (b'[{"rules":[]}]', b'[{"rules":[]}]', ""),
-        (b'["longpollid"]', b'["longpollid"]', ""),
-        (b'[{"longpollid":5}]', b'[{"longpollid":5}]', ""),
-        (b"", b"", ""),
+        (b'{"args":[{"longpollid":"aa"},1],"x":2}', b'{"args":[{},1],"x":2}', "aa"),
+        (b'[{"longpollid":5}]', b"[{}]", ""),
+        (b'[{"longpollid":"%b"}]' % (b"ab" * 40), b"[{}]", "ab" * 32),
+        (b'[{"rules":[]}]', b'[{"rules":[]}]', None),
+        (b'["longpollid"]', b'["longpollid"]', None),
+        (b"5", b"5", None),
+        (b"", b"", None),
     ],
 )
-def test_the_longpollid_is_taken_out_of_the_params(params: bytes, plain: bytes, longpollid: str) -> None:
+def test_the_longpollid_is_taken_out_of_the_params(params: bytes, plain: bytes, longpollid: str | None) -> None:
     assert without_longpollid(params) == (plain, longpollid)
 
 
@@ -163,6 +192,22 @@ def test_miners_wait_in_the_gateway_and_a_node_with_one_thread_answers_others(
         answer = miner.answer()
         assert "longpollid" in answer.get("result", {}) or answer["error"]["code"] in (-9, -10)
         miner.close()
+
+
+def test_miners_who_wait_are_answered_when_the_gateway_stops(standin: StandIn, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(standin.url))
+    miners = [RawClient(gateway.server.port) for _ in range(30)]
+    for miner in miners:
+        miner.request("getblocktemplate", [{"longpollid": standin.chain[-1]["hash"] + "1"}])
+    wait_for(lambda: gateway.waiting_calls == 30)
+    begin = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(gateway.stop, 20.0)
+        for miner in miners:
+            assert "error" in miner.answer()
+            miner.close()
+        assert stopping.result(20)
+    assert time.monotonic() - begin < 10.0
 
 
 @needs_litecoind

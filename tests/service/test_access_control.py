@@ -505,7 +505,6 @@ def test_files_that_cannot_be_used_are_one_clear_error(tmp_path: Path, rpc: RpcT
         ({"audit_log": str(tmp_path / "no" / "audit")}, "rpcwebsocketauditlog"),
         ({"users_file": str(tmp_path / "none")}, "can't be read: No such file"),
         ({"user": "a:b", "password": "x"}, "no colon"),
-        ({"user": "root", "password": "x", "users_file": str(users_file)}, "'root' is also rpcuser"),
     ):
         server = WebSocketServer(rpc, Config(**settings))  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=words.replace("(", r"\(")):

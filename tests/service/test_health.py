@@ -46,3 +46,15 @@ def test_reports_are_bounded() -> None:
         reports.report("one more", True)
     reports.report("n0", False)
     assert reports.all()["n0"] == {"good": False}
+
+
+@pytest.mark.parametrize("details", [{"x": b"1"}, {"x": float("nan")}, {"x": "y" * 5000}])
+def test_details_that_cannot_be_sent_are_refused(details: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"not JSON|characters"):
+        HealthReports().report("node", True, details)
+
+
+def test_details_do_not_decide_whether_it_is_good() -> None:
+    reports = HealthReports()
+    reports.report("node", False, {"good": True})
+    assert reports.all()["node"] == {"good": False}

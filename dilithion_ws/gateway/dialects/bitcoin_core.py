@@ -23,7 +23,7 @@ READ_MINING: getmininginfo getnetworkhashps
 READ_WALLET: getaddressesbylabel getaddressinfo getbalance getbalances getreceivedbyaddress getreceivedbylabel
     gettransaction getunconfirmedbalance getwalletinfo listaddressgroupings listlabels listlockunspent
     listreceivedbyaddress listreceivedbylabel listsinceblock listtransactions listunspent listwalletdir listwallets
-    listwallettransactions     simulaterawtransaction
+    listwallettransactions simulaterawtransaction
 WRITE_WALLET: abandontransaction abortrescan addmultisigaddress bumpfee fundrawtransaction getnewaddress
     getrawchangeaddress importaddress importpubkey keypoolrefill lockunspent psbtbumpfee rescanblockchain send sendall
     sendmany sendtoaddress setlabel settxfee setwalletflag signmessage signmessagewithprivkey
