@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dilithion_ws import Config, RpcTable, WebSocketServer
+from dilithion_ws import Config, HttpReply, RpcDialect, RpcTable, WebSocketServer
+from dilithion_ws.gateway import Gateway, GatewayConfig
 from dilithion_ws.service.page import page
 
 from ..support import wait_for
 from ..support.browser import Browser
 from ..support.fixtures import ServerFactory
+from ..support.gateways import ready, transaction
 from ..support.programs import needs_chromium
+from ..support.standin import StandIn
 from ..support.subscriptions import block
 
 
@@ -107,3 +110,52 @@ def test_the_page_can_be_turned_off(start: ServerFactory) -> None:
 
     assert request(start(), "GET", "/")[0] == 200
     assert request(start(page=0), "GET", "/")[0] == 404
+
+
+@needs_chromium
+def test_the_page_of_a_gateway_shows_that_its_node_is_down_and_what_a_block_has_mined() -> None:
+    node = StandIn()
+    config = GatewayConfig(upstream=node.url, poll_interval=0.1)
+    try:
+        with Gateway(config, Config(insecure=True)) as gateway, Browser() as browser:
+            ready(gateway)
+            browser.open(f"http://localhost:{gateway.server.port}/")
+            wait_for(
+                lambda: len(gateway.server.events.cursors.all()) == 5, 20, "the subscriptions, that to node included"
+            )
+            assert browser.run("el('nodestate').hidden")
+            node.mempool["aa"] = transaction()
+            wait_for(lambda: "aa" in text(browser, "mempool"), 20)
+            block_hash = node.mine()["hash"]
+            wait_for(lambda: "1 mined" in text(browser, "mempool"), 20)
+            assert block_hash in text(browser, "mempool")
+            node.stop()
+            wait_for(lambda: "is down: the node can't be reached" in text(browser, "nodestate"), 20)
+            assert not browser.run("el('nodestate').hidden")
+            assert browser.problems == []
+    finally:
+        node.stop()
+
+
+@needs_chromium
+def test_a_page_of_another_origin_cannot_call_a_node_of_core_s_family() -> None:
+    """Its clients send no header that would keep pages out, so the browser's own words must do."""
+    called: list[str] = []
+    rpc = RpcTable()
+    rpc.dialect = RpcDialect.CORE
+    rpc.register("stop", lambda: called.append("stop"), permission="ADMIN_SERVER")
+    policy = {"Content-Security-Policy": "default-src * 'unsafe-inline'"}
+    other = WebSocketServer(RpcTable())
+    other.routes.add("/foreign", lambda call: HttpReply(b"<p>", "text/html", headers=policy), is_public=True)
+    with WebSocketServer(rpc) as target, other, Browser() as browser:
+        browser.open(f"http://localhost:{other.port}/foreign")
+        for address in (f"http://localhost:{target.port}/", f"http://127.0.0.1:{target.port}/"):
+            for kind in ("text/plain", "application/x-www-form-urlencoded"):
+                browser.run(
+                    f"""fetch('{address}', {{method: 'POST', mode: 'no-cors', headers: {{'Content-Type': '{kind}'}},
+                    body: '{{"method":"stop","id":1}}'}}).then(r => window.done = r.type, e => window.done = 'refused')"""
+                )
+                wait_for(lambda: browser.run("window.done ?? ''"), 20)
+                browser.run("window.done = ''")
+        assert target.statistics().connections.accepted >= 1
+        assert called == []
