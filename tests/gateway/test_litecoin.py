@@ -20,7 +20,7 @@ from dilithion_ws.client import Client
 from dilithion_ws.gateway.dialects.bitcoin_core import CORE
 
 from ..support import RawClient, free_port, wait_for
-from ..support.gateways import GatewayFactory, put, ready
+from ..support.gateways import GatewayFactory, put, ready, take
 from ..support.litecoin import Litecoin, needs_litecoind
 from ..support.programs import NODE_MODULES, needs_node
 
@@ -316,6 +316,46 @@ def _live(litecoin: Litecoin, random: random.Random, settle: Callable[[], None])
     litecoin.start()
     mine(70)
     settle()
+
+
+def test_a_block_of_four_thousand_transactions(litecoin: Litecoin, gateways: GatewayFactory) -> None:
+    """Prompt readers lose nothing, also those that filter by an address, and a log of the usual length suffices."""
+    signed, target = _four_thousand_payments(litecoin)
+    gateway = put(litecoin, gateways)
+    with Client(gateway.server.url) as client:
+        mempool, paid = client.subscribe("mempool"), client.subscribe("mempool", filter={"address": [target]})
+        txids = [answer["result"] for answer in litecoin.batch([("sendrawtransaction", [one]) for one in signed])]
+        added = take(mempool, len(txids))
+        assert {event["kind"] for event in added} == {"added"}
+        assert {event["txid"] for event in added} == set(txids)
+        assert {event["txid"] for event in take(paid, len(txids))} == set(txids)
+        (hash,) = litecoin.call("generatetoaddress", 1, target)
+        mined = take(mempool, -(-len(txids) // 4000))
+        assert {event["hash"] for event in mined} == {hash}
+        assert {txid for event in mined for txid in event["txids"]} == set(txids)
+        assert target in take(paid, 1)[0]["addresses"]
+
+
+def _four_thousand_payments(litecoin: Litecoin) -> tuple[list[str], str]:
+    """Return so many signed transactions, and the address that they pay to."""
+    for name in ("source", "wallet"):
+        litecoin.call("createwallet", name)
+
+    def ask(wallet: str, *calls: tuple[str, Any]) -> list[Any]:
+        return [answer["result"] for answer in litecoin.batch(list(calls), f"/wallet/{wallet}")]
+
+    (own,) = ask("source", ("getnewaddress", []))
+    litecoin.call("generatetoaddress", 105, own)
+    addresses = ask("wallet", *[("getnewaddress", [])] * 1000)
+    for _ in range(4):
+        ask("source", ("sendmany", ["", dict.fromkeys(addresses, 0.01)]))
+        litecoin.call("generatetoaddress", 1, own)
+    (unspent,) = ask("wallet", ("listunspent", []))
+    inputs = [{"txid": coin["txid"], "vout": coin["vout"]} for coin in unspent]
+    raw = ask("wallet", *(("createrawtransaction", [[one], {addresses[0]: 0.0099}]) for one in inputs))
+    signed = ask("wallet", *(("signrawtransactionwithwallet", [one]) for one in raw))
+    assert len(signed) == 4000
+    return [one["hex"] for one in signed], addresses[0]
 
 
 def test_a_node_with_one_thread_that_hangs_for_a_minute_loses_no_event(
