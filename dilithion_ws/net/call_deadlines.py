@@ -17,34 +17,38 @@ class CallDeadlines:
 
     Calls with the same timeout become due in the order in which they were added, and there are few different timeouts: so
     one queue for each of them is sorted by itself.
+
+    Attributes:
+        timeouts: of each call, in seconds. The event loop looks in every turn whether it is empty, which costs a call if
+            it asks this object.
     """
 
     def __init__(self) -> None:
         self._queues: dict[float, OrderedDict[PendingCall, float]] = {}
-        self._timeouts: dict[PendingCall, float] = {}
+        self.timeouts: dict[PendingCall, float] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._timeouts)
+        return bool(self.timeouts)
 
     def __len__(self) -> int:
-        return len(self._timeouts)
+        return len(self.timeouts)
 
     def __contains__(self, pending: PendingCall) -> bool:
-        return pending in self._timeouts
+        return pending in self.timeouts
 
     def __iter__(self) -> Iterator[PendingCall]:
-        return iter(list(self._timeouts))
+        return iter(list(self.timeouts))
 
     def set(self, pending: PendingCall, now: float, timeout: float) -> None:
         """Make a call due after `timeout` seconds from now, in place of an earlier deadline."""
-        if pending in self._timeouts:
+        if pending in self.timeouts:
             self.remove(pending)
-        self._timeouts[pending] = timeout
+        self.timeouts[pending] = timeout
         self._queues.setdefault(timeout, OrderedDict())[pending] = now + timeout
 
     def remove(self, pending: PendingCall) -> None:
         """Forget a call. Raises KeyError if it is unknown."""
-        timeout = self._timeouts.pop(pending)
+        timeout = self.timeouts.pop(pending)
         queue = self._queues[timeout]
         del queue[pending]
         if not queue:

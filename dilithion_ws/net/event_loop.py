@@ -114,7 +114,7 @@ class EventLoop:
             self._serve_unadmitted()
         for at, due in reactor.timers.pop_due(now):
             self.handler.on_timer(due, at)
-        if reactor.calls:
+        if reactor.calls.timeouts:
             self.handler.messages.expire_calls()
         if mailbox.commands:
             self._execute_commands()

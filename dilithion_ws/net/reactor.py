@@ -212,7 +212,7 @@ class Reactor:
         """Return the seconds until something is due, or None if nothing ever is."""
         now = self.clock()
         timeout = self.timers.timeout(now)
-        if self.calls:
+        if self.calls.timeouts:
             first = max(0.0, self.calls.first() - now)
             return first if timeout is None else min(first, timeout)
         return timeout
