@@ -42,6 +42,7 @@ class CredentialFiles:
     def __init__(self, config: Config, clock: Clock = monotonic) -> None:
         self._config = config
         self._configured_users: list[User] = []
+        self._replaced: set[str] = set()  # their names that the file has had
         self._cookie = ""
         if config.user:
             check_name(config.user, "rpcuser")
@@ -90,16 +91,21 @@ class CredentialFiles:
         Raises:
             ConfigError: the users file cannot be used.
 
-        A user of the file takes the place of `rpcuser` with the same name, as the node's own set-up has both.
+        A user of the file takes the place of `rpcuser` with the same name, as the node's own set-up has both. That holds
+        until a restart: when the file's user is removed, its sessions must not go on as another one's.
         """
         path = self._config.users_file
         if not path:
             return UserDirectory(self._configured_users)
         file = parse_users(_read_users_file(path), path)
-        configured = [user for user in self._configured_users if user.name not in file.users]
         for user in self._configured_users:
-            if user.name in file.users:
-                logger.warning("%s has the user %r, which is also rpcuser: its password and role hold", path, user.name)
+            if user.name not in file.users or user.name in self._replaced:
+                continue
+            if user.is_unguessable:
+                raise ConfigError(f"{path}: user {user.name!r} is the cookie's; use another name")
+            logger.warning("%s has the user %r, which is also rpcuser: its password and role hold", path, user.name)
+            self._replaced.add(user.name)
+        configured = [user for user in self._configured_users if user.name not in self._replaced]
         return UserDirectory([*configured, *file.users.values()], file.tokens.values())
 
     def close(self) -> None:

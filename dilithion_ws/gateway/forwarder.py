@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,11 +26,11 @@ class WaitingCalls(NamedTuple):
     """The calls that wait in the gateway, and not in the node.
 
     Attributes:
-        limited: until the node accepts them.
+        limited: until a node accepts them, by node.
         templates: for the next block.
     """
 
-    limited: LimitedCalls
+    limited: Mapping[NodeClient, LimitedCalls]
     templates: TemplateWaiters
 
 
@@ -73,14 +73,14 @@ class Forwarder:
 
         A call that would wait in the node waits here, and so does one whose rate the node limits.
         """
-        node = self._node_for([context])
+        node = self._node_for(context)
         if context.method == TEMPLATE_METHOD:
             params, previous = without_longpollid(params)
             if previous is not None:
                 call = LimitedCall(node, context.method, params, context.wallet, context.deadline)
                 return self._waiting.templates.wait(previous, context.deadline, lambda: self._read(call, _SOON))
         call = LimitedCall(node, context.method, params, context.wallet, context.deadline)
-        limited = self._waiting.limited
+        limited = self._waiting.limited[node]
         if limited.is_waiting:
             return limited.enter(call)
         try:
@@ -91,9 +91,9 @@ class Forwarder:
                 raise
             return limited.enter(call, max(error.pause, pause.first))
 
-    def _node_for(self, contexts: Sequence[CallContext]) -> NodeClient:
-        """Return the node that calls are for: those about wallets may be for the first one only, which has them."""
-        return self._wallet_node if any(map(self._is_about_wallets, contexts)) else self._node
+    def _node_for(self, context: CallContext) -> NodeClient:
+        """Return the node that a call is for: one about wallets may be for the first one only, which has them."""
+        return self._wallet_node if self._is_about_wallets(context) else self._node
 
     def _is_about_wallets(self, context: CallContext) -> bool:
         if context.wallet is not None:
@@ -125,8 +125,16 @@ class Forwarder:
             raise
 
     def batch(self, calls: Sequence[tuple[CallContext, bytes]]) -> list[Any]:
-        """Forward the calls of a batch in one request, in their order."""
-        node = self._node_for([context for context, _ in calls])
+        """Forward the calls of a batch, in one request to each node that they are for. Return their outcomes in order."""
+        found: dict[int, Any] = {}
+        by_node: dict[NodeClient, list[int]] = {}
+        for index, (context, _) in enumerate(calls):
+            by_node.setdefault(self._node_for(context), []).append(index)
+        for node, indexes in by_node.items():
+            found.update(zip(indexes, self._batch_at(node, [calls[index] for index in indexes]), strict=True))
+        return [found[index] for index in range(len(calls))]
+
+    def _batch_at(self, node: NodeClient, calls: Sequence[tuple[CallContext, bytes]]) -> list[Any]:
         timeout, wallet = calls[0][0].deadline.remaining(), calls[0][0].wallet
 
         def forward() -> list[Any]:

@@ -98,8 +98,10 @@ class Gateway:
         )
         breaker, dialect = CircuitBreaker(clock), dialect_named(config.dialect)
         self.node, watched = (NodeClient(upstream, dialect, clock, breaker) for upstream in (calls, polls))
-        wallets = calls if config.failover_wallet else calls.upstreams[0]
-        self._wallet_node = NodeClient(wallets, dialect, clock, breaker)
+        self._wallet_node = self.node
+        if len(config.upstreams) > 1 and not config.failover_wallet:
+            # What holds for the first node, its pauses and its rate, does not hold for the one that is used.
+            self._wallet_node = NodeClient(calls.upstreams[0], dialect, clock, CircuitBreaker(clock))
         nobody = NodeAccount("", "", "")
         statistics = HttpUpstream(config, nobody, config.upstream_connections, config.statistics_url)
         self._upstreams: Sequence[FailoverUpstream | HttpUpstream] = (calls, polls, statistics)
@@ -108,8 +110,10 @@ class Gateway:
         self._published = published = PublishedState(self.server, self.node, self.poller, clock)
         reads = SharedReads(clock, config.cache_size, config.cache_age)
         self._block_waiters = BlockWaiters(published.tip, clock)
+        nodes = dict.fromkeys((self.node, self._wallet_node))
         self._waiting = WaitingCalls(
-            LimitedCalls(reads, clock, config.limited_calls), TemplateWaiters(self._block_waiters, clock)
+            {node: LimitedCalls(reads, clock, config.limited_calls) for node in nodes},
+            TemplateWaiters(self._block_waiters, clock),
         )
         self._forwarder = Forwarder((self.node, self._wallet_node), reads, published, self._waiting)
         NodeRoutes(calls, statistics, reads, published).register(self.server, config)
@@ -134,7 +138,8 @@ class Gateway:
         """Start to serve. The node may be down. Raise what `WebSocketServer.start` raises."""
         self.server.start()
         self._block_waiters.start()
-        self._waiting.limited.start()
+        for limited in self._waiting.limited.values():
+            limited.start()
         self.poller.start()
         self._notifications.start()
         return self
@@ -148,7 +153,7 @@ class Gateway:
         limit = self.server.config.limits.connections.drain_timeout if timeout is None else timeout
         deadline, moment = Deadline(monotonic, limit), min(_MOMENT, limit / 4)
         self._waiting.templates.stop()  # before those who wait for blocks are answered, of which they are some
-        for part in (self._notifications, self._block_waiters, self._waiting.limited, self.poller):
+        for part in (self._notifications, self._block_waiters, *self._waiting.limited.values(), self.poller):
             part.stop(moment)
         stopped = self.server.stop(timeout and deadline.remaining())
         for upstream in self._upstreams:

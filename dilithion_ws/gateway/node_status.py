@@ -10,6 +10,8 @@ from .upstream_errors import UpstreamError
 
 __all__ = ["NodeDown", "NodeState", "NodeSyncing", "NodeUp", "StatusTracker"]
 
+_MAX_REASON = 300
+"""Characters of a reason, which the node may have written."""
 _STEP = 0.01
 """Change of the progress that is published."""
 
@@ -57,7 +59,7 @@ class StatusTracker:
 
         An error of the node itself, such as -28, means that it is starting.
         """
-        text = error.message.removeprefix("Server busy: ")
+        text = error.message.removeprefix("Server busy: ")[:_MAX_REASON]
         return self._change(NodeDown(text if isinstance(error, UpstreamError) else f"it is not ready: {text}"))
 
     def _change(self, state: NodeState) -> NodeState | None:

@@ -218,11 +218,11 @@ class PollerThread:
         entry = self._server.events.topic(NODE_TOPIC).log.newest()
         if entry is self._reported and entry is not None:
             return
-        self._reported = entry
         state: dict[str, Any] = msgspec.to_builtins(self.status.last) if entry is None else json.loads(entry.data)
         is_good = state["kind"] == "up" and self._is_reached
         more = {} if self._is_reached else {"reached": False}
         self._server.health.report("node", is_good, {"state": state.pop("kind"), **state, **more})
+        self._reported = entry
 
 
 def _has_failed(error: RpcError) -> bool:

@@ -22,7 +22,7 @@ __all__ = ["SharedReads"]
 
 _MAX_KEY = 1024
 """Bytes of a key whose result is kept: clients can make keys of any size that stand for the same."""
-_OVERHEAD = 256
+_OVERHEAD = 500
 _MAX_PART = 16
 """No result takes more than this part of the cache."""
 

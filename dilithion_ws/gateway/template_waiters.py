@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ _LONGEST = 60.0
 """Seconds after which a template is made anyway, for the transactions that have come: as Bitcoin Core does."""
 _THREADS = 2
 _HASH = 64
+_NAME, _NULL = "template_request", b"null"
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -37,23 +38,42 @@ _decode_any = msgspec.json.Decoder().decode
 def without_longpollid(params: bytes) -> tuple[bytes, str | None]:
     """Return params without the `longpollid`, and the hash of the tip that it begins with.
 
-    The hash is None if there is no `longpollid`, and empty if that is not a text. The node waits for one of any type, and
-    finds it in the first param: by position, under its name, or in the `args` of mixed params.
+    The hash is None if the node would not wait, and empty if the `longpollid` is not a text. The node waits for one of
+    any type but null, and finds it in the first param: by position, by name, or in the `args` of mixed params.
     """
-    try:
-        is_list = params[:1] == b"["
-        outer: Any = _decode_list(params) if is_list else _decode_object(params)
-        is_mixed = not is_list and "args" in outer
-        inner: Any = _decode_list(outer["args"]) if is_mixed else outer
-        key: Any = 0 if is_list or is_mixed else "template_request"
-        members = _decode_object(inner[key])
-        given = _decode_any(members.pop("longpollid"))
-    except (msgspec.MsgspecError, LookupError, TypeError, UnicodeDecodeError, RecursionError):
+    if params[:1] not in (b"[", b"{"):
         return params, None
-    inner[key] = _raw(members)
-    if is_mixed:
-        outer["args"] = _raw(inner)
-    return msgspec.json.encode(outer), given[:_HASH] if isinstance(given, str) else ""
+    try:
+        if params[:1] == b"[":
+            values = _decode_list(params)
+            found = _take(values, 0)
+            return msgspec.json.encode(values), found
+        named = _decode_object(params)
+        found = _take(named, _NAME)
+        if "args" in named:
+            arguments = _decode_list(named["args"])
+            found = _take(arguments, 0) or found
+            named["args"] = _raw(arguments)
+        return msgspec.json.encode(named), found
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return params, None  # the node does not understand it either
+
+
+def _take(params: Any, key: Any) -> str | None:
+    """Remove the `longpollid` of one param. Return its hash; see `without_longpollid`."""
+    try:
+        members = _decode_object(params[key])
+    except (LookupError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    given = bytes(members.pop("longpollid", _NULL))
+    params[key] = _raw(members)  # also without one, so that a member that occurs twice is not read in two ways
+    if given == _NULL:
+        return None
+    try:
+        text = _decode_any(given) if given[:1] == b'"' else ""
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        text = ""
+    return str(text)[:_HASH]
 
 
 def _raw(value: Any) -> msgspec.Raw:
@@ -113,8 +133,10 @@ class TemplateWaiters:
             waiting = list(self._open)
         self._threads.shutdown(wait=False, cancel_futures=True)
         for found in waiting:
-            if not found.running() and found.set_running_or_notify_cancel():
+            try:
                 found.set_exception(UpstreamError(UpstreamErrorKind.DOWN, _STOPPING))
+            except InvalidStateError:
+                pass  # its template came just now, or its client has gone
 
     def _close(self, found: Future[Any]) -> None:
         with self._lock:
@@ -122,9 +144,14 @@ class TemplateWaiters:
 
     @staticmethod
     def _fetch(found: Future[Any], fetch: Callable[[], Any]) -> None:
-        if not found.set_running_or_notify_cancel():
+        if found.done():
             return
         try:
             found.set_result(fetch())
+        except InvalidStateError:
+            pass  # the gateway stops, or its client has gone
         except BaseException as error:
-            found.set_exception(error)
+            try:
+                found.set_exception(error)
+            except InvalidStateError:
+                pass

@@ -73,6 +73,8 @@ class FileWatcher:
         request = _Request()
         self._requests.append(request)
         self._wake.set()
+        if self._is_stopped:  # the thread may have looked for requests for the last time
+            return False
         if timeout <= 0 or threading.current_thread() is self._thread:
             return False
         return request.done.wait(timeout) and request.succeeded

@@ -55,8 +55,8 @@ def test_another_node_takes_over_and_blocks_go_on(nodes: Nodes, gateways: Gatewa
         with pytest.raises(RpcError, match="can't be reached") as caught:
             client.call("getbalance")  # the first node has the wallets
         assert caught.value.code == -32009
-        results = client.batch([("getbalance", []), ("getblockcount", [])])
-        assert [result.code for result in results] == [-32009, -32009]
+        refused, count = client.batch([("getbalance", []), ("getblockcount", [])])
+        assert (refused.code, count) == (-32009, 3)
         assert "getbalance" not in nodes.second.methods
         states.close()
 
@@ -66,11 +66,41 @@ def test_a_call_about_wallets_that_waits_does_not_go_to_another_node(nodes: Node
     with Client(gateway.server.url) as client, ThreadPoolExecutor(1) as pool:
         nodes.first.tokens = 0
         paying = pool.submit(client.call, "sendtoaddress", "D1", 1)
-        wait_for(lambda: len(gateway._waiting.limited) == 1)
+        wait_for(lambda: len(gateway._waiting.limited[gateway._wallet_node]) == 1)
         nodes.first.stop()
         with pytest.raises(RpcError, match="can't be reached"):
             paying.result(20)
     assert "sendtoaddress" not in nodes.second.methods
+
+
+def test_the_first_node_holds_up_nobody_when_it_comes_back_and_refuses(nodes: Nodes, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(nodes.urls))
+    with Client(gateway.server.url) as client, ThreadPoolExecutor(1) as pool:
+        nodes.first.stop()
+        wait_for(lambda: nodes.second.methods)
+        wait_for(lambda: _count(client) == 0)
+        again = StandIn(account="bot:secret", port=nodes.first.port)
+        try:
+            wait_for(lambda: _refused(client))
+            assert client.call("getblockcount") == 0
+            again.account, again.tokens = "", 0.0
+            gateway._wallet_node._breaker.reset()
+            waiting = pool.submit(client.call, "getbalance")
+            wait_for(lambda: len(gateway._waiting.limited[gateway._wallet_node]) == 1)
+            for number in range(3):
+                assert client.call("getblockhash", height=0, x=number)["blockhash"]
+            again.tokens = 10.0
+            assert waiting.result(20)
+        finally:
+            again.stop()
+
+
+def _refused(client: Client) -> bool:
+    try:
+        client.call("getbalance")
+    except RpcError as error:
+        return "credentials" in error.message
+    return False
 
 
 @needs_redis

@@ -133,3 +133,10 @@ def test_each_change_of_the_node_is_one_line_and_shows_in_health(
         "the node is down: the node can't be reached",
         "the node is up, at height 0",
     ]
+
+
+def test_a_reason_of_any_length_shows_in_health(setup: Setup) -> None:
+    setup.node.failure = UpstreamError(UpstreamErrorKind.UNREADABLE, "x" * 10_000)
+    setup.poller.step(False)
+    report = setup.server.health.all()["node"]
+    assert (report["good"], len(report["reason"])) == (False, 300)

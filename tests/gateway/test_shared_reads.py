@@ -48,12 +48,12 @@ def test_a_result_is_kept_until_the_version_changes_a_write_or_its_age() -> None
 
 
 def test_the_bytes_that_are_kept_are_bounded() -> None:
-    reads, _ = make(16 * 300)
+    reads, _ = make(16 * 600)
     for number in range(100):
-        reads.read(Read(number, lambda: b"x" * 44, 1.0, 1))
-    assert reads._bytes == 16 * 300
+        reads.read(Read(number, lambda: b"x" * 100, 1.0, 1))
+    assert reads._bytes == 16 * 600
     assert len(reads._kept) == 16
-    reads.read(Read("large", lambda: b"x" * 45, 1.0, 1))
+    reads.read(Read("large", lambda: b"x" * 101, 1.0, 1))
     reads.read(Read(("m", b" " * 2000), lambda: b"x", 1.0, 1))
     assert all(isinstance(key, int) for key in reads._kept), "large keys are not kept either"
     reads.read(Read("none", lambda: b"x", 1.0, 1, lambda result: 0))

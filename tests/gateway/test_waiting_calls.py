@@ -132,7 +132,7 @@ def test_clients_of_a_node_that_limits_are_answered_together(standin: StandIn, g
     with Client(gateway.server.url) as client, ThreadPoolExecutor(8) as pool:
         standin.tokens = 0
         found = [pool.submit(client.call, "getblockhash", 0) for _ in range(8)]
-        wait_for(lambda: len(gateway._waiting.limited) == 8)
+        wait_for(lambda: len(gateway._waiting.limited[gateway.node]) == 8)
         before = len(standin.requests)
         standin.tokens = 2
         assert len({future.result(20)["blockhash"] for future in found}) == 1
@@ -150,6 +150,11 @@ def test_clients_of_a_node_that_limits_are_answered_together(standin: StandIn, g
         (b'{"template_request":{"longpollid":"aa"}}', b'{"template_request":{}}', "aa"),
         (b'{"args":[{"longpollid":"aa"},1],"x":2}', b'{"args":[{},1],"x":2}', "aa"),
         (b'[{"longpollid":5}]', b"[{}]", ""),
+        (b'[{"longpollid":1e999}]', b"[{}]", ""),
+        (b'[{"longpollid":%b}]' % (b"9" * 5000), b"[{}]", ""),
+        (b'[{"longpollid":null}]', b"[{}]", None),
+        (b'{"args":[],"template_request":{"longpollid":"x"}}', b'{"args":[],"template_request":{}}', "x"),
+        (b'{"template_request":{"longpollid":"x"},"template_request":{}}', b'{"template_request":{}}', None),
         (b'[{"longpollid":"%b"}]' % (b"ab" * 40), b"[{}]", "ab" * 32),
         (b'[{"rules":[]}]', b'[{"rules":[]}]', None),
         (b'["longpollid"]', b'["longpollid"]', None),

@@ -306,6 +306,22 @@ def test_a_user_who_is_removed_while_a_body_arrives_may_not_call(
     assert client.response()[0] == 401
 
 
+def test_a_removed_user_does_not_become_the_configured_one_of_the_same_name(
+    serve: ServerFactory, connect: ClientFactory, users_file: Path
+) -> None:
+    write_users(users_file, u="readonly", other="admin")
+    server = serve(users_file=str(users_file), user="u", password="configured")
+    client = connect(server, upgrade=False)
+    client.upgrade(basic("u"))
+    write_users(users_file, other="admin")
+    assert server.reload()
+    assert client.close_frame() == (4401, "this user has been removed")
+    for password in ("uu", "configured"):
+        again = connect(server, upgrade=False)
+        again.send(basic("u", password))
+        assert again.response()[0] == 401
+
+
 def test_a_signal_may_ask_for_a_reload_whatever_its_thread_is_doing(
     serve: ServerFactory, connect: ClientFactory, users_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
