@@ -88,9 +88,9 @@ class FileWatcher:
             self._thread.join(_POLL_SECONDS)
 
     def _run(self, act: Callable[[], bool]) -> None:
-        while True:
+        while not self._is_stopped:
             self._wake.wait(_POLL_SECONDS)
-            requests = [self._requests.pop(0) for _ in range(len(self._requests))]
+            requests = self._take_requests()
             succeeded = False
             if not self._is_stopped:
                 now = {path: _version(path) for path in self._versions}
@@ -103,8 +103,11 @@ class FileWatcher:
             for request in requests:
                 request.succeeded = succeeded
                 request.done.open()
-            if self._is_stopped:
-                return
+        for request in self._take_requests():  # those that came after the last look, and before the stop was noticed
+            request.done.open()
+
+    def _take_requests(self) -> list[_Request]:
+        return [self._requests.pop(0) for _ in range(len(self._requests))]
 
 
 def _version(path: str) -> _Version | None:
