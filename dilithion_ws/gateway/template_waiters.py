@@ -29,6 +29,7 @@ _LONGEST = 60.0
 _THREADS = 2
 _HASH = 64
 _NAME, _NULL = "template_request", b"null"
+_WAITING_MODES = (_NULL, b'"template"')  # the node answers a proposal, or refuses another mode, at once
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -67,7 +68,7 @@ def _take(params: Any, key: Any) -> str | None:
         return None
     given = bytes(members.pop("longpollid", _NULL))
     params[key] = _raw(members)  # also without one, so that a member that occurs twice is not read in two ways
-    if given == _NULL:
+    if given == _NULL or bytes(members.get("mode", _NULL)) not in _WAITING_MODES:
         return None
     try:
         text = _decode_any(given) if given[:1] == b'"' else ""
