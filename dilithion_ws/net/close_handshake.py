@@ -109,7 +109,8 @@ class CloseHandshake:
     def refuse(self, connection: Connection, refusal: HttpRefusal) -> None:
         """Answer a request that does not become a WebSocket, and end the connection."""
         method = connection.http.method if connection.http is not None else b""
-        self._send_final(connection, refusal.to_bytes(http_date(), method), None)
+        headers = connection.admission.headers if connection.admission is not None else ()
+        self._send_final(connection, refusal.to_bytes(http_date(), method, headers), None)
         self.drain(connection)
 
     @leader_only

@@ -56,10 +56,12 @@ class Admission(msgspec.Struct, frozen=True):
     Attributes:
         session: the client.
         route: what will answer it; it means nothing to the transport.
+        headers: of refusals by the transport, which a page of an allowed origin may read like other responses.
     """
 
     session: Session
     route: Any
+    headers: Headers = ()
 
 
 class Task(Protocol[R]):

@@ -112,17 +112,18 @@ class HttpRefusal:
     message: str
     headers: Headers = ()
 
-    def to_bytes(self, date: bytes, method: bytes = b"") -> bytes:
+    def to_bytes(self, date: bytes, method: bytes = b"", headers: Headers = ()) -> bytes:
         """Return the whole response.
 
         Args:
             date: the value of the Date header.
             method: that of the request, if it is known.
+            headers: further ones, for this request only.
         """
         content_type, body = error_body(self.message, method == b"POST")
-        headers = response_headers(self.status, date, content_type, len(body))
-        headers += [(b"Connection", b"close"), *self.headers]
-        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        usual = response_headers(self.status, date, content_type, len(body))
+        sent = [*usual, (b"Connection", b"close"), *self.headers, *headers]
+        lines = b"".join(b"%b: %b\r\n" % header for header in sent)
         head = b"HTTP/1.1 %d %b\r\n%b\r\n" % (self.status, reason_phrase(self.status), lines)
         return head if method == b"HEAD" else head + body
 

@@ -75,6 +75,7 @@ class HttpConnection:
         "_connection",
         "_head",
         "_ignored",
+        "_is_too_large",
         "_limits",
         "_request",
         "_unchecked",
@@ -94,6 +95,7 @@ class HttpConnection:
         self._request: HttpHead | None = None
         self._body = bytearray()
         self._checker: ChunkedChecker | None = None  # of a chunked body
+        self._is_too_large = False  # the body, by its Content-Length
         self._unchecked = b""  # what has arrived of that, and was not passed to h11 yet
         self.method = b""
         self.is_idle = False
@@ -140,6 +142,8 @@ class HttpConnection:
 
     def accept_body(self) -> HttpOutcome | None:
         """Go on behind the head that was returned. Return the request if it is complete already, otherwise None."""
+        if self._is_too_large:  # not said before: a client that may not send a body learns that first
+            return HttpRefusal(413, self._limits.body_too_large)
         if not self._pass_checked_chunks():
             return _BAD_CHUNKS
         outcome = self._parse()
@@ -200,8 +204,7 @@ class HttpConnection:
                         )
                     if event.http_version == b"1.0":
                         return HttpRefusal(400, "HTTP/1.0 has no Transfer-Encoding (RFC 9112 section 6.1)")
-                if length and int(length[0]) > limits.body:
-                    return HttpRefusal(413, limits.body_too_large)
+                self._is_too_large = length is not None and int(length[0]) > limits.body
                 if b"transfer-encoding" in fields:
                     self._set_body_aside(head)
                 headers = tuple((name, value) for name, values in fields.items() for value in values)

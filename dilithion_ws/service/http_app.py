@@ -140,7 +140,7 @@ class HttpApp:
         found = None if session.wallet is not None else self._host_routes.find(request.path)
         route = self._routes.get(target)
         if found is not None and (route is None or target == ("GET", "/")):
-            return self._admit_to_host(request, Admission(session, (found, writer)), method, certificate)
+            return self._admit_to_host(request, Admission(session, (found, writer), writer.cors), method, certificate)
         if target == ("GET", "/") and self._serves_page and session.wallet is None:
             return page(host)
         if route is None:
@@ -151,7 +151,7 @@ class HttpApp:
             return writer.json(403, _CSRF)
         if (request.header(b"content-encoding") or "identity").lower() != "identity":
             return writer.error(415, "the body must not be compressed", ((b"Accept-Encoding", b"identity"),))
-        return self._authenticate(request, Admission(session, (route, writer)), certificate)
+        return self._authenticate(request, Admission(session, (route, writer), writer.cors), certificate)
 
     def _admit_to_host(
         self, request: HttpHead, admission: Admission, method: str, certificate: bytes
@@ -165,7 +165,7 @@ class HttpApp:
         if method == "POST" and not route.is_public and self._may_be_forged(request):
             return writer.json(403, _CSRF)
         answer = HostRoute(route, self._access, request)
-        admitted = Admission(admission.session, (answer, writer))
+        admitted = Admission(admission.session, (answer, writer), writer.cors)
         if route.is_public and request.header(b"authorization") is None:
             admission.session.rights = route.rights
             return admitted

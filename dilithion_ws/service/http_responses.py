@@ -74,6 +74,11 @@ class ResponseWriter:
             allowed = b"*" if origin is None else origin.encode("latin-1")
             self._cors = ((b"Access-Control-Allow-Origin", allowed), *self._cors)
 
+    @property
+    def cors(self) -> Headers:
+        """Headers of every response: who may read it."""
+        return self._cors
+
     def response(self, status: int, body: bytes, content_type: str, headers: Headers = ()) -> HttpResponse:
         """Return a response with any content."""
         given = {name.lower() for name, _ in headers}

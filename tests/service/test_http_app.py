@@ -211,6 +211,36 @@ def test_bodies_have_a_limit(start: ServerFactory, connect: ClientFactory) -> No
     assert b"rpcwebsocketmessagesize" in body
 
 
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"Content-Length: 1001\r\n\r\n", 413),
+        (b"Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n", 413),
+        (CHUNKED, 413),
+        (b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n", 400),
+        (b"Content-Length: 2\r\n\r\n", 408),
+    ],
+)
+def test_a_page_may_read_why_its_body_was_refused(
+    start: ServerFactory, connect: ClientFactory, rest: bytes, status: int
+) -> None:
+    server = start(message_size=1000, handshake_timeout=0.2)
+    client = connect(server, upgrade=False)
+    origin = f"http://127.0.0.1:{server.port}".encode()
+    client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Origin: " + origin + b"\r\nX-Dilithion-RPC: 1\r\n" + rest)
+    found, headers, _ = client.response()
+    assert (found, headers.get("access-control-allow-origin")) == (status, origin.decode())
+
+
+def test_who_may_not_send_a_body_learns_that_before_its_size(start: ServerFactory, connect: ClientFactory) -> None:
+    client = connect(start(user="alice", password="right-password", message_size=1000), upgrade=False)
+    client.send(b"POST / HTTP/1.1\r\n" + HOST + b"X-Dilithion-RPC: 1\r\nContent-Length: 1001\r\n\r\n")
+    assert client.response()[0] == 401
+
+
 def test_a_client_that_waits_for_100_gets_it_first(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(), upgrade=False)
     body = b'{"method":"getblockcount","id":1}'
