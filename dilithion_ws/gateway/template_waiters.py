@@ -29,7 +29,6 @@ _LONGEST = 60.0
 _THREADS = 2
 _HASH = 64
 _NAME, _NULL = "template_request", b"null"
-_WAITING_MODES = (_NULL, b'"template"')  # the node answers a proposal, or refuses another mode, at once
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -68,13 +67,18 @@ def _take(params: Any, key: Any) -> str | None:
         return None
     given = bytes(members.pop("longpollid", _NULL))
     params[key] = _raw(members)  # also without one, so that a member that occurs twice is not read in two ways
-    if given == _NULL or bytes(members.get("mode", _NULL)) not in _WAITING_MODES:
-        return None
+    mode = bytes(members.get("mode", _NULL))
+    if given == _NULL or (mode != _NULL and _text(mode) != "template"):
+        return None  # the node answers a proposal, and refuses another mode, before it looks at the longpollid
+    return _text(given)[:_HASH]
+
+
+def _text(value: bytes) -> str:
+    """Return the text that a JSON value is, or an empty one if it is none."""
     try:
-        text = _decode_any(given) if given[:1] == b'"' else ""
+        return str(_decode_any(value)) if value[:1] == b'"' else ""
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        text = ""
-    return str(text)[:_HASH]
+        return ""
 
 
 def _raw(value: Any) -> msgspec.Raw:

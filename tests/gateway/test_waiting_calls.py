@@ -154,6 +154,7 @@ def test_clients_of_a_node_that_limits_are_answered_together(standin: StandIn, g
         (b'[{"longpollid":%b}]' % (b"9" * 5000), b"[{}]", ""),
         (b'[{"longpollid":null}]', b"[{}]", None),
         (b'[{"mode":"template","longpollid":"aa"}]', b'[{"mode":"template"}]', "aa"),
+        (b'[{"mode":"templat\\u0065","longpollid":"aa"}]', b'[{"mode":"templat\\u0065"}]', "aa"),
         (b'[{"mode":null,"longpollid":"aa"}]', b'[{"mode":null}]', "aa"),
         (b'[{"mode":"proposal","longpollid":"aa"}]', b'[{"mode":"proposal"}]', None),
         (b'[{"mode":5,"longpollid":"aa"}]', b'[{"mode":5}]', None),

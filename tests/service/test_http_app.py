@@ -227,7 +227,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001
 def test_a_page_may_read_why_its_body_was_refused(
     start: ServerFactory, connect: ClientFactory, rest: bytes, status: int
 ) -> None:
-    server = start(message_size=1000, handshake_timeout=0.2)
+    server = start(message_size=1000, handshake_timeout=1)
     client = connect(server, upgrade=False)
     origin = f"http://127.0.0.1:{server.port}".encode()
     client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Origin: " + origin + b"\r\nX-Dilithion-RPC: 1\r\n" + rest)
