@@ -21,7 +21,7 @@ from .node_client import NodeClient
 from .shared_reads import SharedReads
 from .upstream_errors import UpstreamError, UpstreamErrorKind
 
-__all__ = ["LimitedCall", "LimitedCalls"]
+__all__ = ["NOT_NOW", "LimitedCall", "LimitedCalls"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
 

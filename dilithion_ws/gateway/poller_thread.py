@@ -15,7 +15,7 @@ from ..util.clock import Clock
 from ..util.repeating_thread import Pause, RepeatingThread
 from ..util.thread_contracts import any_thread, owner_only
 from .block_waiters import Tip
-from .chain_tracker import tip_after
+from .chain_tracker import ChainBlock, tip_after
 from .dialects.base import Dialect
 from .failover import Failover
 from .gateway_config import GatewayConfig
@@ -27,7 +27,7 @@ from .poll_schedule import PollSchedule
 from .snapshots import VIEWS_TOPIC, SnapshotStore
 from .upstream_errors import UpstreamError, UpstreamErrorKind
 
-__all__ = ["NODE_TOPIC", "TOPICS", "PollerThread"]
+__all__ = ["NODE_TOPIC", "TOPICS", "PollerThread", "published_node", "published_tip"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
 
@@ -154,8 +154,7 @@ class PollerThread:
         return self.schedule.succeeded(self._clock() - started)
 
     def _failed(self, error: RpcError, took: float) -> Pause:
-        failover = self.failover
-        if failover is not None and _has_failed(error) and failover.switch(self._tip(), self._node.dialect):
+        if _has_failed(error) and self._use_another_node():
             return _SOON
         struggles = isinstance(error, UpstreamError) and error.kind in _NOT_DOWN
         if self._term and not struggles:
@@ -174,27 +173,20 @@ class PollerThread:
             self._node.call("getblockcount", b"", min(self._config.poll_timeout, _LOOK_TIMEOUT))
             is_reached = True
         except RpcError as error:
-            failover = self.failover
-            is_reached = not _has_failed(error) or (
-                failover is not None and failover.switch(self._tip(), self._node.dialect)
-            )
+            is_reached = not _has_failed(error) or self._use_another_node()
         if is_reached != self._is_reached:
             self._is_reached, self._reported = is_reached, None
             logger.log(
                 logging.INFO if is_reached else logging.ERROR, "this gateway's own node %s", _REACHED[is_reached]
             )
 
-    def _tip(self) -> Tip | None:
-        entry = self._server.events.topic("blocks").log.newest()
-        if entry is None:
-            return None
-        block = tip_after(json.loads(entry.data))
-        return Tip(block.height, block.hash)
+    def _use_another_node(self) -> bool:
+        failover = self.failover
+        return failover is not None and failover.switch(published_tip(self._server), self._node.dialect)
 
     def _take_over(self, dialect: Dialect) -> NodePoller:
         """Continue where another gateway, or an earlier run, has ended."""
-        entry = self._server.events.topic("blocks").log.newest()
-        tip = None if entry is None else tip_after(json.loads(entry.data))
+        tip = _published_block(self._server)
         self._snapshots = SnapshotStore(self._server, self._term, self._clock, time.sleep)
         published = Published(tip, self._snapshots.restore())
         logger.info("polling the node from %s", "its tip" if tip is None else f"block {tip.height}")
@@ -218,11 +210,29 @@ class PollerThread:
         entry = self._server.events.topic(NODE_TOPIC).log.newest()
         if entry is self._reported and entry is not None:
             return
-        state: dict[str, Any] = msgspec.to_builtins(self.status.last) if entry is None else json.loads(entry.data)
+        state = published_node(self._server, self.status)
         is_good = state["kind"] == "up" and self._is_reached
         more = {} if self._is_reached else {"reached": False}
         self._server.health.report("node", is_good, {"state": state.pop("kind"), **state, **more})
         self._reported = entry
+
+
+def published_tip(server: WebSocketServer) -> Tip | None:
+    """Return the last published block, of this gateway or of another one on the same store."""
+    block = _published_block(server)
+    return None if block is None else Tip(block.height, block.hash)
+
+
+def published_node(server: WebSocketServer, status: StatusTracker) -> dict[str, Any]:
+    """Return the last published state of the node, or that of a tracker if there is none yet."""
+    entry = server.events.topic(NODE_TOPIC).log.newest()
+    state: dict[str, Any] = msgspec.to_builtins(status.last) if entry is None else json.loads(entry.data)
+    return state
+
+
+def _published_block(server: WebSocketServer) -> ChainBlock | None:
+    entry = server.events.topic("blocks").log.newest()
+    return None if entry is None else tip_after(json.loads(entry.data))
 
 
 def _has_failed(error: RpcError) -> bool:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable
 from typing import Any
-
-import msgspec
 
 from .. import WebSocketServer
 from ..util.clock import Clock
 from .block_waiters import Tip
-from .chain_tracker import tip_after
 from .dialects.base import Dialect
 from .node_client import NodeClient
-from .poller_thread import NODE_TOPIC, PollerThread
+from .poller_thread import PollerThread, published_node, published_tip
 
 __all__ = ["PublishedState"]
 
@@ -41,19 +37,11 @@ class PublishedState:
 
     def tip(self) -> Tip | None:
         """Return the last published block."""
-        entry = self._server.events.topic("blocks").log.newest()
-        if entry is None:
-            return None
-        block = tip_after(json.loads(entry.data))
-        return Tip(block.height, block.hash)
+        return published_tip(self._server)
 
     def node_state(self) -> dict[str, Any]:
         """Return how the node is doing: up, down with a reason, or syncing with its progress."""
-        entry = self._server.events.topic(NODE_TOPIC).log.newest()
-        state: dict[str, Any] = (
-            msgspec.to_builtins(self._poller.status.last) if entry is None else json.loads(entry.data)
-        )
-        return state
+        return published_node(self._server, self._poller.status)
 
     def clock(self) -> float:
         """Return seconds that never go backwards."""

@@ -18,7 +18,7 @@ from ..util.thread_contracts import any_thread
 from .block_waiters import BlockWaiters, Tip
 from .upstream_errors import UpstreamError, UpstreamErrorKind
 
-__all__ = ["TemplateWaiters", "without_longpollid"]
+__all__ = ["METHOD", "TemplateWaiters", "without_longpollid"]
 
 METHOD = "getblocktemplate"
 
