@@ -34,6 +34,8 @@ _SMALLEST_WINDOW = 9
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf';[ \t]*({_TOKEN})[ \t]*(?:=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?[ \t]*')
+_ITEM = re.compile(r'(?:[^",]+|"(?:[^"\\]+|\\.?)*"?)+', re.DOTALL)
+"""An item of a list: what is between commas outside of quotes. It matches whatever follows, so it never backtracks."""
 _OFFER = re.compile(rf"[ \t]*({_TOKEN})[ \t]*(.*)", re.DOTALL)
 
 
@@ -58,29 +60,13 @@ def accept_offers(header: str, window: int) -> DeflateAgreement | None:
         header: its value; a malformed one contains no offer.
         window: bits of the window that both sides should use, 9 to 15.
     """
-    for offer in _split(header):
+    for offer in _ITEM.findall(header):
         found = _OFFER.fullmatch(offer)
         if found is not None and found[1].lower() == _NAME:
             agreement = _accept(found[2], window)
             if agreement is not None:
                 return agreement
     return None
-
-
-def _split(header: str) -> list[str]:
-    """Split a list at the commas outside of quotes."""
-    items, begin, quoted, escaped = [], 0, False, False
-    for at, sign in enumerate(header):
-        if escaped:
-            escaped = False
-        elif quoted and sign == "\\":
-            escaped = True
-        elif sign == '"':
-            quoted = not quoted
-        elif sign == "," and not quoted:
-            items.append(header[begin:at])
-            begin = at + 1
-    return [*items, header[begin:]]
 
 
 def _accept(parameters: str, window: int) -> DeflateAgreement | None:
