@@ -9,35 +9,27 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .auth.credentials import BEARER_PREFIX
 from .config.config import Config
 from .config.exposure import check_exposure
 from .errors import CloseStatus, ConfigError, ForkError, NotRunningError, StartError
-from .events.hub import BY_KIND, USER_PREFIX, EventHub, default_retention
-from .events.log import Retention
-from .events.stream import Mode
-from .events.topic import Topic, TopicSpec
+from .events.hub import USER_PREFIX, EventHub
 from .net.listeners import adopt_sockets
 from .net.tls import TlsContext
-from .protocol.message_encoder import Codec, Message, encode_message
+from .protocol.message_encoder import Message, encode_message
 from .rpc.table import RpcTable
 from .service.assembly import Host, RunningServer, assemble
 from .service.connection_info import ConnectionInfo, describe_connection
-from .service.health import HealthReports
-from .service.http_routes import HttpRoutes
-from .service.metrics import HostGauges
+from .service.host_offers import HostOffers
 from .service.raw_messages import MessageHandler
 from .service.statistics import ServerStatistics
-from .service.upgrades import SUBPROTOCOLS
 from .session import Session
 from .stores import make_store
 from .util.clock import Clock, monotonic
@@ -51,13 +43,12 @@ __all__ = ["WebSocketServer"]
 
 logger = logging.getLogger("dilithion_ws")
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _RELOAD_TIMEOUT = 30.0
 _STOP_MARGIN = 1.0
 """Seconds beyond the timeout that `stop` waits for the threads to end."""
 
 
-class WebSocketServer:
+class WebSocketServer(HostOffers):
     """A WebSocket server that answers JSON-RPC calls from a table of methods.
 
     Args:
@@ -70,10 +61,6 @@ class WebSocketServer:
         sockets: listening TCP sockets to use instead of the configured addresses and port. `stop` closes them here alone:
             another process that has them goes on to accept their connections. So a server with them starts once.
         clock: for tests.
-
-    Attributes:
-        gauges: the host's numbers for `/metrics`; see `gauge`.
-        routes, health: further HTTP paths of the host, and what it reports for `/health`.
 
     Example:
         >>> rpc = RpcTable()
@@ -101,11 +88,7 @@ class WebSocketServer:
         self._callbacks = (on_connect, on_disconnect, on_message)
         self._clock = clock
         self._store = make_store(self.config)
-        self._subprotocols: dict[str, Codec | None] = dict(SUBPROTOCOLS)
-        self.gauges = HostGauges()
-        self.routes = HttpRoutes()
-        self.health = HealthReports()
-        self.events = EventHub(self.config.limits, clock, self._store)
+        super().__init__(EventHub(self.config.limits, clock, self._store))
         self._start_lock = threading.Lock()  # so that the server is started once
         self._running: RunningServer | None = None
         self._pid = os.getpid()
@@ -125,7 +108,7 @@ class WebSocketServer:
                 raise StartError("the given sockets were closed by the last run; make a new server with new ones")
             self._pid = os.getpid()
             check_exposure(self.config)
-            offers = (self._subprotocols, self.gauges, self.routes, self.health)
+            offers = (self.subprotocols, self.gauges, self.routes, self.health)
             host = Host(self.rpc, self.events, self._store, *offers, *self._callbacks, self._sockets)
             self._running = assemble(self.config, self._clock, host)
         stop_at_exit(self)
@@ -249,75 +232,6 @@ class WebSocketServer:
     def statistics(self) -> ServerStatistics:
         """Return what the server has counted since its start. Raise NotRunningError if it is not running."""
         return self._require_running().statistics.take()
-
-    @any_thread
-    def topic(
-        self,
-        name: str,
-        *,
-        permission: str | None = None,
-        retention: Retention | None = None,
-        mode: str = "all",
-        filters: Mapping[str, str] | None = None,
-        schema: Any = None,
-    ) -> Topic:
-        """Create a topic, which the host can publish to. The node's four topics exist already.
-
-        Args:
-            name: what clients subscribe to: up to 128 printable characters, not beginning with `user/`.
-            permission: what a subscriber must be allowed: names of permissions, joined by `|`. None restricts it to the
-                role admin.
-            retention: how much is kept for clients that reconnect; default: as the limits `history_...` define.
-            mode: what subscribers receive who do not ask for a mode: `all`, or `latest` for a topic of states of which
-                only the newest matters.
-            filters: the members that subscribers may filter by, as `{filter member: event member}`; default: `kind`.
-            schema: a type that events must fit, as msgspec defines it; default: any.
-
-        Raises:
-            ConfigError: the name is in use or malformed, or there are too many topics.
-        """
-        try:
-            default_mode = Mode(mode)
-        except ValueError:
-            raise ConfigError(f"mode of topic {name} is {mode!r}; it takes 'all' or 'latest'") from None
-        spec = TopicSpec(
-            name=name,
-            retention=default_retention(self.config.limits) if retention is None else retention,
-            permission=permission,
-            mode=default_mode,
-            filters=BY_KIND if filters is None else filters,
-            schema=schema,
-        )
-        return self.events.add(spec)
-
-    @any_thread
-    def subprotocol(self, name: str, codec: Codec) -> None:
-        """Offer a WebSocket subprotocol of the host, from the next start on. It takes precedence over the server's own.
-
-        Args:
-            name: a token, as clients ask for it (RFC 6455 section 1.9).
-            codec: encodes and decodes the JSON-RPC messages of its clients. It must not block: events wait for it.
-
-        Raises:
-            ConfigError: the name is not a token, or is in use.
-        """
-        if not _TOKEN.fullmatch(name) or name in self._subprotocols or name.startswith(BEARER_PREFIX):
-            raise ConfigError(f"{name[:64]!r} can't be a subprotocol of the host: it is not a token, or is in use")
-        self._subprotocols = {name: codec, **self._subprotocols}
-
-    @any_thread
-    def gauge(self, name: str, text: str, read: Callable[[], float | None]) -> None:
-        """Add a number of the host to `/metrics`.
-
-        Args:
-            name: letters, digits and `_`, without the prefix `dilithion_ws_`, which the server's own have.
-            text: one line that describes it.
-            read: returns it, whenever the metrics are requested, without blocking; None leaves it out, as an error does.
-
-        Raises:
-            ConfigError: the name is malformed or in use.
-        """
-        self.gauges.add(name, text, read)
 
     @any_thread
     def publish(self, topic: str, event: Any) -> None:

@@ -86,6 +86,7 @@ def _development_server(config: Config, options: argparse.Namespace) -> tuple[We
     rpc = RpcTable(ignores_surplus_params=True)  # as the node does
     server = WebSocketServer(rpc, config, sockets=sd_listen_sockets())
     node = DevNode(options.seed, options.block_interval, publish=server.publish)
+    server.history("blocks", node.read_blocks, node.find_block)
     register_methods(rpc, node, lambda: server.stop(0))
     register_rest(server, node)
     return server, node

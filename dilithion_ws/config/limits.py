@@ -276,6 +276,12 @@ class HistoryLimits(SettingsGroup, frozen=True, kw_only=True):
             short_name="store_patience",
         ),
     ] = 2.0
+    chain_blocks: Annotated[
+        int, limit("blocks", "Blocks that are read back from the chain for a client that resumes from a block.", ge=0)
+    ] = 100_000
+    chain_cache: Annotated[
+        int, limit("bytes", "Bytes of blocks that are kept for the next client that resumes from a block.", ge=0)
+    ] = 8 * MIB
     leader_patience: Annotated[
         float, limit("s", "Seconds of silence after which another server on the same Redis takes over.", ge=0.1)
     ] = 3.0

@@ -151,6 +151,19 @@ class DevNode:
         return hashes
 
     @any_thread
+    def read_blocks(self, height: int, count: int) -> list[dict[str, Any]]:
+        """Return the events of the blocks of the best chain from a height on. See `WebSocketServer.history`."""
+        with self.lock:
+            return [block_event(Step(True, block)) for block in self.chain.active[height : height + count]]
+
+    @any_thread
+    def find_block(self, hash: str) -> dict[str, Any] | None:
+        """Return the event of a block of any branch, or None."""
+        with self.lock:
+            block = self.chain.block(hash)
+            return None if block is None else block_event(Step(True, block))
+
+    @any_thread
     def wait_until(self, reached: Callable[[], bool], seconds: float) -> None:
         """Wait until the chain has reached a state, the time is over, or the node stops."""
         with self.changed:

@@ -1,12 +1,14 @@
 """A cursor: the position of one subscription in a stream.
 
     state     meaning                                             next
-    PENDING   the reply to `subscribe` is not queued yet          LIVE
+    PENDING   the reply to `subscribe` is not queued yet, or      LIVE
+              the chain is being replayed (see `replayer.py`)
     LIVE      receives new entries                                BLOCKED
     BLOCKED   the client does not keep up; the position waits     LIVE
 
 Invariants
-1. Only the shard of the cursor changes `state` and `position`, and only in a step.
+1. Only the shard of the cursor changes `state` and `position`, and only in a step. The replayer may set the position of a
+   pending cursor before it is activated.
 2. `ended` is set once, by any thread, under the lock of the connection, and never cleared. Nothing is sent for an ended
    cursor, whatever its state.
 3. Cursors that got the same bytes share one `Position` object. A cursor that needs another position gets an object of
@@ -82,8 +84,11 @@ class Cursor:
 
     @property
     def lag(self) -> int:
-        """Events that were published and not sent to it; 0 for a filtered subscription, which skips events."""
-        return self.topic.log.position.seq - self.position.seq if self.stream.filter is None else 0
+        """Events that were published and not sent to it; 0 for a filtered subscription, which skips events, or a pending
+        one."""
+        if self.stream.filter is not None or self.state is PENDING:
+            return 0
+        return self.topic.log.position.seq - self.position.seq
 
     def transition(self, state: CursorState) -> bool:
         """Change the state. Return False if the cursor has ended in the meantime."""

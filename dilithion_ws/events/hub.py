@@ -13,54 +13,37 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from ..config.limits import Limits, limit_reached
 from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopicError
 from ..session import Session
 from ..util.clock import Clock
-from ..util.json import encode_json
 from ..util.thread_contracts import any_thread
-from . import node_events
+from .chain_history import ChainHistory, ChainHooks
+from .chain_index import ChainIndex
 from .cursor import Cursor, EndOfStream
 from .cursor_registry import CursorRegistry
 from .election import Leadership, SoleLeader
 from .filters import Filter
-from .log import EventsGoneError, Position, Retention
+from .log import EventsGoneError, Position
+from .node_topics import BY_KIND, default_retention, node_topics
+from .replayer import Replay, Replayer
 from .shard import Shard
 from .store import EventStore
 from .stream import Mode, Stream
 from .subscriber import Subscriber
 from .topic import Availability, Topic, TopicSpec
 
-__all__ = ["USER_PREFIX", "EventHub", "default_retention"]
+__all__ = ["USER_PREFIX", "EventHub"]
 
 logger = logging.getLogger("dilithion_ws.events")
 
 USER_PREFIX = "user/"
 """Prefix of the private topic of a user; the user's name follows."""
 
-BY_KIND = {"kind": "kind"}
 _MAX_NAME_LENGTH = 128
 _RETRY_MS = 1000
-
-
-def default_retention(limits: Limits, min_entries: int = 0) -> Retention:
-    """Return the retention that the limits `history_...` define. `min_entries` entries are kept whatever their age."""
-    history = limits.history
-    return Retention(history.history_entries, history.history_age, history.history_size, min_entries)
-
-
-def _node_topics(limits: Limits) -> list[TopicSpec]:
-    retention = default_retention(limits, min_entries=1)
-    mempool_filters = {**BY_KIND, "txid": "txid|txids", "address": "addresses"}
-    return [
-        TopicSpec(name=name, retention=retention, permission=permission, filters=filters, schema=schema)
-        for name, permission, filters, schema in (
-            ("blocks", "READ_BLOCKCHAIN", BY_KIND, node_events.Blocks),
-            ("mempool", "READ_MEMPOOL", mempool_filters, node_events.Mempool),
-            ("peers", "READ_BLOCKCHAIN", BY_KIND, node_events.Peers),
-            ("mining", "READ_MINING", BY_KIND, node_events.Mining),
-        )
-    ]
 
 
 def _server_busy(text: str, retry_after_ms: int) -> RpcError:
@@ -82,6 +65,7 @@ class EventHub:
     Attributes:
         cursors: all subscriptions.
         shards: what delivers events; each is stepped by a thread of its own.
+        replayers: by topic, what serves those who subscribe from a block, likewise.
     """
 
     def __init__(self, limits: Limits, clock: Clock, store: EventStore | None = None) -> None:
@@ -92,8 +76,9 @@ class EventHub:
         self._topics: dict[str, Topic] = {}
         self._user_topics: OrderedDict[str, Topic] = OrderedDict()
         self.cursors = CursorRegistry(limits)
+        self.replayers: dict[str, Replayer] = {}
         self.shards = [Shard(index, self.cursors) for index in range(limits.events.pumps)]
-        for spec in _node_topics(limits):
+        for spec in node_topics(limits):
             self.add(spec)
 
     # Topics
@@ -120,6 +105,8 @@ class EventHub:
         return topic
 
     def _create(self, spec: TopicSpec) -> Topic:
+        if spec.retention is None:
+            spec = msgspec.structs.replace(spec, retention=default_retention(self._limits))
         return Topic(spec, self._clock, secrets.token_hex(8), len(self.shards))
 
     @any_thread
@@ -150,7 +137,7 @@ class EventHub:
                     )
                 if len(self._user_topics) >= self._limits.events.user_topics:
                     self._drop_user_topic()
-                spec = TopicSpec(name=name, retention=default_retention(self._limits), filters=BY_KIND)
+                spec = TopicSpec(name, filters=BY_KIND)
                 topic = self._user_topics[name] = self._create(spec)
             self._user_topics.move_to_end(name)
             if is_new and self._store is not None:
@@ -188,6 +175,15 @@ class EventHub:
             return None
         return {"topic": name, "epoch": epoch, "seq": seq}
 
+    @any_thread
+    def add_history(self, name: str, hooks: ChainHooks) -> None:
+        """Let clients subscribe to a topic from a block. See `WebSocketServer.history`."""
+        topic = self.topic(name)
+        if name in self.replayers:
+            raise ConfigError(f"topic {name} has a history already")
+        history = ChainHistory(hooks, topic, self._limits)
+        topic.follower = self.replayers[name] = Replayer(history, ChainIndex(topic.log), self.activate, self._clock)
+
     # Publishing
 
     @any_thread
@@ -201,7 +197,7 @@ class EventHub:
         """
         while True:
             topic = self.topic(name)
-            data = self._encode(topic, event)
+            data = topic.encode(event, self._limits)
             if self._store is None:
                 self.append(topic, data)
             else:
@@ -211,20 +207,6 @@ class EventHub:
 
     def _is_current(self, topic: Topic) -> bool:
         return topic.name in self._topics or self._user_topics.get(topic.name) is topic
-
-    def _encode(self, topic: Topic, event: Any) -> bytes:
-        """Return an event as JSON. Raise EventError if it does not fit its topic."""
-        try:
-            data = encode_json(event)
-            topic.check(data)  # also without a schema: a Decimal may be NaN, which is not JSON
-        except Exception as error:
-            raise EventError(f"event for topic {topic.name} can't be published: {error}") from None
-        if len(data) > self._limits.events.event_size:
-            raise EventError(
-                f"event for topic {topic.name} has {len(data)} bytes, "
-                f"past the {limit_reached(self._limits, 'event_size')}"
-            )
-        return data
 
     @any_thread
     def append(self, topic: Topic, data: bytes, seq: int | None = None) -> None:
@@ -259,6 +241,8 @@ class EventHub:
         """Wake the shards after the log of a topic was changed."""
         for shard in self.shards:
             shard.mark(topic)
+        if topic.follower is not None:
+            topic.follower.on_event()
 
     # Subscribers
 
@@ -347,6 +331,17 @@ class EventHub:
         return session.has_rights(topic.required_rights)
 
     @any_thread
+    def replay(self, cursor: Cursor, since: tuple[int, str | None], reply: dict[str, Any]) -> Replay | None:
+        """Have a pending subscription begin after a block. None if its topic has no history.
+
+        Args:
+            cursor, reply: as `subscribe` has returned them.
+            since: height of the block, and its hash or None.
+        """
+        replayer = self.replayers.get(cursor.topic.name)
+        return None if replayer is None else replayer.begin(cursor, since, reply)
+
+    @any_thread
     def activate(self, cursor: Cursor) -> None:
         """Start delivery. Call it after the reply to `subscribe` was queued."""
         self._shard_of(cursor).activate(cursor)
@@ -372,6 +367,8 @@ class EventHub:
         """Resume delivery to a client that accepts data again."""
         if self.cursors.of(subscriber_id):
             self.shards[subscriber_id % len(self.shards)].on_writable(subscriber_id)
+            for replayer in self.replayers.values():
+                replayer.on_writable(subscriber_id)
 
     @any_thread
     def on_closed(self, subscriber_id: int) -> None:
@@ -379,6 +376,8 @@ class EventHub:
         removed = self.cursors.remove_all_of(subscriber_id)
         if removed:
             self._shard_of(removed[0]).discard(removed)
+            for replayer in self.replayers.values():
+                replayer.on_closed(subscriber_id)
 
     @any_thread
     def recheck_rights(self, session: Session) -> None:

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ..errors import ConfigError
 from ..util.thread_contracts import any_thread, requires
 from .filters import Filter, FilterKey
 from .log import EventLog, EventsGoneError, LogEntry, Position
 from .subscriber import Encoder
 
-__all__ = ["CHUNK_BYTES", "Batch", "Mode", "Stream", "StreamSpec"]
+__all__ = ["CHUNK_BYTES", "Batch", "Mode", "Stream", "StreamSpec", "named_mode"]
 
 CHUNK_BYTES = 65536
 """Bytes of events that are sent to one subscriber at a time, before others have their turn."""
@@ -37,6 +38,14 @@ class Mode(str, Enum):
 
 
 LATEST = Mode.LATEST
+
+
+def named_mode(text: str, topic: str) -> Mode:
+    """Return the mode of this name. Raise ConfigError if there is none."""
+    try:
+        return Mode(text)
+    except ValueError:
+        raise ConfigError(f"mode of topic {topic} is {text!r}; it takes 'all' or 'latest'") from None
 
 
 class Batch(NamedTuple):
@@ -100,10 +109,11 @@ class Stream:
         self._lock = lock  # guards all below
         self._matches: deque[LogEntry] = deque()
         self._last_dropped = self.known_from.seq
-        self._prefix = b'{"jsonrpc":"2.0","method":"subscription","params":{"subscription":%b,"topic":%b,"epoch":' % (
+        self._start = b'{"jsonrpc":"2.0","method":"subscription","params":{"subscription":%b,"topic":%b,' % (
             _encode(self.id),
             _encode(spec.topic),
         )
+        self._prefix = self._start + b'"epoch":'
 
     def __repr__(self) -> str:
         return f"<Stream {self.id}>"
@@ -233,6 +243,11 @@ class Stream:
             frames.append(encoder.encode(b'%b%d,"prev":%d,"result":%b}}' % (head, entry.seq, previous, entry.data)))
             previous = entry.seq
         return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    @any_thread
+    def history_frames(self, events: list[bytes], encoder: Encoder) -> bytes:
+        """Return the frames of events that are not from the log. They have no position in it."""
+        return b"".join([encoder.encode(b'%b"history":true,"result":%b}}' % (self._start, event)) for event in events])
 
     @any_thread
     def encode_end(self, position: Position, encoder: Encoder, code: int, message: str, data: dict[str, Any]) -> bytes:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from ..auth.permissions import resolve_rights
+from ..config.limits import Limits, limit_reached
+from ..errors import EventError
 from ..util.clock import Clock
+from ..util.json import encode_json
 from ..util.thread_contracts import any_thread, requires
 from .filters import Filter, FilterKey, keys_of
 from .log import EventLog, EventsGoneError, Position, Retention
 from .stream import CHUNK_BYTES, Mode, Stream, StreamSpec
 
-__all__ = ["Availability", "Topic", "TopicSpec"]
+__all__ = ["Availability", "LogFollower", "Topic", "TopicSpec"]
 
 _TRIM_INTERVAL = 256
 """Entries that the log drops before all streams are trimmed again, if a topic has many."""
@@ -37,20 +40,27 @@ class Availability(Enum):
     STORE_UNREACHABLE = "the event store is away"
 
 
-class TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
+class LogFollower(Protocol):
+    """Reads a log in a thread of its own. See `Replayer`."""
+
+    def on_event(self) -> None:
+        """Record that the log has changed, without blocking."""
+
+
+class TopicSpec(msgspec.Struct, frozen=True):
     """What a topic is.
 
     Attributes:
         name: what clients subscribe to.
         permission: what a subscriber must be allowed, or None if nothing was declared.
-        retention: how much of it is kept.
+        retention: how much of it is kept, or None for the server's default.
         mode: what subscribers receive who do not ask for a mode.
         filters: the members that it can be filtered by, each with the member of an event it is compared with.
         schema: the type of its events, or None for any.
     """
 
     name: str
-    retention: Retention
+    retention: Retention | None = None
     permission: str | None = None
     mode: Mode = Mode.ALL
     filters: Mapping[str, str] = {}
@@ -71,6 +81,7 @@ class Topic:
         check: decodes an event and raises if it does not fit the schema.
         log: its events.
         availability: whether it can be subscribed to.
+        follower: what reads the log beside the shards, or None.
     """
 
     def __init__(self, spec: TopicSpec, clock: Clock, epoch: str, shard_count: int) -> None:
@@ -81,8 +92,10 @@ class Topic:
         self.filters = dict(spec.filters)
         self.schema = spec.schema
         self.check = msgspec.json.Decoder(Any if spec.schema is None else spec.schema).decode
+        assert spec.retention is not None
         self.log = EventLog(spec.retention, clock, epoch)
         self.availability = Availability.AVAILABLE
+        self.follower: LogFollower | None = None
         self._lock = threading.Lock()  # guards all below, and the matches of the streams
         self._streams: dict[str, Stream] = {}
         self._unfiltered: list[Stream] = []
@@ -98,6 +111,20 @@ class Topic:
     def in_use(self) -> bool:
         """Whether it has a subscriber."""
         return bool(self._streams)
+
+    @any_thread
+    def encode(self, event: Any, limits: Limits) -> bytes:
+        """Return an event as JSON. Raise EventError if it is too large or does not fit the schema."""
+        try:
+            data = encode_json(event)
+            self.check(data)  # also without a schema: a Decimal may be NaN, which is not JSON
+        except Exception as error:
+            raise EventError(f"event for topic {self.name} can't be published: {error}") from None
+        if len(data) > limits.events.event_size:
+            raise EventError(
+                f"event for topic {self.name} has {len(data)} bytes, past the {limit_reached(limits, 'event_size')}"
+            )
+        return data
 
     @any_thread
     def acquire_stream(self, filter: Filter | None, mode: Mode) -> Stream:

@@ -22,6 +22,7 @@ from .gateway_config import GatewayConfig
 from .http_upstream import HttpUpstream, NodeAccount
 from .limited_calls import LimitedCalls
 from .long_poll import LongPoll
+from .node_blocks import BlockHistory
 from .node_client import CircuitBreaker, NodeClient
 from .node_routes import NodeRoutes
 from .node_status import NodeState
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Gateway"]
 
-_WATCHING = 3
-"""Connections for polling: one for polls, one for a call that waits, and one to try whether the node can do both."""
+_WATCHING = 4
+"""Connections for watching: for polls, for a call that waits, to try whether the node can do both, and for reading the
+chain for clients that resume from a block."""
 
 _MOMENT = 2.0
 """Seconds for which `stop` waits for each thread at most."""
@@ -123,6 +125,8 @@ class Gateway:
         else:
             may_wait = self.poller.is_leading if config.wait else lambda: False
             self._notifications = LongPoll(watched, may_wait, self.poller.hint, clock)
+        history = BlockHistory(watched, config.poll_timeout)
+        self.server.history("blocks", history.read, history.find)
         self._block_waiters.register(self.rpc)
         self.rpc.register("getnodestate", published.node_state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
         for name, text, read in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
@@ -12,13 +12,13 @@ import msgspec
 from .. import RpcError
 from .chain_tracker import ChainBlock, ChainTracker, GapError
 from .gateway_config import GatewayConfig
-from .node_client import Call
+from .node_blocks import BatchCaller, NodeBlocks
 from .node_queries import NodeInfo, NodeQueries, PollAnswers
 from .node_view import MempoolTransaction, MempoolView, MinedBlock, MiningView, NodeView, PeersView
 from .response_parser import Outcome
 from .upstream_errors import UpstreamError, UpstreamErrorKind
 
-__all__ = ["BatchCaller", "EventPublisher", "NodePoller", "Published"]
+__all__ = ["EventPublisher", "NodePoller", "Published"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
 
@@ -43,12 +43,6 @@ _NOTHING = {
     "getmininginfo": msgspec.Raw(b"{}"),
     "getminingaddress": msgspec.Raw(b"{}"),
 }
-
-
-class BatchCaller(Protocol):
-    """What the poller requires of a `NodeClient`."""
-
-    def batch(self, calls: Sequence[Call], timeout: float) -> list[Outcome]: ...
 
 
 class EventPublisher(Protocol):
@@ -97,6 +91,7 @@ class NodePoller:
     ) -> None:
         self._node = node
         self._queries = queries
+        self._blocks = NodeBlocks(node, queries, config.poll_timeout)
         self._publisher = publisher
         self._config = config
         tip = published.tip
@@ -161,7 +156,7 @@ class NodePoller:
 
     def _follow_chain(self, info: NodeInfo) -> None:
         if self._chain is None:
-            tip = self._known_block(info.bestblockhash)
+            tip = self._blocks.block(info.bestblockhash)
             self._publisher.start_topic("blocks")
             self._start_at(tip)
         while True:
@@ -171,7 +166,7 @@ class NodePoller:
             try:
                 steps = self._chain.next_steps(info.blocks, info.bestblockhash, self._block, self._range)
             except GapError as gap:
-                tip = self._known_block(info.bestblockhash)  # before a new epoch is started
+                tip = self._blocks.block(info.bestblockhash)  # before a new epoch is started
                 logger.error("blocks cannot be published one by one: %s; the topic starts a new epoch", gap)
                 self._publisher.start_new_epoch("blocks")
                 self._start_at(tip)
@@ -200,23 +195,15 @@ class NodePoller:
 
     def _block(self, hash: str) -> ChainBlock:
         try:
-            return self._known_block(hash)
+            return self._blocks.block(hash)
         except RpcError as error:
             if self._queries.is_unknown(error):
                 raise GapError(f"the node does not know block {hash}") from None
             raise
 
-    def _known_block(self, hash: str) -> ChainBlock:
-        (answer,) = self._node.batch([self._queries.block(hash)], self._config.poll_timeout)
-        return self._queries.read_block(answer)
-
     def _range(self, first: int, last: int) -> list[ChainBlock]:
-        queries, timeout = self._queries, self._config.poll_timeout
-        hashes = self._node.batch([queries.block_hash(height) for height in range(first, last + 1)], timeout)
-        known = [queries.read_hash(answer) for answer in _until_error(hashes)]
-        count = 1 if self.views.mempool else len(known)  # their transactions matter only if the mempool is followed
-        blocks = self._node.batch([queries.block(hash, count) for hash in known], timeout) if known else []
-        return [queries.read_block(answer) for answer in _until_error(blocks)]
+        with_txids = self.views.mempool is not None  # they matter only if the mempool is followed
+        return self._blocks.at(range(first, last + 1), with_txids)
 
     # Mempool
 
@@ -280,15 +267,3 @@ class NodePoller:
 
 def _is_forbidden(answer: Outcome) -> bool:
     return isinstance(answer, UpstreamError) and answer.kind is UpstreamErrorKind.FORBIDDEN
-
-
-def _until_error(answers: Sequence[Outcome]) -> list[Outcome]:
-    """Return the answers before the first error of the node. Raise if the node could not be reached."""
-    found = []
-    for answer in answers:
-        if isinstance(answer, UpstreamError):
-            raise answer
-        if isinstance(answer, RpcError):
-            break
-        found.append(answer)
-    return found

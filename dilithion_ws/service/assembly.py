@@ -34,6 +34,7 @@ from ..util.file_watcher import FileWatcher
 from .access_control import AccessControl
 from .callbacks import Callbacks
 from .health import HealthReports
+from .history_threads import HistoryThreads
 from .http_app import HttpApp, HttpAppParts
 from .http_routes import HttpRoutes
 from .login_method import LoginMethod
@@ -87,6 +88,7 @@ class RunningServer(msgspec.Struct, frozen=True):
         callbacks: calls the host's callbacks.
         watcher: reads users and certificate again, when their files change or on request.
         statistics: takes statistics.
+        history: replays the host's chain.
     """
 
     registry: ConnectionRegistry
@@ -94,6 +96,7 @@ class RunningServer(msgspec.Struct, frozen=True):
     callbacks: Callbacks
     watcher: FileWatcher
     statistics: StatisticsSource
+    history: HistoryThreads
 
 
 class _Files:
@@ -155,10 +158,11 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
 
     reactor = Reactor(config, clock, service, registry, limiter)
     stores = [host.store] if host.store is not None else []
-    resources: list[Resource] = [callbacks, *stores, _Files(files, watcher, authenticator)]
+    history = HistoryThreads(events.replayers.values())
+    resources: list[Resource] = [callbacks, history, *stores, _Files(files, watcher, authenticator)]
     transport = Transport(reactor, pool, tls, events.shards, resources, host.sockets)
     reloader = Reloader(files, authenticator, tls, registry, events)
-    server = RunningServer(registry, transport, callbacks, watcher, statistics)
+    server = RunningServer(registry, transport, callbacks, watcher, statistics, history)
     _start(server, host, files, reloader, clock)
     return server
 
@@ -182,10 +186,12 @@ def _start(server: RunningServer, host: Host, files: CredentialFiles, reloader: 
         raise
     try:
         server.callbacks.start()
+        server.history.start()
         server.watcher.start(reloader.reload)
         server.transport.start()
     except BaseException:
         server.callbacks.stop(Deadline(clock, 0.1))
+        server.history.stop(Deadline(clock, 0.1))
         if host.store is not None:
             host.store.stop(Deadline(clock, 1.0))
         raise

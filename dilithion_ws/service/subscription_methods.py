@@ -7,11 +7,12 @@ does the shard begin to deliver. If another answer was sent, for example because
 client has closed, the hook gets False and the subscription ends, since the client has never learned its id.
 
 The methods are declared fast, so they run in the leading thread in the order of the calls: `unsubscribe` cannot overtake
-the `subscribe` before it.
+the `subscribe` before it. One that begins at a block is answered later, since the host's chain has to be read first.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
@@ -27,11 +28,25 @@ from ..rpc.method import Method, MethodOptions
 __all__ = ["SubscriberSource", "SubscriptionMethods"]
 
 
-class Since(msgspec.Struct):
-    """The position after which a subscription begins."""
+class Since(msgspec.Struct, forbid_unknown_fields=True):
+    """Where a subscription begins: after a position of the log (epoch and seq), or after a block (height, hash)."""
 
-    epoch: str
-    seq: Annotated[int, msgspec.Meta(ge=0)]
+    epoch: str | None = None
+    seq: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    height: Annotated[int, msgspec.Meta(ge=-1, le=1 << 40)] | None = None
+    hash: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+
+    def position(self) -> Position | None:
+        """Return the position, or None if it is a block. Raise RpcError if it is neither or both."""
+        by_position, by_block = (self.epoch is not None, self.seq is not None), self.height is not None
+        if by_block and not any(by_position):
+            return None
+        if all(by_position) and not by_block and self.hash is None:
+            assert self.epoch is not None
+            assert self.seq is not None
+            return Position(self.epoch, self.seq)
+        text = "Invalid params: `since` takes `epoch` and `seq`, or `height` and, if it is known, `hash`"
+        raise RpcError(JsonRpcCode.INVALID_PARAMS, text)
 
 
 class SubscriberSource(Protocol):
@@ -70,18 +85,23 @@ class SubscriptionMethods:
         filter: dict[str, Any] | None = None,
         since: Since | None = None,
         mode: Literal["all", "latest"] | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | Future[dict[str, Any]]:
         """Subscribe to the events of a topic"""
         subscriber = self._connections.subscriber(context.connection_id)
         if subscriber is None:
             raise RpcError(JsonRpcCode.SERVER_BUSY, "the connection is closing")
-        position = None if since is None else Position(since.epoch, since.seq)
+        position = None if since is None else since.position()
+        if since is not None and position is None and mode == "latest":
+            raise RpcError(JsonRpcCode.INVALID_PARAMS, 'Invalid params: `since` a block takes the mode "all"')
         cursor, reply = self._hub.subscribe(subscriber, topic, filter, position, None if mode is None else Mode(mode))
-
-        def on_answer(sent: bool) -> None:
-            (self._hub.activate if sent else self._hub.cancel)(cursor)
-
-        context.on_answer(on_answer)
+        if since is not None and position is None:
+            assert since.height is not None
+            replay = self._hub.replay(cursor, (since.height, since.hash), reply)
+            if replay is not None:
+                context.on_answer(lambda sent: replay.start() if sent else self._hub.cancel(cursor))
+                return replay.answer
+            reply = {**reply, "recovered": False, "reason": "history"}
+        context.on_answer(lambda sent: (self._hub.activate if sent else self._hub.cancel)(cursor))
         return reply
 
     def unsubscribe(self, context: CallContext, subscription: str) -> bool:

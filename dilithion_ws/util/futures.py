@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeVar
 
-__all__ = ["Future", "convert_future"]
+__all__ = ["Future", "convert_future", "settle_future"]
 
 R = TypeVar("R")
 
@@ -38,3 +38,14 @@ def convert_future(source: Future[Any], convert: Callable[[Any], R]) -> Future[R
     source.add_done_callback(complete)
     converted.add_done_callback(lambda done: source.cancel() if done.cancelled() else None)
     return converted
+
+
+def settle_future(future: Future[R], outcome: R | BaseException) -> None:
+    """Give a future its result, or its exception. Do nothing if it was cancelled."""
+    try:
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+    except InvalidStateError:
+        pass

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dilithion_ws import Limits, Retention, Session
-from dilithion_ws.events.hub import EventHub, default_retention
+from dilithion_ws.events.hub import EventHub
+from dilithion_ws.events.node_topics import default_retention
 from dilithion_ws.events.stream import Mode
 from dilithion_ws.events.subscriber import Encoder, Undelivered, send_each
 from dilithion_ws.events.topic import Topic, TopicSpec

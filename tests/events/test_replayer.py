@@ -1,0 +1,374 @@
+"""Subscriptions that begin at a block: whatever the chain, the log and the client do, the view equals the chain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from dilithion_ws import ConfigError, Retention
+from dilithion_ws.events.chain_history import CHUNK_BLOCKS, ChainHooks
+from dilithion_ws.events.hub import EventHub
+from dilithion_ws.events.replayer import Replay
+
+from ..support import Clock
+from ..support.hub import FakeSubscriber, add_topic, make, settle
+
+Event = dict[str, Any]
+
+
+class Chain:
+    """A host's chain: blocks on any branch, and what was not published of its changes yet."""
+
+    def __init__(self, blocks: int = 1) -> None:
+        self.made = 0
+        self.reads = 0
+        self.failing = False
+        self.active: list[Event] = []
+        self.known: dict[str, Event] = {}
+        self.unpublished: list[Event] = []
+        for _ in range(blocks):
+            self.connect()
+
+    def connect(self) -> None:
+        self.made += 1
+        previous = self.active[-1]["hash"] if self.active else "none"
+        block: Event = {"height": len(self.active), "hash": f"b{self.made}", "previousblockhash": previous}
+        block |= {"time": self.made, "tx_count": 1}
+        self.known[block["hash"]] = block
+        self.active.append(block)
+        self.unpublished.append({**block, "kind": "connected"})
+
+    def reorganise(self, depth: int) -> None:
+        for _ in range(min(depth, len(self.active) - 1)):
+            self.unpublished.append({**self.active.pop(), "kind": "disconnected"})
+        for _ in range(depth + 1):
+            self.connect()
+
+    def read(self, height: int, count: int) -> list[Event]:
+        self.reads += 1
+        if self.failing:
+            raise OSError("the node is away")
+        return self.active[height : height + count]
+
+    def find(self, hash: str) -> Mapping[str, Any] | None:
+        if self.failing:
+            raise OSError("the node is away")
+        return self.known.get(hash)
+
+    def publish(self, hub: EventHub, count: int = 1 << 30) -> None:
+        while self.unpublished and count:
+            count -= 1
+            hub.publish("chain", self.unpublished.pop(0))
+
+
+def point(chain: Chain) -> tuple[int, str]:
+    """Return height and hash of the tip."""
+    return chain.active[-1]["height"], chain.active[-1]["hash"]
+
+
+class Reader:
+    """A client, and the chain as it knows it."""
+
+    def __init__(self, hub: EventHub, id: int, since: Event, filter: Event | None = None, room: int = 1 << 30) -> None:
+        self.client = FakeSubscriber(id, room)
+        self.tip = (since["height"], since["hash"])
+        self.error: Event | None = None
+        self.events: list[Event] = []
+        self.looked = 0
+        self.cursor, self.reply = hub.subscribe(self.client, "chain", filter)
+        replay = hub.replay(self.cursor, self.tip, self.reply)
+        assert replay is not None
+        self.replay: Replay = replay
+        self.started = False
+
+    def start(self) -> None:
+        """Queue the reply, as the transport does once it is there."""
+        if self.replay.answer.done() and not self.started:
+            self.started = True
+            self.reply = self.replay.answer.result()
+            self.replay.start()
+
+    def follow(self) -> None:
+        """Apply what was received: each event must fit what the client knows."""
+        for params in self.client.received[self.looked :]:
+            assert self.error is None
+            if "error" in params:
+                self.error = params["error"]
+                continue
+            event = params["result"]
+            self.events.append(event)
+            here = (event["height"], event["hash"])
+            before = (event["height"] - 1, event["previousblockhash"])
+            if event["kind"] == "connected":
+                assert self.tip == before
+                self.tip = here
+            else:
+                assert self.tip == here
+                self.tip = before
+        self.looked = len(self.client.received)
+
+
+def chain_hub(chain: Chain, entries: int = 6, clock: Clock | None = None, **limits: Any) -> EventHub:
+    hub = make(clock or Clock(), **limits)
+    add_topic(hub, "chain", retention=Retention(entries, 1e9, 1 << 20), filters={"kind": "kind"})
+    hub.add_history("chain", ChainHooks(chain.read, chain.find))
+    return hub
+
+
+def run(hub: EventHub, readers: list[Reader], steps: int = 10_000) -> None:
+    """Step replayer and shards until nothing more happens."""
+    replayer = hub.replayers["chain"]
+    for _ in range(steps):
+        with replayer.step_lock:
+            pause = replayer.step()
+        for reader in readers:
+            reader.start()
+        settle(hub)
+        if pause.maximum > 0.5 and not replayer._commands:
+            return
+    raise AssertionError("the replayer does not come to rest")
+
+
+def test_a_client_catches_up_and_goes_on_live() -> None:
+    chain = Chain(1000)
+    hub = chain_hub(chain)
+    chain.publish(hub)
+    reader = Reader(hub, 1, chain.active[10])
+    run(hub, [reader])
+    reader.follow()
+    assert reader.reply["recovered"] is True
+    assert reader.tip == point(chain)
+    assert all(params["history"] and "seq" not in params for params in reader.client.received)
+    chain.connect()
+    chain.publish(hub)
+    settle(hub)
+    reader.follow()
+    assert reader.tip == point(chain)
+    assert reader.client.received[-1]["prev"] == reader.client.received[-1]["seq"] - 1
+
+
+def test_many_who_come_back_cost_the_host_few_reads() -> None:
+    chain = Chain(1000)
+    hub = chain_hub(chain, chain_cache=1 << 20)
+    chain.publish(hub)
+    chain.reads = 0
+    readers = [Reader(hub, id, chain.active[400 + id]) for id in range(500)]
+    run(hub, readers)
+    for reader in readers:
+        reader.follow()
+        assert reader.tip[0] == 999
+    assert chain.reads <= 2 * 1000 // CHUNK_BLOCKS
+
+
+def test_a_stale_block_is_disconnected_first() -> None:
+    chain = Chain(300)
+    hub = chain_hub(chain)
+    stale = chain.active[-1]
+    chain.reorganise(3)
+    chain.publish(hub)
+    reader = Reader(hub, 1, stale)
+    run(hub, [reader])
+    reader.follow()
+    kinds = [event["kind"] for event in reader.events]
+    assert kinds == ["disconnected"] * 3 + ["connected"] * 4
+    assert reader.tip == point(chain)
+
+
+@pytest.mark.parametrize(
+    ("since", "reason", "detail"),
+    [
+        ({"height": 900, "hash": "unknown"}, "fork", "block unknown at height 900 is not known"),
+        ({"height": 900, "hash": "b7"}, "fork", "block b7 at height 900 is not known"),
+        ({"height": 5000, "hash": None}, "ahead", "no block at height 5000 yet"),
+        ({"height": 10, "hash": None}, "limit", r"more than 500 blocks to replay, past the .*rpcwebsocketchainblocks"),
+    ],
+)
+def test_a_client_that_cannot_be_served_is_told_why_and_goes_on_live(since: Event, reason: str, detail: str) -> None:
+    chain = Chain(1000)
+    hub = chain_hub(chain, chain_blocks=500)
+    chain.publish(hub)
+    reader = Reader(hub, 1, since)
+    run(hub, [reader])
+    assert reader.reply["recovered"] is False
+    assert reader.reply["reason"] == reason
+    assert re.search(detail, reader.reply["detail"])
+    chain.connect()
+    chain.publish(hub)
+    settle(hub)
+    assert [params["result"]["height"] for params in reader.client.received] == [1000]
+
+
+def test_from_the_first_block() -> None:
+    chain = Chain(5)
+    hub = chain_hub(chain)
+    reader = Reader(hub, 1, {"height": -1, "hash": None})
+    run(hub, [reader])
+    assert [params["result"]["height"] for params in reader.client.received] == [0, 1, 2, 3, 4]
+
+
+def test_a_filter_holds_for_the_history_too() -> None:
+    chain = Chain(50)
+    hub = chain_hub(chain)
+    stale = chain.active[-1]
+    chain.reorganise(2)
+    chain.publish(hub)
+    reader = Reader(hub, 1, stale, {"kind": "disconnected"})
+    run(hub, [reader])
+    chain.reorganise(1)
+    chain.publish(hub)
+    settle(hub)
+    assert [params["result"]["kind"] for params in reader.client.received] == ["disconnected"] * 3
+
+
+def test_a_host_that_fails_before_the_reply_is_an_error() -> None:
+    chain = Chain(50)
+    hub = chain_hub(chain)
+    chain.failing = True
+    reader = Reader(hub, 1, chain.active[3])
+    with hub.replayers["chain"].step_lock:
+        hub.replayers["chain"].step()
+    error: Any = reader.replay.answer.exception()
+    assert error.code == -32009
+    assert "the chain can't be read: the node is away" in error.message
+
+
+def test_a_host_that_fails_later_is_asked_again() -> None:
+    chain, clock = Chain(1000), Clock()
+    hub = chain_hub(chain, clock=clock)
+    chain.publish(hub)
+    reader = Reader(hub, 1, chain.active[3])
+    with hub.replayers["chain"].step_lock:
+        hub.replayers["chain"].step()
+    reader.start()
+    chain.failing = True
+    run(hub, [reader])
+    assert reader.tip[0] == 3
+    chain.failing = False
+    clock.now += 2.0
+    run(hub, [reader])
+    reader.follow()
+    assert reader.tip[0] == 999
+
+
+def test_a_client_that_has_gone_leaves_nothing() -> None:
+    chain = Chain(1000)
+    hub = chain_hub(chain)
+    chain.publish(hub)
+    reader = Reader(hub, 1, chain.active[3], room=1000)
+    run(hub, [reader])
+    replayer = hub.replayers["chain"]
+    assert replayer._full
+    hub.on_closed(1)
+    run(hub, [])
+    assert [len(kept) for kept in (replayer._full, replayer._ready, replayer._parked)] == [0, 0, 0]
+
+
+def test_a_client_that_may_not_read_any_more_is_told_in_between() -> None:
+    chain = Chain(1000)
+    hub = chain_hub(chain)
+    chain.publish(hub)
+    reader = Reader(hub, 1, chain.active[3], room=1000)
+    run(hub, [reader])
+    reader.client.session.rights = 0
+    hub.recheck_rights(reader.client.session)
+    settle(hub)
+    reader.client.left = 1 << 30
+    hub.on_writable(1)
+    run(hub, [reader])
+    reader.follow()
+    assert reader.error is not None
+    assert reader.error["code"] == -32003
+
+
+def test_a_topic_has_one_history() -> None:
+    hub = chain_hub(Chain())
+    with pytest.raises(ConfigError, match="has a history already"):
+        hub.add_history("chain", ChainHooks(Chain().read, None))
+
+
+class Replays(RuleBasedStateMachine):
+    """A chain that grows and reorganises, a log that lags behind it and forgets, and clients that come from any block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.chain = Chain(CHUNK_BLOCKS * 2 - 3)
+        self.hub = chain_hub(self.chain, clock=self.clock)
+        self.readers: list[Reader] = []
+        self.next_id = 1
+
+    @rule(count=st.integers(1, 8))
+    def grow(self, count: int) -> None:
+        for _ in range(count):
+            self.chain.connect()
+
+    @rule(depth=st.integers(1, 8))
+    def reorganise(self, depth: int) -> None:
+        self.chain.reorganise(depth)
+
+    @rule(count=st.integers(1, 12))
+    def publish(self, count: int) -> None:
+        self.chain.publish(self.hub, count)
+
+    @precondition(lambda self: not self.chain.unpublished)
+    @rule()
+    def lose_the_log(self) -> None:
+        self.hub.start_new_epoch("chain")
+
+    @rule(data=st.data(), back=st.integers(0, 150), room=st.sampled_from([1, 2000, 1 << 30]))
+    def come(self, data: Any, back: int, room: int) -> None:
+        stale = data.draw(st.booleans())
+        blocks = list(self.chain.known.values()) if stale else self.chain.active
+        self.readers.append(Reader(self.hub, self.next_id, blocks[max(0, len(blocks) - 1 - back)], room=room))
+        self.next_id += 1
+
+    @rule()
+    def replay(self) -> None:
+        replayer = self.hub.replayers["chain"]
+        with replayer.step_lock:
+            replayer.step()
+        for reader in self.readers:
+            reader.start()
+
+    @rule()
+    def deliver(self) -> None:
+        settle(self.hub)
+        for reader in self.readers:
+            reader.follow()
+            reader.client.left = reader.client.room
+            self.hub.on_writable(reader.client.id)
+
+    @rule()
+    def time_passes(self) -> None:
+        self.clock.now += 2.0
+
+    @rule()
+    def come_to_rest(self) -> None:
+        self.chain.publish(self.hub)
+        for _ in range(4):
+            self.clock.now += 2.0
+            for reader in self.readers:
+                reader.client.left = reader.client.room = 1 << 30
+                self.hub.on_writable(reader.client.id)
+            run(self.hub, self.readers)
+        for reader in self.readers:
+            reader.follow()
+            if reader.error is not None:
+                assert reader.error["code"] == -32007, "only those who had joined a log that is gone"
+            else:
+                assert reader.reply["recovered"] is True
+                assert reader.tip == point(self.chain)
+        self.readers = [reader for reader in self.readers if reader.error is None]
+
+    def teardown(self) -> None:
+        self.come_to_rest()
+
+
+Replays.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+test_replays = Replays.TestCase
