@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..errors import RpcError
 from ..session import Session
 from ..util.enums import Speed, TaskKind
 from ..util.futures import Future
@@ -13,7 +14,7 @@ from .executor import Executor, Invocation, result_too_large
 from .messages import Request
 from .method import Method
 
-__all__ = ["BatchCall", "SingleCall"]
+__all__ = ["BatchCall", "OversizedBatch", "SingleCall"]
 
 DECLARED_FAST, MEASURED_FAST, UNKNOWN, SLOW = Speed
 
@@ -152,6 +153,9 @@ class BatchCall:
         answer = self._executor.execute(call, hooks)
         if isinstance(answer, Future):
             answer.cancel()
+            for hook in hooks:
+                hook(False)
+            hooks.clear()
             text = f"{call.method} waits, and can't be part of a batch: send it by itself"
             answer = None if call.is_notification else messages.error_answer(call.id, messages.invalid_request(text))
         if answer is not None and self._exceeds_limit(answer):
@@ -198,6 +202,44 @@ class BatchCall:
         """Record that the batch holds up its thread: against the running method, unless several calls took part in it."""
         if self._running is not None and len(self._answers) <= 1:
             self._running.record_stall(self._executor.slow_method_threshold)
+
+
+class OversizedBatch(BatchCall):
+    """A batch with too many requests, none of which is run. Each gets the error, so that no client waits for an answer.
+
+    Args:
+        executor: has the limits.
+        session: the client.
+        message: the batch.
+        error: the error.
+    """
+
+    __slots__ = ("_error", "_message")
+
+    kind = TaskKind.REQUEST
+
+    def __init__(self, executor: Executor, session: Session, message: bytes, error: RpcError) -> None:
+        super().__init__(executor, session, [])
+        self._message = message
+        self._error = error
+        self.speed = SLOW  # it takes as long as the batch has requests
+
+    def run(self) -> bytes | None:
+        """Return an error for each request, or a single one if that would be no answer, or one that is too large."""
+        ids = messages.batch_ids(self._message)
+        start, _, _ = messages.error_answer(messages.NULL_ID, self._error).rpartition(messages.NULL_ID)
+        size = len(ids) * len(start) + sum(map(len, ids))
+        if not ids or size > self._executor.limits.messages.result_size:
+            return self.refuse("")
+        return _join([b"%b%b}" % (start, id) for id in ids])
+
+    def refuse(self, reason: str) -> bytes | None:
+        """Return the error for all of it."""
+        return messages.error_answer(messages.NULL_ID, self._error)
+
+    def expire(self) -> bytes | None:
+        """Return the error for all of it."""
+        return messages.error_answer(messages.NULL_ID, self._error)
 
 
 def _join(answers: list[bytes]) -> bytes | None:

@@ -15,7 +15,7 @@ from ..session import Session
 from ..util.enums import RpcDialect, Speed
 from . import messages
 from .call_fast_path import is_plainly_allowed
-from .calls import BatchCall, SingleCall
+from .calls import BatchCall, OversizedBatch, SingleCall
 from .executor import Executor
 from .method import Method
 from .table import RpcTable
@@ -93,7 +93,10 @@ class Dispatcher:
         try:
             elements = messages.parse_batch(message, self._limits, self.batch_limit)
         except RpcError as error:
-            return messages.error_answer(messages.NULL_ID, self._malformed(session, denial) or error)
+            denied = self._malformed(session, denial)
+            if denied is None and error.code == JsonRpcCode.BATCH_TOO_LARGE:
+                return OversizedBatch(self.executor, session, message, error)
+            return messages.error_answer(messages.NULL_ID, denied or error)
         found = [self._find(element, session, denial, in_batch=len(elements) > 1) for element in elements]
         return BatchCall(self.executor, session, [item for item in found if item is not None])
 

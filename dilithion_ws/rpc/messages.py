@@ -155,6 +155,20 @@ def parse_batch(data: bytes, limits: Limits, size_limit: str = "batch_size") -> 
     return [bytes(element) for element in elements]
 
 
+def batch_ids(data: bytes) -> list[bytes]:
+    """Return the ids to answer in a batch that is not run: null for what is not a request, nothing for notifications."""
+    found = []
+    for element in _decode_batch(data):
+        text = bytes(element)
+        try:
+            is_notification = not bytes(_decode_id(text).id)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            is_notification = False
+        if not is_notification:
+            found.append(extract_id(text))
+    return found
+
+
 def extract_id(data: bytes) -> bytes:
     """Return the id of an invalid request as bytes: its own if it has a valid one, otherwise null (section 5)."""
     try:

@@ -26,6 +26,7 @@ from ..auth.permissions import Permission
 from ..errors import JsonRpcCode, RpcError
 from ..net.interfaces import Address, Admission, Task
 from ..protocol.http import HttpHead, HttpRequest, HttpResponse
+from ..rpc.calls import OversizedBatch
 from ..rpc.core_messages import read_core_request
 from ..rpc.dispatcher import Dispatcher
 from ..rpc.messages import NULL_ID, error_answer, extract_id, parse_batch, parse_error, parse_request
@@ -279,6 +280,8 @@ class HttpApp:
             except RpcError as error:
                 return writer.answer(error_answer(NULL_ID, error))
         call = self._dispatcher.receive(body, session)
+        if isinstance(call, OversizedBatch):
+            call = call.refuse("")  # over HTTP a request has one status, and one error
         if call is None or isinstance(call, bytes):
             if session.denial is not None:
                 return writer.rpc_error(extract_id(body), session.denial.to_rpc_error())

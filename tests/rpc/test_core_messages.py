@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dilithion_ws import Limits, RpcDialect, RpcTable, Session
-from dilithion_ws.rpc.calls import BatchCall, SingleCall
+from dilithion_ws.rpc.calls import BatchCall, OversizedBatch, SingleCall
 from dilithion_ws.rpc.core_messages import CoreRequest, core_answer, read_core_request
 from dilithion_ws.rpc.dispatcher import Dispatcher
 from dilithion_ws.rpc.executor import Executor
@@ -30,6 +30,8 @@ def post(body: Any, dispatcher: Dispatcher | None = None) -> tuple[int, Any]:
     dispatcher = dispatcher or make_dispatcher()
     request = read_core_request(body if isinstance(body, bytes) else json.dumps(body).encode(), Limits())
     outcome = dispatcher.receive(request.body, Session(1, ("127.0.0.1", 1)))
+    if isinstance(outcome, OversizedBatch):  # as `HttpApp` does
+        outcome = outcome.refuse("")
     answer = outcome.run() if isinstance(outcome, (SingleCall, BatchCall)) else outcome
     if answer is None:
         return 204, None

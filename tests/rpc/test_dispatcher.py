@@ -10,7 +10,7 @@ import pytest
 
 from dilithion_ws import CallContext, Limits, RpcError, RpcTable, Session
 from dilithion_ws.auth.denial import Denial, DenialKind
-from dilithion_ws.rpc.calls import BatchCall, SingleCall
+from dilithion_ws.rpc.calls import BatchCall, OversizedBatch, SingleCall
 from dilithion_ws.rpc.dispatcher import Dispatcher
 from dilithion_ws.rpc.executor import Executor
 from dilithion_ws.util.enums import Speed
@@ -219,11 +219,43 @@ def test_a_batch_of_notifications_has_no_answer(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "code"), [(b"[]", -32600), (b"[1,", -32700), (b"[" + b'{"method":"one"},' * 100 + b"1]", -32010)]
+    ("message", "code"),
+    [(b"[]", -32600), (b"[1,", -32700), (b"[" + b'{"method":"one"},' * 100 + b'{"method":"one"}]', -32010)],
 )
 def test_bad_batches_are_answered_once(bench: Bench, message: bytes, code: int) -> None:
     answer = bench.receive(message)
     assert (answer["error"]["code"], answer["id"]) == (code, None)
+
+
+def test_each_request_of_a_batch_that_is_too_large_gets_the_error(bench: Bench) -> None:
+    ids = [f'{{"method":"one","id":{id}}}' for id in ("1", '"a"', "1.50", "null", "[]")]
+    message = f"[{','.join([*ids, '7', *['{}'] * 100])}]".replace("{}", '{"method":"one"}').encode()
+    call = bench.dispatcher.receive(message, SESSION)
+    assert isinstance(call, OversizedBatch)
+    assert b'"id":1.50}' in (call.run() or b"")
+    answers = bench.receive(message)
+    assert [answer["id"] for answer in answers] == [1, "a", 1.5, None, None, None]
+    assert {answer["error"]["code"] for answer in answers} == {-32010}
+    assert answers[0]["error"]["message"].endswith("limit of 100 calls (rpcwebsocketbatchsize)")
+
+
+def test_errors_for_a_batch_that_would_be_too_large_are_one() -> None:
+    bench = Bench(batch_size=1, result_size=300)
+    answer = bench.receive([{"method": "one", "id": at} for at in range(4)])
+    assert (answer["error"]["code"], answer["id"]) == (-32010, None)
+
+
+def test_a_call_of_a_batch_that_waits_gives_its_hook_the_refusal(bench: Bench) -> None:
+    told: list[bool] = []
+
+    def waits(context: CallContext) -> Future[int]:
+        context.on_answer(told.append)
+        return Future()
+
+    bench.rpc.register("waits", waits)
+    answers = bench.receive([{"method": "waits", "id": 1}, {"method": "one", "id": 2}])
+    assert "can't be part of a batch" in answers[0]["error"]["message"]
+    assert told == [False]
 
 
 def test_the_results_of_a_batch_count_together() -> None:
