@@ -51,7 +51,7 @@ def test_the_example_of_our_own_client() -> None:
 def test_the_examples_about_events() -> None:
     text = (ROOT / "docs" / "events.md").read_text()
     *others, following = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(others) == 2
+    assert len(others) == 3
     for example in others:
         run(example)
     with serving("--dev", "--block-interval", "0.2") as (_, port):

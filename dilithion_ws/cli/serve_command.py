@@ -87,6 +87,7 @@ def _development_server(config: Config, options: argparse.Namespace) -> tuple[We
     server = WebSocketServer(rpc, config, sockets=sd_listen_sockets())
     node = DevNode(options.seed, options.block_interval, publish=server.publish)
     server.history("blocks", node.read_blocks, node.find_block)
+    server.transactions(node.read_transactions, node.read_mempool)
     register_methods(rpc, node, lambda: server.stop(0))
     register_rest(server, node)
     return server, node

@@ -249,6 +249,17 @@ class EventLimits(SettingsGroup, frozen=True, kw_only=True):
     filter_size: Annotated[int, limit("characters", "Characters of all values in the filter of one subscription.")] = (
         16 * KIB
     )
+    follows: Annotated[int, limit("values", "Ids and addresses that one connection follows by `transactions`.")] = (
+        10_000
+    )
+    all_follows: Annotated[int, limit("values", "Ids and addresses that all connections follow together.")] = 200_000
+    follow_confirmations: Annotated[int, limit("blocks", "Confirmations that a client may ask for.", le=1000)] = 100
+    follow_cache: Annotated[
+        int, limit("bytes", "Bytes of blocks that are kept for those who follow transactions, with overhead.", ge=0)
+    ] = 32 * MIB
+    follow_backlog: Annotated[
+        int, limit("bytes", "Bytes of events of `transactions` that wait for one connection.", ge=KIB)
+    ] = 1 * MIB
     topics: Annotated[int, limit("topics", "Topics that the host may create.")] = 1000
     user_topics: Annotated[
         int, limit("topics", "Topics of single users; the one that was unused for longest gives way.")

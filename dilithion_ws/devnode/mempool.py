@@ -70,7 +70,7 @@ class Mempool:
             "size": entry.tx.size,
             "fee": coins(entry.fee),
             "sequence": self.sequence,
-            "addresses": sorted({output.address for output in entry.tx.outputs if output.address is not None}),
+            "addresses": entry.tx.addresses,
             **more,
         }
         self._publish("mempool", event)
@@ -82,7 +82,7 @@ class Mempool:
             return set()
         self.sequence += 1
         txids = [tx.txid for tx in transactions]
-        addresses = {output.address for tx in transactions for output in tx.outputs if output.address is not None}
+        addresses = {address for tx in transactions for address in tx.addresses}
         event = {
             "kind": "mined",
             "height": block.height,

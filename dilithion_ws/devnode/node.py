@@ -164,6 +164,20 @@ class DevNode:
             return None if block is None else block_event(Step(True, block))
 
     @any_thread
+    def read_transactions(self, hash: str) -> list[dict[str, Any]]:
+        """Return the transactions of a block of any branch. See `WebSocketServer.transactions`."""
+        with self.lock:
+            block = self.chain.block(hash)
+            return [] if block is None else [{"txid": tx.txid, "addresses": tx.addresses} for tx in block.transactions]
+
+    @any_thread
+    def read_mempool(self) -> list[dict[str, Any]]:
+        """Return the transactions in the mempool, likewise."""
+        with self.lock:
+            waiting = [entry.tx for entry in self.mempool.entries.values()]
+            return [{"txid": tx.txid, "addresses": tx.addresses} for tx in waiting]
+
+    @any_thread
     def wait_until(self, reached: Callable[[], bool], seconds: float) -> None:
         """Wait until the chain has reached a state, the time is over, or the node stops."""
         with self.changed:

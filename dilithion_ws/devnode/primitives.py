@@ -143,6 +143,11 @@ class Transaction:
         """Whether it makes new coins."""
         return len(self.inputs) == 1 and self.inputs[0].source.txid == _NULL_TXID
 
+    @property
+    def addresses(self) -> list[str]:
+        """Return the addresses that it pays to."""
+        return sorted({output.address for output in self.outputs if output.address is not None})
+
     @cached_property
     def raw(self) -> bytes:
         """Return the serialized transaction."""

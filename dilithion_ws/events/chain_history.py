@@ -37,10 +37,16 @@ class ChainPoint(NamedTuple):
 
 
 class HistoryStep(NamedTuple):
-    """A block that is connected or disconnected: the event as JSON, and the place after it."""
+    """A block that is connected or disconnected: the event as JSON, the block, and the place after the event."""
 
     event: bytes
+    block: ChainPoint
     after: ChainPoint
+
+    @property
+    def connected(self) -> bool:
+        """Whether the block is connected."""
+        return self.block == self.after
 
 
 class ChainHooks(NamedTuple):
@@ -136,27 +142,61 @@ class ChainHistory:
         """
         first, offset = _place(point.height + 1)
         blocks = self._chunk(first)[offset:]
-        if blocks and blocks[0].parent == point:
-            return [HistoryStep(block.event, block.point) for block in blocks]
-        return [] if self._is_on_chain(point) else self._back_to_fork(point)
+        if blocks and (blocks[0].parent == point or point.height < 0):
+            return [HistoryStep(block.event, block.point, block.point) for block in blocks]
+        return [] if self.is_on_chain(point) else self._back_to_fork(point)
 
-    def _is_on_chain(self, point: ChainPoint) -> bool:
+    def is_on_chain(self, point: ChainPoint) -> bool:
+        """Return whether a block is on the best chain."""
         here = self._at(point.height)
         return point.height < 0 or (here is not None and here.point == point)
 
     def _back_to_fork(self, point: ChainPoint) -> list[HistoryStep]:
         steps: list[HistoryStep] = []
         most = self._limits.history.chain_blocks
-        while not self._is_on_chain(point):
-            event = None if self._hooks.find is None else self._hooks.find(point.hash)
-            block = None if event is None else self._block(event, "disconnected")
-            if block is None or block.point != point:
-                raise HistoryGapError("fork", f"block {point.hash[:64]} at height {point.height} is not known")
+        while not self.is_on_chain(point):
+            block = self._find(point)
             if len(steps) >= most:
                 raise HistoryGapError("limit", f"a fork is past the {limit_reached(self._limits, 'chain_blocks')}")
-            steps.append(HistoryStep(block.event, block.parent))
+            steps.append(HistoryStep(block.event, block.point, block.parent))
             point = block.parent
         return steps
+
+    def _find(self, point: ChainPoint) -> _Block:
+        """Return a block of any branch."""
+        event = None if self._hooks.find is None else self._hooks.find(point.hash)
+        block = None if event is None else self._block(event, "disconnected")
+        if block is None or block.point != point:
+            raise HistoryGapError("fork", f"block {point.hash[:64]} at height {point.height} is not known")
+        return block
+
+    def parent_of(self, point: ChainPoint) -> ChainPoint:
+        """Return the parent of a block of any branch. Raise HistoryGapError if the block is not known."""
+        here = self._at(point.height)
+        return here.parent if here is not None and here.point == point else self._find(point).parent
+
+    def tip(self, near: ChainPoint | None) -> ChainPoint:
+        """Return the last block of the best chain.
+
+        Args:
+            near: a block that is probably close to it, or None.
+        """
+        low, size = _place(max(0, near.height if near is not None else 0))[0], CHUNK_BLOCKS
+        while low and not self._chunk(low):
+            low = max(0, low - size)
+            size *= 2
+        high = low
+        while len(self._chunk(high)) == CHUNK_BLOCKS:
+            low, high = high, high + size
+            size *= 2
+        while not self._chunk(high) and high - low > CHUNK_BLOCKS:
+            middle = _place((low + high) // 2)[0]
+            if self._chunk(middle):
+                low = middle
+            else:
+                high = middle
+        blocks = self._chunk(high) or self._chunk(low)
+        return blocks[-1].point if blocks else ChainPoint(-1, "0" * 64)
 
     # Chunks
 

@@ -71,6 +71,11 @@ class ChainIndex:
                 del self._found[point]
 
     @property
+    def tip(self) -> ChainPoint | None:
+        """The tip at that position, or None if the log is empty."""
+        return self._tips[-1][1] if self._tips else None
+
+    @property
     def position(self) -> Position:
         """The position up to which the log was read."""
         return self._read_to

@@ -90,6 +90,12 @@ class Cursor:
             return 0
         return self.topic.log.position.seq - self.position.seq
 
+    @property
+    def followed_values(self) -> int:
+        """How many ids or addresses it follows, if its topic is followed."""
+        wanted = self.stream.filter
+        return wanted.count if self.topic.is_followed and wanted is not None else 0
+
     def transition(self, state: CursorState) -> bool:
         """Change the state. Return False if the cursor has ended in the meantime."""
         if self.ended:

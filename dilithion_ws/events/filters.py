@@ -43,6 +43,7 @@ class Filter:
 
     Attributes:
         wanted: what the client sent.
+        count: how many values it has.
 
     Raises:
         RpcError: -32602, with what is accepted.
@@ -52,14 +53,14 @@ class Filter:
         self.wanted = dict(wanted)
         self._accepted = accepted
         self._values: dict[str, frozenset[FilterKey]] = {}
-        count = size = 0
+        self.count = size = 0
         for name, value in sorted(wanted.items()):
             if name not in accepted:
                 known = ", ".join(accepted) or "nothing"
                 raise _invalid(f"filter has {name[:64]!r}; this topic is filtered by {known}")
             values = value if isinstance(value, list) else [value]
-            count += len(values)
-            if count > limits.filter_values:
+            self.count += len(values)
+            if self.count > limits.filter_values:
                 raise _invalid(
                     f"filter has more values than the limit of {limits.filter_values} (rpcwebsocketfiltervalues)"
                 )

@@ -20,15 +20,13 @@ from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopi
 from ..session import Session
 from ..util.clock import Clock
 from ..util.thread_contracts import any_thread
-from .chain_history import ChainHistory, ChainHooks
-from .chain_index import ChainIndex
+from .chain_feeds import ChainFeeds
 from .cursor import Cursor, EndOfStream
 from .cursor_registry import CursorRegistry
 from .election import Leadership, SoleLeader
 from .filters import Filter
 from .log import EventsGoneError, Position
 from .node_topics import BY_KIND, default_retention, node_topics
-from .replayer import Replay, Replayer
 from .shard import Shard
 from .store import EventStore
 from .stream import Mode, Stream
@@ -65,7 +63,7 @@ class EventHub:
     Attributes:
         cursors: all subscriptions.
         shards: what delivers events; each is stepped by a thread of its own.
-        replayers: by topic, what serves those who subscribe from a block, likewise.
+        chains: what serves those who subscribe from a block, likewise.
     """
 
     def __init__(self, limits: Limits, clock: Clock, store: EventStore | None = None) -> None:
@@ -76,7 +74,7 @@ class EventHub:
         self._topics: dict[str, Topic] = {}
         self._user_topics: OrderedDict[str, Topic] = OrderedDict()
         self.cursors = CursorRegistry(limits)
-        self.replayers: dict[str, Replayer] = {}
+        self.chains = ChainFeeds(limits, clock, self)
         self.shards = [Shard(index, self.cursors) for index in range(limits.events.pumps)]
         for spec in node_topics(limits):
             self.add(spec)
@@ -175,15 +173,6 @@ class EventHub:
             return None
         return {"topic": name, "epoch": epoch, "seq": seq}
 
-    @any_thread
-    def add_history(self, name: str, hooks: ChainHooks) -> None:
-        """Let clients subscribe to a topic from a block. See `WebSocketServer.history`."""
-        topic = self.topic(name)
-        if name in self.replayers:
-            raise ConfigError(f"topic {name} has a history already")
-        history = ChainHistory(hooks, topic, self._limits)
-        topic.follower = self.replayers[name] = Replayer(history, ChainIndex(topic.log), self.activate, self._clock)
-
     # Publishing
 
     @any_thread
@@ -270,7 +259,7 @@ class EventHub:
         topic = self._readable_topic(subscriber.session, name)
         if topic.availability is not Availability.AVAILABLE:
             raise _server_busy(topic.availability.value, _RETRY_MS)
-        wanted = Filter(filter, topic.filters, self._limits.events) if filter else None
+        wanted = Filter(filter, topic.filters, topic.filter_limits(self._limits.events)) if filter else None
         stream = topic.acquire_stream(wanted, topic.mode if mode is None else mode)
         try:
             head = topic.log.position
@@ -331,17 +320,6 @@ class EventHub:
         return session.has_rights(topic.required_rights)
 
     @any_thread
-    def replay(self, cursor: Cursor, since: tuple[int, str | None], reply: dict[str, Any]) -> Replay | None:
-        """Have a pending subscription begin after a block. None if its topic has no history.
-
-        Args:
-            cursor, reply: as `subscribe` has returned them.
-            since: height of the block, and its hash or None.
-        """
-        replayer = self.replayers.get(cursor.topic.name)
-        return None if replayer is None else replayer.begin(cursor, since, reply)
-
-    @any_thread
     def activate(self, cursor: Cursor) -> None:
         """Start delivery. Call it after the reply to `subscribe` was queued."""
         self._shard_of(cursor).activate(cursor)
@@ -361,14 +339,14 @@ class EventHub:
         cursor.subscriber.cancel(cursor)
         self.cursors.remove(cursor)
         self._shard_of(cursor).discard([cursor])
+        self.chains.on_ended([cursor])
 
     @any_thread
     def on_writable(self, subscriber_id: int) -> None:
         """Resume delivery to a client that accepts data again."""
         if self.cursors.of(subscriber_id):
             self.shards[subscriber_id % len(self.shards)].on_writable(subscriber_id)
-            for replayer in self.replayers.values():
-                replayer.on_writable(subscriber_id)
+            self.chains.on_writable(subscriber_id)
 
     @any_thread
     def on_closed(self, subscriber_id: int) -> None:
@@ -376,8 +354,7 @@ class EventHub:
         removed = self.cursors.remove_all_of(subscriber_id)
         if removed:
             self._shard_of(removed[0]).discard(removed)
-            for replayer in self.replayers.values():
-                replayer.on_closed(subscriber_id)
+            self.chains.on_ended(removed)
 
     @any_thread
     def recheck_rights(self, session: Session) -> None:
@@ -385,14 +362,18 @@ class EventHub:
         for cursor in self.cursors.of(session.connection_id):
             if not self.may_read(session, cursor.topic):
                 text = "Permission denied: you may not read this any more"
-                self._shard_of(cursor).end(cursor, EndOfStream(JsonRpcCode.PERMISSION_DENIED, text, {}))
+                self._end(cursor, EndOfStream(JsonRpcCode.PERMISSION_DENIED, text, {}))
 
     @any_thread
     def end_all(self, topic: Topic, end: EndOfStream) -> None:
         """End all subscriptions to a topic by an error."""
         for cursor in self.cursors.all():
             if cursor.topic is topic:
-                self._shard_of(cursor).end(cursor, end)
+                self._end(cursor, end)
+
+    def _end(self, cursor: Cursor, end: EndOfStream) -> None:
+        self._shard_of(cursor).end(cursor, end)
+        self.chains.on_end(cursor)
 
     def _shard_of(self, cursor: Cursor) -> Shard:
         return self.shards[cursor.subscriber.id % len(self.shards)]

@@ -22,7 +22,11 @@ __all__ = [
     "PeerConnected",
     "PeerDisconnected",
     "TransactionAdded",
+    "TransactionConfirmed",
+    "TransactionDropped",
     "TransactionRemoved",
+    "TransactionSeen",
+    "TransactionUnconfirmed",
     "TransactionsMined",
 ]
 
@@ -111,6 +115,56 @@ class TransactionsMined(_Event, tag="mined", frozen=True, kw_only=True):
     unseen: int = 0
 
 
+class TransactionSeen(_Event, tag="seen", frozen=True, kw_only=True):
+    """A followed transaction is in the mempool.
+
+    Attributes:
+        txid: hex.
+        addresses: those of the followed addresses that it has.
+        confirmations: 0.
+    """
+
+    txid: str
+    addresses: tuple[str, ...] = ()
+    confirmations: int
+
+
+class TransactionConfirmed(_Event, tag="confirmed", frozen=True, kw_only=True):
+    """A followed transaction has one more confirmation.
+
+    Attributes:
+        height, hash: of the block that has it.
+        confirmations: 1 for that block, and one for each block after it.
+        txid, addresses: see `TransactionSeen`.
+    """
+
+    txid: str
+    addresses: tuple[str, ...] = ()
+    height: int
+    hash: str
+    confirmations: int
+
+
+class TransactionUnconfirmed(_Event, tag="unconfirmed", frozen=True, kw_only=True):
+    """The block that had a followed transaction was disconnected. The members are those of `TransactionConfirmed`."""
+
+    txid: str
+    addresses: tuple[str, ...] = ()
+    height: int
+    hash: str
+
+
+class TransactionDropped(_Event, tag="dropped", frozen=True, kw_only=True):
+    """A followed transaction has left the mempool without a block.
+
+    `reason` is the cause, `unknown` if the host does not know it. The other members are those of `TransactionSeen`.
+    """
+
+    txid: str
+    addresses: tuple[str, ...] = ()
+    reason: Literal["replaced", "expired", "conflict", "unknown"]
+
+
 class PeerConnected(_Event, tag="connected", frozen=True, kw_only=True):
     """A peer has connected.
 
@@ -173,6 +227,7 @@ class BlockFound(_Event, tag="block_found", frozen=True, kw_only=True):
 
 
 Blocks = BlockConnected | BlockDisconnected
+Transactions = TransactionSeen | TransactionConfirmed | TransactionUnconfirmed | TransactionDropped
 Mempool = TransactionAdded | TransactionRemoved | TransactionsMined
 Peers = PeerConnected | PeerDisconnected | PeerBanned
 Mining = MiningStarted | MiningStopped | HashRate | BlockFound

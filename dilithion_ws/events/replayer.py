@@ -1,9 +1,8 @@
-"""Subscriptions that begin at a block: the chain is replayed to them until they can join the log.
+"""Subscriptions to `blocks` that begin at a block: the chain is replayed to them until they can join the log.
 
-One thread at a time steps the replayer. It alone calls the host's functions for reading the chain, which may block, and
-sends what they return. The shards know such a subscription as one that is still pending, so live delivery costs nothing
-more however many clients catch up. When the client has reached a block that was the tip at some position of the log, its
-cursor is set there and activated, and its shard continues.
+The shards know such a subscription as one that is still pending, so live delivery costs nothing more however many clients
+catch up. When the client has reached a block that was the tip at some position of the log, its cursor is set there and
+activated, and its shard continues.
 
     state       meaning                                                           next
     RESOLVING   its first read is outstanding, and with it the reply              WAITING, or over
@@ -19,21 +18,19 @@ makes the join exact: it changes its state before it publishes, so a chain that 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
 from ..errors import JsonRpcCode, RpcError
-from ..util.clock import Clock
 from ..util.enums import OfferResult
 from ..util.futures import Future, settle_future
-from ..util.repeating_thread import Pause
-from ..util.thread_contracts import any_thread, requires
-from .chain_history import ChainHistory, ChainPoint, HistoryGapError, HistoryStep
-from .chain_index import ChainIndex
+from ..util.thread_contracts import any_thread
+from .chain_feed import TURNS, ChainFeed, Progress
+from .chain_history import ChainPoint, HistoryGapError, HistoryStep
 from .cursor import Cursor, EndOfStream
+from .follow_task import SinceBlock
 from .log import EventsGoneError, Position
 
 __all__ = ["TRANSITIONS", "Replay", "ReplayState", "Replayer"]
@@ -43,13 +40,6 @@ logger = logging.getLogger("dilithion_ws.events")
 SENT, BUFFERED, REJECTED, CLOSED = OfferResult
 
 _RETRY_MS = 1000
-_SHARE = Pause(0.001, 0.001)
-"""A moment for other threads between two steps: replaying takes a part of the interpreter's time, not all of it."""
-_LOOK_AGAIN = Pause(0.0, 1.0)
-"""Until the chain is looked at again without an event, and until a failed read is repeated."""
-_UNTIL_WOKEN = Pause(0.0, float("inf"))
-_PER_STEP = 8
-"""Clients that have their turn in a step."""
 
 
 class ReplayState(Enum):
@@ -78,7 +68,7 @@ class Replay:
 
     Args:
         cursor: the subscription, which is pending.
-        since: height and hash (or None) of the block that the client has.
+        since: the block that the client has.
         reply: the reply to its client, apart from what the first read decides.
         replayer: sends.
 
@@ -88,9 +78,7 @@ class Replay:
         state: see above.
     """
 
-    def __init__(
-        self, cursor: Cursor, since: tuple[int, str | None], reply: dict[str, Any], replayer: Replayer
-    ) -> None:
+    def __init__(self, cursor: Cursor, since: SinceBlock, reply: dict[str, Any], replayer: Replayer) -> None:
         self.cursor = cursor
         self.since = since
         self.reply = reply
@@ -117,107 +105,61 @@ class Replayer:
     """Replays the chain of one topic to those who subscribe from a block.
 
     Args:
-        history: the chain.
-        index: the log that they join.
-        activate: starts delivery from the log to a cursor.
-        clock: seconds that never go backwards.
-
-    Attributes:
-        wake: called by other threads when there is something to do; set it to what wakes the stepping thread.
-        step_lock: held by the thread that steps it.
+        feed: the chain, and the log that they join.
     """
 
-    def __init__(
-        self, history: ChainHistory, index: ChainIndex, activate: Callable[[Cursor], None], clock: Clock
-    ) -> None:
-        self._history = history
-        self._index = index
-        self._activate = activate
-        self._commands: deque[Callable[[], object]] = deque()
+    def __init__(self, feed: ChainFeed) -> None:
+        self._feed = feed
+        self._history = feed.history
+        self._index = feed.index
         self._resolving: deque[Replay] = deque()
         self._ready: deque[Replay] = deque()
         self._parked: list[Replay] = []
         self._full: dict[int, list[Replay]] = {}  # by the subscriber's id
-        self._clock = clock
-        self._seen: Position | None = None  # the log, when the chain's tip was last looked at
-        self._looked_at = 0.0
-        self._is_busy = False
         self._has_failed = False
-        self.wake: Callable[[], None] = _nobody
-        self.step_lock = threading.Lock()  # guards all but the commands
 
     # From any thread
 
     @any_thread
-    def begin(self, cursor: Cursor, since: tuple[int, str | None], reply: dict[str, Any]) -> Replay:
+    def begin(self, cursor: Cursor, since: SinceBlock, reply: dict[str, Any]) -> Replay:
         """Begin with a pending cursor. `answer` of the result gets the reply. Call `start` once that was queued."""
         replay = Replay(cursor, since, reply, self)
-        self._post(lambda: self._resolving.append(replay))
+        self._feed.post(lambda: self._resolving.append(replay))
         return replay
 
     @any_thread
     def start(self, replay: Replay) -> None:
         """Send, since the reply was queued."""
-        self._post(lambda: self._start(replay))
-
-    @any_thread
-    def on_writable(self, subscriber_id: int) -> None:
-        """Resume the replays of a client that accepts data again."""
-        if self._is_busy:
-            self._post(lambda: self._make_ready(self._full.pop(subscriber_id, [])))
-
-    @any_thread
-    def on_closed(self, subscriber_id: int) -> None:
-        """Forget the replays of a client that has disconnected."""
-        if self._is_busy:
-            self._post(lambda: self._full.pop(subscriber_id, None))
-
-    @any_thread
-    def on_event(self) -> None:
-        """Record that the log has changed."""
-        if self._is_busy:
-            self.wake()
-
-    @any_thread
-    def _post(self, command: Callable[[], object]) -> None:
-        self._commands.append(command)
-        self.wake()
+        self._feed.post(lambda: self._start(replay))
 
     # The stepping thread
 
-    @requires("step_lock")
-    def step(self) -> Pause:
-        """Do a part of the work, and return the pause until the next step."""
-        for _ in range(len(self._commands)):
-            self._commands.popleft()()
-        self._is_busy = bool(self._resolving or self._ready or self._parked or self._full)
-        if not self._is_busy:
-            return _UNTIL_WOKEN
-        # From here on every event wakes this thread, so that one that is not in the log yet is not overlooked.
-        if self._look():
+    def on_writable(self, subscriber_id: int) -> None:
+        """Resume the replays of a client that accepts data again."""
+        self._make_ready(self._full.pop(subscriber_id, []))
+
+    def on_ended(self, cursors: Iterable[Cursor]) -> None:
+        """Forget the replays of subscriptions that have ended. Those that have their turn are left out then."""
+        for id in {cursor.subscriber.id for cursor in cursors} & self._full.keys():
+            self._full[id] = [replay for replay in self._full[id] if not replay.cursor.ended]
+            if not self._full[id]:
+                del self._full[id]
+
+    def on_end(self, cursor: Cursor) -> None:
+        """Do nothing: the replay's next turn lets its shard send the error."""
+
+    def step(self, looked: bool) -> Progress:
+        """Serve some of the clients."""
+        if looked:
             parked, self._parked = self._parked, []
             self._make_ready(parked)
         failed = False
         for queue, serve in ((self._resolving, self._resolve), (self._ready, self._serve)):
-            for _ in range(min(len(queue), _PER_STEP)):
+            for _ in range(min(len(queue), TURNS)):
                 failed |= not self._try(serve, queue.popleft())
         self._has_failed = failed
-        if self._ready or self._resolving:
-            return _SHARE
-        return _LOOK_AGAIN if self._parked else _UNTIL_WOKEN
-
-    def _look(self) -> bool:
-        """Read the end of the log. Return whether the chain should be looked at again, too."""
-        before = self._index.disconnected
-        self._index.update()
-        if self._index.disconnected != before:
-            self._history.forget()
-        now, position = self._clock(), self._index.position
-        if position == self._seen and now - self._looked_at < _LOOK_AGAIN.maximum:
-            return False
-        self._seen, self._looked_at = position, now
-        self._history.forget_tip()
-        return True
+        more = bool(self._ready or self._resolving)
+        return Progress(more, more or bool(self._parked or self._full))
 
     def _try(self, serve: Callable[[Replay], None], replay: Replay) -> bool:
         """Serve a replay. Return False if the host's functions have failed, so that it is tried again later."""
@@ -241,7 +183,7 @@ class Replayer:
 
     def _resolve(self, replay: Replay) -> None:
         """Find where a client begins, and reply that it is recovered."""
-        replay.point = self._history.start(*replay.since)
+        replay.point = self._history.start(replay.since.height, replay.since.hash)
         if self._index.position_of(replay.point) is None:
             self._history.steps_after(replay.point)  # a fork that is not known is refused by the reply
         replay.transition(WAITING)
@@ -252,13 +194,13 @@ class Replayer:
             settle_future(replay.answer, {**replay.reply, "recovered": False, "reason": gap.reason, "detail": str(gap)})
         else:
             replay.cursor.end = EndOfStream(JsonRpcCode.EVENTS_LOST, str(gap), {"reason": gap.reason})
-            self._activate(replay.cursor)
+            self._feed.activate(replay.cursor)
 
     def _start(self, replay: Replay) -> None:
         if replay.state is WAITING:
             self._make_ready([replay])
         else:  # it was refused, so the subscription begins at the position in the reply
-            self._activate(replay.cursor)
+            self._feed.activate(replay.cursor)
 
     def _make_ready(self, replays: list[Replay]) -> None:
         for replay in replays:
@@ -273,7 +215,7 @@ class Replayer:
         """Send the next steps to a client, or let it join the log."""
         cursor = replay.cursor
         if cursor.end is not None or self._join(replay):
-            self._activate(cursor)
+            self._feed.activate(cursor)
             return
         steps = self._history.steps_after(replay.point)
         if not steps:
@@ -283,8 +225,9 @@ class Replayer:
         wanted = _matching(cursor, steps)
         result = SENT
         if wanted:
-            frames = cursor.stream.history_frames(wanted, cursor.subscriber.encoder)
-            result = cursor.subscriber.try_send(frames, cursor)
+            encoder = cursor.subscriber.encoder
+            frames = [encoder.encode(cursor.stream.message(b'"history":true,', event)) for event in wanted]
+            result = cursor.subscriber.try_send(b"".join(frames), cursor)
         if result in (SENT, BUFFERED):
             replay.point = after
         if result is SENT:
@@ -311,7 +254,3 @@ class Replayer:
 def _matching(cursor: Cursor, steps: list[HistoryStep]) -> list[bytes]:
     wanted = cursor.stream.filter
     return [step.event for step in steps if wanted is None or wanted.matches_event(step.event)]
-
-
-def _nobody() -> None:
-    """Do nothing: no thread steps the replayer yet."""

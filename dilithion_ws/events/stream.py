@@ -245,9 +245,9 @@ class Stream:
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     @any_thread
-    def history_frames(self, events: list[bytes], encoder: Encoder) -> bytes:
-        """Return the frames of events that are not from the log. They have no position in it."""
-        return b"".join([encoder.encode(b'%b"history":true,"result":%b}}' % (self._start, event)) for event in events])
+    def message(self, members: bytes, event: bytes) -> bytes:
+        """Return the message of an event that is not from the log, with some members in place of a position in it."""
+        return b'%b%b"result":%b}}' % (self._start, members, event)
 
     @any_thread
     def encode_end(self, position: Position, encoder: Encoder, code: int, message: str, data: dict[str, Any]) -> bytes:

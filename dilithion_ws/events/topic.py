@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..auth.permissions import resolve_rights
-from ..config.limits import Limits, limit_reached
+from ..config.limits import EventLimits, Limits, limit_reached
 from ..errors import EventError
 from ..util.clock import Clock
 from ..util.json import encode_json
@@ -27,6 +27,9 @@ __all__ = ["Availability", "LogFollower", "Topic", "TopicSpec"]
 
 _TRIM_INTERVAL = 256
 """Entries that the log drops before all streams are trimmed again, if a topic has many."""
+
+_KEY_SIZE = 128
+"""Characters of an id or address, at most on the average."""
 
 _FEW_STREAMS = 64
 """Up to this number of streams, they are trimmed whenever the log has dropped an entry."""
@@ -57,6 +60,7 @@ class TopicSpec(msgspec.Struct, frozen=True):
         mode: what subscribers receive who do not ask for a mode.
         filters: the members that it can be filtered by, each with the member of an event it is compared with.
         schema: the type of its events, or None for any.
+        is_followed: whether subscribers follow single values by it, which a `TransactionFollower` serves.
     """
 
     name: str
@@ -65,6 +69,7 @@ class TopicSpec(msgspec.Struct, frozen=True):
     mode: Mode = Mode.ALL
     filters: Mapping[str, str] = {}
     schema: Any = None
+    is_followed: bool = False
 
 
 class Topic:
@@ -91,6 +96,7 @@ class Topic:
         self.mode = spec.mode
         self.filters = dict(spec.filters)
         self.schema = spec.schema
+        self.is_followed = spec.is_followed
         self.check = msgspec.json.Decoder(Any if spec.schema is None else spec.schema).decode
         assert spec.retention is not None
         self.log = EventLog(spec.retention, clock, epoch)
@@ -111,6 +117,13 @@ class Topic:
     def in_use(self) -> bool:
         """Whether it has a subscriber."""
         return bool(self._streams)
+
+    @any_thread
+    def filter_limits(self, limits: EventLimits) -> EventLimits:
+        """Return the limits of filters: higher ones for a topic by which single values are followed."""
+        if not self.is_followed:
+            return limits
+        return msgspec.structs.replace(limits, filter_values=limits.follows, filter_size=limits.follows * _KEY_SIZE)
 
     @any_thread
     def encode(self, event: Any, limits: Limits) -> bytes:

@@ -127,6 +127,7 @@ class Gateway:
             self._notifications = LongPoll(watched, may_wait, self.poller.hint, clock)
         history = BlockHistory(watched, config.poll_timeout)
         self.server.history("blocks", history.read, history.find)
+        self.server.transactions(history.transactions, history.pending)
         self._block_waiters.register(self.rpc)
         self.rpc.register("getnodestate", published.node_state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
         for name, text, read in (

@@ -85,6 +85,18 @@ class BlockHistory:
                 return None
             raise
 
+    def transactions(self, hash: str) -> list[dict[str, Any]]:
+        """Return the transactions of a block of any branch. See `WebSocketServer.transactions`."""
+        _, queries = self._blocks()
+        (answer,) = self._node.batch([queries.detailed_block(hash)], self._timeout)
+        return queries.read_detailed_block(answer)
+
+    def pending(self) -> list[dict[str, Any]]:
+        """Return the ids of the transactions in the mempool, likewise."""
+        _, queries = self._blocks()
+        (answer,) = self._node.batch([queries.mempool()], self._timeout)
+        return [{"txid": txid} for txid in queries.read_mempool(answer)]
+
     def _blocks(self) -> tuple[NodeBlocks, NodeQueries]:
         queries = NodeQueries(self._node.detect(self._timeout))
         return NodeBlocks(self._node, queries, self._timeout), queries

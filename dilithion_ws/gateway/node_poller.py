@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable
 from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
@@ -228,15 +228,24 @@ class NodePoller:
             self._full = False
             return
         mempool, mined = self.views.mempool, set(self._mined_before)
+        by_blocks: set[str] = set()  # the outputs that transactions of these blocks spend
         for block in self._connected:
             mined.update(block.txids)
-            for event in mempool.mine(self._mined_block(block, mempool)):
+            details = self._mined_block(block, mempool)
+            by_blocks.update(output for one in details.details.values() for output in one.spends)
+            for event in mempool.mine(details):
                 self._publisher.publish("mempool", event)
-        for txid in mempool.gone(set(txids)):
-            self._publisher.publish("mempool", mempool.remove(txid, "unknown"))
         # The mempool was read before the chain, so it may have transactions that are mined by now.
-        new = [txid for txid in mempool.new(txids) if txid not in mined]
-        for txid, transaction in self._details(new, with_addresses=True):
+        new = self._details([txid for txid in mempool.new(txids) if txid not in mined], with_addresses=True)
+        gone = mempool.gone(set(txids))
+        if gone:  # otherwise each is published as soon as it is read
+            new = list(new)
+            by_new = {output for _, one in new for output in one.spends}
+            for txid in gone:
+                reason = "replaced" if mempool.spends_any(txid, by_new) else "unknown"
+                reason = "conflict" if mempool.spends_any(txid, by_blocks) else reason
+                self._publisher.publish("mempool", mempool.remove(txid, reason))
+        for txid, transaction in new:
             self._publisher.publish("mempool", mempool.add(txid, transaction))
 
     def _mined_block(self, block: ChainBlock, mempool: MempoolView) -> MinedBlock:
@@ -249,7 +258,7 @@ class NodePoller:
             details = self._queries.read_mined(unseen, answers)
         return MinedBlock(block.height, block.hash, txids, details)
 
-    def _details(self, txids: list[str], with_addresses: bool) -> Iterator[tuple[str, MempoolTransaction]]:
+    def _details(self, txids: list[str], with_addresses: bool) -> Iterable[tuple[str, MempoolTransaction]]:
         """Yield what the node knows of transactions, except those that have left the mempool meanwhile."""
         for at in range(0, len(txids), _DETAILS):
             part = txids[at : at + _DETAILS]

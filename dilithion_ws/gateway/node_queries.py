@@ -75,9 +75,15 @@ class _WireOutput(msgspec.Struct):
     scriptPubKey: _WireScript | str = ""
 
 
+class _WireInput(msgspec.Struct):
+    txid: str = ""
+    vout: int = 0
+
+
 class _WireTransaction(msgspec.Struct):
     size: int = 0
     txid: str = ""
+    vin: list[_WireInput] = []
     vout: list[_WireOutput] = []
 
 
@@ -151,8 +157,7 @@ class NodeQueries:
 
     def txids(self, answers: PollAnswers) -> list[str]:
         """Return the ids of the transactions in the mempool."""
-        found: list[str] = _txids(answers.mempool)
-        return found
+        return self.read_mempool(answers.mempool)
 
     def peers(self, answers: PollAnswers) -> Any:
         """Return the peers."""
@@ -215,16 +220,36 @@ class NodeQueries:
             return None
         if not self._is_core:
             found: _WireTransaction = _transaction(first)
-            return MempoolTransaction(found.size, None, _addresses(found))
+            return MempoolTransaction(found.size, None, _addresses(found), _spends(found))
         entry: _WireEntry = _entry(first)
         fee = entry.fees.base if entry.fees else entry.fee
-        known = len(answers) > 1 and not isinstance(answers[1], RpcError)
-        return MempoolTransaction(entry.vsize or entry.size, fee, _addresses(_transaction(answers[1])) if known else ())
+        size = entry.vsize or entry.size
+        if len(answers) == 1 or isinstance(answers[1], RpcError):
+            return MempoolTransaction(size, fee)
+        found = _transaction(answers[1])
+        return MempoolTransaction(size, fee, _addresses(found), _spends(found))
+
+    def detailed_block(self, hash: str) -> Call:
+        """Ask for a block with all that its transactions have."""
+        return "getblock", b'["%b",2]' % hash.encode()
+
+    def read_detailed_block(self, answer: Any) -> list[dict[str, Any]]:
+        """Return the transactions of a block, with the addresses that they pay to."""
+        return [{"txid": one.txid, "addresses": _addresses(one)} for one in _detailed_block(answer).tx]
+
+    def mempool(self) -> Call:
+        """Ask for the ids of the transactions in the mempool."""
+        return "getrawmempool", b""
+
+    def read_mempool(self, answer: Any) -> list[str]:
+        """Return the ids of the transactions in the mempool."""
+        found: list[str] = _txids(answer)
+        return found
 
     def mined(self, block: ChainBlock, txids: Sequence[str]) -> list[Call]:
         """Ask for transactions of a block that were never in the mempool here."""
         if not self._is_core:
-            return [("getblock", b'["%b",2]' % block.hash.encode())]
+            return [self.detailed_block(block.hash)]
         return [("getrawtransaction", b'["%b",true,"%b"]' % (txid.encode(), block.hash.encode())) for txid in txids]
 
     def read_mined(self, txids: Sequence[str], answers: Sequence[Any]) -> dict[str, MempoolTransaction]:
@@ -237,7 +262,9 @@ class NodeQueries:
             found = {}
         wanted = set(txids)
         return {
-            txid: MempoolTransaction(one.size, None, _addresses(one)) for txid, one in found.items() if txid in wanted
+            txid: MempoolTransaction(one.size, None, _addresses(one), _spends(one))
+            for txid, one in found.items()
+            if txid in wanted
         }
 
 
@@ -256,3 +283,7 @@ def _addresses(transaction: _WireTransaction) -> tuple[str, ...]:
             given += [script.address, *script.addresses]
         found.update(dict.fromkeys(address for address in given if address))
     return tuple(found)
+
+
+def _spends(transaction: _WireTransaction) -> tuple[str, ...]:
+    return tuple(f"{one.txid}:{one.vout}" for one in transaction.vin if one.txid)

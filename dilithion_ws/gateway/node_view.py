@@ -19,11 +19,12 @@ _MINED_PER_EVENT = 4000
 
 
 class MempoolTransaction(NamedTuple):
-    """A transaction of the mempool, with fee and addresses if the node reports them."""
+    """A transaction of the mempool, with fee, addresses and the outputs that it spends if the node reports them."""
 
     size: int
     fee: Decimal | None = None
     addresses: tuple[str, ...] = ()
+    spends: tuple[str, ...] = ()
 
 
 class MinedBlock(NamedTuple):
@@ -51,7 +52,7 @@ class MempoolView:
 
     def state(self) -> Any:
         """Return what is known, as JSON."""
-        return {"sequence": self._sequence, "known": {txid: list(one) for txid, one in self._known.items()}}
+        return {"sequence": self._sequence, "known": {txid: list(one[:3]) for txid, one in self._known.items()}}
 
     @classmethod
     def of(cls, state: Any) -> MempoolView:
@@ -82,6 +83,10 @@ class MempoolView:
         """Add a transaction, and return the event."""
         self._known[txid] = transaction
         return self._event("added", txid, transaction)
+
+    def spends_any(self, txid: str, outputs: set[str]) -> bool:
+        """Return whether a known transaction spends one of these outputs, as far as that is known."""
+        return not outputs.isdisjoint(self._known[txid].spends)
 
     def remove(self, txid: str, reason: str) -> Event:
         """Remove a transaction, and return the event."""

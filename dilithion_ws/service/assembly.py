@@ -158,7 +158,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
 
     reactor = Reactor(config, clock, service, registry, limiter)
     stores = [host.store] if host.store is not None else []
-    history = HistoryThreads(events.replayers.values())
+    history = HistoryThreads(events.chains.all())
     resources: list[Resource] = [callbacks, history, *stores, _Files(files, watcher, authenticator)]
     transport = Transport(reactor, pool, tls, events.shards, resources, host.sockets)
     reloader = Reloader(files, authenticator, tls, registry, events)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from ..events.replayer import Replayer
+from ..events.chain_feed import ChainFeed
 from ..util.clock import Deadline
 from ..util.repeating_thread import Pause, RepeatingThread
 from ..util.thread_contracts import owner_only
@@ -16,22 +16,22 @@ logger = logging.getLogger("dilithion_ws.events")
 
 
 class HistoryThreads:
-    """Steps the replayers of one running server.
+    """Steps the feeds of one running server.
 
     Args:
-        replayers: what they step.
+        feeds: what they step.
     """
 
-    def __init__(self, replayers: Iterable[Replayer]) -> None:
-        self._threads = [self._make(replayer) for replayer in replayers]
+    def __init__(self, feeds: Iterable[ChainFeed]) -> None:
+        self._threads = [self._make(feed) for feed in feeds]
 
-    def _make(self, replayer: Replayer) -> RepeatingThread:
+    def _make(self, feed: ChainFeed) -> RepeatingThread:
         def step(is_woken: bool) -> Pause:
-            with replayer.step_lock:  # a thread of an earlier run of the server may still be in its last step
-                return replayer.step()
+            with feed.step_lock:  # a thread of an earlier run of the server may still be in its last step
+                return feed.step()
 
         thread = RepeatingThread("dilithion-ws-history", step, logger)
-        replayer.wake = thread.wake
+        feed.wake = thread.wake
         return thread
 
     @owner_only

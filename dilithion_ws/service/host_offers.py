@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..auth.credentials import BEARER_PREFIX
 from ..errors import ConfigError
+from ..events.block_digest import TransactionHooks
+from ..events.chain_feeds import transactions_topic
 from ..events.chain_history import ChainHooks
 from ..events.hub import EventHub
 from ..events.log import Retention
@@ -98,7 +100,30 @@ class HostOffers:
             UnknownTopicError: there is no such topic.
             ConfigError: it has a history already.
         """
-        self.events.add_history(topic, ChainHooks(read, find))
+        self.events.chains.add_history(self.events.topic(topic), ChainHooks(read, find))
+
+    @any_thread
+    def transactions(
+        self,
+        read: Callable[[str], Iterable[Mapping[str, Any]]],
+        pending: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
+    ) -> None:
+        """Let clients follow transactions by the topic `transactions`. Call `history("blocks", ...)` first.
+
+        Args:
+            read: gets the hash of a block of any branch, and returns its transactions, each with `txid` and, as far as
+                they are known, `addresses`.
+            pending: returns the same of the transactions in the mempool. Without it, those are not reported that were
+                in the mempool before and are not in the log of `mempool` any more.
+
+        They run in the thread of `history` and may block. What comes to the mempool and leaves it is taken from the
+        events of the topic `mempool`.
+
+        Raises:
+            ConfigError: there is no history of blocks, or transactions can be followed already.
+        """
+        self.events.chains.add_transactions(self.events.topic("mempool"), TransactionHooks(read, pending))
+        self.events.add(transactions_topic())
 
     @any_thread
     def subprotocol(self, name: str, codec: Codec) -> None:

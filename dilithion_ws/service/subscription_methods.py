@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 
 from ..errors import JsonRpcCode, RpcError
+from ..events.chain_feeds import TRANSACTIONS
+from ..events.follow_task import SinceBlock
 from ..events.hub import USER_PREFIX, EventHub
 from ..events.log import Position
 from ..events.stream import Mode
@@ -35,13 +37,14 @@ class Since(msgspec.Struct, forbid_unknown_fields=True):
     seq: Annotated[int, msgspec.Meta(ge=0)] | None = None
     height: Annotated[int, msgspec.Meta(ge=-1, le=1 << 40)] | None = None
     hash: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    event: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
     def position(self) -> Position | None:
         """Return the position, or None if it is a block. Raise RpcError if it is neither or both."""
         by_position, by_block = (self.epoch is not None, self.seq is not None), self.height is not None
         if by_block and not any(by_position):
             return None
-        if all(by_position) and not by_block and self.hash is None:
+        if all(by_position) and not by_block and self.hash is None and self.event is None:
             assert self.epoch is not None
             assert self.seq is not None
             return Position(self.epoch, self.seq)
@@ -91,15 +94,21 @@ class SubscriptionMethods:
         if subscriber is None:
             raise RpcError(JsonRpcCode.SERVER_BUSY, "the connection is closing")
         position = None if since is None else since.position()
-        if since is not None and position is None and mode == "latest":
-            raise RpcError(JsonRpcCode.INVALID_PARAMS, 'Invalid params: `since` a block takes the mode "all"')
+        if mode == "latest" and ((since is not None and position is None) or topic == TRANSACTIONS):
+            raise RpcError(JsonRpcCode.INVALID_PARAMS, 'Invalid params: this takes the mode "all"')
         cursor, reply = self._hub.subscribe(subscriber, topic, filter, position, None if mode is None else Mode(mode))
-        if since is not None and position is None:
-            assert since.height is not None
-            replay = self._hub.replay(cursor, (since.height, since.hash), reply)
-            if replay is not None:
-                context.on_answer(lambda sent: replay.start() if sent else self._hub.cancel(cursor))
-                return replay.answer
+        block = None
+        if since is not None and since.height is not None:
+            block = SinceBlock(since.height, since.hash, since.event)
+        try:
+            begun = self._hub.chains.begin(cursor, block, reply)
+        except RpcError:
+            self._hub.cancel(cursor)
+            raise
+        if begun is not None:
+            context.on_answer(lambda sent: begun.start() if sent else self._hub.cancel(cursor))
+            return begun.answer
+        if block is not None:
             reply = {**reply, "recovered": False, "reason": "history"}
         context.on_answer(lambda sent: (self._hub.activate if sent else self._hub.cancel)(cursor))
         return reply

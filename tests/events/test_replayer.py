@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from dilithion_ws import ConfigError, Retention
 from dilithion_ws.events.chain_history import CHUNK_BLOCKS, ChainHooks
+from dilithion_ws.events.follow_task import SinceBlock
 from dilithion_ws.events.hub import EventHub
 from dilithion_ws.events.replayer import Replay
 
@@ -82,9 +83,9 @@ class Reader:
         self.events: list[Event] = []
         self.looked = 0
         self.cursor, self.reply = hub.subscribe(self.client, "chain", filter)
-        replay = hub.replay(self.cursor, self.tip, self.reply)
-        assert replay is not None
-        self.replay: Replay = replay
+        replay = hub.chains.begin(self.cursor, SinceBlock(*self.tip), self.reply)
+        assert isinstance(replay, Replay)
+        self.replay = replay
         self.started = False
 
     def start(self) -> None:
@@ -117,20 +118,20 @@ class Reader:
 def chain_hub(chain: Chain, entries: int = 6, clock: Clock | None = None, **limits: Any) -> EventHub:
     hub = make(clock or Clock(), **limits)
     add_topic(hub, "chain", retention=Retention(entries, 1e9, 1 << 20), filters={"kind": "kind"})
-    hub.add_history("chain", ChainHooks(chain.read, chain.find))
+    hub.chains.add_history(hub.topic("chain"), ChainHooks(chain.read, chain.find))
     return hub
 
 
 def run(hub: EventHub, readers: list[Reader], steps: int = 10_000) -> None:
     """Step replayer and shards until nothing more happens."""
-    replayer = hub.replayers["chain"]
+    feed = hub.chains.all()[0]
     for _ in range(steps):
-        with replayer.step_lock:
-            pause = replayer.step()
+        with feed.step_lock:
+            pause = feed.step()
         for reader in readers:
             reader.start()
         settle(hub)
-        if pause.maximum > 0.5 and not replayer._commands:
+        if pause.maximum > 0.5 and not feed._commands:
             return
     raise AssertionError("the replayer does not come to rest")
 
@@ -231,8 +232,8 @@ def test_a_host_that_fails_before_the_reply_is_an_error() -> None:
     hub = chain_hub(chain)
     chain.failing = True
     reader = Reader(hub, 1, chain.active[3])
-    with hub.replayers["chain"].step_lock:
-        hub.replayers["chain"].step()
+    with hub.chains.all()[0].step_lock:
+        hub.chains.all()[0].step()
     error: Any = reader.replay.answer.exception()
     assert error.code == -32009
     assert "the chain can't be read: the node is away" in error.message
@@ -243,8 +244,8 @@ def test_a_host_that_fails_later_is_asked_again() -> None:
     hub = chain_hub(chain, clock=clock)
     chain.publish(hub)
     reader = Reader(hub, 1, chain.active[3])
-    with hub.replayers["chain"].step_lock:
-        hub.replayers["chain"].step()
+    with hub.chains.all()[0].step_lock:
+        hub.chains.all()[0].step()
     reader.start()
     chain.failing = True
     run(hub, [reader])
@@ -262,7 +263,7 @@ def test_a_client_that_has_gone_leaves_nothing() -> None:
     chain.publish(hub)
     reader = Reader(hub, 1, chain.active[3], room=1000)
     run(hub, [reader])
-    replayer = hub.replayers["chain"]
+    replayer: Any = hub.chains.all()[0].parts[0]
     assert replayer._full
     hub.on_closed(1)
     run(hub, [])
@@ -289,7 +290,7 @@ def test_a_client_that_may_not_read_any_more_is_told_in_between() -> None:
 def test_a_topic_has_one_history() -> None:
     hub = chain_hub(Chain())
     with pytest.raises(ConfigError, match="has a history already"):
-        hub.add_history("chain", ChainHooks(Chain().read, None))
+        hub.chains.add_history(hub.topic("chain"), ChainHooks(Chain().read, None))
 
 
 class Replays(RuleBasedStateMachine):
@@ -330,9 +331,9 @@ class Replays(RuleBasedStateMachine):
 
     @rule()
     def replay(self) -> None:
-        replayer = self.hub.replayers["chain"]
-        with replayer.step_lock:
-            replayer.step()
+        feed = self.hub.chains.all()[0]
+        with feed.step_lock:
+            feed.step()
         for reader in self.readers:
             reader.start()
 

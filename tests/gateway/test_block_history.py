@@ -1,4 +1,4 @@
-"""Subscribing from a block through a gateway: from a real node of Core's family, and from a stand-in for Dilithion's."""
+"""Blocks and followed transactions through a gateway: from a real node, and from a stand-in for Dilithion's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ..support import RawClient, wait_for
-from ..support.gateways import GatewayFactory, put, ready
+from ..support.gateways import GatewayFactory, put, ready, transaction
 from ..support.litecoin import Litecoin, needs_litecoind
 from ..support.standin import StandIn
 from ..support.subscriptions import subscribe
@@ -76,3 +76,91 @@ def test_while_the_node_is_down_it_is_busy(gateways: GatewayFactory) -> None:
         reply: Any = subscribe(client, since={"height": 0})
         assert reply["error"]["code"] == -32009
         assert "the chain can't be read" in reply["error"]["message"]
+
+
+def watch(client: RawClient, **options: Any) -> Any:
+    """Follow transactions. Return the reply."""
+    return subscribe(client, "transactions", **options)
+
+
+def follow_until(client: RawClient, kind: str, txid: str, confirmations: int = 0) -> list[dict[str, Any]]:
+    """Return the params of events up to one of a kind about a transaction."""
+    seen = []
+    while True:
+        seen.append(client.answer()["params"])
+        event = seen[-1]["result"]
+        if (event["kind"], event["txid"]) == (kind, txid) and event.get("confirmations", 0) == confirmations:
+            return seen
+
+
+@needs_litecoind
+@pytest.mark.timeout(150)
+def test_payments_at_a_real_node(litecoin: Litecoin, gateways: GatewayFactory) -> None:
+    litecoin.call("createwallet", "w")
+    own = litecoin.call("getnewaddress")
+    litecoin.call("generatetoaddress", 110, own)
+    gateway = put(litecoin, gateways)
+    payee = litecoin.call("getnewaddress")
+    with RawClient(gateway.server.port) as client:
+        watch(client, filter={"address": payee, "confirmations": 2})
+        txid = litecoin.call("sendtoaddress", payee, 1)
+        seen = follow_until(client, "seen", txid)
+        assert seen[-1]["result"]["addresses"] == [payee]
+        (first,) = litecoin.call("generatetoaddress", 1, own)
+        assert follow_until(client, "confirmed", txid, 1)[-1]["result"]["hash"] == first
+        litecoin.call("generatetoaddress", 1, own)
+        place = follow_until(client, "confirmed", txid, 2)[-1]["since"]
+    # While no client is there, the block is replaced.
+    litecoin.call("invalidateblock", first)
+    other = litecoin.call("getnewaddress")
+    litecoin.call("generatetoaddress", 4, other)
+    with RawClient(gateway.server.port) as client:
+        reply = watch(client, filter={"address": payee, "confirmations": 2}, since=place)
+        assert reply["recovered"] is True
+        events = [params["result"] for params in follow_until(client, "confirmed", txid, 2)]
+        assert [event["kind"] for event in events] == ["unconfirmed", "confirmed", "confirmed"]
+        assert events[0]["hash"] == first
+        assert events[-1]["hash"] == litecoin.call("gettransaction", txid)["blockhash"]
+
+
+@needs_litecoind
+@pytest.mark.timeout(150)
+def test_a_payment_that_is_replaced(litecoin: Litecoin, gateways: GatewayFactory) -> None:
+    litecoin.kill()
+    litecoin.start("-mempoolreplacement=1")  # Litecoin has it off
+    litecoin.call("createwallet", "w")
+    own = litecoin.call("getnewaddress")
+    litecoin.call("generatetoaddress", 110, own)
+    old = litecoin.call("sendtoaddress", own, 1, "", "", False, True)
+    gateway = put(litecoin, gateways)
+    with RawClient(gateway.server.port) as client:
+        watch(client, filter={"txid": old})
+        follow_until(client, "seen", old)  # it was there before the gateway was
+        newer = litecoin.call("sendtoaddress", own, 2, "", "", False, True)
+        watch_id = watch(client, filter={"txid": newer})["subscription"]
+        assert watch_id.startswith("transactions-")
+        follow_until(client, "seen", newer)
+        bumped = litecoin.call("bumpfee", newer)["txid"]
+        dropped = follow_until(client, "dropped", newer)[-1]["result"]
+        assert dropped["reason"] == "replaced"
+        watch(client, filter={"txid": bumped, "confirmations": 1})
+        litecoin.call("generatetoaddress", 1, own)
+        follow_until(client, "confirmed", bumped, 1)
+
+
+def test_payments_at_a_dilithion_node(gateways: GatewayFactory) -> None:
+    node = StandIn()
+    try:
+        gateway = ready(gateways(node.url))
+        with RawClient(gateway.server.port) as client:
+            watch(client, filter={"address": "DPayee"})
+            node.mempool["ab" * 32] = {**transaction(), "vout": [{"value": 1.0, "address": "DPayee"}]}
+            follow_until(client, "seen", "ab" * 32)
+            node.mine()
+            follow_until(client, "confirmed", "ab" * 32, 1)
+            node.unwind(1)
+            node.mine("b")
+            node.mine("b")
+            assert follow_until(client, "unconfirmed", "ab" * 32)
+    finally:
+        node.stop()

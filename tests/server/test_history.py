@@ -1,4 +1,4 @@
-"""Subscribing from a block, over real connections."""
+"""Subscribing from a block, and following transactions, over real connections."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def served(start: ServerFactory, node: DevNode) -> Any:
     server = start(RpcTable())
     server.stop(1.0)
     server.history("blocks", node.read_blocks, node.find_block)
+    server.transactions(node.read_transactions, node.read_mempool)
     node.publish = server.publish
     return server.start()
 
@@ -112,7 +113,7 @@ def test_a_since_that_is_neither_a_position_nor_a_block_is_refused(
 def test_the_newest_event_alone_is_not_read_from_the_chain(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start(RpcTable()))
     reply = subscribe(client, since={"height": 1}, mode="latest")
-    assert 'takes the mode "all"' in reply["error"]["message"]
+    assert 'this takes the mode "all"' in reply["error"]["message"]
 
 
 def test_a_host_without_a_history_says_so(start: ServerFactory, connect: ClientFactory) -> None:
@@ -164,3 +165,39 @@ def test_a_client_that_unsubscribes_meanwhile_gets_nothing_more(start: ServerFac
     after = [answer for answer in seen[[answer.get("id") for answer in seen].index(2) :] if "method" in answer]
     assert after == []
     assert seen[-1]["result"] == []
+
+
+def test_a_payment_is_followed_through_a_restart(start: ServerFactory, connect: ClientFactory) -> None:
+    node = DevNode(seed=4, mining=False)
+    server = served(start, node)
+    payee = node.wallet.new_address()
+    client = connect(server)
+    reply = subscribe(client, "transactions", filter={"address": payee, "confirmations": 3})
+    assert reply["since"] == {"height": node.chain.height, "hash": node.chain.tip.hash}
+    tx, _ = node.others.build(payee, 5_000_000)
+    node.submit(tx)
+    seen = events(client, 1)
+    node.generate(1, node.others.addresses[0])
+    seen += events(client, 1)
+    assert [params["result"]["kind"] for params in seen] == ["seen", "confirmed"]
+    server.stop(1.0)
+    node.generate(5, node.others.addresses[0])
+    server.start()
+    client = connect(server)
+    options = {"filter": {"address": payee, "confirmations": 3}, "since": seen[-1]["since"]}
+    assert subscribe(client, "transactions", **options)["recovered"] is True
+    assert [params["result"]["confirmations"] for params in events(client, 2)] == [2, 3]
+
+
+def test_what_follows_nothing_is_refused(start: ServerFactory, connect: ClientFactory) -> None:
+    client = connect(served(start, DevNode(seed=4, mining=False)))
+    for options in ({}, {"filter": {"kind": "seen"}}, {"filter": {"txid": "a"}, "mode": "latest"}):
+        assert subscribe(client, "transactions", **options)["error"]["code"] == -32602
+    client.request("subscriptions", id=1)
+    assert client.answer()["result"] == []
+
+
+def test_without_a_host_that_can_tell_there_is_no_such_topic(start: ServerFactory, connect: ClientFactory) -> None:
+    client = connect(start(RpcTable()))
+    reply = subscribe(client, "transactions", filter={"txid": "a"})
+    assert "there is no topic 'transactions'" in reply["error"]["message"]

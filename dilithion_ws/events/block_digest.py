@@ -1,0 +1,100 @@
+"""What a block has for those who follow transactions: its transactions by id and by address. No thread and no clock."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..errors import EventError
+
+__all__ = ["BlockDigest", "BlockDigests", "TransactionHooks"]
+
+_OVERHEAD = 200
+"""Bytes that Python needs for an entry, in addition to its text."""
+
+
+class TransactionHooks(NamedTuple):
+    """What the host provides. See `WebSocketServer.transactions`."""
+
+    read: Callable[[str], Iterable[Mapping[str, Any]]]
+    pending: Callable[[], Iterable[Mapping[str, Any]]] | None
+
+
+class _Transaction(msgspec.Struct):
+    txid: str
+    addresses: list[str] = []
+
+
+class BlockDigest:
+    """The transactions of one block.
+
+    Args:
+        transactions: as the host has them: each with `txid` and `addresses`.
+
+    Attributes:
+        size: about the bytes that it takes.
+    """
+
+    def __init__(self, transactions: Iterable[Mapping[str, Any]]) -> None:
+        self._txids: dict[str, Sequence[str]] = {}
+        self._addresses: dict[str, list[str]] = {}
+        self.size = _OVERHEAD
+        for one in transactions:
+            try:
+                found = msgspec.convert(one, _Transaction)
+            except msgspec.ValidationError as error:
+                raise EventError(f"the host's transaction has no txid or addresses: {error}") from None
+            self._txids[found.txid] = found.addresses
+            for address in found.addresses:
+                self._addresses.setdefault(address, []).append(found.txid)
+            self.size += _OVERHEAD + len(found.txid) + sum(_OVERHEAD + len(address) for address in found.addresses)
+
+    def __contains__(self, txid: str) -> bool:
+        return txid in self._txids
+
+    @property
+    def keys(self) -> Iterable[str]:
+        """All ids and addresses."""
+        yield from self._txids
+        yield from self._addresses
+
+    def matching(self, txids: frozenset[str], addresses: frozenset[str]) -> dict[str, list[str]]:
+        """Return the transactions with one of these ids or addresses, each with those of the addresses that it has."""
+        found: dict[str, list[str]] = {txid: [] for txid in txids & self._txids.keys()}
+        for address in addresses & self._addresses.keys():
+            for txid in self._addresses[address]:
+                found.setdefault(txid, [])
+        for txid, mine in found.items():
+            mine.extend(address for address in self._txids[txid] if address in addresses)
+        return dict(sorted(found.items()))
+
+
+class BlockDigests:
+    """Digests by the hash of the block, read from the host and kept. Not thread-safe: one thread owns it.
+
+    Args:
+        hooks: the host's functions.
+        size: bytes that are kept.
+    """
+
+    def __init__(self, hooks: TransactionHooks, size: int) -> None:
+        self._read = hooks.read
+        self._most = size
+        self._kept: OrderedDict[str, BlockDigest] = OrderedDict()
+        self._size = 0
+
+    def of(self, hash: str) -> BlockDigest:
+        """Return the digest of a block. Raise what the host raises."""
+        digest = self._kept.get(hash)
+        if digest is not None:
+            self._kept.move_to_end(hash)
+            return digest
+        digest = self._kept[hash] = BlockDigest(self._read(hash))
+        self._size += digest.size
+        while self._size > self._most and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._size -= dropped.size
+        return digest

@@ -1,0 +1,167 @@
+"""What the subscriptions that begin at a block have in common: one chain, one log, and one thread that reads both.
+
+The thread steps the feed; the feed looks at the log and at the end of the chain, and steps its parts: `Replayer` for the
+topic `blocks`, `TransactionFollower` for `transactions`. The host's functions for reading the chain may block, so they
+are called by this thread alone. Other threads hand over commands, which the next step executes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from ..util.clock import Clock
+from ..util.repeating_thread import Pause
+from ..util.thread_contracts import any_thread, requires
+from .chain_history import ChainHistory
+from .chain_index import ChainIndex
+from .cursor import Cursor
+from .log import Position
+
+__all__ = ["TURNS", "Activator", "ChainFeed", "ChainPart", "Progress"]
+
+TURNS = 8
+"""Clients that a part serves in a step."""
+
+_SHARE = Pause(0.001, 0.001)
+"""A moment for other threads between two steps: this work takes a part of the interpreter's time, not all of it."""
+_LOOK_SECONDS = 1.0
+"""Until the chain is looked at again without an event, and until a failed read is repeated."""
+
+
+class Progress(NamedTuple):
+    """What a part has left to do.
+
+    Attributes:
+        more: whether it has work now.
+        watches: whether it waits for what comes next.
+    """
+
+    more: bool
+    watches: bool
+
+
+class ChainPart(Protocol):
+    """One kind of subscription."""
+
+    def step(self, looked: bool) -> Progress:
+        """Do a part of the work. `looked` says that the chain may have more than in the last step."""
+
+    def on_writable(self, subscriber_id: int) -> None:
+        """Resume a client that accepts data again."""
+
+    def on_ended(self, cursors: Iterable[Cursor]) -> None:
+        """Forget subscriptions that have ended."""
+
+    def on_end(self, cursor: Cursor) -> None:
+        """Let the error be sent that ends a subscription."""
+
+
+class Activator(Protocol):
+    """Implemented by `EventHub`."""
+
+    def activate(self, cursor: Cursor) -> None:
+        """Start delivery from the log to a cursor."""
+
+
+class ChainFeed:
+    """Steps the parts. See the module's text.
+
+    Args:
+        history: the chain.
+        index: the log of its topic.
+        activator: starts delivery from the log to a cursor.
+        clock: seconds that never go backwards.
+
+    Attributes:
+        parts: what is stepped.
+        wake: called by other threads when there is something to do; set it to what wakes the stepping thread.
+        step_lock: held by the thread that steps it.
+    """
+
+    def __init__(self, history: ChainHistory, index: ChainIndex, activator: Activator, clock: Clock) -> None:
+        self.history = history
+        self.index = index
+        self.activate = activator.activate
+        self.parts: list[ChainPart] = []
+        self.wake: Callable[[], None] = _nobody
+        self.step_lock = threading.Lock()  # guards all but the commands
+        self._clock = clock
+        self._commands: deque[Callable[[], object]] = deque()
+        self._seen: Position | None = None  # the log, when the chain's tip was last looked at
+        self._looked_at = 0.0
+        self._is_busy = False
+
+    # From any thread
+
+    @any_thread
+    def post(self, command: Callable[[], object]) -> None:
+        """Have the next step execute a function."""
+        self._commands.append(command)
+        self.wake()
+
+    @any_thread
+    def on_event(self) -> None:
+        """Record that a log has changed."""
+        if self._is_busy:
+            self.wake()
+
+    @any_thread
+    def on_writable(self, subscriber_id: int) -> None:
+        """Resume a client that accepts data again."""
+        if self._is_busy:
+            self.post(lambda: self._tell_parts(lambda part: part.on_writable(subscriber_id)))
+
+    @any_thread
+    def on_ended(self, cursors: Iterable[Cursor]) -> None:
+        """Forget subscriptions that have ended."""
+        if self._is_busy:
+            self.post(lambda: self._tell_parts(lambda part: part.on_ended(cursors)))
+
+    @any_thread
+    def on_end(self, cursor: Cursor) -> None:
+        """Let the error be sent that ends a subscription."""
+        if self._is_busy:
+            self.post(lambda: self._tell_parts(lambda part: part.on_end(cursor)))
+
+    # The stepping thread
+
+    @requires("step_lock")
+    def step(self) -> Pause:
+        """Do a part of the work, and return the pause until the next step."""
+        count = len(self._commands)
+        if not (count or self._is_busy):
+            return Pause(0.0, float("inf"))
+        # From here on every event wakes this thread, so that one that is not in the log yet is not overlooked.
+        self._is_busy = True
+        for _ in range(count):
+            self._commands.popleft()()
+        looked = self._look()
+        progress = [part.step(looked) for part in self.parts]
+        if any(one.more for one in progress):
+            return _SHARE
+        self._is_busy = any(one.watches for one in progress)
+        return Pause(_SHARE.minimum, _LOOK_SECONDS if self._is_busy else float("inf"))
+
+    def _tell_parts(self, tell: Callable[[ChainPart], None]) -> None:
+        for part in self.parts:
+            tell(part)
+
+    def _look(self) -> bool:
+        """Read the end of the log. Return whether the chain should be looked at again, too."""
+        before = self.index.disconnected
+        self.index.update()
+        if self.index.disconnected != before:
+            self.history.forget()
+        now, position = self._clock(), self.index.position
+        if position == self._seen and now - self._looked_at < _LOOK_SECONDS:
+            return False
+        self._seen, self._looked_at = position, now
+        self.history.forget_tip()
+        return True
+
+
+def _nobody() -> None:
+    """Do nothing: no thread steps the feed yet."""

@@ -1,0 +1,149 @@
+"""The transactions that wait for a block, as the log of `mempool` and the host know them. No thread and no clock."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from .block_digest import TransactionHooks
+from .log import EventLog, EventsGoneError, Position
+from .stream import CHUNK_BYTES
+
+__all__ = ["MempoolChange", "PendingTransactions"]
+
+
+class MempoolChange(NamedTuple):
+    """A transaction that came or went.
+
+    Attributes:
+        txid: its id.
+        addresses: its addresses, as far as they are known.
+        reason: why it went; None if it came. `mined` says that a block has it, `missed` that the event is gone.
+    """
+
+    txid: str
+    addresses: tuple[str, ...]
+    reason: str | None
+
+
+class _Event(msgspec.Struct):
+    kind: str
+    txid: str = ""
+    txids: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    reason: str = "unknown"
+
+
+class _Waiting(msgspec.Struct):
+    txid: str
+    addresses: tuple[str, ...] = ()
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+class PendingTransactions:
+    """Finds transactions by id and by address. Not thread-safe: one thread owns it.
+
+    The host lists what waits when this begins; the log has what has changed since. An event may be in both, which is
+    harmless: what it says is true already. If the log has dropped events, everything is listed again.
+
+    Args:
+        log: of the topic `mempool`.
+        hooks: the host's functions; without `pending`, only the log says what waits.
+    """
+
+    def __init__(self, log: EventLog, hooks: TransactionHooks) -> None:
+        self._log = log
+        self._list_all = hooks.pending
+        self._read_to: Position | None = None
+        self._addresses: dict[str, tuple[str, ...]] = {}  # by txid
+        self._txids: dict[str, set[str]] = {}  # by address
+
+    def forget(self) -> None:
+        """Forget everything, since no client follows. `update` begins again."""
+        self._read_to = None
+        self._addresses.clear()
+        self._txids.clear()
+
+    def update(self) -> list[MempoolChange]:
+        """Read what was published since. Return the changes in order, without those from before the first call."""
+        if self._read_to is None:
+            self._start()
+        changes: list[MempoolChange] = []
+        more = True
+        while more:
+            assert self._read_to is not None
+            try:
+                entries, more = self._log.read(self._read_to, CHUNK_BYTES)
+            except EventsGoneError:
+                changes += self._start_again()
+                continue
+            for entry in entries:
+                changes += self._apply(_decode(entry.data))
+                self._read_to = Position(self._read_to.epoch, entry.seq)
+        return changes
+
+    def matching(self, txids: frozenset[str], addresses: frozenset[str]) -> dict[str, list[str]]:
+        """Return the waiting transactions with one of these ids or addresses, each with those addresses that it has."""
+        found = set(txids & self._addresses.keys())
+        for address in addresses & self._txids.keys():
+            found |= self._txids[address]
+        return {txid: [one for one in self._addresses[txid] if one in addresses] for txid in sorted(found)}
+
+    def _start(self) -> None:
+        """List what waits. The log has addresses of some that the host does not know any more."""
+        self._addresses.clear()
+        self._txids.clear()
+        self._read_to = Position(self._log.position.epoch, self._log.first - 1)
+        try:
+            while True:
+                entries, more = self._log.read(self._read_to, CHUNK_BYTES)
+                for entry in entries:
+                    self._apply(_decode(entry.data))
+                    self._read_to = Position(self._read_to.epoch, entry.seq)
+                if not more:
+                    break
+        except EventsGoneError:
+            self._read_to = self._log.position
+        if self._list_all is None:
+            return
+        waiting = {one.txid: one for one in (msgspec.convert(each, _Waiting) for each in self._list_all())}
+        for txid in [txid for txid in self._addresses if txid not in waiting]:
+            self._remove(txid)
+        for one in waiting.values():
+            if one.txid not in self._addresses or one.addresses:
+                self._add(one.txid, one.addresses)
+
+    def _start_again(self) -> list[MempoolChange]:
+        """List what waits again, and return what must have changed meanwhile."""
+        before = dict(self._addresses)
+        self._start()
+        gone = [MempoolChange(txid, before[txid], "missed") for txid in before if txid not in self._addresses]
+        new = [MempoolChange(txid, found, None) for txid, found in self._addresses.items() if txid not in before]
+        return gone + new
+
+    def _apply(self, event: _Event) -> list[MempoolChange]:
+        if event.kind == "added":
+            self._add(event.txid, event.addresses)
+            return [MempoolChange(event.txid, event.addresses, None)]
+        if event.kind == "mined":
+            return [MempoolChange(txid, self._remove(txid), "mined") for txid in event.txids]
+        known = self._remove(event.txid)
+        return [MempoolChange(event.txid, event.addresses or known, event.reason)]
+
+    def _add(self, txid: str, addresses: tuple[str, ...]) -> None:
+        self._remove(txid)
+        self._addresses[txid] = addresses
+        for address in addresses:
+            self._txids.setdefault(address, set()).add(txid)
+
+    def _remove(self, txid: str) -> tuple[str, ...]:
+        addresses = self._addresses.pop(txid, ())
+        for address in addresses:
+            found = self._txids.get(address, set())
+            found.discard(txid)
+            if not found:
+                self._txids.pop(address, None)
+        return addresses
