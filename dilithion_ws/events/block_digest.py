@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..errors import EventError
+from ..util.host_code import call_host
 
 __all__ = ["BlockDigest", "BlockDigests", "TransactionHooks"]
 
@@ -92,7 +93,7 @@ class BlockDigests:
         if digest is not None:
             self._kept.move_to_end(hash)
             return digest
-        digest = self._kept[hash] = BlockDigest(self._read(hash))
+        digest = self._kept[hash] = BlockDigest(call_host(self._read, hash))
         self._size += digest.size
         while self._size > self._most and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
+from ..errors import JsonRpcCode, RpcError
 from ..util.clock import Clock
 from ..util.repeating_thread import Pause
 from ..util.thread_contracts import any_thread, requires
@@ -20,13 +21,15 @@ from .chain_index import ChainIndex
 from .cursor import Cursor
 from .log import Position
 
-__all__ = ["TURNS", "Activator", "ChainFeed", "ChainPart", "Progress"]
+__all__ = ["TURNS", "Activator", "ChainFeed", "ChainPart", "Progress", "ended_before_reply"]
 
 TURNS = 8
 """Clients that a part serves in a step."""
 
 _SHARE = Pause(0.001, 0.001)
 """A moment for other threads between two steps: this work takes a part of the interpreter's time, not all of it."""
+_MOST_COMMANDS = 5000
+_RETRY_MS = 1000
 _LOOK_SECONDS = 1.0
 """Until the chain is looked at again without an event, and until a failed read is repeated."""
 
@@ -90,11 +93,20 @@ class ChainFeed:
         self.step_lock = threading.Lock()  # guards all but the commands
         self._clock = clock
         self._commands: deque[Callable[[], object]] = deque()
+        self._writable: set[int] = set()  # ids of subscribers
         self._seen: Position | None = None  # the log, when the chain's tip was last looked at
         self._looked_at = 0.0
         self._is_busy = False
 
     # From any thread
+
+    @any_thread
+    def begin(self, command: Callable[[], object]) -> None:
+        """Have the next step begin a subscription. Raise RpcError if too many wait, since the host does not answer."""
+        if len(self._commands) >= _MOST_COMMANDS:
+            text = "Server busy: too many wait until the chain can be read"
+            raise RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": _RETRY_MS})
+        self.post(command)
 
     @any_thread
     def post(self, command: Callable[[], object]) -> None:
@@ -112,7 +124,8 @@ class ChainFeed:
     def on_writable(self, subscriber_id: int) -> None:
         """Resume a client that accepts data again."""
         if self._is_busy:
-            self.post(lambda: self._tell_parts(lambda part: part.on_writable(subscriber_id)))
+            self._writable.add(subscriber_id)
+            self.wake()
 
     @any_thread
     def on_ended(self, cursors: Iterable[Cursor]) -> None:
@@ -138,6 +151,10 @@ class ChainFeed:
         self._is_busy = True
         for _ in range(count):
             self._commands.popleft()()
+        while self._writable:
+            subscriber_id = self._writable.pop()
+            for part in self.parts:
+                part.on_writable(subscriber_id)
         looked = self._look()
         progress = [part.step(looked) for part in self.parts]
         if any(one.more for one in progress):
@@ -161,6 +178,11 @@ class ChainFeed:
         self._seen, self._looked_at = position, now
         self.history.forget_tip()
         return True
+
+
+def ended_before_reply() -> RpcError:
+    """Return the error for a subscription that its client has ended, or left, before it began."""
+    return RpcError(JsonRpcCode.SERVER_BUSY, "Server busy: the subscription has ended before it began")
 
 
 def _nobody() -> None:

@@ -14,7 +14,7 @@ from .block_digest import TransactionHooks
 from .chain_feed import Activator, ChainFeed
 from .chain_history import ChainHistory, ChainHooks
 from .chain_index import ChainIndex
-from .cursor import Cursor
+from .cursor import PENDING, Cursor
 from .follow_task import FollowTask, SinceBlock
 from .replayer import Replay, Replayer
 from .topic import Topic, TopicSpec
@@ -115,8 +115,9 @@ class ChainFeeds:
     @any_thread
     def on_ended(self, cursors: Iterable[Cursor]) -> None:
         """Forget subscriptions that have ended."""
-        for feed in self._feeds.values():
-            feed.on_ended(cursors)
+        concerned = [cursor for cursor in cursors if cursor.state is PENDING]  # the log serves the others
+        for feed in self._feeds.values() if concerned else ():
+            feed.on_ended(concerned)
 
     @any_thread
     def on_end(self, cursor: Cursor) -> None:

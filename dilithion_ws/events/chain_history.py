@@ -20,13 +20,17 @@ import msgspec
 
 from ..config.limits import Limits, limit_reached
 from ..errors import EventError
-from ..util.json import encode_json
+from ..util.host_code import call_host
 from .topic import Topic
 
 __all__ = ["CHUNK_BLOCKS", "ChainHistory", "ChainHooks", "ChainPoint", "HistoryGapError", "HistoryStep"]
 
 CHUNK_BLOCKS = 100
 """Blocks that the host is asked for at a time."""
+_STALE_STEPS = 10
+"""Blocks of a stale branch that are disconnected at a time, since each of them is asked for by itself."""
+_STALE_KEPT = 2000
+"""Blocks of stale branches that are kept for the next client."""
 
 
 class ChainPoint(NamedTuple):
@@ -97,11 +101,15 @@ class ChainHistory:
         self._limits = limits
         self._chunks: OrderedDict[int, list[_Block]] = OrderedDict()  # full ones, by the height of the first block
         self._size = 0
+        self._stale: OrderedDict[ChainPoint, _Block] = (
+            OrderedDict()
+        )  # blocks of other branches, as they are disconnected
         self._tip_chunk: tuple[int, list[_Block]] | None = None  # the one that is not full: no block comes after it
 
     def forget(self) -> None:
         """Forget everything that was read, since blocks were disconnected."""
         self._chunks.clear()
+        self._stale.clear()
         self._size = 0
         self.forget_tip()
 
@@ -119,6 +127,8 @@ class ChainHistory:
         Raises:
             HistoryGapError: it cannot begin there.
         """
+        if height < 0:
+            hash = None
         most = self._limits.history.chain_blocks
         self._at(max(height, 0))  # most clients are near the tip, so nothing else must be read to know that
         if self._at(height + most + 1) is not None:
@@ -146,28 +156,46 @@ class ChainHistory:
             return [HistoryStep(block.event, block.point, block.point) for block in blocks]
         return [] if self.is_on_chain(point) else self._back_to_fork(point)
 
+    def check(self, point: ChainPoint) -> None:
+        """Raise HistoryGapError if a block is neither on the best chain nor otherwise known."""
+        if not self.is_on_chain(point):
+            self._find(point)
+
     def is_on_chain(self, point: ChainPoint) -> bool:
         """Return whether a block is on the best chain."""
+        if point.height < 0:
+            return True
         here = self._at(point.height)
-        return point.height < 0 or (here is not None and here.point == point)
+        if here is not None and here.point == point:
+            return True
+        if point in self._stale:
+            return False
+        # What was read may be older than the block. A client must not be sent that a block of the chain is stale.
+        self._forget_at(point.height)
+        here = self._at(point.height)
+        return here is not None and here.point == point
 
     def _back_to_fork(self, point: ChainPoint) -> list[HistoryStep]:
+        """Return the first of the steps that disconnect a stale branch."""
         steps: list[HistoryStep] = []
-        most = self._limits.history.chain_blocks
-        while not self.is_on_chain(point):
+        while len(steps) < _STALE_STEPS and not self.is_on_chain(point):
             block = self._find(point)
-            if len(steps) >= most:
-                raise HistoryGapError("limit", f"a fork is past the {limit_reached(self._limits, 'chain_blocks')}")
             steps.append(HistoryStep(block.event, block.point, block.parent))
             point = block.parent
         return steps
 
     def _find(self, point: ChainPoint) -> _Block:
-        """Return a block of any branch."""
-        event = None if self._hooks.find is None else self._hooks.find(point.hash)
+        """Return a block of another branch, as it is disconnected."""
+        kept = self._stale.get(point)
+        if kept is not None:
+            return kept
+        event = None if self._hooks.find is None else call_host(self._hooks.find, point.hash)
         block = None if event is None else self._block(event, "disconnected")
         if block is None or block.point != point:
             raise HistoryGapError("fork", f"block {point.hash[:64]} at height {point.height} is not known")
+        self._stale[point] = block
+        if len(self._stale) > _STALE_KEPT:
+            self._stale.popitem(last=False)
         return block
 
     def parent_of(self, point: ChainPoint) -> ChainPoint:
@@ -214,12 +242,24 @@ class ChainHistory:
             return kept
         if self._tip_chunk is not None and self._tip_chunk[0] <= first:
             return self._tip_chunk[1] if self._tip_chunk[0] == first else []
-        blocks = _linked([self._block(event, "connected") for event in self._hooks.read(first, CHUNK_BLOCKS)])
+        blocks = [self._block(event, "connected") for event in call_host(self._hooks.read, first, CHUNK_BLOCKS)]
+        if len(blocks) > CHUNK_BLOCKS or (blocks and blocks[0].point.height != first):
+            raise EventError(
+                f"the host gave {len(blocks)} blocks from {blocks[0].point.height}, not those from {first}"
+            )
+        blocks = _linked(blocks)
         if len(blocks) < CHUNK_BLOCKS:
             self._tip_chunk = first, blocks
         else:
             self._keep(first, blocks)
         return blocks
+
+    def _forget_at(self, height: int) -> None:
+        """Forget what was read at a height."""
+        self.forget_tip()
+        dropped = self._chunks.pop(_place(height)[0], None)
+        if dropped is not None:
+            self._size -= _size_of(dropped)
 
     def _keep(self, first: int, blocks: list[_Block]) -> None:
         self._chunks[first] = blocks
@@ -232,10 +272,9 @@ class ChainHistory:
         """Return a block that the host gave."""
         try:
             header = msgspec.convert(event, _Header)
-            data = encode_json({**event, "kind": kind})
-            self._topic.check(data)
-        except Exception as error:
-            raise EventError(f"the host's block is not an event of its topic: {error}") from None
+        except msgspec.ValidationError as error:
+            raise EventError(f"the host's block is not an event: {error}") from None
+        data = self._topic.encode({**event, "kind": kind}, self._limits)
         point = ChainPoint(header.height, header.hash)
         return _Block(point, ChainPoint(header.height - 1, header.previousblockhash), data)
 

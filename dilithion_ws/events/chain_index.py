@@ -63,7 +63,12 @@ class ChainIndex:
                 self._start_again()
                 continue
             for entry in entries:
-                self._add(entry)
+                try:
+                    self._add(entry)
+                except msgspec.MsgspecError:  # a topic of the host without a schema: what comes next is not known
+                    self._tips.clear()
+                    self._found.clear()
+                    self._read_to = Position(self._read_to.epoch, entry.seq)
         oldest = self._log.first - 1
         while self._tips and self._tips[0][0] < oldest:
             seq, point = self._tips.popleft()

@@ -93,7 +93,7 @@ class EventHub:
         topic = self._create(spec)
         with self._lock:
             old = self._topics.get(name)
-            if old is not None and (old.in_use or old.log.position.seq):
+            if old is not None and (old.in_use or old.log.position.seq or old.follower is not None):
                 raise ConfigError(f"topic {name} is in use already")
             if old is None and len(self._topics) >= self._limits.events.topics:
                 raise ConfigError(f"topic {name} is past the {limit_reached(self._limits, 'topics')}")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ..util.host_code import call_host
 from .block_digest import TransactionHooks
 from .log import EventLog, EventsGoneError, Position
 from .stream import CHUNK_BYTES
@@ -109,7 +110,7 @@ class PendingTransactions:
             self._read_to = self._log.position
         if self._list_all is None:
             return
-        waiting = {one.txid: one for one in (msgspec.convert(each, _Waiting) for each in self._list_all())}
+        waiting = {one.txid: one for one in (msgspec.convert(each, _Waiting) for each in call_host(self._list_all))}
         for txid in [txid for txid in self._addresses if txid not in waiting]:
             self._remove(txid)
         for one in waiting.values():

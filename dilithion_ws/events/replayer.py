@@ -27,11 +27,12 @@ from ..errors import JsonRpcCode, RpcError
 from ..util.enums import OfferResult
 from ..util.futures import Future, settle_future
 from ..util.thread_contracts import any_thread
-from .chain_feed import TURNS, ChainFeed, Progress
+from .chain_feed import TURNS, ChainFeed, Progress, ended_before_reply
 from .chain_history import ChainPoint, HistoryGapError, HistoryStep
 from .cursor import Cursor, EndOfStream
 from .follow_task import SinceBlock
 from .log import EventsGoneError, Position
+from .stream import CHUNK_BYTES
 
 __all__ = ["TRANSITIONS", "Replay", "ReplayState", "Replayer"]
 
@@ -124,7 +125,7 @@ class Replayer:
     def begin(self, cursor: Cursor, since: SinceBlock, reply: dict[str, Any]) -> Replay:
         """Begin with a pending cursor. `answer` of the result gets the reply. Call `start` once that was queued."""
         replay = Replay(cursor, since, reply, self)
-        self._feed.post(lambda: self._resolving.append(replay))
+        self._feed.begin(lambda: self._resolving.append(replay))
         return replay
 
     @any_thread
@@ -164,7 +165,7 @@ class Replayer:
     def _try(self, serve: Callable[[Replay], None], replay: Replay) -> bool:
         """Serve a replay. Return False if the host's functions have failed, so that it is tried again later."""
         if replay.cursor.ended:
-            replay.answer.cancel()
+            settle_future(replay.answer, ended_before_reply())
             return True
         try:
             serve(replay)
@@ -184,8 +185,7 @@ class Replayer:
     def _resolve(self, replay: Replay) -> None:
         """Find where a client begins, and reply that it is recovered."""
         replay.point = self._history.start(replay.since.height, replay.since.hash)
-        if self._index.position_of(replay.point) is None:
-            self._history.steps_after(replay.point)  # a fork that is not known is refused by the reply
+        self._history.check(replay.point)  # a branch that is not known is refused by the reply
         replay.transition(WAITING)
         settle_future(replay.answer, {**replay.reply, "recovered": True})
 
@@ -217,7 +217,7 @@ class Replayer:
         if cursor.end is not None or self._join(replay):
             self._feed.activate(cursor)
             return
-        steps = self._history.steps_after(replay.point)
+        steps = _piece(self._history.steps_after(replay.point))
         if not steps:
             self._park(replay)
             return
@@ -249,6 +249,16 @@ class Replayer:
             return False  # dropped since the index was updated
         cursor.position = Position(*position)  # an object of its own: see invariant 3 in `cursor.py`
         return True
+
+
+def _piece(steps: list[HistoryStep]) -> list[HistoryStep]:
+    """Return the first steps, about as many bytes as the log sends at a time."""
+    size = 0
+    for index, step in enumerate(steps):
+        size += len(step.event)
+        if index and size > CHUNK_BYTES:
+            return steps[:index]
+    return steps
 
 
 def _matching(cursor: Cursor, steps: list[HistoryStep]) -> list[bytes]:

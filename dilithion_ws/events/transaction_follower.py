@@ -18,7 +18,7 @@ with an error, and its client resumes where its last event says.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -28,7 +28,7 @@ from ..util.enums import OfferResult
 from ..util.futures import settle_future
 from ..util.thread_contracts import any_thread
 from .block_digest import BlockDigest, BlockDigests, TransactionHooks
-from .chain_feed import TURNS, ChainFeed, Progress
+from .chain_feed import TURNS, ChainFeed, Progress, ended_before_reply
 from .chain_history import ChainPoint, HistoryGapError, HistoryStep
 from .cursor import Cursor, EndOfStream
 from .follow import Follow, FollowKeys
@@ -73,6 +73,7 @@ class TransactionFollower:
         self._pending = PendingTransactions(mempool, hooks)
         self._limits = limits
         self._tasks: dict[Cursor, FollowTask] = {}  # all whose reply was queued
+        self._counts: Counter[int] = Counter()  # of those, by the subscriber's id
         self._resolving: deque[FollowTask] = deque()
         self._turns: deque[FollowTask] = deque()
         self._parked: list[FollowTask] = []  # have all of the chain, which the follower has not
@@ -96,7 +97,7 @@ class TransactionFollower:
         keys = FollowKeys.of(None if given is None else given.wanted, self._limits.events.follow_confirmations)
         named = {name: reply[name] for name in ("subscription", "topic")}
         task = FollowTask(Follow(cursor, keys), since, named, self)
-        self._feed.post(lambda: self._resolving.append(task))
+        self._feed.begin(lambda: self._resolving.append(task))
         return task
 
     @any_thread
@@ -120,8 +121,14 @@ class TransactionFollower:
         """Forget subscriptions that have ended."""
         for cursor in cursors:
             task = self._tasks.pop(cursor, None)
-            if task is not None:
-                self._remove(task)
+            if task is None:
+                continue
+            self._remove(task)
+            id = cursor.subscriber.id
+            self._counts[id] -= 1
+            if not self._counts[id]:
+                del self._counts[id]
+                self._backlogs.pop(id, None)
 
     def on_end(self, cursor: Cursor) -> None:
         """Let the shard send the error that ends a subscription."""
@@ -139,7 +146,7 @@ class TransactionFollower:
             for _ in range(min(len(queue), TURNS)):
                 task = queue.popleft()
                 if task.follow.cursor.ended:
-                    task.answer.cancel()
+                    settle_future(task.answer, ended_before_reply())
                 else:
                     failed |= not self._try(serve, task)
         self._has_failed = failed
@@ -202,7 +209,7 @@ class TransactionFollower:
         if since is None:
             return self._history.tip(self._feed.index.tip)
         point = self._history.start(since.height, since.hash)
-        self._history.steps_after(point)  # a fork that is not known is refused by the reply
+        self._history.check(point)  # a branch that is not known is refused by the reply
         if since.event is not None and self._history.is_on_chain(point):
             task.skip = since.event + 1
             return self._history.parent_of(point)
@@ -216,6 +223,7 @@ class TransactionFollower:
             self._feed.activate(cursor)
             return
         self._tasks[cursor] = task
+        self._counts[cursor.subscriber.id] += 1
         task.transition(SCANNING)
         self._turns.append(task)
 

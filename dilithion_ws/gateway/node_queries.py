@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .. import RpcError
+from ..util.json import encode_json
 from .chain_tracker import ChainBlock
 from .dialects.base import Dialect
 from .node_client import Call
@@ -20,8 +21,8 @@ __all__ = ["NodeInfo", "NodeQueries"]
 _GENESIS_PARENT = "0" * 64
 _MAX_BLOCKS_WITH_DETAILS = 10
 """Blocks that are asked for with their transactions; of more, the headers do."""
-_NOT_FOUND, _ANY_FAILURE = -5, -32603
-"""Error codes for an unknown block (Bitcoin Core), and for any failure (Dilithion)."""
+_NOT_FOUND, _NOT_A_HASH, _ANY_FAILURE = -5, -8, -32603
+"""Error codes for an unknown block and a malformed hash (Bitcoin Core), and for any failure (Dilithion)."""
 _MIN_BLOCKS_BEHIND = 10
 """Blocks behind the best peer from which on a Dilithion node counts as syncing."""
 
@@ -186,14 +187,17 @@ class NodeQueries:
 
     def block(self, hash: str, count: int = 1) -> Call:
         """Ask for a block. `count` is the number of blocks in the same request."""
-        quoted = b'"%b"' % hash.encode()
+        quoted = encode_json(hash)
         if self._is_core and count > _MAX_BLOCKS_WITH_DETAILS:
             return "getblockheader", b"[%b]" % quoted
         return "getblock", b"[%b,1]" % quoted
 
     def is_unknown(self, error: RpcError) -> bool:
         """Return whether an error means that the node does not know the block or transaction."""
-        return error.code == _NOT_FOUND or (error.code == _ANY_FAILURE and "not found" in error.message.lower())
+        text = error.message.lower()
+        return error.code in (_NOT_FOUND, _NOT_A_HASH) or (
+            error.code == _ANY_FAILURE and ("not found" in text or "invalid" in text)
+        )
 
     def read_block(self, answer: Any) -> ChainBlock:
         """Return a block."""
@@ -207,7 +211,7 @@ class NodeQueries:
 
     def transaction(self, txid: str, with_addresses: bool) -> list[Call]:
         """Ask for a transaction of the mempool. Core has its size and its addresses in two places."""
-        quoted = b'"%b"' % txid.encode()
+        quoted = encode_json(txid)
         if not self._is_core:
             return [("getrawtransaction", b"[%b,true]" % quoted)]
         calls = [("getmempoolentry", b"[%b]" % quoted)]
@@ -231,7 +235,7 @@ class NodeQueries:
 
     def detailed_block(self, hash: str) -> Call:
         """Ask for a block with all that its transactions have."""
-        return "getblock", b'["%b",2]' % hash.encode()
+        return "getblock", b"[%b,2]" % encode_json(hash)
 
     def read_detailed_block(self, answer: Any) -> list[dict[str, Any]]:
         """Return the transactions of a block, with the addresses that they pay to."""
@@ -250,7 +254,7 @@ class NodeQueries:
         """Ask for transactions of a block that were never in the mempool here."""
         if not self._is_core:
             return [self.detailed_block(block.hash)]
-        return [("getrawtransaction", b'["%b",true,"%b"]' % (txid.encode(), block.hash.encode())) for txid in txids]
+        return [("getrawtransaction", encode_json([txid, True, block.hash])) for txid in txids]
 
     def read_mined(self, txids: Sequence[str], answers: Sequence[Any]) -> dict[str, MempoolTransaction]:
         """Return what the answers have of these transactions."""

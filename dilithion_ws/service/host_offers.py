@@ -48,6 +48,15 @@ class HostOffers:
         self.health = HealthReports()
         self.subprotocols: dict[str, Codec | None] = dict(SUBPROTOCOLS)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server was started and has not stopped."""
+        return False
+
+    def _require_stopped(self, what: str) -> None:
+        if self.is_running:
+            raise ConfigError(f"call {what}() before the server is started")
+
     @any_thread
     def topic(
         self,
@@ -98,8 +107,9 @@ class HostOffers:
 
         Raises:
             UnknownTopicError: there is no such topic.
-            ConfigError: it has a history already.
+            ConfigError: it has a history already, or the server is running.
         """
+        self._require_stopped("history")
         self.events.chains.add_history(self.events.topic(topic), ChainHooks(read, find))
 
     @any_thread
@@ -120,8 +130,9 @@ class HostOffers:
         events of the topic `mempool`.
 
         Raises:
-            ConfigError: there is no history of blocks, or transactions can be followed already.
+            ConfigError: there is no history of blocks, transactions can be followed already, or the server is running.
         """
+        self._require_stopped("transactions")
         self.events.chains.add_transactions(self.events.topic("mempool"), TransactionHooks(read, pending))
         self.events.add(transactions_topic())
 

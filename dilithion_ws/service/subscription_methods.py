@@ -36,13 +36,14 @@ class Since(msgspec.Struct, forbid_unknown_fields=True):
     epoch: str | None = None
     seq: Annotated[int, msgspec.Meta(ge=0)] | None = None
     height: Annotated[int, msgspec.Meta(ge=-1, le=1 << 40)] | None = None
-    hash: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{1,128}$")] | None = None
     event: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
     def position(self) -> Position | None:
         """Return the position, or None if it is a block. Raise RpcError if it is neither or both."""
         by_position, by_block = (self.epoch is not None, self.seq is not None), self.height is not None
-        if by_block and not any(by_position):
+        is_hash = self.hash is None or self.hash.isalnum()  # `$` in a pattern also accepts a line feed at the end
+        if by_block and is_hash and not any(by_position):
             return None
         if all(by_position) and not by_block and self.hash is None and self.event is None:
             assert self.epoch is not None
@@ -109,7 +110,12 @@ class SubscriptionMethods:
             context.on_answer(lambda sent: begun.start() if sent else self._hub.cancel(cursor))
             return begun.answer
         if block is not None:
-            reply = {**reply, "recovered": False, "reason": "history"}
+            reply = {
+                **reply,
+                "recovered": False,
+                "reason": "history",
+                "detail": "this server has no history of the topic",
+            }
         context.on_answer(lambda sent: (self._hub.activate if sent else self._hub.cancel)(cursor))
         return reply
 

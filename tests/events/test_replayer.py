@@ -287,6 +287,125 @@ def test_a_client_that_may_not_read_any_more_is_told_in_between() -> None:
     assert reader.error["code"] == -32003
 
 
+def test_a_client_that_does_not_read_and_unsubscribes_leaves_nothing() -> None:
+    chain = Chain(1000)
+    hub = chain_hub(chain)
+    chain.publish(hub)
+    reader = Reader(hub, 1, chain.active[3], room=1000)
+    run(hub, [reader])
+    replayer: Any = hub.chains.all()[0].parts[0]
+    assert replayer._full
+    assert hub.unsubscribe(1, "chain")
+    run(hub, [])
+    assert not replayer._full
+    hub.on_closed(1)
+
+
+def test_a_subscription_that_ends_before_its_reply_is_an_error_and_no_incident() -> None:
+    chain = Chain(10)
+    hub = chain_hub(chain)
+    reader = Reader(hub, 1, chain.active[3])
+    hub.unsubscribe(1, "chain")
+    run(hub, [])
+    error: Any = reader.replay.answer.exception()
+    assert error.code == -32009
+
+
+def test_before_the_first_block_a_hash_means_nothing() -> None:
+    chain = Chain(3)
+    hub = chain_hub(chain)
+    reader = Reader(hub, 1, {"height": -1, "hash": "any"})
+    run(hub, [reader])
+    assert [params["result"]["height"] for params in reader.client.received] == [0, 1, 2]
+
+
+def test_a_block_that_is_newer_than_what_was_read_is_not_stale() -> None:
+    chain = Chain(50)
+    hub = chain_hub(chain)
+    chain.publish(hub)
+    first = Reader(hub, 1, chain.active[10])
+    run(hub, [first])
+    chain.connect()  # not published yet
+    second = Reader(hub, 2, chain.active[-1])
+    run(hub, [second])
+    chain.publish(hub)
+    settle(hub)
+    run(hub, [second])
+    assert second.reply["recovered"] is True
+    assert second.client.received == []
+
+
+def test_a_deep_branch_is_left_in_pieces_and_asked_for_once() -> None:
+    chain = Chain(500)
+    hub = chain_hub(chain)
+    stale = chain.active[-1]
+    chain.reorganise(300)
+    chain.publish(hub)
+    asked: list[str] = []
+    find = chain.find
+    history: Any = hub.chains.all()[0].history
+    history._hooks = history._hooks._replace(find=lambda key: asked.append(key) or find(key))
+    readers = [Reader(hub, id, stale) for id in range(20)]
+    run(hub, readers)
+    for reader in readers:
+        reader.follow()
+        assert reader.tip == point(chain)
+    assert len(asked) == 300
+
+
+def test_large_blocks_are_sent_in_small_pieces() -> None:
+    chain = Chain(300)
+    for block in chain.active:
+        block["note"] = "x" * 30_000
+    hub = chain_hub(chain)
+    reader = Reader(hub, 1, chain.active[0], room=1)
+    run(hub, [reader])
+    assert sum(len(str(params)) for params in reader.client.received) < 200_000
+
+
+@pytest.mark.parametrize("fault", [SystemExit, KeyboardInterrupt, ValueError])
+def test_what_the_host_raises_ends_no_thread(fault: type[BaseException]) -> None:
+    chain = Chain(10)
+
+    def read(height: int, count: int) -> list[Event]:
+        raise fault
+
+    chain.read = read  # type: ignore[method-assign]
+    hub = chain_hub(chain)
+    reader = Reader(hub, 1, {"height": 3, "hash": "b4"})
+    run(hub, [])
+    error: Any = reader.replay.answer.exception()
+    assert error.code == -32009
+
+
+def test_blocks_from_another_height_are_an_error() -> None:
+    chain = Chain(10)
+    chain.read = lambda height, count: chain.active[3:]  # type: ignore[method-assign]
+    hub = chain_hub(chain)
+    reader = Reader(hub, 1, {"height": 3, "hash": "b4"})
+    run(hub, [])
+    error: Any = reader.replay.answer.exception()
+    assert "not those from 0" in error.message
+
+
+def test_a_topic_with_a_history_is_not_replaced() -> None:
+    hub = chain_hub(Chain())
+    with pytest.raises(ConfigError, match="in use already"):
+        add_topic(hub, "chain")
+
+
+def test_what_is_not_a_block_in_the_log_ends_nothing() -> None:
+    chain = Chain(10)
+    hub = chain_hub(chain)
+    hub.publish("chain", {"kind": "other"})
+    reader = Reader(hub, 1, chain.active[3])
+    run(hub, [reader])
+    chain.publish(hub)
+    run(hub, [reader])
+    reader.follow()
+    assert reader.tip == point(chain)
+
+
 def test_a_topic_has_one_history() -> None:
     hub = chain_hub(Chain())
     with pytest.raises(ConfigError, match="has a history already"):

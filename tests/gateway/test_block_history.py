@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+
+from dilithion_ws.gateway.dialects.bitcoin_core import CORE
+from dilithion_ws.gateway.dialects.dilithion import DILITHION
+from dilithion_ws.gateway.node_queries import NodeQueries
 
 from ..support import RawClient, wait_for
 from ..support.gateways import GatewayFactory, put, ready, transaction
@@ -65,6 +70,16 @@ def test_a_dilithion_node(gateways: GatewayFactory) -> None:
             assert follow(client, old["hash"], node.chain[-1]["hash"]) == ["disconnected"] * 2 + ["connected"] * 4
     finally:
         node.stop()
+
+
+def test_what_clients_send_never_becomes_a_call() -> None:
+    evil = 'a"]},{"method":"stop","params":[]},{"id":2,"method":"x","params":["'
+    for dialect in (CORE, DILITHION):
+        queries = NodeQueries(dialect)
+        calls = [queries.block(evil), queries.block(evil, 50), queries.detailed_block(evil)]
+        calls += queries.transaction(evil, True)
+        for _, params in calls:
+            assert json.loads(params)[0] == evil
 
 
 def test_while_the_node_is_down_it_is_busy(gateways: GatewayFactory) -> None:

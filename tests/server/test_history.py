@@ -100,6 +100,9 @@ def test_clients_come_while_blocks_do(start: ServerFactory, connect: ClientFacto
         {"height": -2},
         {"height": "1"},
         {"height": 1, "has": "00"},
+        {"height": 1, "hash": ""},
+        {"height": 1, "hash": "00\n"},
+        {"height": 1, "hash": 'a"]},{"method":"stop","params":[]},{"id":2,"method":"x","params":["'},
     ],
 )
 def test_a_since_that_is_neither_a_position_nor_a_block_is_refused(
@@ -157,6 +160,7 @@ def test_a_client_that_unsubscribes_meanwhile_gets_nothing_more(start: ServerFac
     client.request("subscribe", {"topic": "blocks", "since": {"height": 1}}, id=1)
     client.request("unsubscribe", ["blocks"], id=2)
     seen = [client.answer()]
+    assert "incident" not in str(seen)
     while seen[-1].get("id") != 2:
         seen.append(client.answer())
     client.request("subscriptions", id=3)
