@@ -16,6 +16,7 @@ from .gateway_command import add_gateway
 from .log_format import configure_logging
 from .serve_command import add_serve
 from .token_command import add_token
+from .types_command import add_types
 from .user_command import add_user
 
 __all__ = ["main"]
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_token(commands)
     add_call(commands)
     add_watch(commands)
+    add_types(commands)
     options = parser.parse_args(arguments)
     configure_logging(options)
     try:

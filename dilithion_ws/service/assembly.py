@@ -40,6 +40,7 @@ from .http_routes import HttpRoutes
 from .login_method import LoginMethod
 from .metrics import HostGauges, PrometheusCollector
 from .openrpc import OpenRpcDocument
+from .ping_method import ping_method
 from .raw_messages import MessageHandler
 from .reloader import Reloader
 from .rpc_service import RpcService, ServiceParts
@@ -146,6 +147,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     builtin = {
         "authenticate": LoginMethod(access, events, registry).method(),
         **SubscriptionMethods(events, registry).methods(),
+        "rpc.ping": ping_method(),
     }
     openrpc = OpenRpcDocument(host.rpc, builtin, access, events)
     builtin[openrpc.method.name] = openrpc.method

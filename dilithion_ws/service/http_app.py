@@ -40,13 +40,14 @@ from .http_routes import HttpRoute, HttpRoutes
 from .http_tasks import CallTask, LoginTask, RouteTask
 from .metrics import CONTENT_TYPE, MissingExtraError, PrometheusCollector
 from .openrpc import OpenRpcDocument
-from .page import page
+from .page import client_script, page
 from .paths import wallet_of
 
 __all__ = ["HttpApp", "HttpAppParts"]
 
 _CSRF = {"error": "CSRF protection: the header X-Dilithion-RPC is missing (any value will do)", "code": -32600}
 _MAX_QUERY = 256
+_REVALIDATE = ((b"Cache-Control", b"no-cache"),)
 _ALLOW = ((b"Allow", b"GET, HEAD, POST, OPTIONS"),)
 _PREFLIGHT_HEADERS = (
     (b"Access-Control-Allow-Methods", b"GET, POST, OPTIONS"),
@@ -144,6 +145,8 @@ class HttpApp:
             return self._admit_to_host(request, Admission(session, (found, writer), writer.cors), method, certificate)
         if target == ("GET", "/") and self._serves_page and session.wallet is None:
             return page(host)
+        if target == ("GET", "/client.js") and self._serves_page:
+            return writer.response(200, client_script(), "text/javascript; charset=utf-8", _REVALIDATE)
         if route is None:
             if method != "GET" and target[1] == "/":
                 return writer.error(405, "POST is for JSON-RPC", _ALLOW)

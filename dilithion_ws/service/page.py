@@ -1,4 +1,7 @@
-"""The page at `GET /`: one static file, with a content security policy that allows nothing else."""
+"""The page at `GET /`, and the client for JavaScript that it uses, at `GET /client.js`: two static files.
+
+The content security policy of the page allows nothing else.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from ..protocol.http import HttpResponse
 
-__all__ = ["page"]
+__all__ = ["client_script", "page"]
 
 
 @lru_cache(maxsize=1)
@@ -18,10 +21,10 @@ def _parts() -> tuple[bytes, str]:
     """Return the page, and the part of its policy that allows its own script and style."""
     text = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
     sources = []
-    for tag in ("script", "style"):
-        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    for tag, others in (("script", "'self' "), ("style", "")):
+        (content,) = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", text, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        sources.append(f"{tag}-src 'sha256-{digest}'")
+        sources.append(f"{tag}-src {others}'sha256-{digest}'")
     return text.encode(), "; ".join(sources)
 
 
@@ -39,3 +42,9 @@ def page(host: str) -> HttpResponse:
         (b"Cache-Control", b"no-cache"),
     )
     return HttpResponse(200, text, "text/html; charset=utf-8", headers)
+
+
+@lru_cache(maxsize=1)
+def client_script() -> bytes:
+    """Return the client for JavaScript, a module."""
+    return (Path(__file__).parent / "client.js").read_bytes()

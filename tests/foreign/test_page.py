@@ -41,7 +41,7 @@ def test_the_page_from_log_in_to_a_restart_under_it(rpc: RpcTable, tmp_path: Pat
             wait_for(lambda: browser.run("document.getElementById('login')?.open"), 20, "the dialog")
             # By keyboard alone: the first field has the focus.
             for password, outcome in (("wrong", "Wrong user or password"), ("alicealice", "")):
-                browser.run("el('user').value = ''")
+                browser.run("document.getElementById('user').value = ''")
                 browser.insert("alice")
                 browser.press("Tab")
                 browser.insert(password)
@@ -66,7 +66,7 @@ def test_the_page_from_log_in_to_a_restart_under_it(rpc: RpcTable, tmp_path: Pat
             assert browser.run(
                 "[...document.querySelectorAll('#methods option')].some(o => o.value === 'getblockcount')"
             )
-            browser.run("el('method').focus()")
+            browser.run("document.getElementById('method').focus()")
             browser.insert("add")
             browser.press("Tab")
             browser.insert("[40, 2]")
@@ -123,7 +123,7 @@ def test_the_page_of_a_gateway_shows_that_its_node_is_down_and_what_a_block_has_
             wait_for(
                 lambda: len(gateway.server.events.cursors.all()) == 5, 20, "the subscriptions, that to node included"
             )
-            assert browser.run("el('nodestate').hidden")
+            assert browser.run("document.getElementById('nodestate').hidden")
             node.mempool["aa"] = transaction()
             wait_for(lambda: "aa" in text(browser, "mempool"), 20)
             block_hash = node.mine()["hash"]
@@ -131,7 +131,7 @@ def test_the_page_of_a_gateway_shows_that_its_node_is_down_and_what_a_block_has_
             assert block_hash in text(browser, "mempool")
             node.stop()
             wait_for(lambda: "is down: the node can't be reached" in text(browser, "nodestate"), 20)
-            assert not browser.run("el('nodestate').hidden")
+            assert not browser.run("document.getElementById('nodestate').hidden")
             assert browser.problems == []
     finally:
         node.stop()

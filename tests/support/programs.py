@@ -24,8 +24,9 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "ch
 
 
 needs_node = pytest.mark.skipif(
-    not shutil.which("node") or not all((NODE_MODULES / name).exists() for name in ("ws", "@open-rpc")),
-    reason="needs Node.js with ws and @open-rpc/meta-schema (apt-get install npm, then scripts/prepare)",
+    not shutil.which("node")
+    or not all((NODE_MODULES / name).exists() for name in ("ws", "@open-rpc", "typescript", "vite", "esbuild")),
+    reason="needs Node.js with ws, TypeScript, Vite and others (apt-get install npm, then scripts/prepare)",
 )
 
 
