@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import queue
 import sys
-import threading
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from ..client import ClientError, Event, EventsLostError, Subscription
+from ..client import AfterBlock, ClientError, Event, EventsLostError, Position, Subscription, merged
 from ..errors import ConfigError, RpcError
-from ..events.log import Position
+from ..util.json import encode_json
 from .client_options import add_connection, connect
 
 __all__ = ["add_call", "add_watch", "clean"]
 
-_MOST_WAITING = 1000
 _GREEN, _RED, _CYAN = 32, 31, 36
 _COLOURS = {
     **dict.fromkeys(("connected", "added", "started", "block_found"), _GREEN),
@@ -51,7 +48,11 @@ def add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("topics", nargs="+", metavar="TOPIC", help="such as blocks, mempool, peers, mining")
     parser.add_argument("--filter", metavar="JSON", help='which events, such as {"kind": "added"}')
-    parser.add_argument("--since", metavar="EPOCH:SEQ", help="begin after this position (of one topic)")
+    parser.add_argument(
+        "--since",
+        metavar="PLACE",
+        help="begin after this block (HEIGHT or HEIGHT:HASH) or position (EPOCH:SEQ), of one topic",
+    )
     parser.add_argument("--latest", action="store_true", help="skip to the newest whenever there is more than one")
     parser.add_argument("--count", type=int, metavar="N", help="stop after so many events")
     add_connection(parser)
@@ -66,12 +67,12 @@ def call(options: argparse.Namespace) -> int:
         params: Any = (
             {name: _value(text) for name, _, text in named} if by_name else [_value(t) for t in options.params]
         )
-        with connect(options) as client:
+        with connect(options, wait_for_server=False) as client:
             result = client.request(options.method, params)
     except (RpcError, ClientError, ConfigError) as error:
         print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr)
         return 1
-    text = msgspec.json.encode(result)
+    text = encode_json(result)
     if options.json:
         print(text.decode())
     elif isinstance(result, str):
@@ -98,55 +99,38 @@ def watch(options: argparse.Namespace) -> int:
 
 
 def _print_all(subscriptions: list[Subscription], options: argparse.Namespace) -> int:
-    found: queue.Queue[Event | BaseException | None] = queue.Queue(_MOST_WAITING)
-    for subscription in subscriptions:
-        threading.Thread(target=_follow, args=(subscription, found), daemon=True).start()
-    left = options.count
+    found, left = merged(*subscriptions), options.count
     while left is None or left > 0:
-        event = found.get()
-        if event is None:
+        try:
+            event = next(found)
+        except StopIteration:
             return 1
-        if isinstance(event, EventsLostError):
-            print(f"dilithion-ws: {clean(str(event))}", file=sys.stderr, flush=True)
-        elif isinstance(event, BaseException):
-            raise event
+        except EventsLostError as error:
+            print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr, flush=True)
         else:
             _print(event, options.json)
             left = None if left is None else left - 1
     return 0
 
 
-def _follow(subscription: Subscription, found: queue.Queue[Event | BaseException | None]) -> None:
-    """Put the events of one subscription into a queue."""
-    while True:
-        try:
-            event = subscription.get()
-        except EventsLostError as error:
-            found.put(error)
-        except BaseException as error:
-            found.put(error)
-            return
-        else:
-            found.put(event)
-            if event is None:
-                return
-
-
 def _print(event: Event, as_json: bool) -> None:
     if as_json:
         line = {"topic": event.topic, "epoch": event.epoch, "seq": event.seq, "event": event.data}
-        print(msgspec.json.encode(line).decode(), flush=True)
+        if event.seq is None:
+            line = {"topic": event.topic, "since": event.since._asdict(), "event": event.data}
+        print(encode_json(line).decode(), flush=True)
         return
     data = dict(event.data) if isinstance(event.data, dict) else {"": event.data}
     kind = clean(str(data.pop("kind", "")))
     if sys.stdout.isatty():
         kind = f"\033[{_COLOURS.get(kind, _CYAN)}m{kind}\033[0m"
     fields = " ".join(f"{clean(name)}={_shown(value)}" if name else _shown(value) for name, value in data.items())
-    print(f"{clean(event.topic)} {event.seq} {kind} {fields}", flush=True)
+    number = event.data.get("height", "") if event.seq is None else event.seq
+    print(f"{clean(event.topic)} {number} {kind} {fields}", flush=True)
 
 
 def _shown(value: Any) -> str:
-    return clean(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return clean(value) if isinstance(value, str) else encode_json(value).decode()
 
 
 def clean(text: str) -> str:
@@ -177,10 +161,13 @@ def _filter(text: str) -> dict[str, Any]:
     return found
 
 
-def _since(text: str, topics: list[str]) -> Position:
-    epoch, colon, seq = text.rpartition(":")
-    if not colon or not seq.isdecimal():
-        raise ConfigError(f"--since is {text!r}; it takes EPOCH:SEQ, as --json prints them")
+def _since(text: str, topics: list[str]) -> AfterBlock | Position:
+    first, colon, last = text.rpartition(":")
     if len(topics) != 1:
         raise ConfigError("--since goes with one topic only")
-    return Position(epoch, int(seq))
+    if text.isdecimal():
+        return AfterBlock(int(text))
+    if not colon or not (first.isdecimal() or last.isdecimal()):
+        raise ConfigError(f"--since is {text!r}; it takes HEIGHT, HEIGHT:HASH, or EPOCH:SEQ, as --json prints them")
+    # An epoch and a hash are hexadecimal, and may have no letters. Epochs have 16 digits, and hashes 64.
+    return AfterBlock(int(first), last) if len(last) > 20 else Position(first, int(last))

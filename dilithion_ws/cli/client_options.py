@@ -40,8 +40,12 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="log more, to standard error")
 
 
-def connect(options: argparse.Namespace) -> Client:
+def connect(options: argparse.Namespace, *, wait_for_server: bool = True) -> Client:
     """Return a client for the options, the environment and the configuration file.
+
+    Args:
+        options: of the command line.
+        wait_for_server: whether it goes on trying if there is no server.
 
     Raises:
         ConfigError: they do not fit together.
@@ -79,6 +83,7 @@ def connect(options: argparse.Namespace) -> Client:
             ssl_context=context,
             timeout=options.timeout,
             connect_timeout=min(options.timeout, _CONNECT_SECONDS),
+            wait_for_server=wait_for_server,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None

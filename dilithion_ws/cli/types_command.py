@@ -28,7 +28,7 @@ def add_types(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def types(options: argparse.Namespace) -> int:
     """Print the types. Return the exit status, 1 if the server does not tell them."""
     try:
-        with connect(options) as client:
+        with connect(options, wait_for_server=False) as client:
             document = client.call("rpc.discover")
     except (RpcError, ClientError, ConfigError) as error:
         print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr)

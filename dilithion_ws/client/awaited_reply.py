@@ -10,7 +10,7 @@ from ..util.clock import Deadline
 from ..util.thread_contracts import any_thread
 from .exceptions import CallTimeoutError
 
-__all__ = ["Reply", "AwaitedReply", "to_params"]
+__all__ = ["AwaitedReply", "RefusedBatch", "Reply", "to_params"]
 
 Reply = Callable[[Any, BaseException | None], None]
 """Gets the result or the error, in the client's reading thread, so it must be fast."""
@@ -36,6 +36,20 @@ class AwaitedReply:
         if self._error is not None:
             raise self._error
         return self._result
+
+
+class RefusedBatch:
+    """Answers all calls of a batch with the error that the server returned for the whole batch."""
+
+    def __init__(self, waiters: list[AwaitedReply]) -> None:
+        self._waiters = waiters
+        self.error: BaseException | None = None
+
+    @any_thread
+    def reply(self, result: Any, error: BaseException | None) -> None:
+        self.error = error
+        for waiter in self._waiters:
+            waiter.reply(None, error)
 
 
 def to_params(params: tuple[Any, ...], named: dict[str, Any]) -> Any:

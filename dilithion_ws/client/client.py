@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import ssl
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
 
 from ..errors import RpcError
 from ..events.log import Position
 from ..util.clock import Deadline, monotonic
 from ..util.thread_contracts import any_thread
-from .awaited_reply import AwaitedReply, Reply, to_params
+from .awaited_reply import AwaitedReply, RefusedBatch, to_params
 from .client_connection import ConnectionOptions, check_url
-from .exceptions import ClientError
+from .places import AfterBlock, Place, as_place
 from .reconnecting import ReconnectingConnection, encode
-from .subscription import RETRYABLE, Subscription
+from .subscription import Event, QueueBounds, Subscription
+from .subscription_keeper import SubscriptionKeeper
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Client"]
 
-logger = logging.getLogger("dilithion_ws.client")
 
-
-_RETRY_SECONDS = 1.0
+T = TypeVar("T")
 
 
 class Client:
@@ -43,7 +42,9 @@ class Client:
         backoff: seconds between two attempts to connect: at first and at most. The pause doubles, and is then drawn from
             its second half, so that clients which lost a server together do not come back together.
         max_message_size: bytes of one message from the server.
-        max_queued_events: events of one subscription that are kept for its reader.
+        max_queued_events, max_queued_bytes: events of one subscription, and the bytes of their messages, that are kept
+            for its reader. The server keeps the others.
+        wait_for_server: whether to go on trying if the first attempt to connect fails.
 
     Example:
         >>> with Client("ws://127.0.0.1:8333") as client:  # doctest: +SKIP
@@ -64,6 +65,8 @@ class Client:
         backoff: tuple[float, float] = (0.2, 30.0),
         max_message_size: int = 64 << 20,
         max_queued_events: int = 10_000,
+        max_queued_bytes: int = 64 << 20,
+        wait_for_server: bool = True,
     ) -> None:
         check_url(url)
         if (user is None) != (password is None):
@@ -74,12 +77,9 @@ class Client:
             url, credentials, ssl_context, connect_timeout, idle_timeout, max_message_size
         )
         self._timeout = timeout
-        self._most_events = max_queued_events
-        self._link = ReconnectingConnection(self._settings, backoff, _Listener(self))
-        self._lock = threading.Lock()  # guards all below
-        self._subscriptions: dict[int, Subscription] = {}
-        self._by_id: dict[str, Subscription] = {}
-        self._pending: set[int] = set()  # subscriptions whose reply is awaited
+        self._keeper = SubscriptionKeeper(QueueBounds(max_queued_events, max_queued_bytes), timeout)
+        self._link = ReconnectingConnection(self._settings, backoff, self._keeper, patient=wait_for_server)
+        self._keeper.link = self._link
 
     def __repr__(self) -> str:
         return f"<Client of {self._url}, {'connected' if self.is_connected else 'not connected'}>"
@@ -117,23 +117,51 @@ class Client:
     def close(self) -> None:
         """Close the connection, and end the iterations over subscriptions."""
         self._link.close()
-        self._ended(None)
+        self._keeper.on_end(None)
+
+    @overload
+    def call(self, method: str, /, *params: Any, as_: type[T], timeout_: float | None = None, **named: Any) -> T: ...
+
+    @overload
+    def call(self, method: str, /, *params: Any, timeout_: float | None = None, **named: Any) -> Any: ...
 
     @any_thread
-    def call(self, method: str, *params: Any, timeout: float | None = None, **named: Any) -> Any:
+    def call(self, method: str, /, *params: Any, as_: Any = None, timeout_: float | None = None, **named: Any) -> Any:
         """Call a method and return its result.
 
         Args:
             method: its name.
             params: by position, or
             named: by name.
-            timeout: seconds to wait for the answer.
+            as_: the type of the result, as msgspec converts it: a dataclass, a Struct, a TypedDict. Without it, the
+                result is what JSON has; numbers that are not integers are `Decimal`, with all digits.
+            timeout_: seconds to wait for the answer. It ends in `_`, as a param may be called `timeout`.
 
         Raises:
             RpcError: what the server answered with.
-            CallTimeoutError, ConnectionLostError, RefusedError, EventsLostError: see there.
+            CallTimeoutError, ConnectionLostError, RefusedError: see there.
+            msgspec.ValidationError: the result is not of the type `as_`.
         """
-        return self.request(method, to_params(params, named), timeout)
+        return _convert(self.request(method, to_params(params, named), timeout_), as_)
+
+    @any_thread
+    def call_with_position(
+        self, method: str, /, *params: Any, timeout_: float | None = None, **named: Any
+    ) -> tuple[Any, Position | None]:
+        """Call a method and return its result, and the position at which a subscription continues that state.
+
+        The position is None if the method has none (`position_of`). See `call`.
+        """
+        waiter = AwaitedReply()
+        deadline = Deadline(monotonic, self._timeout if timeout_ is None else timeout_)
+        self._link.start()
+        id = self._link.request(method, to_params(params, named), waiter.reply, deadline, with_position=True)
+        try:
+            result, found = waiter.wait(deadline, method), self._link.positions[id]
+        finally:
+            self._link.replies.pop(id, None)
+            self._link.positions.pop(id, None)
+        return result, None if found is None else Position(found["epoch"], found["seq"])
 
     @any_thread
     def request(self, method: str, params: list[Any] | dict[str, Any], timeout: float | None = None) -> Any:
@@ -170,7 +198,7 @@ class Client:
         text = encode(
             [{"jsonrpc": "2.0", "method": m, "params": params, "id": id} for id, (_, m, params) in waiters.items()]
         ).decode()
-        refused = _Refused([waiter for waiter, _, _ in waiters.values()])
+        refused = RefusedBatch([waiter for waiter, _, _ in waiters.values()])
         try:
             self._link.replies.update((id, waiter.reply) for id, (waiter, _, _) in waiters.items())
             self._link.batches.append(refused.reply)
@@ -181,7 +209,7 @@ class Client:
             for id in waiters:
                 self._link.replies.pop(id, None)
 
-    def _outcome(self, waiter: AwaitedReply, deadline: Deadline, refused: _Refused) -> Any:
+    def _outcome(self, waiter: AwaitedReply, deadline: Deadline, refused: RefusedBatch) -> Any:
         try:
             return waiter.wait(deadline, "a batch")
         except RpcError as error:
@@ -203,7 +231,7 @@ class Client:
         topic: str,
         *,
         filter: dict[str, Any] | None = None,
-        since: Position | tuple[str, int] | None = None,
+        since: Place | tuple[str, int] | Mapping[str, Any] | None = None,
         mode: str | None = None,
     ) -> Subscription:
         """Subscribe to a topic. The subscription continues after a lost connection.
@@ -211,162 +239,33 @@ class Client:
         Args:
             topic: its name.
             filter: which events, such as `{"kind": "added"}`.
-            since: the position after which to start (`Event.position`); None for now.
+            since: the place after which to start (`Event.since`): a position, or for blocks and transactions a
+                `AfterBlock`; also what one is as JSON. None for now.
             mode: `all`, or `latest` to skip to the newest.
 
         Raises:
             RpcError: the server refuses, such as for an unknown topic.
         """
-        position = None if since is None else Position(*since)
-        subscription = Subscription(topic, filter, mode, self._most_events, self._subscribe_again, self._unsubscribe)
-        deadline = Deadline(monotonic, self._timeout)
+        place = None if since is None else as_place(since)
         self._link.start()
-        with self._lock:
-            self._subscriptions[id(subscription)] = subscription
-        try:
-            while True:
-                waiter = AwaitedReply()
-                self._subscribe(subscription, position, waiter.reply, deadline)
-                try:
-                    waiter.wait(deadline, "subscribe")
-                    return subscription
-                except RpcError as error:
-                    pause = _pause(error)
-                    if error.code not in RETRYABLE or deadline.remaining() < pause:
-                        raise
-                    threading.Event().wait(pause)
-        except BaseException:
-            subscription.finish(None)
-            with self._lock:
-                self._subscriptions.pop(id(subscription), None)
-            raise
+        return self._keeper.subscribe(topic, filter, place, mode)
 
-    # Requests
+    def follow_blocks(self, from_height: int | None = None, *, since: Place | None = None) -> Subscription:
+        """Subscribe to `blocks` from a height on, after a place that was saved, or from now on."""
+        return self.subscribe("blocks", since=since if from_height is None else AfterBlock(from_height - 1))
 
-    def _subscribe(
-        self, subscription: Subscription, since: Position | None, reply: Reply, deadline: Deadline | None
-    ) -> None:
-        def answered(result: Any, error: BaseException | None) -> None:
-            with self._lock:
-                self._pending.discard(id(subscription))
-            if error is None and subscription.is_closed:
-                self._end(result["subscription"])  # its caller has given up
-            elif error is None:
-                subscription.begin(result, since)
-                self._by_id[result["subscription"]] = subscription
-            reply(result, error)
+    def follow_transaction(self, txid: str, confirmations: int = 6, *, since: Place | None = None) -> Iterator[Event]:
+        """Yield the events of a transaction until it has so many confirmations.
 
-        with self._lock:
-            if id(subscription) in self._pending:
-                return  # the reading thread and a reader of events both noticed that it has to be made again
-            self._pending.add(id(subscription))
-        try:
-            self._link.request("subscribe", subscription.params(since), answered, deadline)
-        except BaseException:
-            with self._lock:
-                self._pending.discard(id(subscription))
-            raise
-
-    def _subscribe_again(self, subscription: Subscription) -> None:
-        """Continue after the last event that was received. It does not wait for the answer."""
-
-        def answered(result: Any, error: BaseException | None) -> None:
-            # A lost connection does not end a subscription: the next connection renews all of them.
-            if isinstance(error, RpcError) and subscription.ended(error.to_object()):
-                self._schedule(_pause(error), lambda: self._subscribe_again(subscription))
-
-        live = subscription.id is not None and self._by_id.get(subscription.id) is subscription
-        if subscription.is_closed or live:
-            return
-        try:
-            self._subscribe(subscription, subscription.last_received, answered, None)
-        except ClientError as error:
-            logger.debug("subscribing again to %s: %s", subscription.topic, error)
-
-    def _schedule(self, seconds: float, action: Callable[[], None]) -> None:
-        timer = threading.Timer(seconds, action)
-        timer.daemon = True
-        timer.start()
-
-    def _unsubscribe(self, subscription: Subscription) -> None:
-        with self._lock:
-            self._subscriptions.pop(id(subscription), None)
-        self._stop_events(subscription, lambda: None)
-
-    def _stop_events(self, subscription: Subscription, then: Callable[[], None]) -> None:
-        """Unsubscribe at the server. Call `then` after its answer, or if there is no connection."""
-        found = subscription.id
-        if found is not None and self._by_id.pop(found, None) is not None:
-            self._end(found, then)
-
-    def _end(self, id: str, then: Callable[[], None] = lambda: None) -> None:
-        try:
-            self._link.request("unsubscribe", [id], lambda result, error: then(), None)
-        except ClientError:
-            then()  # without a connection there is nothing to end
-
-    # In the reading thread; see `_Listener`
-
-    def _opened(self) -> None:
-        """Renew all subscriptions over a new connection."""
-        with self._lock:
-            self._by_id.clear()
-            subscriptions = list(self._subscriptions.values())
-        for subscription in subscriptions:
-            if subscription.last_received is not None and not subscription.is_paused:
-                self._subscribe_again(subscription)
-
-    def _ended(self, failure: ClientError | None) -> None:
-        """End all subscriptions, because no other connection will be made."""
-        with self._lock:
-            subscriptions = list(self._subscriptions.values())
-        for subscription in subscriptions:
-            subscription.finish(failure)
-
-    def _notified(self, params: dict[str, Any]) -> None:
-        subscription = self._by_id.get(params.get("subscription", ""))
-        error = params.get("error")
-        if subscription is None:
-            return  # ended a moment ago
-        if error is not None:
-            self._by_id.pop(params["subscription"], None)
-            if subscription.ended(error):
-                self._subscribe_again(subscription)
-        elif not subscription.notify(params):
-            self._stop_events(subscription, subscription.pause)
+        It is `seen`, `confirmed` once for each confirmation, `unconfirmed` by a reorganisation, or `dropped`.
+        """
+        wanted = {"txid": txid, "confirmations": confirmations}
+        with self.subscribe("transactions", filter=wanted, since=since) as subscription:
+            for event in subscription:
+                yield event
+                if event.data["kind"] == "confirmed" and event.data["confirmations"] >= confirmations:
+                    return
 
 
-class _Listener:
-    """Passes reports of a connection to its client."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def on_open(self) -> None:
-        self._client._opened()
-
-    def on_event(self, params: dict[str, Any]) -> None:
-        self._client._notified(params)
-
-    def on_end(self, failure: ClientError | None) -> None:
-        self._client._ended(failure)
-
-
-class _Refused:
-    """Answers all calls of a batch with the error that the server returned for the whole batch."""
-
-    def __init__(self, waiters: list[AwaitedReply]) -> None:
-        self._waiters = waiters
-        self.error: BaseException | None = None
-
-    def reply(self, result: Any, error: BaseException | None) -> None:
-        self.error = error
-        for waiter in self._waiters:
-            waiter.reply(None, error)
-
-
-def _pause(error: RpcError) -> float:
-    """Return the seconds after which the server advises to try again."""
-    data = error.data if isinstance(error.data, dict) else {}
-    wanted = data.get("retry_after_ms")
-    return max(_RETRY_SECONDS, wanted / 1000) if isinstance(wanted, (int, float)) else _RETRY_SECONDS
+def _convert(result: Any, kind: Any) -> Any:
+    return result if kind is None else msgspec.convert(result, kind, strict=False)

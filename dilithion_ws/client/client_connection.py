@@ -7,7 +7,7 @@ each use of it holds a lock, and waiting is done outside of it.
 from __future__ import annotations
 
 import base64
-import select
+import selectors
 import socket
 import ssl
 import threading
@@ -25,6 +25,7 @@ from wsproto.events import (
     Ping,
     Pong,
     RejectConnection,
+    RejectData,
     Request,
     TextMessage,
 )
@@ -33,7 +34,7 @@ from wsproto.utilities import ProtocolError
 from ..errors import CloseCode
 from ..util.clock import Deadline, monotonic
 from ..util.thread_contracts import any_thread, owner_only
-from .exceptions import CallTimeoutError, ConnectionLostError, RefusedError
+from .exceptions import CallTimeoutError, CertificateError, ClientError, ConnectionLostError, RefusedError
 
 __all__ = ["ConnectionOptions", "ClientConnection", "check_url"]
 
@@ -43,6 +44,8 @@ _CANCEL_CHECK_SECONDS = 0.2
 _WANTS_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
 _WANTS_WRITE = (BlockingIOError, InterruptedError, ssl.SSLWantWriteError)
 _SUBPROTOCOL = "dilithion.v1"
+_MOST_REASON = 500
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # Windows has no poll
 _FINAL = (401, 403, 404, 400, 426)
 
 
@@ -126,7 +129,15 @@ class ClientConnection:
                 self._sock.close()
                 raise
         except ssl.SSLCertVerificationError as error:
-            raise RefusedError(0, f"its certificate is not to be trusted: {error.verify_message}") from None
+            raise CertificateError(
+                f"the certificate of {host}:{port} can't be verified: {error.verify_message}; "
+                "for one of your own, pass an ssl_context that trusts it (--ca FILE)"
+            ) from None
+        except ssl.SSLError as error:
+            reason = error.reason or str(error)
+            raise ConnectionLostError(
+                f"{host}:{port} does not speak TLS, or not as we do: {reason} (ws:// is plain)"
+            ) from None
         except OSError as error:
             raise ConnectionLostError(f"can't connect to {host}:{port}: {error.strerror or error}") from None
 
@@ -144,6 +155,8 @@ class ClientConnection:
             headers.append((b"Authorization", b"Basic " + encoded))
         request = Request(host=host, target=target, subprotocols=[_SUBPROTOCOL], extra_headers=headers)
         self._write(self._ws.send(request), deadline)
+        refusal: RejectConnection | None = None
+        text = b""
         while True:
             data = self._read(min(_CANCEL_CHECK_SECONDS, deadline.remaining()))
             if data is None and not deadline.expired and not cancelled():
@@ -158,11 +171,18 @@ class ClientConnection:
                 if isinstance(event, AcceptConnection):
                     return
                 if isinstance(event, RejectConnection):
-                    text = next((value.decode("latin-1") for name, value in event.headers if name == b"reason"), "")
-                    if event.status_code in _FINAL:
-                        raise RefusedError(event.status_code, text)
-                    raise ConnectionLostError(f"the server has no room now: HTTP {event.status_code}")
+                    refusal = event
+                    if event.has_body:
+                        continue
+                if isinstance(event, RejectData):
+                    text += bytes(event.data)[:_MOST_REASON]
+                    if not event.body_finished and len(text) < _MOST_REASON:
+                        continue
+                if refusal is not None:
+                    raise _refused(refusal, text)
             if not data:
+                if refusal is not None:
+                    raise _refused(refusal, text)
                 raise ConnectionLostError("the server closed the connection during the upgrade")
 
     @any_thread
@@ -301,9 +321,20 @@ class ClientConnection:
                 return b""
 
     def _wait(self, timeout: float, *, write: bool) -> bool:
-        poll = select.poll()
         try:
-            poll.register(self._sock, select.POLLOUT if write else select.POLLIN)
-            return bool(poll.poll(timeout * 1000))
+            with _Selector() as selector:
+                selector.register(self._sock, selectors.EVENT_WRITE if write else selectors.EVENT_READ)
+                return bool(selector.select(timeout))
         except (OSError, ValueError):
             return True  # it has been closed: the next use will tell
+
+
+def _refused(refusal: RejectConnection, body: bytes) -> ClientError:
+    """Return the error for an answer to the upgrade that is not an upgrade."""
+    status = refusal.status_code
+    text = body.decode("utf-8", "replace").strip().partition("\n")[0]
+    retry = next((value for name, value in refusal.headers if bytes(name).lower() == b"retry-after"), None)
+    if status in _FINAL:
+        return RefusedError(status, text)
+    wait = "" if retry is None else f"; it asks to wait {bytes(retry).decode('latin-1')} s"
+    return ConnectionLostError(f"the server has no room now: HTTP {status} {text}".rstrip() + wait)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from ..errors import DilithionWsError
-from ..events.log import Position
+from .places import AfterBlock, Place
 
-__all__ = ["CallTimeoutError", "ClientError", "ConnectionLostError", "EventsLostError", "RefusedError"]
+__all__ = [
+    "CallTimeoutError",
+    "CertificateError",
+    "ClientError",
+    "ConnectionLostError",
+    "EventsLostError",
+    "RefusedError",
+]
 
 
 class ClientError(DilithionWsError):
@@ -28,6 +35,10 @@ class RefusedError(ClientError):
         self.status = status
 
 
+class CertificateError(ClientError):
+    """The server's certificate cannot be verified, or it is not of this server."""
+
+
 class CallTimeoutError(ClientError, TimeoutError):
     """No answer arrived in time. The server may still execute the call."""
 
@@ -37,14 +48,19 @@ class EventsLostError(ClientError):
 
     Attributes:
         topic: of the subscription.
-        reason: `expired` (the server no longer had them), `epoch` (its log is a new one), `ahead`, or `gap`.
-        last: the position after which events are missing.
-        now: the position after which the subscription continues.
+        reason: `expired` (the server no longer had them), `epoch` (its log is a new one), `ahead`, `gap`, or why a chain
+            could not be followed.
+        last: the place after which events are missing.
+        now: the place after which the subscription continues.
     """
 
-    def __init__(self, topic: str, reason: str, last: Position, now: Position) -> None:
-        super().__init__(f"events of {topic} are lost after {last.seq} ({reason}); continuing after {now.seq}")
+    def __init__(self, topic: str, reason: str, last: Place, now: Place) -> None:
+        super().__init__(f"events of {topic} are lost after {_shown(last)} ({reason}); continuing after {_shown(now)}")
         self.topic = topic
         self.reason = reason
         self.last = last
         self.now = now
+
+
+def _shown(place: Place) -> str:
+    return f"block {place.height}" if isinstance(place, AfterBlock) else str(place.seq)

@@ -10,6 +10,7 @@ import itertools
 import logging
 import random
 import threading
+from decimal import Decimal
 from typing import Any, Protocol
 
 import msgspec
@@ -19,13 +20,14 @@ from ..util.clock import Clock, Deadline, monotonic
 from ..util.thread_contracts import any_thread, owner_only
 from .awaited_reply import Reply
 from .client_connection import ClientConnection, ConnectionOptions
-from .exceptions import ClientError, ConnectionLostError, RefusedError
+from .exceptions import CertificateError, ClientError, ConnectionLostError, RefusedError
 
 __all__ = ["ConnectionListener", "ReconnectingConnection", "encode"]
 
 logger = logging.getLogger("dilithion_ws.client")
 
 encode = msgspec.json.Encoder(decimal_format="number").encode
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 _FINAL_CODES = (CloseCode.NOT_AUTHENTICATED, CloseCode.FORBIDDEN, CloseCode.TIMED_OUT)
 _JOIN_SECONDS = 2.0
@@ -39,8 +41,8 @@ class ConnectionListener(Protocol):
     def on_open(self) -> None:
         """Handle a new connection."""
 
-    def on_event(self, params: dict[str, Any]) -> None:
-        """Handle the params of an event."""
+    def on_event(self, params: dict[str, Any], size: int) -> None:
+        """Handle the params of an event, whose message has `size` bytes."""
 
     def on_end(self, failure: ClientError | None) -> None:
         """Handle that no other connection will be made: for this reason, or, if None, because the client was closed."""
@@ -54,11 +56,13 @@ class ReconnectingConnection:
         backoff: seconds between two attempts to connect: at first and at most.
         listener: gets events.
         clock: seconds that never go backwards.
+        patient: whether it goes on trying until there is a first connection.
 
     Attributes:
         ids: numbers for calls.
         replies: by id: gets the answer.
         batches: get errors that have no id.
+        positions: by id: what the answer says of a topic's log; None until it is there.
         connection: the present connection, or None.
     """
 
@@ -68,8 +72,11 @@ class ReconnectingConnection:
         backoff: tuple[float, float],
         listener: ConnectionListener,
         clock: Clock = monotonic,
+        patient: bool = True,
     ) -> None:
         self._settings = settings
+        self._patient = patient
+        self._last_error: Exception | None = None
         self._backoff = backoff
         self._listener = listener
         self._clock = clock
@@ -78,6 +85,7 @@ class ReconnectingConnection:
         self.ids = itertools.count(1)
         self.replies: dict[int, Reply] = {}
         self.batches: list[Reply] = []
+        self.positions: dict[int, Any] = {}
         self._changed = threading.Condition()  # guards all below
         self.connection: ClientConnection | None = None
         self._failure: ClientError | None = None
@@ -104,14 +112,23 @@ class ReconnectingConnection:
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_SECONDS)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no other connection will be made."""
+        with self._changed:
+            return self._is_closing or self._failure is not None
+
     @any_thread
-    def request(self, method: str, params: Any, reply: Reply, deadline: Deadline | None) -> int:
+    def request(
+        self, method: str, params: Any, reply: Reply, deadline: Deadline | None, *, with_position: bool = False
+    ) -> int:
         """Send a call. `reply` receives its answer, or the loss of the connection. Return its id.
 
         Args:
             method, params: what is called.
             reply: called in the reading thread.
             deadline: for a connection, and for sending; None does not wait for either, and may be used in any thread.
+            with_position: whether `positions` gets the position in the answer. Take it out of there.
 
         Raises:
             ClientError: it could not be sent.
@@ -122,6 +139,8 @@ class ReconnectingConnection:
         id = next(self.ids)
         text = encode({"jsonrpc": "2.0", "method": method, "params": params, "id": id}).decode()
         self.replies[id] = reply
+        if with_position:
+            self.positions[id] = None
         try:
             if deadline is None:
                 connection.post(text)
@@ -145,13 +164,15 @@ class ReconnectingConnection:
                 if self._is_closing:
                     raise ConnectionLostError("the client is closed")
                 if not self._changed.wait(deadline.remaining()):
-                    raise ConnectionLostError(f"no connection to {self._settings.url} in time")
+                    last = "" if self._last_error is None else f"; last: {self._last_error}"
+                    raise ConnectionLostError(f"no connection to {self._settings.url} in time{last}")
             return self.connection
 
     @owner_only
     def on_connected(self, connection: ClientConnection) -> None:
         """Use a connection from now on."""
         self._connected_at = self._clock()
+        self._patient = True
         with self._changed:
             self.connection = connection
             self._changed.notify_all()
@@ -185,7 +206,11 @@ class ReconnectingConnection:
     @owner_only
     def on_connect_failed(self, error: Exception) -> float | None:
         """Decide what follows an attempt that has failed. Return seconds until the next one, or None if there is none."""
-        if isinstance(error, RefusedError):
+        if isinstance(error, (RefusedError, CertificateError)):
+            self._give_up(error)
+            return None
+        self._last_error = error
+        if not self._patient and isinstance(error, ClientError):
             self._give_up(error)
             return None
         if not isinstance(error, ClientError):
@@ -199,14 +224,14 @@ class ReconnectingConnection:
     def on_message(self, message: str | bytes) -> None:
         """Pass an answer to its call, or an event to the listener. Ignore everything else."""
         try:
-            found = msgspec.json.decode(message) if isinstance(message, str) else None
+            found = _decode(message) if isinstance(message, str) else None
         except msgspec.DecodeError:
             return  # a broadcast of the host's, which may be anything
         for item in found if isinstance(found, list) else [found]:
             if not isinstance(item, dict):
                 continue
             if item.get("method") == "subscription":
-                self._listener.on_event(item["params"])
+                self._listener.on_event(item["params"], len(message))
                 continue
             id, error = item.get("id"), item.get("error")
             reply = self.replies.pop(id, None) if isinstance(id, int) else None
@@ -215,6 +240,8 @@ class ReconnectingConnection:
             if reply is None:
                 continue  # something of the host's, or the answer to a call that was given up
             if error is None:
+                if id in self.positions:
+                    self.positions[id] = item.get("position")
                 reply(item.get("result"), None)
             else:
                 reply(None, RpcError(error.get("code", 0), error.get("message", ""), error.get("data")))

@@ -232,7 +232,7 @@ def test_a_call_without_an_answer_times_out(serve: Callable[..., Client]) -> Non
         connection.message()
 
     with pytest.raises(CallTimeoutError, match="no answer to m in time"):
-        serve(silent).call("m", timeout=0.2)
+        serve(silent).call("m", timeout_=0.2)
 
 
 def test_a_server_that_reads_nothing_ends_the_call(serve: Callable[..., Client]) -> None:
@@ -244,7 +244,7 @@ def test_a_server_that_reads_nothing_ends_the_call(serve: Callable[..., Client])
 
     client = serve(full, answering(9))
     with pytest.raises((CallTimeoutError, ConnectionLostError)):
-        client.call("m", "x" * 20_000_000, timeout=0.5)
+        client.call("m", "x" * 20_000_000, timeout_=0.5)
     wait_for(lambda: not client.is_connected)
     released.set()
     assert client.call("m") == 9

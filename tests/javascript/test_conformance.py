@@ -73,7 +73,7 @@ def test_node(server: ChainServer, proxy: CuttingProxy) -> None:
         finally:
             process.kill()
     assert view.events > 110
-    assert proxy.connections > CUTS / 2
+    assert proxy.connections > CUTS / 4
 
 
 @needs_chromium
@@ -86,4 +86,4 @@ def test_chromium(server: ChainServer, proxy: CuttingProxy) -> None:
         assert browser.run(f"globalThis.lines = []; import('./client.js').then(client => {{ {start} }})")
         view = try_out(server, proxy, PageLines(browser), CUTS)
     assert view.events > 110
-    assert proxy.connections > CUTS / 2
+    assert proxy.connections > CUTS / 4

@@ -92,6 +92,8 @@ class Follower(threading.Thread):
                     continue
                 if event is None:
                     return
+                assert event.epoch is not None
+                assert event.seq is not None
                 self.seen.append((event.epoch, event.seq, event.data))
                 if self.slow:
                     self.stopping.wait(0.002)
