@@ -70,7 +70,6 @@ export interface Position {
 export interface Block {
   height: number;
   hash?: string;
-  event?: number;
 }
 
 /** Where to resume a subscription. Store that of the last event, and send it back. */

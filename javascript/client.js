@@ -158,7 +158,7 @@ class Subscription {
       this.position = { epoch, seq };
     }
     if (topic === 'blocks' && this.#params.mode !== 'latest') this.since = blockAfter(data);
-    else this.since = params.since ?? this.position;
+    else this.since = params.since ?? (seq === undefined ? this.since : this.position);
     this.#push({ topic, data, since: this.since, history: history === true }, size);
     if (this.#queue.length >= this.#client._options.maxQueued || this.#bytes >= this.#client._options.maxQueuedBytes) {
       this.paused = true; // the server keeps the rest; see `next`
@@ -432,11 +432,14 @@ export class Client extends EventTarget {
     } catch {
       return; // what the host has broadcast
     }
-    if (message?.method === 'subscription' && message.params) {
-      this._byId.get(message.params.subscription)?._receive(message.params, text.length);
+    const messages = Array.isArray(message) ? message : [message];
+    if (messages[0]?.method === 'subscription') {
+      // All events of a block about a subscription to `transactions` come together, so none of them can be missing.
+      const size = text.length / messages.length;
+      for (const { params } of messages) this._byId.get(params?.subscription)?._receive(params, size);
       return;
     }
-    for (const answer of Array.isArray(message) ? message : [message]) {
+    for (const answer of messages) {
       if (answer?.id === null && answer.error) this.#batches[0]?.(new RpcError(answer.error)); // a batch as a whole
       this.#replies.get(answer?.id)?.(answer, answer.error && new RpcError(answer.error));
     }

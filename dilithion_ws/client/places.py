@@ -16,12 +16,10 @@ class AfterBlock(NamedTuple):
     Attributes:
         height: its height; -1 before the first block.
         hash: its hash; None for the block that the chain has there.
-        event: for `transactions`: the number of the last event of the block that was received, if others follow.
     """
 
     height: int
     hash: str | None = None
-    event: int | None = None
 
 
 Place = Position | AfterBlock

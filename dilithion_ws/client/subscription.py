@@ -225,8 +225,8 @@ class Subscription:
 
     def _place_after(self, params: dict[str, Any]) -> Place | None:
         """Return the place after an event, or None if the event is of no use. Queue an error if one before it is lost."""
-        if "since" in params:
-            return as_place(params["since"])
+        if "since" in params or self.topic == "transactions":
+            return as_place(params["since"]) if "since" in params else self.last_received
         if "seq" not in params:
             return block_after(params["result"])
         before, place = self._in_log, Position(params["epoch"], params["seq"])

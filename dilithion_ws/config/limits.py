@@ -252,7 +252,7 @@ class EventLimits(SettingsGroup, frozen=True, kw_only=True):
     follows: Annotated[int, limit("values", "Ids and addresses that one connection follows by `transactions`.")] = (
         10_000
     )
-    all_follows: Annotated[int, limit("values", "Ids and addresses that all connections follow together.")] = 200_000
+    all_follows: Annotated[int, limit("values", "Ids and addresses that all connections follow together.")] = 100_000
     follow_confirmations: Annotated[int, limit("blocks", "Confirmations that a client may ask for.", le=1000)] = 100
     follow_cache: Annotated[
         int, limit("bytes", "Bytes of blocks that are kept for those who follow transactions, with overhead.", ge=0)

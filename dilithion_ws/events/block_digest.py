@@ -87,6 +87,9 @@ class BlockDigests:
         self._kept: OrderedDict[str, BlockDigest] = OrderedDict()
         self._size = 0
 
+    def __contains__(self, hash: str) -> bool:
+        return hash in self._kept
+
     def of(self, hash: str) -> BlockDigest:
         """Return the digest of a block. Raise what the host raises."""
         digest = self._kept.get(hash)

@@ -21,11 +21,10 @@ from .chain_index import ChainIndex
 from .cursor import Cursor
 from .log import Position
 
-__all__ = ["TURNS", "Activator", "ChainFeed", "ChainPart", "Progress", "ended_before_reply"]
+__all__ = ["Activator", "ChainFeed", "ChainPart", "Progress", "ended_before_reply"]
 
-TURNS = 8
-"""Clients that a part serves in a step."""
-
+_STEP_SECONDS = 0.001
+"""What a part may take in a step. A function of the host that is called then may take longer."""
 _SHARE = Pause(0.001, 0.001)
 """A moment for other threads between two steps: this work takes a part of the interpreter's time, not all of it."""
 _MOST_COMMANDS = 5000
@@ -40,10 +39,12 @@ class Progress(NamedTuple):
     Attributes:
         more: whether it has work now.
         watches: whether it waits for what comes next.
+        looks: whether the chain has to be looked at again also without an event.
     """
 
     more: bool
     watches: bool
+    looks: bool
 
 
 class ChainPart(Protocol):
@@ -97,6 +98,8 @@ class ChainFeed:
         self._seen: Position | None = None  # the log, when the chain's tip was last looked at
         self._looked_at = 0.0
         self._is_busy = False
+        self._looks = False
+        self._step_until = 0.0
 
     # From any thread
 
@@ -156,11 +159,20 @@ class ChainFeed:
             for part in self.parts:
                 part.on_writable(subscriber_id)
         looked = self._look()
-        progress = [part.step(looked) for part in self.parts]
+        progress = []
+        for part in self.parts:
+            self._step_until = self._clock() + _STEP_SECONDS
+            progress.append(part.step(looked))
+        self._is_busy = any(one.watches for one in progress)
+        self._looks = any(one.looks for one in progress)
         if any(one.more for one in progress):
             return _SHARE
-        self._is_busy = any(one.watches for one in progress)
-        return Pause(_SHARE.minimum, _LOOK_SECONDS if self._is_busy else float("inf"))
+        return Pause(_SHARE.minimum, _LOOK_SECONDS if self._looks else float("inf"))
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the part that is being stepped may begin something more."""
+        return self._clock() < self._step_until
 
     def _tell_parts(self, tell: Callable[[ChainPart], None]) -> None:
         for part in self.parts:
@@ -173,7 +185,7 @@ class ChainFeed:
         if self.index.disconnected != before:
             self.history.forget()
         now, position = self._clock(), self.index.position
-        if position == self._seen and now - self._looked_at < _LOOK_SECONDS:
+        if position == self._seen and not (self._looks and now - self._looked_at >= _LOOK_SECONDS):
             return False
         self._seen, self._looked_at = position, now
         self.history.forget_tip()

@@ -203,6 +203,14 @@ class ChainHistory:
         here = self._at(point.height)
         return here.parent if here is not None and here.point == point else self._find(point).parent
 
+    def back(self, point: ChainPoint, count: int) -> ChainPoint:
+        """Return the place so many blocks before one of the best chain, or before the first block."""
+        height = point.height - count
+        found = self._at(max(height, 0))
+        if found is None:
+            return point
+        return found.point if height >= 0 else found.parent
+
     def tip(self, near: ChainPoint | None) -> ChainPoint:
         """Return the last block of the best chain.
 

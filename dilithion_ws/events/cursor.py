@@ -65,9 +65,10 @@ class Cursor:
         ended: whether it is over.
         end: why the server is about to end it, or None.
         is_ending: whether the error for that is being sent.
+        followed_values: how many ids or addresses it follows, if its topic is followed.
     """
 
-    __slots__ = ("end", "ended", "is_ending", "position", "state", "stream", "subscriber", "topic")
+    __slots__ = ("end", "ended", "followed_values", "is_ending", "position", "state", "stream", "subscriber", "topic")
 
     def __init__(self, topic: Topic, stream: Stream, subscriber: Subscriber, position: Position) -> None:
         self.topic = topic
@@ -78,6 +79,7 @@ class Cursor:
         self.ended = False
         self.end: EndOfStream | None = None
         self.is_ending = False
+        self.followed_values = 0
 
     def __repr__(self) -> str:
         return f"<Cursor {self.stream.id} of {self.subscriber.id}, {self.state.value} at {self.position.seq}>"
@@ -89,12 +91,6 @@ class Cursor:
         if self.stream.filter is not None or self.state is PENDING:
             return 0
         return self.topic.log.position.seq - self.position.seq
-
-    @property
-    def followed_values(self) -> int:
-        """How many ids or addresses it follows, if its topic is followed."""
-        wanted = self.stream.filter
-        return wanted.count if self.topic.is_followed and wanted is not None else 0
 
     def transition(self, state: CursorState) -> bool:
         """Change the state. Return False if the cursor has ended in the meantime."""

@@ -8,7 +8,7 @@ match, and several members of an event may be compared with one of a filter.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -43,7 +43,6 @@ class Filter:
 
     Attributes:
         wanted: what the client sent.
-        count: how many values it has.
 
     Raises:
         RpcError: -32602, with what is accepted.
@@ -53,14 +52,14 @@ class Filter:
         self.wanted = dict(wanted)
         self._accepted = accepted
         self._values: dict[str, frozenset[FilterKey]] = {}
-        self.count = size = 0
+        count = size = 0
         for name, value in sorted(wanted.items()):
             if name not in accepted:
                 known = ", ".join(accepted) or "nothing"
                 raise _invalid(f"filter has {name[:64]!r}; this topic is filtered by {known}")
             values = value if isinstance(value, list) else [value]
-            self.count += len(values)
-            if self.count > limits.filter_values:
+            count += len(values)
+            if count > limits.filter_values:
                 raise _invalid(
                     f"filter has more values than the limit of {limits.filter_values} (rpcwebsocketfiltervalues)"
                 )
@@ -72,6 +71,10 @@ class Filter:
                     f"filter has more characters than the limit of {limits.filter_size} (rpcwebsocketfiltersize)"
                 )
             self._values[name] = frozenset(FilterKey(name, repr(item)) for item in values)
+
+    def count(self, members: Iterable[str]) -> int:
+        """Return how many different values some members have."""
+        return sum(len(self._values.get(name, ())) for name in members)
 
     @property
     def canonical_text(self) -> str:

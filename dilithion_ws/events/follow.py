@@ -8,8 +8,9 @@ A followed transaction is reported when it is seen in the mempool, at each confi
 has asked for, when its block is disconnected, and when it leaves the mempool without a block. What is kept is little:
 the transactions that still count confirmations. All else is found again in the blocks.
 
-Each event states where to resume after it: the block up to which the client knows everything. Behind an event that is
-not the last one of its block, that is the same block with the number of the event, from 0.
+The events of a block are one message, an array, so that a client has all of them or none. The last one states where to
+resume after it; the ones before it state where the client was before. So a program that stores the place after each event
+that it has dealt with may repeat events after a crash, and loses none.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from .block_digest import BlockDigest
 from .chain_history import ChainPoint
 from .cursor import Cursor
 
-__all__ = ["Follow", "FollowKeys", "Resume"]
+__all__ = ["KEPT_DEEPER", "Follow", "FollowKeys", "as_since"]
 
 _CONFIRMATIONS = 6
 """Confirmations that are reported if the client does not ask for a number."""
-_KEPT_DEEPER = 6
+KEPT_DEEPER = 6
 """Blocks for which a transaction is remembered beyond its last confirmation, to count again after a reorganisation."""
 
 
@@ -73,18 +74,6 @@ class FollowKeys(NamedTuple):
         return self.txids or self.addresses
 
 
-class Resume(NamedTuple):
-    """Where a client resumes: after a block, or after the event with this number of it."""
-
-    point: ChainPoint
-    event: int | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as `since` takes it."""
-        found: dict[str, Any] = {"height": self.point.height, "hash": self.point.hash}
-        return found if self.event is None else {**found, "event": self.event}
-
-
 class Follow:
     """One subscription.
 
@@ -95,6 +84,7 @@ class Follow:
     Attributes:
         point: the block up to which everything was reported.
         recent: by height: the hash of a block, and the followed transactions that it has.
+        known_from: the height from which on `recent` is complete.
     """
 
     def __init__(self, cursor: Cursor, keys: FollowKeys) -> None:
@@ -102,15 +92,12 @@ class Follow:
         self.keys = keys
         self.point = ChainPoint(-1, "")
         self.recent: dict[int, tuple[str, dict[str, list[str]]]] = {}
+        self.known_from = 0
 
     @property
     def depth(self) -> int:
         """How many blocks, counted from the tip, are needed to report the next one."""
-        return self.keys.confirmations + _KEPT_DEEPER - 1
-
-    def resume(self) -> Resume:
-        """Return where a client resumes that has all events so far."""
-        return Resume(self.point)
+        return self.keys.confirmations + KEPT_DEEPER - 1
 
     def remember(self, block: ChainPoint, digest: BlockDigest) -> None:
         """Find the followed transactions of a block that the client knows already."""
@@ -118,54 +105,59 @@ class Follow:
         if found:
             self.recent[block.height] = (block.hash, found)
 
+    def begin_scan(self) -> None:
+        """Forget what blocks have, since they are searched again."""
+        self.recent.clear()
+        self.known_from = max(0, self.point.height - self.depth)
+
+    def lacks_blocks(self, block: ChainPoint) -> bool:
+        """Return whether blocks must be searched before this one is connected: after a deep reorganisation."""
+        return self.known_from > max(0, block.height - self.keys.confirmations + 1)
+
     def is_confirmed(self, txid: str) -> bool:
         """Return whether a block has a transaction, as far as it is remembered."""
         return any(txid in found for _, found in self.recent.values())
 
-    def state(self) -> list[bytes]:
-        """Return the messages for a client that knows nothing yet: the confirmations of what recent blocks have."""
-        events = [self._confirmed(height, txid) for height, txid in self._counting()]
-        return [self._message(event, Resume(self.point)) for event in events]
+    def state(self, before: ChainPoint | None) -> bytes:
+        """Return the message for a client that knows nothing yet: the confirmations of what recent blocks have.
 
-    def connect(self, block: ChainPoint, digest: BlockDigest | None, skip: int = 0) -> list[bytes]:
-        """Return the messages for a block that was connected.
+        `before` is where it resumes until it has all of them.
+        """
+        return self._messages([self._confirmed(height, txid) for height, txid in self._counting()], before)
+
+    def connect(self, block: ChainPoint, digest: BlockDigest | None) -> bytes:
+        """Return the message for a block that was connected, empty if there is nothing to say.
 
         Args:
             block: the block.
             digest: its transactions; None if it is known that none of them is followed.
-            skip: events that the client has already.
         """
-        self.point = block
-        for height in [height for height in self.recent if block.height - height > self.depth]:
+        before, self.point = self.point, block
+        self.known_from = max(self.known_from, block.height - self.depth)
+        for height in [height for height in self.recent if height < self.known_from]:
             del self.recent[height]
         if digest is not None:
             self.remember(block, digest)
-        events = [self._confirmed(height, txid) for height, txid in self._counting()]
-        last = len(events) - 1
-        return [
-            self._message(event, Resume(block, None if index == last else index))
-            for index, event in enumerate(events)
-            if index >= skip
-        ]
+        return self._messages([self._confirmed(height, txid) for height, txid in self._counting()], before)
 
-    def disconnect(self, block: ChainPoint, parent: ChainPoint, digest: BlockDigest) -> list[bytes]:
-        """Return the messages for a block that was disconnected. All but the last one may come again after a resume."""
-        self.point = parent
+    def disconnect(self, block: ChainPoint, parent: ChainPoint, digest: BlockDigest) -> bytes:
+        """Return the message for a block that was disconnected, likewise."""
+        before, self.point = self.point, parent
         self.recent.pop(block.height, None)
         found = digest.matching(self.keys.txids, self.keys.addresses)
         events = [
             self._event("unconfirmed", txid, mine, height=block.height, hash=block.hash) for txid, mine in found.items()
         ]
-        last = len(events) - 1
-        return [self._message(event, Resume(parent if index == last else block)) for index, event in enumerate(events)]
+        return self._messages(events, before)
 
-    def seen(self, txid: str, addresses: list[str]) -> bytes:
-        """Return the message that a transaction waits in the mempool."""
-        return self._message(self._event("seen", txid, addresses, confirmations=0), Resume(self.point))
+    def seen(self, found: Mapping[str, list[str]]) -> bytes:
+        """Return the message that transactions, each with its followed addresses, wait in the mempool."""
+        events = [self._event("seen", txid, mine, confirmations=0) for txid, mine in found.items()]
+        return self._messages(events, self.point)
 
     def dropped(self, txid: str, addresses: list[str], reason: str) -> bytes:
         """Return the message that a transaction has left the mempool without a block."""
-        return self._message(self._event("dropped", txid, addresses, reason=reason), Resume(self.point))
+        return self._messages([self._event("dropped", txid, addresses, reason=reason)], self.point)
 
     def _counting(self) -> list[tuple[int, str]]:
         """Return height and id of each transaction that counts confirmations at the present tip, oldest block first."""
@@ -185,8 +177,20 @@ class Follow:
         event = {"kind": kind, "txid": txid, **more}
         return {**event, "addresses": addresses} if addresses else event
 
-    def _message(self, event: dict[str, Any], resume: Resume) -> bytes:
-        return self.cursor.stream.message(b'"since":%b,' % encode_json(resume.as_json()), encode_json(event))
+    def _messages(self, events: list[dict[str, Any]], before: ChainPoint | None) -> bytes:
+        """Return events as one message. Until the last one, the client resumes where it was before."""
+        last = len(events) - 1
+        texts = []
+        for index, event in enumerate(events):
+            place = self.point if index == last else before
+            since = b"" if place is None else b'"since":%b,' % encode_json(as_since(place))
+            texts.append(self.cursor.stream.message(since, encode_json(event)))
+        return texts[0] if last == 0 else b"[%b]" % b",".join(texts) if texts else b""
+
+
+def as_since(point: ChainPoint) -> dict[str, Any]:
+    """Return a place as `since` takes it."""
+    return {"height": point.height, "hash": point.hash}
 
 
 def _invalid(text: str) -> RpcError:

@@ -40,17 +40,16 @@ TRANSITIONS: dict[FollowState, frozenset[FollowState]] = {
     RESOLVING: frozenset({WAITING}),
     WAITING: frozenset({SCANNING}),
     SCANNING: frozenset({BEHIND}),
-    BEHIND: frozenset({LIVE}),
-    LIVE: frozenset(),
+    BEHIND: frozenset({SCANNING, LIVE}),
+    LIVE: frozenset({SCANNING}),
 }
 
 
 class SinceBlock(NamedTuple):
-    """A block after which a subscription begins, or an event of it, counted from 0."""
+    """A block after which a subscription begins: its height, and its hash if it is known."""
 
     height: int
     hash: str | None
-    event: int | None = None
 
 
 class TaskStarter(Protocol):
@@ -72,8 +71,9 @@ class FollowTask:
     Attributes:
         answer: gets the reply.
         state: see above.
-        skip: events of the next block that the client has.
         scan: the next block to search, on the way back.
+        before: where a client resumes that has not received the present state.
+        failures: how often a block could not be read, one after the other.
     """
 
     def __init__(self, follow: Follow, since: SinceBlock | None, reply: dict[str, Any], follower: TaskStarter) -> None:
@@ -83,11 +83,17 @@ class FollowTask:
         self._follower = follower
         self.answer: Future[dict[str, Any]] = Future()
         self.state = RESOLVING
-        self.skip = 0
+        self.failures = 0
+        self.before: ChainPoint | None = None
         self.scan: ChainPoint | None = None
 
     def __repr__(self) -> str:
         return f"<FollowTask of {self.follow.cursor!r}, {self.state.value} at {self.follow.point.height}>"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is sent for it, but perhaps an error."""
+        return self.follow.cursor.ended or self.follow.cursor.end is not None
 
     @any_thread
     def start(self) -> None:

@@ -269,6 +269,8 @@ class EventHub:
                 # Its client may have read the error before the shard has removed the cursor, and does right to subscribe.
                 self.cancel(previous)
             cursor = Cursor(topic, stream, subscriber, position)
+            if topic.is_followed and wanted is not None:
+                cursor.followed_values = wanted.count(("txid", "address"))
             self.cursors.add(cursor)
         except BaseException:
             topic.release_stream(stream)

@@ -59,31 +59,36 @@ class PendingTransactions:
         self._log = log
         self._list_all = hooks.pending
         self._read_to: Position | None = None
+        self._changes: list[MempoolChange] = []  # not returned yet
         self._addresses: dict[str, tuple[str, ...]] = {}  # by txid
         self._txids: dict[str, set[str]] = {}  # by address
 
     def forget(self) -> None:
         """Forget everything, since no client follows. `update` begins again."""
         self._read_to = None
+        self._changes.clear()
         self._addresses.clear()
         self._txids.clear()
 
     def update(self) -> list[MempoolChange]:
-        """Read what was published since. Return the changes in order, without those from before the first call."""
+        """Read what was published since. Return the changes in order, without those from before the first call.
+
+        Raises what the host raises. Then nothing is lost: the next call returns all of it.
+        """
         if self._read_to is None:
             self._start()
-        changes: list[MempoolChange] = []
         more = True
         while more:
             assert self._read_to is not None
             try:
                 entries, more = self._log.read(self._read_to, CHUNK_BYTES)
             except EventsGoneError:
-                changes += self._start_again()
+                self._start_again()
                 continue
             for entry in entries:
-                changes += self._apply(_decode(entry.data))
+                self._changes += self._apply(_decode(entry.data))
                 self._read_to = Position(self._read_to.epoch, entry.seq)
+        changes, self._changes = self._changes, []
         return changes
 
     def matching(self, txids: frozenset[str], addresses: frozenset[str]) -> dict[str, list[str]]:
@@ -94,36 +99,41 @@ class PendingTransactions:
         return {txid: [one for one in self._addresses[txid] if one in addresses] for txid in sorted(found)}
 
     def _start(self) -> None:
-        """List what waits. The log has addresses of some that the host does not know any more."""
+        """List what waits. The addresses of some are in the log, or were known before, and not in the list."""
+        logged = PendingTransactions(self._log, TransactionHooks(_nothing, None))
+        logged._read_log()
+        known = {**self._addresses, **logged._addresses}
+        waiting = logged._addresses
+        if self._list_all is not None:
+            listed = [msgspec.convert(one, _Waiting) for one in call_host(self._list_all)]
+            waiting = {one.txid: one.addresses or known.get(one.txid, ()) for one in listed}
         self._addresses.clear()
         self._txids.clear()
+        for txid, addresses in waiting.items():
+            self._add(txid, addresses)
+        self._read_to = logged._read_to  # what was published meanwhile is applied once more, which changes nothing
+
+    def _read_log(self) -> None:
+        """Apply all that the log has."""
         self._read_to = Position(self._log.position.epoch, self._log.first - 1)
+        more = True
         try:
-            while True:
+            while more:
                 entries, more = self._log.read(self._read_to, CHUNK_BYTES)
                 for entry in entries:
                     self._apply(_decode(entry.data))
                     self._read_to = Position(self._read_to.epoch, entry.seq)
-                if not more:
-                    break
         except EventsGoneError:
             self._read_to = self._log.position
-        if self._list_all is None:
-            return
-        waiting = {one.txid: one for one in (msgspec.convert(each, _Waiting) for each in call_host(self._list_all))}
-        for txid in [txid for txid in self._addresses if txid not in waiting]:
-            self._remove(txid)
-        for one in waiting.values():
-            if one.txid not in self._addresses or one.addresses:
-                self._add(one.txid, one.addresses)
 
-    def _start_again(self) -> list[MempoolChange]:
-        """List what waits again, and return what must have changed meanwhile."""
+    def _start_again(self) -> None:
+        """List what waits again, and note what must have changed meanwhile."""
         before = dict(self._addresses)
         self._start()
-        gone = [MempoolChange(txid, before[txid], "missed") for txid in before if txid not in self._addresses]
-        new = [MempoolChange(txid, found, None) for txid, found in self._addresses.items() if txid not in before]
-        return gone + new
+        self._changes += [MempoolChange(txid, before[txid], "missed") for txid in before if txid not in self._addresses]
+        self._changes += [
+            MempoolChange(txid, found, None) for txid, found in self._addresses.items() if txid not in before
+        ]
 
     def _apply(self, event: _Event) -> list[MempoolChange]:
         if event.kind == "added":
@@ -148,3 +158,7 @@ class PendingTransactions:
             if not found:
                 self._txids.pop(address, None)
         return addresses
+
+
+def _nothing(hash: str) -> tuple[()]:
+    return ()

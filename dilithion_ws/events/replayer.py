@@ -27,7 +27,7 @@ from ..errors import JsonRpcCode, RpcError
 from ..util.enums import OfferResult
 from ..util.futures import Future, settle_future
 from ..util.thread_contracts import any_thread
-from .chain_feed import TURNS, ChainFeed, Progress, ended_before_reply
+from .chain_feed import ChainFeed, Progress, ended_before_reply
 from .chain_history import ChainPoint, HistoryGapError, HistoryStep
 from .cursor import Cursor, EndOfStream
 from .follow_task import SinceBlock
@@ -156,11 +156,13 @@ class Replayer:
             self._make_ready(parked)
         failed = False
         for queue, serve in ((self._resolving, self._resolve), (self._ready, self._serve)):
-            for _ in range(min(len(queue), TURNS)):
+            for index in range(len(queue)):
+                if index and not self._feed.has_time:
+                    break
                 failed |= not self._try(serve, queue.popleft())
         self._has_failed = failed
         more = bool(self._ready or self._resolving)
-        return Progress(more, more or bool(self._parked or self._full))
+        return Progress(more, watches=more or bool(self._parked or self._full), looks=bool(self._parked))
 
     def _try(self, serve: Callable[[Replay], None], replay: Replay) -> bool:
         """Serve a replay. Return False if the host's functions have failed, so that it is tried again later."""

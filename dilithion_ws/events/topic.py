@@ -28,8 +28,7 @@ __all__ = ["Availability", "LogFollower", "Topic", "TopicSpec"]
 _TRIM_INTERVAL = 256
 """Entries that the log drops before all streams are trimmed again, if a topic has many."""
 
-_KEY_SIZE = 128
-"""Characters of an id or address, at most on the average."""
+_UNLIMITED = 1 << 40
 
 _FEW_STREAMS = 64
 """Up to this number of streams, they are trimmed whenever the log has dropped an entry."""
@@ -120,10 +119,10 @@ class Topic:
 
     @any_thread
     def filter_limits(self, limits: EventLimits) -> EventLimits:
-        """Return the limits of filters: higher ones for a topic by which single values are followed."""
+        """Return the limits of filters: none for a topic by which single values are followed, which are counted."""
         if not self.is_followed:
             return limits
-        return msgspec.structs.replace(limits, filter_values=limits.follows, filter_size=limits.follows * _KEY_SIZE)
+        return msgspec.structs.replace(limits, filter_values=_UNLIMITED, filter_size=_UNLIMITED)
 
     @any_thread
     def encode(self, event: Any, limits: Limits) -> bytes:

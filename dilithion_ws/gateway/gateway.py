@@ -125,7 +125,7 @@ class Gateway:
         else:
             may_wait = self.poller.is_leading if config.wait else lambda: False
             self._notifications = LongPoll(watched, may_wait, self.poller.hint, clock)
-        history = BlockHistory(watched, config.poll_timeout)
+        history = BlockHistory(watched, config.poll_timeout, self.poller)
         self.server.history("blocks", history.read, history.find)
         self.server.transactions(history.transactions, history.pending)
         self._block_waiters.register(self.rpc)

@@ -21,6 +21,12 @@ class BatchCaller(Protocol):
     def batch(self, calls: Sequence[Call], timeout: float) -> list[Outcome]: ...
 
 
+class MempoolAddresses(Protocol):
+    """Knows transactions that wait. See `PollerThread`."""
+
+    def mempool_addresses(self) -> dict[str, tuple[str, ...]]: ...
+
+
 class NodeBlocks:
     """Reads blocks.
 
@@ -64,11 +70,13 @@ class BlockHistory:
     Args:
         node: answers the calls.
         timeout: seconds for one answer.
+        mempool: knows the addresses of transactions that wait.
     """
 
-    def __init__(self, node: NodeClient, timeout: float) -> None:
+    def __init__(self, node: NodeClient, timeout: float, mempool: MempoolAddresses) -> None:
         self._node = node
         self._timeout = timeout
+        self._mempool = mempool
 
     def read(self, height: int, count: int) -> list[dict[str, Any]]:
         """Return the events of blocks of the best chain from a height on. Raise UpstreamError if the node fails."""
@@ -92,10 +100,11 @@ class BlockHistory:
         return queries.read_detailed_block(answer)
 
     def pending(self) -> list[dict[str, Any]]:
-        """Return the ids of the transactions in the mempool, likewise."""
+        """Return the transactions in the mempool, likewise, with their addresses if the gateway has seen them come."""
         _, queries = self._blocks()
         (answer,) = self._node.batch([queries.mempool()], self._timeout)
-        return [{"txid": txid} for txid in queries.read_mempool(answer)]
+        known = self._mempool.mempool_addresses()
+        return [{"txid": txid, "addresses": known.get(txid, ())} for txid in queries.read_mempool(answer)]
 
     def _blocks(self) -> tuple[NodeBlocks, NodeQueries]:
         queries = NodeQueries(self._node.detect(self._timeout))

@@ -50,6 +50,10 @@ class MempoolView:
     def __len__(self) -> int:
         return len(self._known)
 
+    def addresses(self) -> dict[str, tuple[str, ...]]:
+        """Return the known transactions, each with its addresses. For any thread: a dictionary is copied at once."""
+        return {txid: one.addresses for txid, one in self._known.copy().items()}
+
     def state(self) -> Any:
         """Return what is known, as JSON."""
         return {"sequence": self._sequence, "known": {txid: list(one[:3]) for txid, one in self._known.items()}}

@@ -105,6 +105,13 @@ class PollerThread:
         return bool(self.leadership.term)
 
     @any_thread
+    def mempool_addresses(self) -> dict[str, tuple[str, ...]]:
+        """Return the transactions of the mempool that this gateway knows, each with its addresses."""
+        poller = self._poller
+        view = None if poller is None else poller.views.mempool
+        return {} if view is None else view.addresses()
+
+    @any_thread
     def hint(self) -> None:
         """Poll soon. For any thread."""
         self._thread.wake()

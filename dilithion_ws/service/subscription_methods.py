@@ -37,7 +37,6 @@ class Since(msgspec.Struct, forbid_unknown_fields=True):
     seq: Annotated[int, msgspec.Meta(ge=0)] | None = None
     height: Annotated[int, msgspec.Meta(ge=-1, le=1 << 40)] | None = None
     hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{1,128}$")] | None = None
-    event: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
     def position(self) -> Position | None:
         """Return the position, or None if it is a block. Raise RpcError if it is neither or both."""
@@ -45,7 +44,7 @@ class Since(msgspec.Struct, forbid_unknown_fields=True):
         is_hash = self.hash is None or self.hash.isalnum()  # `$` in a pattern also accepts a line feed at the end
         if by_block and is_hash and not any(by_position):
             return None
-        if all(by_position) and not by_block and self.hash is None and self.event is None:
+        if all(by_position) and not by_block and self.hash is None:
             assert self.epoch is not None
             assert self.seq is not None
             return Position(self.epoch, self.seq)
@@ -97,10 +96,13 @@ class SubscriptionMethods:
         position = None if since is None else since.position()
         if mode == "latest" and ((since is not None and position is None) or topic == TRANSACTIONS):
             raise RpcError(JsonRpcCode.INVALID_PARAMS, 'Invalid params: this takes the mode "all"')
+        if position is not None and topic == TRANSACTIONS:
+            text = "Invalid params: `since` takes a block here: `height` and, if it is known, `hash`"
+            raise RpcError(JsonRpcCode.INVALID_PARAMS, text)
         cursor, reply = self._hub.subscribe(subscriber, topic, filter, position, None if mode is None else Mode(mode))
         block = None
         if since is not None and since.height is not None:
-            block = SinceBlock(since.height, since.hash, since.event)
+            block = SinceBlock(since.height, since.hash)
         try:
             begun = self._hub.chains.begin(cursor, block, reply)
         except RpcError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -16,6 +17,7 @@ from dilithion_ws.events.chain_feeds import transactions_topic
 from dilithion_ws.events.chain_history import ChainHooks
 from dilithion_ws.events.follow_task import FollowTask, SinceBlock
 from dilithion_ws.events.hub import EventHub
+from dilithion_ws.util.enums import OfferResult
 
 from ..support import Clock
 from ..support.hub import FakeSubscriber, settle
@@ -126,12 +128,30 @@ def make(node: Node, clock: Clock | None = None, **limits: Any) -> EventHub:
     return hub
 
 
+class WholeMessages(FakeSubscriber):
+    """Keeps messages as they come: those with several events are arrays."""
+
+    def __init__(self, id: int, room: int) -> None:
+        super().__init__(id, room)
+        self.messages: list[Any] = []
+
+    def try_send(self, data: bytes, recipient: Any) -> OfferResult:
+        if self.gone or recipient.ended:
+            return OfferResult.CLOSED
+        if self.left <= 0:
+            return OfferResult.REJECTED
+        self.left -= len(data)
+        self.messages += [json.loads(line) for line in data.splitlines()]
+        self.received = self.messages
+        return OfferResult.SENT if self.left > 0 else OfferResult.BUFFERED
+
+
 class Reader:
     """A client: what it knows of each transaction, and where it would resume."""
 
     def __init__(self, hub: EventHub, id: int, filter: Event, since: Event | None = None, room: int = 1 << 30) -> None:
         self.hub = hub
-        self.client = FakeSubscriber(id, room)
+        self.client = WholeMessages(id, room)
         self.filter = filter
         self.cursor, reply = hub.subscribe(self.client, "transactions", filter)
         begun = hub.chains.begin(self.cursor, None if since is None else SinceBlock(**since), reply)
@@ -140,7 +160,8 @@ class Reader:
         self.reply: Event = {}
         self.error: Event | None = None
         self.events: list[Event] = []
-        self.places: list[Event] = []
+        self.places: list[Any] = []  # after each event, None before the first is known
+        self.ends: list[int] = []  # how many events there were after each message
         self.looked = 0
 
     def start(self) -> None:
@@ -151,14 +172,16 @@ class Reader:
     def follow(self) -> list[Event]:
         """Return the new events."""
         new = []
-        for params in self.client.received[self.looked :]:
-            assert self.error is None
-            if "error" in params:
-                self.error = params["error"]
+        for message in self.client.messages[self.looked :]:
+            assert self.error is None, "nothing comes after the end"
+            found = message if isinstance(message, list) else [message]
+            if "error" in found[0]["params"]:
+                self.error = found[0]["params"]["error"]
                 continue
-            new.append(params["result"])
-            self.places.append(params["since"])
-        self.looked = len(self.client.received)
+            new += [one["params"]["result"] for one in found]
+            self.places += [one["params"].get("since") for one in found]
+            self.ends.append(len(self.events) + len(new))
+        self.looked = len(self.client.messages)
         self.events += new
         return new
 
@@ -194,7 +217,7 @@ def test_a_payment_from_the_mempool_to_its_last_confirmation() -> None:
     hub = make(node)
     reader = Reader(hub, 1, {"txid": "a", "confirmations": 3})
     run(hub, reader)
-    assert reader.reply["since"] == {"height": 29, "hash": "b30"}
+    assert reader.reply["since"] == {"height": 26, "hash": "b27"}, "before the blocks whose confirmations are reported"
     node.pay("a", "X")
     node.pay("b", "X")
     for _ in range(5):
@@ -220,7 +243,8 @@ def test_an_address_has_all_of_its_payments() -> None:
     events = reader.follow()
     assert brief(events) == [("seen", "a", 0), ("seen", "b", 0), ("confirmed", "a", 1), ("confirmed", "b", 1)]
     assert [event["addresses"] for event in events] == [["X"], ["X", "Y"]] * 2
-    assert reader.places[-2:] == [{"height": 30, "hash": "b31", "event": 0}, {"height": 30, "hash": "b31"}]
+    assert reader.places[-2:] == [{"height": 29, "hash": "b30"}, {"height": 30, "hash": "b31"}]
+    assert reader.ends == [1, 2, 4], "the events of a block are one message"
 
 
 def test_what_is_there_already_is_reported_first() -> None:
@@ -235,6 +259,10 @@ def test_what_is_there_already_is_reported_first() -> None:
     reader = Reader(hub, 1, {"txid": ["old", "new", "waits", "other"], "confirmations": 3})
     run(hub, reader)
     assert brief(reader.follow()) == [("confirmed", "new", 3), ("seen", "waits", 0)]
+    again = Reader(hub, 2, reader.filter, reader.reply["since"])  # as a client that was cut before the first event
+    run(hub, again)
+    counts = [("old", 2), ("new", 1), ("old", 3), ("new", 2), ("new", 3)]
+    assert brief(again.follow()) == [*(("confirmed", *one) for one in counts), ("seen", "waits", 0)]
 
 
 def test_a_reorganisation_takes_confirmations_back() -> None:
@@ -294,7 +322,7 @@ def test_after_a_week_nothing_is_missing() -> None:
     assert brief(again.follow()) == expected
 
 
-def test_a_client_that_was_cut_within_a_block_gets_the_rest_of_it() -> None:
+def test_a_client_that_was_cut_between_messages_misses_and_repeats_nothing() -> None:
     node = Node()
     hub = make(node)
     reader = Reader(hub, 1, {"address": "X", "confirmations": 2})
@@ -302,28 +330,146 @@ def test_a_client_that_was_cut_within_a_block_gets_the_rest_of_it() -> None:
     for name in "abcd":
         node.pay(name, "X")
     node.connect()
+    node.publish(hub)
+    run(hub, reader)
+    node.reorganise(1)
+    node.publish(hub)
+    run(hub, reader)
+    node.connect()
     node.connect()
     node.publish(hub)
     run(hub, reader)
-    events = reader.follow()[4:]
-    for cut, place in enumerate(reader.places[4:]):
-        again = Reader(hub, 10 + cut, reader.filter, place)
+    reader.follow()
+    for cut, end in enumerate(reader.ends[4:]):
+        again = Reader(hub, 10 + cut, reader.filter, reader.places[end - 1])
         run(hub, again)
-        assert again.follow() == events[cut + 1 :]
+        blocks = [event for event in again.follow() if event["kind"] != "seen"]
+        assert blocks == [event for event in reader.events[end:] if event["kind"] != "seen"]
 
 
-def test_the_rest_of_a_stale_block_is_not_needed() -> None:
+def test_a_block_that_is_replaced_between_the_reply_and_the_first_event() -> None:
     node = Node()
     hub = make(node)
     node.pay("a", "X")
     node.pay("b", "X")
     stale = node.connect()
-    node.reorganise(1)
     node.publish(hub)
-    reader = Reader(hub, 1, {"address": "X"}, {"height": stale["height"], "hash": stale["hash"], "event": 0})
+    reader = Reader(hub, 1, {"address": "X", "confirmations": 1}, {"height": stale["height"], "hash": stale["hash"]})
+    step(hub, [reader])
+    node.reorganise(1)
+    node.connect()
+    node.publish(hub)
     run(hub, reader)
-    kinds = brief(reader.follow())
-    assert kinds[:2] == [("unconfirmed", "a", stale["hash"]), ("unconfirmed", "b", stale["hash"])]
+    kinds = [event["kind"] for event in reader.follow()]
+    assert kinds == ["unconfirmed", "unconfirmed", "confirmed", "confirmed"]
+
+
+def test_what_waits_is_not_lost_if_the_host_fails_for_once() -> None:
+    node, clock = Node(), Clock()
+    node.pay("a", "X")
+    hub = make(node, clock)
+    good = node.pending
+    node.pending = lambda: node.nosuch  # type: ignore[method-assign, attr-defined]
+    hub.chains.all()[0].parts[1]._pending._list_all = node.pending  # type: ignore[attr-defined]
+    reader = Reader(hub, 1, {"txid": "a"})
+    run(hub, reader)
+    assert reader.follow() == []
+    hub.chains.all()[0].parts[1]._pending._list_all = good  # type: ignore[attr-defined]
+    clock.now += 2
+    run(hub, reader)
+    assert brief(reader.follow()) == [("seen", "a", 0)]
+
+
+def test_a_block_that_cannot_be_read_is_told_in_the_end() -> None:
+    node, clock = Node(), Clock()
+    hub = make(node, clock)
+    live = Reader(hub, 1, {"txid": "a"})
+    run(hub, live)
+    bad = node.connect()
+    del node.blocks[bad["hash"]]  # as a node does that has pruned it
+    node.publish(hub)
+    late = Reader(hub, 2, {"txid": "a"}, {"height": 29, "hash": "b30"})
+    for _ in range(40):
+        clock.now += 2
+        run(hub, live, late)
+    for reader in (live, late):
+        reader.follow()
+        assert reader.error is not None
+        assert reader.error["data"]["reason"] == "unreadable"
+
+
+def test_a_codec_that_fails_for_one_client_ends_that_one_alone() -> None:
+    node = Node()
+    hub = make(node)
+    readers = [Reader(hub, id, {"txid": "a", "confirmations": 1}) for id in range(5)]
+    run(hub, *readers)
+
+    class Broken:
+        def encode(self, payload: bytes) -> bytes:
+            raise ValueError("of the host")
+
+    readers[2].client.encoder = Broken()
+    node.pay("a")
+    node.connect()
+    node.publish(hub)
+    run(hub, *readers)
+    for id, reader in enumerate(readers):
+        assert brief(reader.follow()) == ([] if id == 2 else [("seen", "a", 0), ("confirmed", "a", 1)])
+
+
+def test_after_a_deep_reorganisation_old_transactions_count_again() -> None:
+    node = Node()
+    hub = make(node)
+    reader = Reader(hub, 1, {"txid": "a", "confirmations": 2})
+    run(hub, reader)
+    node.pay("a")
+    node.connect()
+    for _ in range(20):
+        node.connect()
+    node.publish(hub)
+    run(hub, reader)
+    node.reorganise(20)
+    node.publish(hub)
+    run(hub, reader)
+    assert brief(reader.follow())[-1] == ("confirmed", "a", 2)
+    assert reader.events[-1] == reader.events[-2], "its second confirmation is another block"
+
+
+def test_a_client_with_few_subscriptions_comes_first() -> None:
+    node = Node()
+    hub = make(node)
+    hot = WholeMessages(1, 1 << 30)
+    readers = [Reader(hub, 1, {"address": ["hot", f"other{at}"]}) for at in range(20)]
+    for reader in readers:
+        reader.client = hot
+        reader.cursor.subscriber = hot
+    single = Reader(hub, 2, {"address": "hot"})
+    order: list[int] = []
+    for subscriber in (hot, single.client):
+        original = subscriber.try_send
+        subscriber.try_send = (  # type: ignore[method-assign]
+            lambda data, recipient, original=original, number=subscriber.id: (
+                order.append(number) or original(data, recipient)
+            )
+        )
+    run(hub, *readers, single)
+    order.clear()
+    node.pay("a", "hot")
+    node.connect()
+    node.publish(hub)
+    run(hub, *readers, single)
+    assert order[len(order) // 2] == 2, "the first of those that get the block"
+
+
+def test_values_are_counted_once_and_for_each_client_by_itself() -> None:
+    hub = make(Node(), follows=3)
+    hub.subscribe(FakeSubscriber(1), "transactions", {"txid": ["a", "a", "a", "b", "c"], "confirmations": 2})
+    hub.subscribe(FakeSubscriber(2), "transactions", {"txid": "a"})
+    hub.subscribe(FakeSubscriber(2), "transactions", {"txid": ["b", "c"]})
+    with pytest.raises(RpcError, match="rpcwebsocketfollows"):
+        hub.subscribe(FakeSubscriber(2), "transactions", {"txid": "d"})
+    with pytest.raises(RpcError, match="rpcwebsocketfollows"):
+        hub.subscribe(FakeSubscriber(3), "transactions", {"address": ["a", "b", "c", "d"]})
 
 
 def test_thousands_of_follows_cost_what_concerns_them() -> None:
@@ -459,7 +605,7 @@ def test_what_has_ended_leaves_nothing() -> None:
         hub.on_closed(reader.client.id)
     run(hub)
     follower: Any = hub.chains.all()[0].parts[1]
-    for name in ("_tasks", "_live", "_counting", "_backlogs", "_turns", "_parked"):
+    for name in ("_tasks", "_live", "_backlogs", "_turns", "_parked"):
         assert not getattr(follower, name), name
     assert not follower._pending._addresses
     assert hub.cursors._all_followed == 0
@@ -572,17 +718,18 @@ class Follows(RuleBasedStateMachine):
         self.readers.append(Reader(self.hub, self.next_id, wanted, room=room))
         self.next_id += 1
 
-    @precondition(lambda self: any(reader.places for reader in self.readers))
+    @precondition(lambda self: any(reader.ends for reader in self.readers))
     @rule(data=st.data())
     def cut(self, data: Any) -> None:
-        reader = data.draw(st.sampled_from([reader for reader in self.readers if reader.places]))
-        kept = data.draw(st.integers(1, len(reader.places)))
+        """Cut a client after any message, as a lost connection does: messages are whole or not there."""
+        reader = data.draw(st.sampled_from([reader for reader in self.readers if reader.ends]))
+        kept = data.draw(st.integers(1, len(reader.ends)))
+        end = reader.ends[kept - 1]
         self.hub.on_closed(reader.client.id)
         self.readers.remove(reader)
-        again = Reader(self.hub, self.next_id, reader.filter, reader.places[kept - 1], reader.client.room)
+        again = Reader(self.hub, self.next_id, reader.filter, reader.places[end - 1], reader.client.room)
         self.next_id += 1
-        again.events = reader.events[:kept]
-        again.places = reader.places[:kept]
+        again.events, again.places, again.ends = reader.events[:end], reader.places[:end], reader.ends[:kept]
         self.readers.append(again)
 
     @rule()

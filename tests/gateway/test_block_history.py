@@ -163,6 +163,22 @@ def test_a_payment_that_is_replaced(litecoin: Litecoin, gateways: GatewayFactory
         follow_until(client, "confirmed", bumped, 1)
 
 
+def test_what_came_long_ago_and_waits_is_found_by_address(gateways: GatewayFactory) -> None:
+    node = StandIn()
+    try:
+        gateway = ready(gateways(node.url, history_age=0.1))
+        node.mempool["ab" * 32] = {**transaction(), "vout": [{"value": 1.0, "address": "DPayee"}]}
+        log = gateway.server.events.topic("mempool").log
+        wait_for(lambda: log.position.seq)
+        node.mempool["cd" * 32] = {**transaction(), "vout": []}
+        wait_for(lambda: log.first > 1, 10, "the end of the first event")
+        with RawClient(gateway.server.port) as client:
+            watch(client, filter={"address": "DPayee"})
+            follow_until(client, "seen", "ab" * 32)
+    finally:
+        node.stop()
+
+
 def test_payments_at_a_dilithion_node(gateways: GatewayFactory) -> None:
     node = StandIn()
     try:

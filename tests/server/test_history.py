@@ -177,7 +177,8 @@ def test_a_payment_is_followed_through_a_restart(start: ServerFactory, connect: 
     payee = node.wallet.new_address()
     client = connect(server)
     reply = subscribe(client, "transactions", filter={"address": payee, "confirmations": 3})
-    assert reply["since"] == {"height": node.chain.height, "hash": node.chain.tip.hash}
+    before = node.chain.active[node.chain.height - 3]
+    assert reply["since"] == {"height": before.height, "hash": before.hash}
     tx, _ = node.others.build(payee, 5_000_000)
     node.submit(tx)
     seen = events(client, 1)
@@ -195,7 +196,13 @@ def test_a_payment_is_followed_through_a_restart(start: ServerFactory, connect: 
 
 def test_what_follows_nothing_is_refused(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(served(start, DevNode(seed=4, mining=False)))
-    for options in ({}, {"filter": {"kind": "seen"}}, {"filter": {"txid": "a"}, "mode": "latest"}):
+    position = {"epoch": "a", "seq": 1}
+    for options in (
+        {},
+        {"filter": {"kind": "seen"}},
+        {"filter": {"txid": "a"}, "mode": "latest"},
+        {"filter": {"txid": "a"}, "since": position},
+    ):
         assert subscribe(client, "transactions", **options)["error"]["code"] == -32602
     client.request("subscriptions", id=1)
     assert client.answer()["result"] == []

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from dilithion_ws import Config, ConfigError, EventError, RpcTable, WebSocketServer
-from dilithion_ws.client import Client, EventsLostError
+from dilithion_ws.client import Client, EventsLostError, Position
 from dilithion_ws.events.topic import Availability
 from dilithion_ws.stores.sqlite_store import SqliteStore
 
@@ -109,6 +109,7 @@ class Follower(threading.Thread):
         assert self.failure is None
         holes = {(error.last, error.now) for error in self.lost}
         assert self.begin is not None
+        assert isinstance(self.begin, Position)
         epoch, last = self.begin
         for seen_epoch, seq, _ in self.seen:
             if seen_epoch != epoch or seq != last + 1:
