@@ -32,8 +32,10 @@ class RpcTable:
     Args:
         ignores_surplus_params: whether methods ignore params that they do not have, as the Dilithion node does. They
             refuse them otherwise, so that a client learns of a typing error.
+        title, version: what the OpenRPC document calls them; version "" for that of this package.
 
     Attributes:
+        title, version: as given.
         dialect: how clients of these methods speak by POST. With `RpcDialect.CORE` they may use another version of
             JSON-RPC, need no header, send larger batches (limit `core_batch_size`), and choose a wallet by the path
             `/wallet/<name>`, which handlers find in `CallContext.wallet`. It may be changed at any time.
@@ -45,7 +47,11 @@ class RpcTable:
         ...     return 840000
     """
 
-    def __init__(self, *, ignores_surplus_params: bool = False) -> None:
+    def __init__(
+        self, *, ignores_surplus_params: bool = False, title: str = "Dilithion RPC", version: str = ""
+    ) -> None:
+        self.title = title
+        self.version = version
         self._ignores_surplus = ignores_surplus_params
         self._lock = threading.Lock()  # guards the replacement of `_methods`; readers need no lock
         self._methods: dict[str, Method] = {}

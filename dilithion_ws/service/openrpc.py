@@ -1,6 +1,7 @@
 """The OpenRPC document: all methods that a caller may call, generated from their type hints and docstrings.
 
-See the OpenRPC specification 1.3.2. Topics are not part of it; they are in `x-topics`.
+See the OpenRPC specification 1.2.6, which generators of clients know. Topics are not part of it: they are in `x-topics`, and what their subscribers get in
+`x-notifications`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from ..rpc.table import RpcTable
 from ..session import Session
 from ..util.thread_contracts import any_thread
 from .access_control import AccessControl
+from .docstrings import describe_arguments
 
 __all__ = ["OpenRpcDocument"]
 
-_OPENRPC_VERSION = "1.3.2"
-_TITLE = "Dilithion RPC"
+_OPENRPC_VERSION = "1.2.6"
+_NUMBER = {"type": "number"}
+_NUMBER_OR_TEXT = {"type": ["number", "string"]}
 _REF_TEMPLATE = "#/components/schemas/{name}"
 _MAX_DOCUMENTS = 32
 _DISCOVER = "Describe all methods that you may call"
@@ -80,6 +83,8 @@ class OpenRpcDocument:
 
     def _render(self, session: Session) -> dict[str, Any]:
         methods = {**self._rpc.methods(), **self._builtin}
+        # The names that JSON-RPC reserves for extensions are no identifiers, which generators make of a method's name.
+        methods = {name: method for name, method in methods.items() if not name.startswith("rpc.")}
         methods.pop(WILDCARD, None)  # it stands for methods whose names are not known
         allowed = [method for _, method in sorted(methods.items()) if self._access.may_call(session, method)]
         schemas = _Schemas()
@@ -89,10 +94,11 @@ class OpenRpcDocument:
         ]
         return {
             "openrpc": _OPENRPC_VERSION,
-            "info": {"title": _TITLE, "version": __version__},
+            "info": {"title": self._rpc.title, "version": self._rpc.version or __version__},
             "methods": described,
             "components": {"schemas": schemas.components},
             "x-topics": topics,
+            "x-notifications": [_describe_notification(topic) for topic in topics],
         }
 
 
@@ -102,39 +108,78 @@ class _Schemas:
     def __init__(self) -> None:
         self.components: dict[str, Any] = {}
 
-    def schema_of(self, kind: Any) -> dict[str, Any]:
+    def schema_of(self, kind: Any, *, of_param: bool = False) -> dict[str, Any]:
         """Return the schema of a type, or the schema that accepts everything if it has none."""
         try:
             (schema,), components = msgspec.json.schema_components([kind], ref_template=_REF_TEMPLATE)
         except Exception:
             return {}
-        self.components.update(components)
-        return dict(schema)
+        self.components.update({name: _as_sent(one, _NUMBER) for name, one in components.items()})
+        found: dict[str, Any] = _as_sent(schema, _NUMBER_OR_TEXT if of_param else _NUMBER)
+        return found
+
+
+def _as_sent(schema: Any, decimal: dict[str, Any]) -> Any:
+    """Return a schema with that of Decimal replaced: msgspec describes it as a text, and it is sent as a number."""
+    if isinstance(schema, list):
+        return [_as_sent(one, decimal) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") == "string" and schema.get("format") == "decimal":
+        others = {name: value for name, value in schema.items() if name not in ("type", "format")}
+        return {**decimal, **others}
+    return {name: _as_sent(value, decimal) for name, value in schema.items()}
 
 
 def _describe(method: Method, schemas: _Schemas) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "name": method.name,
-        "summary": method.summary,
-        "description": method.description,
-        "params": [_describe_param(parameter, schemas) for parameter in method.binder.parameters],
-        "result": {"name": "result", "schema": schemas.schema_of(method.binder.return_type)},
-        "paramStructure": "either",
+    binder = method.binder
+    texts = describe_arguments(method.description)
+    by_name = any(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in binder.parameters)
+    described: dict[str, Any] = {"name": method.name, "summary": method.summary}
+    if method.description.strip() not in ("", method.summary):
+        described["description"] = method.description
+    described |= {
+        "params": [_describe_param(method.name, parameter, schemas, texts) for parameter in binder.parameters],
+        "result": {"name": "result", "schema": schemas.schema_of(binder.return_type)},
+        "paramStructure": "by-name" if by_name else "either",
     }
     if method.permission is not None:
         described["x-permission"] = method.permission
     return described
 
 
-def _describe_param(parameter: inspect.Parameter, schemas: _Schemas) -> dict[str, Any]:
+def _describe_param(
+    method: str, parameter: inspect.Parameter, schemas: _Schemas, texts: Mapping[str, str]
+) -> dict[str, Any]:
     required = parameter.default is inspect.Parameter.empty
-    schema = schemas.schema_of(parameter.annotation)
+    schema = schemas.schema_of(parameter.annotation, of_param=True)
+    if schema and "$ref" not in schema:
+        schema = {"title": f"{method}_{parameter.name}", **schema}  # generators make a type's name of it
     if not required:
         try:
             schema = {**schema, "default": msgspec.to_builtins(parameter.default)}
         except Exception:
             pass  # a default that JSON cannot represent is left out
-    return {"name": parameter.name, "required": required, "schema": schema}
+    described = {"name": parameter.name, "required": required, "schema": schema}
+    if parameter.name in texts:
+        described["description"] = texts[parameter.name]
+    return described
+
+
+def _describe_notification(topic: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the notification that the subscribers of a topic get, as a method of the client."""
+    event = topic.get("schema", {})
+    required = [("subscription", {"type": "string"}), ("topic", {"const": topic["name"]}), ("result", event)]
+    optional = [
+        ("epoch", {"type": "string"}),
+        ("seq", {"type": "integer"}),
+        ("prev", {"type": "integer"}),
+        ("since", {"type": "object"}),
+        ("history", {"const": True}),
+    ]
+    params = [{"name": name, "required": True, "schema": schema} for name, schema in required]
+    params += [{"name": name, "required": False, "schema": schema} for name, schema in optional]
+    return {"name": "subscription", "paramStructure": "by-name", "params": params}
 
 
 def _describe_topic(topic: Topic, schemas: _Schemas) -> dict[str, Any]:

@@ -47,14 +47,14 @@ def test_wallet_and_chain_methods(litecoin: Litecoin, gateways: GatewayFactory) 
         assert client.call("getbalance") == 50
         mempool, paid = client.subscribe("mempool"), client.subscribe("mempool", filter={"address": [address]})
         txid = client.call("sendtoaddress", address, 0.29)
-        assert client.call("gettransaction", txid)["details"][0]["amount"] == -0.29
+        assert client.call("gettransaction", txid)["details"][0]["amount"] == Decimal("-0.29")
         event = mempool.get(10)
         assert event is not None
         assert (event.data["kind"], event.data["txid"]) == ("added", txid)
         assert address in event.data["addresses"]
         assert paid.get(10).data["txid"] == txid
         entry = litecoin.call("getmempoolentry", txid)
-        assert (event.data["size"], event.data["fee"]) == (entry["vsize"], entry["fees"]["base"])
+        assert (event.data["size"], float(event.data["fee"])) == (entry["vsize"], entry["fees"]["base"])
         client.call("generatetoaddress", 1, address)
         event = mempool.get(10)
         assert event is not None
