@@ -140,6 +140,8 @@ class ChainHistory:
         if found is None:
             self.forget_tip()
             found = self._at(max(height, 0))
+        if found is None and height < 0:
+            return ChainPoint(-1, "0" * 64)  # there is no block yet
         if found is None:
             raise HistoryGapError("ahead", f"the chain has no block at height {height} yet")
         return found.parent if height < 0 else found.point

@@ -1,7 +1,7 @@
 """The OpenRPC document: all methods that a caller may call, generated from their type hints and docstrings.
 
-See the OpenRPC specification 1.2.6, which generators of clients know. Topics are not part of it: they are in `x-topics`, and what their subscribers get in
-`x-notifications`.
+See the OpenRPC specification 1.2.6, which generators of clients know. Topics are not part of it: they are in `x-topics`,
+and what their subscribers get in `x-notifications`.
 """
 
 from __future__ import annotations

@@ -311,6 +311,21 @@ def test_a_subscription_that_ends_before_its_reply_is_an_error_and_no_incident()
     assert error.code == -32009
 
 
+def test_a_chain_without_a_block_yet() -> None:
+    chain = Chain(0)
+    hub = chain_hub(chain)
+    reader = Reader(hub, 1, {"height": -1, "hash": None})
+    run(hub, [reader])
+    assert reader.reply["recovered"] is True
+    chain.connect()
+    chain.publish(hub)
+    run(hub, [reader])
+    chain.connect()
+    chain.publish(hub)
+    run(hub, [reader])
+    assert [params["result"]["height"] for params in reader.client.received] == [0, 1]
+
+
 def test_before_the_first_block_a_hash_means_nothing() -> None:
     chain = Chain(3)
     hub = chain_hub(chain)
