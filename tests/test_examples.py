@@ -12,18 +12,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, RpcTable, WebSocketServer
 from dilithion_ws.client import Client
 from dilithion_ws.devnode import DevNode
-from dilithion_ws.devnode.methods import register_methods
 
 from .support import free_port, wait_for
 from .support.browser import Browser
 from .support.commands import ROOT
+from .support.devnode import serve_devnode
 from .support.programs import needs_chromium
 
 EXAMPLES = ROOT / "examples"
@@ -53,17 +51,6 @@ def node() -> DevNode:
     return DevNode(seed=3, mining=False)
 
 
-def serve(node: DevNode, **options: Any) -> WebSocketServer:
-    """Start a server with a development node."""
-    rpc = RpcTable(ignores_surplus_params=True)
-    server = WebSocketServer(rpc, Config(**options))
-    register_methods(rpc, node, lambda: None)
-    server.history("blocks", node.read_blocks, node.find_block)
-    server.transactions(node.read_transactions, node.read_mempool)
-    node.publish = server.publish
-    return server.start()
-
-
 def pay(node: DevNode, address: str) -> str:
     tx, _ = node.others.build(address, 5_000_000)
     node.submit(tx)
@@ -87,7 +74,7 @@ def test_an_embedding_node() -> None:
 
 def test_payments_across_a_restart(node: DevNode, tmp_path: Path) -> None:
     address, miner = node.wallet.new_address(), node.others.addresses[0]
-    with serve(node) as server:
+    with serve_devnode(node) as server:
         with example("payment_watcher.py", server.url, "2", address, cwd=tmp_path) as process:
             wait_for(lambda: server.events.cursors.all(), 20, "the subscription")
             first = pay(node, address)
@@ -109,7 +96,7 @@ def test_an_explorer_through_a_reorganisation(node: DevNode, tmp_path: Path) -> 
         db.close()
         return found
 
-    with serve(node) as server:
+    with serve_devnode(node) as server:
         for _ in range(2):
             with example("explorer_backfill.py", server.url, str(path), cwd=tmp_path):
                 wait_for(lambda: path.exists() and path.stat().st_size and server.events.cursors.all(), 20)
@@ -121,7 +108,7 @@ def test_an_explorer_through_a_reorganisation(node: DevNode, tmp_path: Path) -> 
 
 
 def test_a_bot_in_a_chat(node: DevNode) -> None:
-    with serve(node) as server, example("chat_bot.py", server.url) as process:
+    with serve_devnode(node) as server, example("chat_bot.py", server.url) as process:
         wait_for(lambda: len(server.events.cursors.all()) == 3, 20, "the subscriptions")
         node.generate(1, node.others.addresses[0])
         assert line(process) == f"Block {node.chain.height} with 1 transactions"
@@ -133,7 +120,7 @@ def test_a_wallet(node: DevNode) -> None:
     port = free_port()
     origins = (f"http://localhost:{port}",)
     with (
-        serve(node, user="alice", password="alicealice", allow_origins=origins) as server,
+        serve_devnode(node, user="alice", password="alicealice", allow_origins=origins) as server,
         http.server.ThreadingHTTPServer(("127.0.0.1", port), page) as web,
         Browser() as browser,
     ):

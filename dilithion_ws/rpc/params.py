@@ -7,6 +7,7 @@ so a call costs one pass over its bytes.
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -15,10 +16,12 @@ import msgspec
 
 from ..errors import JsonRpcCode, RegistrationError, RpcError
 from .context import CallContext
+from .json_types import in_json_terms, shown_parameter
 
 __all__ = ["ParamsBinder"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_LENGTH = re.compile(r"Expected `array` of (?:at (least|most) )?length \d+(?: to \d+)?(?:, got (\d+))?")
 _NOTHING = (b"[]", b"", b"{}", b"null")
 _NO_KEYWORDS: dict[str, Any] = {}
 
@@ -44,6 +47,7 @@ class ParamsBinder:
         self._name = name
         self._ignores_surplus = ignores_surplus
         self._context_at: int | str | None = None
+        self._signature: str | None = None  # made for the first error
         try:
             hints = typing.get_type_hints(function, include_extras=True)
             parameters = list(inspect.signature(function).parameters.values())
@@ -106,9 +110,10 @@ class ParamsBinder:
 
     @property
     def signature(self) -> str:
-        """The form of a call, such as `getblock(hash: str, verbosity: int = 1)`."""
-        shown = ", ".join(str(parameter) for parameter in self.parameters)
-        return f"{self._name}({shown})"
+        """The form of a call in JSON's terms, such as `getblock(hash: string, verbosity: integer = 1)`."""
+        if self._signature is None:
+            self._signature = f"{self._name}({', '.join(map(shown_parameter, self.parameters))})"
+        return self._signature
 
     def _mismatch(self, text: str) -> RpcError:
         text = f"Invalid params: {text}. Expected {self.signature}"
@@ -136,6 +141,12 @@ class ParamsBinder:
 
     def _explain(self, text: str, by_name: bool) -> str:
         """Return msgspec's message in JSON terms: `$[0]` becomes the parameter's name."""
+        length = _LENGTH.fullmatch(text)
+        if length is not None and not by_name:
+            if length[2] is not None and int(length[2]) < self._positional:
+                return f"missing required parameter `{self.parameters[int(length[2])].name}`"
+            return f"takes at most {self._positional} params"
+        text = in_json_terms(text)
         if not by_name:
             for index, parameter in enumerate(self.parameters):
                 text = text.replace(f"`$[{index}]", f"`{parameter.name}", 1)

@@ -12,17 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
-from ..errors import RegistrationError
+from ..auth.permissions import parse_rights
+from ..errors import ConfigError, RegistrationError
 from ..util.enums import RpcDialect
 from ..util.thread_contracts import any_thread
 from .method import Method, MethodOptions, RawBatchHandler, RawHandler
 from .params import ParamsBinder
 from .passthrough import Passthrough, PassthroughFacts
 
-__all__ = ["RpcTable"]
+__all__ = ["OWN_METHODS", "RpcTable"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+OWN_METHODS = frozenset({"authenticate", "subscribe", "unsubscribe", "subscriptions", "topics"})
+"""Methods of every server, which take precedence over the host's."""
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 
@@ -136,7 +139,8 @@ class RpcTable:
                 the setting `method_timeouts` takes precedence.
 
         Raises:
-            RegistrationError: the name is taken or malformed, or params cannot be bound to the signature.
+            RegistrationError: the name is taken, malformed or one of the server's own, no permission has such a name, or
+                params cannot be bound to the signature.
         """
         if not callable(function):
             raise RegistrationError(f"{name}: {function!r} is not callable")
@@ -146,6 +150,13 @@ class RpcTable:
             raise RegistrationError(
                 f"{name!r} is not a method name: 1 to 64 of A-Z a-z 0-9 _ . without the prefix rpc."
             )
+        if name in OWN_METHODS:
+            raise RegistrationError(f"{name} is a method of the server: the host's would never be called")
+        if permission is not None:
+            try:
+                parse_rights(permission, f"the permission of {name}")
+            except ConfigError as error:
+                raise RegistrationError(str(error)) from None
         if summary is None:
             summary = (inspect.getdoc(function) or "").partition("\n")[0]
         options = MethodOptions(

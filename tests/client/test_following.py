@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from dilithion_ws import Config, RpcTable, WebSocketServer
+from dilithion_ws import RpcTable
 from dilithion_ws.client import (
     AfterBlock,
     Client,
@@ -30,7 +29,8 @@ from dilithion_ws.devnode import DevNode
 
 from ..support import free_port, wait_for
 from ..support.commands import ROOT
-from ..support.conformance import CUTS, ChainServer, CuttingProxy, Lines, try_out
+from ..support.conformance import CUTS, ChainServer, CuttingProxy, try_out
+from ..support.devnode import serve_devnode
 from ..support.fixtures import ServerFactory
 from ..support.subscriptions import block
 
@@ -40,16 +40,7 @@ def node() -> DevNode:
     return DevNode(seed=4, mining=False)
 
 
-def serve(node: DevNode, **options: Any) -> WebSocketServer:
-    """Start a server with the blocks and transactions of a development node."""
-    server = WebSocketServer(RpcTable(), Config(**options))
-    server.history("blocks", node.read_blocks, node.find_block)
-    server.transactions(node.read_transactions, node.read_mempool)
-    node.publish = server.publish
-    return server.start()
-
-
-class QueueLines(Lines):
+class QueueLines:
     """The lines of a client in this process."""
 
     def __init__(self, client: Client) -> None:
@@ -93,7 +84,7 @@ def test_whatever_happens_the_view_is_the_chain_at_last(chain_server: ChainServe
 
 
 def test_blocks_from_a_height(node: DevNode) -> None:
-    with serve(node) as server, Client(server.url) as client:
+    with serve_devnode(node) as server, Client(server.url) as client:
         blocks = client.follow_blocks(100)
         first = blocks.get(10)
         assert (first.data["height"], first.seq, first.position) == (100, None, None)
@@ -104,14 +95,14 @@ def test_blocks_from_a_height(node: DevNode) -> None:
 
 def test_what_the_log_has_dropped_comes_from_the_chain(node: DevNode) -> None:
     port = free_port()
-    with serve(node, port=port) as server, Client(server.url, backoff=(0.01, 0.1)) as client:
+    with serve_devnode(node, port=port) as server, Client(server.url, backoff=(0.01, 0.1)) as client:
         blocks = client.subscribe("blocks")
         node.generate(1, node.others.addresses[0])
         assert blocks.get(10).seq == 1
         server.stop(0.5)
         node.publish = lambda topic, event: None
         node.generate(5, node.others.addresses[0])
-        with serve(node, port=port):
+        with serve_devnode(node, port=port):
             heights = [blocks.get(10).data["height"] for _ in range(5)]
             node.generate(1, node.others.addresses[0])
             heights.append(blocks.get(10).data["height"])
@@ -119,7 +110,7 @@ def test_what_the_log_has_dropped_comes_from_the_chain(node: DevNode) -> None:
 
 
 def test_a_payment_until_it_is_confirmed(node: DevNode) -> None:
-    with serve(node) as server, Client(server.url) as client:
+    with serve_devnode(node) as server, Client(server.url) as client:
         tx, _ = node.others.build(node.wallet.new_address(), 5_000_000)
         node.submit(tx)
         events = client.follow_transaction(tx.txid, 2)

@@ -11,7 +11,7 @@ import pytest
 from ..support import wait_for
 from ..support.browser import Browser
 from ..support.commands import ROOT
-from ..support.conformance import CUTS, ChainServer, CuttingProxy, Lines, try_out
+from ..support.conformance import CUTS, ChainServer, CuttingProxy, try_out
 from ..support.programs import NODE_MODULES, needs_chromium, needs_node
 
 CLIENT = ROOT / "javascript" / "client.js"
@@ -33,7 +33,7 @@ def proxy(server: ChainServer) -> Iterator[CuttingProxy]:
     found.close()
 
 
-class ProcessLines(Lines):
+class ProcessLines:
     """The lines of a process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -52,7 +52,7 @@ class ProcessLines(Lines):
         return found
 
 
-class PageLines(Lines):
+class PageLines:
     """The lines of a page."""
 
     def __init__(self, browser: Browser) -> None:

@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, RpcTable, WebSocketServer
 from dilithion_ws.devnode import DevNode
-from dilithion_ws.devnode.methods import register_methods
 
 from ..support import free_port, wait_for
 from ..support.browser import Browser
 from ..support.commands import ROOT
+from ..support.devnode import serve_devnode
 from ..support.programs import NODE_MODULES, needs_chromium, needs_node
 
 EXAMPLES = ROOT / "javascript" / "examples"
@@ -29,17 +28,6 @@ EXAMPLES = ROOT / "javascript" / "examples"
 @pytest.fixture
 def node() -> DevNode:
     return DevNode(seed=3, mining=False)
-
-
-def serve(node: DevNode, **options: Any) -> WebSocketServer:
-    """Start a server with a development node."""
-    rpc = RpcTable(ignores_surplus_params=True)
-    server = WebSocketServer(rpc, Config(**options))
-    register_methods(rpc, node, lambda: None)
-    server.history("blocks", node.read_blocks, node.find_block)
-    server.transactions(node.read_transactions, node.read_mempool)
-    node.publish = server.publish
-    return server.start()
 
 
 @pytest.fixture
@@ -57,7 +45,7 @@ def project(tmp_path: Path) -> Path:
 def test_the_bot_goes_on_where_it_was(node: DevNode, project: Path) -> None:
     shutil.copy(EXAMPLES / "bot.mjs", project)
     address = node.wallet.new_address()
-    with serve(node) as server:
+    with serve_devnode(node) as server:
 
         def run(meanwhile: Any, done: Any) -> str:
             """Run the bot until it has printed a line, and something is done."""
@@ -97,7 +85,7 @@ def test_the_page(node: DevNode) -> None:
     page = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(EXAMPLES))
     port = free_port()
     with (
-        serve(node, allow_origins=(f"http://localhost:{port}",)) as server,
+        serve_devnode(node, allow_origins=(f"http://localhost:{port}",)) as server,
         http.server.ThreadingHTTPServer(("127.0.0.1", port), page) as web,
         Browser() as browser,
     ):

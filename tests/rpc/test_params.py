@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from enum import Enum
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -44,12 +45,12 @@ def test_params_are_bound_by_position_and_by_name(params: bytes, expected: tuple
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        (b"[]", "length"),
-        (b"", "length"),
-        (b"null", "length"),
+        (b"[]", "missing required parameter `hash`"),
+        (b"", "missing required parameter `hash`"),
+        (b"null", "missing required parameter `hash`"),
         (b"{}", "missing required parameter `hash`"),
-        (b'["a", 1, 2]', "length"),
-        (b'["a", "1"]', "`verbosity`"),
+        (b'["a", 1, 2]', "takes at most 2 params"),
+        (b'["a", "1"]', "Expected `integer`, got `string` - at `verbosity`"),
         (b'{"hash": 5}', "`hash`"),
         (b'{"hash": "a", "verbose": 1}', "unknown parameter `verbose`"),
         (b'["a", 1.5]', "`verbosity`"),
@@ -59,8 +60,8 @@ def test_a_mismatch_says_what_was_expected(params: bytes, words: str) -> None:
     error = refused(getblock, params)
     assert error.code == -32602
     assert words in error.message
-    assert error.message.endswith("Expected m(hash: str, verbosity: int = 1)")
-    assert error.data == {"expected": "m(hash: str, verbosity: int = 1)"}
+    assert error.message.endswith("Expected m(hash: string, verbosity: integer = 1)")
+    assert error.data == {"expected": "m(hash: string, verbosity: integer = 1)"}
 
 
 @pytest.mark.parametrize("params", [b"", b"null", b"[]", b"{}", b"[ ]", b"{\n}"])
@@ -76,6 +77,38 @@ def test_unexpected_params_are_refused(params: bytes) -> None:
 class Point(msgspec.Struct):
     x: int
     y: int = 0
+
+
+class Network(Enum):
+    MAIN = "main"
+    TEST = "test"
+
+
+@pytest.mark.parametrize(
+    ("function", "shown"),
+    [
+        (lambda: None, "m()"),
+        (getblock, "m(hash: string, verbosity: integer = 1)"),
+        (ParamsBinder.__init__, None),
+    ],
+)
+def test_a_form_is_shown_in_the_terms_of_json(function: Any, shown: str | None) -> None:
+    def all_kinds(
+        network: Network,
+        amounts: list[Decimal],
+        height: Annotated[int, msgspec.Meta(ge=0)],
+        points: list[Point] | None = None,
+        free: Any = (),
+        odd: Any = object(),  # noqa: B008
+    ) -> None: ...
+
+    if shown is None:
+        function = all_kinds
+        shown = (
+            'm(network: "main" | "test", amounts: array of number, height: integer ≥ 0, '
+            "points: array of {x: integer, y: integer} | null = null, free: any = [], odd: any = …)"
+        )
+    assert ParamsBinder("m", function).signature == shown
 
 
 def test_hints_convert() -> None:

@@ -98,9 +98,9 @@ def test_what_methods_take_is_described_where_it_is_known(start: ServerFactory) 
         ("n", False),
     ]
     assert "default" not in described["getblock"]["params"][0]
-    assert described["getblock"]["description"] == "Passed on as it is"
+    assert described["getblock"]["summary"] == "Passed on as it is"
     assert described["getwork"]["params"] == []
-    assert described["getwork"]["description"].endswith("what it takes is not known here")
+    assert described["getwork"]["summary"].endswith("what it takes is not known here")
 
 
 def batch_of(*names: str) -> str:

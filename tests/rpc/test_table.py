@@ -145,3 +145,14 @@ def test_a_declared_pace_stays() -> None:
     method = Method("m", lambda: None, MethodOptions(blocking=None))
     method.record_stall(0.002)
     assert method.speed == Speed.SLOW
+
+
+@pytest.mark.parametrize("name", ["subscribe", "unsubscribe", "subscriptions", "topics", "authenticate"])
+def test_methods_of_the_server_are_not_registered_in_vain(name: str) -> None:
+    with pytest.raises(RegistrationError, match="is a method of the server"):
+        RpcTable().register(name, lambda: None)
+
+
+def test_a_permission_that_does_not_exist_is_noticed_at_once() -> None:
+    with pytest.raises(RegistrationError, match="READ_BLOCKS"):
+        RpcTable().register("getblocks", lambda: None, permission="READ_BLOCKS")

@@ -17,12 +17,13 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import Protocol
 
-from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
+from dilithion_ws import Limits, WebSocketServer
 from dilithion_ws.devnode import DevNode
-from dilithion_ws.devnode.methods import register_methods
 
 from . import free_port, wait_for
+from .devnode import serve_devnode
 
 __all__ = ["CUTS", "ChainServer", "CuttingProxy", "Lines", "View", "try_out"]
 
@@ -142,14 +143,8 @@ class ChainServer:
 
     def start(self) -> None:
         """Start a server with empty logs."""
-        rpc = RpcTable(ignores_surplus_params=True)
         limits = Limits.from_names(history_entries=20, ping_interval=0.5, pong_timeout=1.0)
-        server = WebSocketServer(rpc, Config(port=self.port, limits=limits))
-        register_methods(rpc, self.node, lambda: None)
-        server.history("blocks", self.node.read_blocks, self.node.find_block)
-        server.transactions(self.node.read_transactions, self.node.read_mempool)
-        self.node.publish = server.publish
-        self._server = server.start()
+        self._server = serve_devnode(self.node, port=self.port, limits=limits)
 
     def stop(self) -> None:
         """Stop it. What the node does meanwhile is published nowhere."""
@@ -164,12 +159,11 @@ class ChainServer:
         self._server.events.start_new_epoch("blocks")
 
 
-class Lines:
-    """What a client has printed. Implemented for processes and for pages."""
+class Lines(Protocol):
+    """What a client has printed: a process, a page, or one in this process."""
 
     def take(self) -> list[str]:
         """Return the new lines."""
-        raise NotImplementedError
 
 
 class View:

@@ -7,13 +7,13 @@ import threading
 from decimal import Decimal
 from typing import Any
 
-from dilithion_ws import Limits, RpcTable, Session
+from dilithion_ws import Config, Limits, RpcTable, Session, WebSocketServer
 from dilithion_ws.devnode import DevNode
 from dilithion_ws.devnode.methods import register_methods
 from dilithion_ws.rpc.dispatcher import Dispatcher
 from dilithion_ws.rpc.executor import Executor
 
-__all__ = ["Desk"]
+__all__ = ["Desk", "serve_devnode"]
 
 SESSION = Session(1, ("127.0.0.1", 1))
 
@@ -43,3 +43,14 @@ class Desk:
         assert error["code"] == -32603
         message: str = error["message"]
         return message
+
+
+def serve_devnode(node: DevNode, **options: Any) -> WebSocketServer:
+    """Start a server with a development node, its blocks and its transactions. Options are those of `Config`."""
+    rpc = RpcTable(ignores_surplus_params=True)
+    server = WebSocketServer(rpc, Config(**options))
+    register_methods(rpc, node, lambda: None)
+    server.history("blocks", node.read_blocks, node.find_block)
+    server.transactions(node.read_transactions, node.read_mempool)
+    node.publish = server.publish
+    return server.start()
