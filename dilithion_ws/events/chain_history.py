@@ -101,9 +101,7 @@ class ChainHistory:
         self._limits = limits
         self._chunks: OrderedDict[int, list[_Block]] = OrderedDict()  # full ones, by the height of the first block
         self._size = 0
-        self._stale: OrderedDict[ChainPoint, _Block] = (
-            OrderedDict()
-        )  # blocks of other branches, as they are disconnected
+        self._stale: OrderedDict[ChainPoint, _Block] = OrderedDict()  # of other branches, as they are disconnected
         self._tip_chunk: tuple[int, list[_Block]] | None = None  # the one that is not full: no block comes after it
 
     def forget(self) -> None:

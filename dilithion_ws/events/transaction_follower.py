@@ -254,7 +254,10 @@ class TransactionFollower:
             return
         if self._point is None:
             self._point, self._highest = follow.point, follow.point.height
-        if follow.point != self._point or self._work is not None:
+        if self._work is not None:
+            self._continue(task)
+            return
+        if follow.point != self._point:
             self._parked.append(task)
             return
         self._report_changes()  # to those that are live already
@@ -381,18 +384,14 @@ class TransactionFollower:
         task.follow.cursor.end = EndOfStream(JsonRpcCode.EVENTS_LOST, text, {"reason": reason})
         self.on_end(task.follow.cursor)
 
-    # Sending
-
     def _send(self, task: FollowTask, message: bytes) -> None:
         if not message or task.is_over:
             return
         try:
-            data = task.follow.cursor.subscriber.encoder.encode(message)
-        except Exception as error:  # a codec of the host
-            logger.warning("an event can't be encoded for %r: %s", task, error)
-            self._end(task, "the event can't be encoded", "codec")
-            return
-        self._offer(task, data)
+            self._offer(task, task.follow.cursor.subscriber.encoder.encode(message))
+        except Exception as error:  # of a host's codec: others must get the event all the same, and once
+            logger.warning("an event can't be sent to %r: %s", task, error)
+            self._end(task, "the event can't be sent", "codec")
 
     def _offer(self, task: FollowTask, data: bytes) -> None:
         """Send a frame, or let it wait behind those that wait already."""
