@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -40,7 +40,7 @@ class BlockDigest:
     """
 
     def __init__(self, transactions: Iterable[Mapping[str, Any]]) -> None:
-        self._txids: dict[str, Sequence[str]] = {}
+        self._txids: dict[str, frozenset[str]] = {}
         self._addresses: dict[str, list[str]] = {}
         self.size = _OVERHEAD
         for one in transactions:
@@ -48,7 +48,7 @@ class BlockDigest:
                 found = msgspec.convert(one, _Transaction)
             except msgspec.ValidationError as error:
                 raise EventError(f"the host's transaction has no txid or addresses: {error}") from None
-            self._txids[found.txid] = found.addresses
+            self._txids[found.txid] = frozenset(found.addresses)
             for address in found.addresses:
                 self._addresses.setdefault(address, []).append(found.txid)
             self.size += _OVERHEAD + len(found.txid) + sum(_OVERHEAD + len(address) for address in found.addresses)
@@ -64,13 +64,10 @@ class BlockDigest:
 
     def matching(self, txids: frozenset[str], addresses: frozenset[str]) -> dict[str, list[str]]:
         """Return the transactions with one of these ids or addresses, each with those of the addresses that it has."""
-        found: dict[str, list[str]] = {txid: [] for txid in txids & self._txids.keys()}
+        found = set(txids & self._txids.keys())
         for address in addresses & self._addresses.keys():
-            for txid in self._addresses[address]:
-                found.setdefault(txid, [])
-        for txid, mine in found.items():
-            mine.extend(address for address in self._txids[txid] if address in addresses)
-        return dict(sorted(found.items()))
+            found.update(self._addresses[address])
+        return {txid: sorted(self._txids[txid] & addresses) for txid in sorted(found)}
 
 
 class BlockDigests:

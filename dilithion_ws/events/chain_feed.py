@@ -21,7 +21,7 @@ from .chain_index import ChainIndex
 from .cursor import Cursor
 from .log import Position
 
-__all__ = ["Activator", "ChainFeed", "ChainPart", "Progress", "ended_before_reply"]
+__all__ = ["Activator", "ChainFeed", "ChainPart", "Progress", "chain_is_unreadable", "ended_before_reply"]
 
 _STEP_SECONDS = 0.001
 """What a part may take in a step. A function of the host that is called then may take longer."""
@@ -81,6 +81,7 @@ class ChainFeed:
 
     Attributes:
         parts: what is stepped.
+        clock: seconds that never go backwards.
         wake: called by other threads when there is something to do; set it to what wakes the stepping thread.
         step_lock: held by the thread that steps it.
     """
@@ -92,7 +93,7 @@ class ChainFeed:
         self.parts: list[ChainPart] = []
         self.wake: Callable[[], None] = _nobody
         self.step_lock = threading.Lock()  # guards all but the commands
-        self._clock = clock
+        self.clock = clock
         self._commands: deque[Callable[[], object]] = deque()
         self._writable: set[int] = set()  # ids of subscribers
         self._seen: Position | None = None  # the log, when the chain's tip was last looked at
@@ -161,7 +162,7 @@ class ChainFeed:
         looked = self._look()
         progress = []
         for part in self.parts:
-            self._step_until = self._clock() + _STEP_SECONDS
+            self._step_until = self.clock() + _STEP_SECONDS
             progress.append(part.step(looked))
         self._is_busy = any(one.watches for one in progress)
         self._looks = any(one.looks for one in progress)
@@ -172,7 +173,7 @@ class ChainFeed:
     @property
     def has_time(self) -> bool:
         """Whether the part that is being stepped may begin something more."""
-        return self._clock() < self._step_until
+        return self.clock() < self._step_until
 
     def _tell_parts(self, tell: Callable[[ChainPart], None]) -> None:
         for part in self.parts:
@@ -184,7 +185,7 @@ class ChainFeed:
         self.index.update()
         if self.index.disconnected != before:
             self.history.forget()
-        now, position = self._clock(), self.index.position
+        now, position = self.clock(), self.index.position
         if position == self._seen and not (self._looks and now - self._looked_at >= _LOOK_SECONDS):
             return False
         self._seen, self._looked_at = position, now
@@ -195,6 +196,12 @@ class ChainFeed:
 def ended_before_reply() -> RpcError:
     """Return the error for a subscription that its client has ended, or left, before it began."""
     return RpcError(JsonRpcCode.SERVER_BUSY, "Server busy: the subscription has ended before it began")
+
+
+def chain_is_unreadable(error: Exception) -> RpcError:
+    """Return the error for a subscription whose first read has failed."""
+    text = f"Server busy: the chain can't be read: {error}"
+    return RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": _RETRY_MS})
 
 
 def _nobody() -> None:

@@ -73,7 +73,7 @@ class FollowTask:
         state: see above.
         scan: the next block to search, on the way back.
         before: where a client resumes that has not received the present state.
-        failures: how often a block could not be read, one after the other.
+        failed_at: since when a block cannot be read, in seconds of the feed's clock; None if it can.
     """
 
     def __init__(self, follow: Follow, since: SinceBlock | None, reply: dict[str, Any], follower: TaskStarter) -> None:
@@ -83,7 +83,7 @@ class FollowTask:
         self._follower = follower
         self.answer: Future[dict[str, Any]] = Future()
         self.state = RESOLVING
-        self.failures = 0
+        self.failed_at: float | None = None
         self.before: ChainPoint | None = None
         self.scan: ChainPoint | None = None
 

@@ -63,6 +63,9 @@ class PendingTransactions:
         self._addresses: dict[str, tuple[str, ...]] = {}  # by txid
         self._txids: dict[str, set[str]] = {}  # by address
 
+    def __contains__(self, txid: str) -> bool:
+        return txid in self._addresses
+
     def forget(self) -> None:
         """Forget everything, since no client follows. `update` begins again."""
         self._read_to = None
@@ -96,7 +99,7 @@ class PendingTransactions:
         found = set(txids & self._addresses.keys())
         for address in addresses & self._txids.keys():
             found |= self._txids[address]
-        return {txid: [one for one in self._addresses[txid] if one in addresses] for txid in sorted(found)}
+        return {txid: sorted(addresses.intersection(self._addresses[txid])) for txid in sorted(found)}
 
     def _start(self) -> None:
         """List what waits. The addresses of some are in the log, or were known before, and not in the list."""

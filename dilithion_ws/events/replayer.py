@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
-from ..errors import JsonRpcCode, RpcError
+from ..errors import JsonRpcCode
 from ..util.enums import OfferResult
 from ..util.futures import Future, settle_future
 from ..util.thread_contracts import any_thread
-from .chain_feed import ChainFeed, Progress, ended_before_reply
+from .chain_feed import ChainFeed, Progress, chain_is_unreadable, ended_before_reply
 from .chain_history import ChainPoint, HistoryGapError, HistoryStep
 from .cursor import Cursor, EndOfStream
 from .follow_task import SinceBlock
@@ -39,8 +39,6 @@ __all__ = ["TRANSITIONS", "Replay", "ReplayState", "Replayer"]
 logger = logging.getLogger("dilithion_ws.events")
 
 SENT, BUFFERED, REJECTED, CLOSED = OfferResult
-
-_RETRY_MS = 1000
 
 
 class ReplayState(Enum):
@@ -177,8 +175,7 @@ class Replayer:
             if not self._has_failed:
                 logger.warning("the chain can't be read for clients that resume: %s", error)
             if replay.state is RESOLVING:
-                text = f"Server busy: the chain can't be read: {error}"
-                settle_future(replay.answer, RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": _RETRY_MS}))
+                settle_future(replay.answer, chain_is_unreadable(error))
             else:
                 self._park(replay)
             return False

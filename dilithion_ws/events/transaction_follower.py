@@ -7,15 +7,13 @@
     BEHIND      the blocks after its own are reported, some at a turn          LIVE, SCANNING, or over
     LIVE        it is at the follower's own block, and shares its work         SCANNING, or over
 
-All that are LIVE are at one block, the follower's. For them an index of ids and addresses finds those that a block or a
-transaction concerns, so an event costs what it has to tell, however many follow something else. Those that are BEHIND
-read the chain by themselves, with blocks that are kept for all.
+All that are LIVE are at one block, the follower's, and an index of ids and addresses finds those that an event concerns:
+it costs what it has to tell. Those that are BEHIND read the chain by themselves, with blocks that are kept for all.
 
 Whatever may take long is done in pieces: a block that concerns thousands is reported to some of them, and the other
 clients of the feed have their turn, before it goes on. Clients with few subscriptions come first.
 
-What a client does not accept waits, in order, for all of its subscriptions together. One that finds no room there ends
-with an error, and its client resumes where its last event says.
+What a client does not accept waits, in order, for all of its subscriptions together. One that finds no room ends.
 """
 
 from __future__ import annotations
@@ -26,11 +24,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..config.limits import Limits, limit_reached
-from ..errors import JsonRpcCode, RpcError
+from ..errors import JsonRpcCode
 from ..util.futures import settle_future
 from ..util.thread_contracts import any_thread
 from .block_digest import BlockDigest, BlockDigests, TransactionHooks
-from .chain_feed import ChainFeed, Progress, ended_before_reply
+from .chain_feed import ChainFeed, Progress, chain_is_unreadable, ended_before_reply
 from .chain_history import ChainPoint, HistoryGapError, HistoryStep
 from .cursor import Cursor, EndOfStream
 from .follow import KEPT_DEEPER, Follow, FollowKeys, as_since
@@ -44,9 +42,8 @@ __all__ = ["TransactionFollower"]
 
 logger = logging.getLogger("dilithion_ws.events")
 
-_RETRY_MS = 1000
-_MOST_FAILURES = 30
-"""How often a block is tried, about once a second, before the subscriptions that wait for it end with an error."""
+_PATIENCE = 30.0
+"""Seconds for which a block is tried before the subscriptions that wait for it end with an error."""
 
 
 class TransactionFollower:
@@ -76,8 +73,9 @@ class TransactionFollower:
         self._missed: list[MempoolChange] = []
         self._live = FollowIndex()
         self._backlogs = Backlogs(limits.events.follow_backlog)
+        self._must_look = False
         self._has_failed = False
-        self._failures = 0  # to read the next block for those that are live, one after the other
+        self._failed_at: float | None = None  # since when the next block cannot be read for those that are live
 
     # From any thread
 
@@ -114,8 +112,7 @@ class TransactionFollower:
             task = self._tasks.pop(cursor, None)
             if task is None:
                 continue
-            if task.state is LIVE:
-                self._live.remove(task)
+            self._live.remove(task)
             id = cursor.subscriber.id
             self._counts[id] -= 1
             if not self._counts[id]:
@@ -134,7 +131,7 @@ class TransactionFollower:
         if looked:
             self._turns += self._parked
             self._parked = []
-        for queue, serve in ((self._resolving, self._resolve), (self._turns, self._serve)):
+        for queue, serve in ((self._resolving, self._resolve), (self._turns, self._go_on)):
             for index in range(len(queue)):
                 if index and not self._feed.has_time:
                     break  # each queue has a turn at least, whatever the others take
@@ -146,14 +143,14 @@ class TransactionFollower:
         self._has_failed = failed
         watches = bool(self._tasks or self._resolving)
         if not watches:
-            self._point, self._work, self._missed, self._failures = None, None, [], 0
+            self._point, self._work, self._missed, self._failed_at = None, None, [], None
             self._backlogs.clear()
             self._pending.forget()
         lags = self._point is not None and self._point != self._feed.index.tip
         return Progress(
             more=bool(self._resolving or self._turns or self._work is not None),
             watches=watches,
-            looks=bool(failed or self._parked or lags),
+            looks=bool(failed or self._parked or self._missed or lags),
         )
 
     def _log_failure(self, error: Exception) -> None:
@@ -163,16 +160,16 @@ class TransactionFollower:
     def _try(self, serve: Callable[[FollowTask], None], task: FollowTask) -> bool:
         try:
             serve(task)
-            task.failures = 0
+            task.failed_at = None
         except HistoryGapError as gap:
             self._end(task, str(gap), gap.reason)
         except Exception as error:
             self._log_failure(error)
-            task.failures += 1
+            now = self._feed.clock()
+            task.failed_at = now if task.failed_at is None else task.failed_at
             if task.state is RESOLVING:
-                text = f"Server busy: the chain can't be read: {error}"
-                settle_future(task.answer, RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": _RETRY_MS}))
-            elif task.failures >= _MOST_FAILURES:
+                settle_future(task.answer, chain_is_unreadable(error))
+            elif now - task.failed_at >= _PATIENCE:
                 self._end(task, f"the chain can't be read: {error}", "unreadable")
             else:
                 self._parked.append(task)
@@ -202,10 +199,8 @@ class TransactionFollower:
 
     def _start(self, task: FollowTask) -> None:
         cursor = task.follow.cursor
-        if cursor.ended:
-            return
-        if cursor.end is not None:
-            self._feed.activate(cursor)
+        if task.is_over:
+            self._feed.activate(cursor)  # so that the error is sent, if its client is still there
             return
         self._tasks[cursor] = task
         self._counts[cursor.subscriber.id] += 1
@@ -213,11 +208,8 @@ class TransactionFollower:
         task.follow.begin_scan()
         self._turns.append(task)
 
-    def _serve(self, task: FollowTask) -> None:
-        if task.state is SCANNING:
-            self._scan(task)
-        else:
-            self._catch_up(task)
+    def _go_on(self, task: FollowTask) -> None:
+        (self._scan if task.state is SCANNING else self._catch_up)(task)
 
     def _scan(self, task: FollowTask) -> None:
         """Search the next blocks of those whose transactions still count confirmations: all that are kept, or one."""
@@ -260,7 +252,8 @@ class TransactionFollower:
         if follow.point != self._point:
             self._parked.append(task)
             return
-        self._report_changes()  # to those that are live already
+        for _ in self._report_changes():
+            pass  # to those that are live already
         task.transition(LIVE)
         self._live.add(task)
         self._send(task, self._seen(follow))
@@ -285,51 +278,59 @@ class TransactionFollower:
 
     def _step_live(self, looked: bool) -> bool:
         """Report what is new. Return False if the host has failed, so that it is tried again later."""
-        if self._point is None:
-            return True
+        self._must_look |= looked
+        if self._point is None or (self._failed_at is not None and not looked):
+            return self._failed_at is None
         try:
             if self._work is None:
-                self._report_changes()
-                if looked:
-                    self._work = self._report_blocks()
+                self._work, self._must_look = self._report(self._must_look), False
             while self._work is not None and self._feed.has_time:
                 if next(self._work, self) is self:
-                    self._work = None
-            self._failures = 0
+                    self._work = self._failed_at = None
         except HistoryGapError as gap:
             self._end_live(str(gap), gap.reason)
         except Exception as error:
             self._log_failure(error)
-            self._work = None
-            self._failures += 1
-            if self._failures >= _MOST_FAILURES:
+            self._work, now = None, self._feed.clock()
+            self._failed_at = now if self._failed_at is None else self._failed_at
+            if now - self._failed_at >= _PATIENCE:
                 self._end_live(f"the chain can't be read: {error}", "unreadable")
             return False
         return True
 
-    def _report_changes(self) -> None:
+    def _report(self, looked: bool) -> Iterator[None]:
+        """Report what is new, in pieces: it yields after each subscription that something concerns."""
+        yield from self._report_changes()
+        if looked:
+            yield from self._report_blocks()
+            yield from self._report_changes()  # an event that was published meanwhile has woken this thread in vain
+
+    def _report_changes(self) -> Iterator[None]:
         """Report what came to the mempool and left it. What left it unnoticed may be in a block: it waits for those."""
         for change in self._pending.update():
             if change.reason == "missed":
                 self._missed.append(change)
             elif change.reason != "mined":
-                self._report_change(change)
+                yield from self._report_change(change)
 
-    def _report_change(self, change: MempoolChange) -> None:
+    def _report_change(self, change: MempoolChange) -> Iterator[None]:
+        paid = frozenset(change.addresses)
         for task in self._live.concerned([change.txid, *change.addresses]):
             follow = task.follow
             if follow.is_confirmed(change.txid):
                 continue
-            assert self._point is not None
-            follow.point = self._point
-            mine = [address for address in change.addresses if address in follow.keys.addresses]
+            if task.state is LIVE:  # otherwise it searches blocks again, and stands elsewhere
+                assert self._point is not None
+                follow.point = self._point
+            mine = sorted(follow.keys.addresses & paid)
             if change.reason is None:
                 self._send(task, follow.seen({change.txid: mine}))
             else:
                 self._send(task, follow.dropped(change.txid, mine, change.reason))
+            yield
 
     def _report_blocks(self) -> Iterator[None]:
-        """Report all blocks to the tip. It yields after each subscription that one concerns."""
+        """Report all blocks to the tip."""
         assert self._point is not None
         while steps := self._history.steps_after(self._point):
             for step in steps:
@@ -342,7 +343,8 @@ class TransactionFollower:
                 self._highest = max(self._highest, step.after.height)
         missed, self._missed = self._missed, []
         for change in missed:
-            self._report_change(change._replace(reason="unknown"))
+            if change.txid not in self._pending:  # otherwise it has come back
+                yield from self._report_change(change._replace(reason="unknown"))
 
     def _report_block(self, step: HistoryStep) -> Iterator[None]:
         digest = self._digests.of(step.block.hash)
@@ -366,8 +368,7 @@ class TransactionFollower:
 
     def _scan_again(self, task: FollowTask, point: ChainPoint) -> None:
         """Let a subscription search the blocks again: after a deep reorganisation, forgotten transactions count again."""
-        if task.state is LIVE:
-            self._live.remove(task)
+        self._live.counting.discard(task)  # it goes on to hear of the mempool
         task.transition(SCANNING)
         task.since = SinceBlock(*point)
         task.scan = task.follow.point = point
@@ -377,7 +378,7 @@ class TransactionFollower:
     def _end_live(self, text: str, reason: str) -> None:
         for task in [task for task in self._tasks.values() if task.state is LIVE]:
             self._end(task, text, reason)
-        self._point, self._work, self._failures = None, None, 0
+        self._point = self._work = self._failed_at = None
 
     def _end(self, task: FollowTask, text: str, reason: str) -> None:
         """End a subscription by an error. Nothing else is sent for it, so no event can follow one that is missing."""

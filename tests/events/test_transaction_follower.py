@@ -128,6 +128,14 @@ def make(node: Node, clock: Clock | None = None, **limits: Any) -> EventHub:
     return hub
 
 
+class TickingClock(Clock):
+    """A clock that goes on a little whenever it is looked at, so that steps end before their work does."""
+
+    def __call__(self) -> float:
+        self.now += 0.0004
+        return super().__call__()
+
+
 class WholeMessages(FakeSubscriber):
     """Keeps messages as they come: those with several events are arrays."""
 
@@ -396,6 +404,68 @@ def test_a_block_that_cannot_be_read_is_told_in_the_end() -> None:
         reader.follow()
         assert reader.error is not None
         assert reader.error["data"]["reason"] == "unreadable"
+
+
+def test_a_host_that_fails_for_a_moment_ends_nobody() -> None:
+    node, clock = Node(), Clock()
+    hub = make(node, clock)
+    live = Reader(hub, 1, {"txid": "a", "confirmations": 1})
+    run(hub, live)
+    node.failing = True
+    for _ in range(60):
+        clock.now += 0.01
+        node.connect()
+        node.pay(f"other{node.made}")
+        node.publish(hub)
+        run(hub, live)
+    node.failing = False
+    node.pay("a")
+    node.connect()
+    node.publish(hub)
+    clock.now += 2
+    run(hub, live)
+    assert brief(live.follow())[-1] == ("confirmed", "a", 1)
+
+
+def test_what_happens_in_the_mempool_while_a_block_is_reported_is_not_forgotten() -> None:
+    node, clock = Node(), TickingClock()
+    hub = make(node, clock)
+    readers = [Reader(hub, id, {"address": ["hot", "late"], "confirmations": 1}) for id in range(20)]
+    run(hub, *readers)
+    node.pay("a", "hot")
+    node.connect()
+    node.publish(hub)
+    step(hub, readers)
+    node.pay("b", "late")
+    node.publish(hub)
+    run(hub, *readers)
+    for reader in readers:
+        assert ("seen", "b", 0) in brief(reader.follow())
+
+
+def test_what_was_missed_and_has_come_back_is_not_dropped() -> None:
+    node, clock = Node(), Clock()
+    hub = make(node, clock, history_entries=4)
+    reader = Reader(hub, 1, {"txid": ["a", "gone"]})
+    run(hub, reader)
+    node.pay("a")
+    node.pay("gone")
+    node.publish(hub)
+    run(hub, reader)
+    node.drop("a")
+    node.drop("gone")
+    for at in range(10):
+        node.pay(f"other{at}")
+    node.publish(hub)  # more than the log keeps
+    node.pay("a")
+    node.publish(hub)
+    clock.now += 2
+    run(hub, reader)
+    clock.now += 2
+    run(hub, reader)
+    events = brief(reader.follow())
+    assert ("dropped", "gone", "unknown") in events
+    assert ("dropped", "a", "unknown") not in events
 
 
 def test_a_codec_that_fails_for_one_client_ends_that_one_alone() -> None:
