@@ -250,10 +250,12 @@ class Client:
         self._link.start()
         return self._keeper.subscribe(topic, filter, place, mode)
 
+    @any_thread
     def follow_blocks(self, from_height: int | None = None, *, since: Place | None = None) -> Subscription:
         """Subscribe to `blocks` from a height on, after a place that was saved, or from now on."""
         return self.subscribe("blocks", since=since if from_height is None else AfterBlock(from_height - 1))
 
+    @any_thread
     def follow_transaction(self, txid: str, confirmations: int = 6, *, since: Place | None = None) -> Iterator[Event]:
         """Yield the events of a transaction until it has so many confirmations.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ..errors import EventError
 from ..util.host_code import call_host
+from .chain_history import ChainHistory, ChainPoint
 
 __all__ = ["BlockDigest", "BlockDigests", "TransactionHooks"]
 
@@ -53,8 +54,10 @@ class BlockDigest:
                 self._addresses.setdefault(address, []).append(found.txid)
             self.size += _OVERHEAD + len(found.txid) + sum(_OVERHEAD + len(address) for address in found.addresses)
 
-    def __contains__(self, txid: str) -> bool:
-        return txid in self._txids
+    @property
+    def txids(self) -> Set[str]:
+        """The ids of all transactions."""
+        return self._txids.keys()
 
     @property
     def keys(self) -> Iterable[str]:
@@ -71,31 +74,38 @@ class BlockDigest:
 
 
 class BlockDigests:
-    """Digests by the hash of the block, read from the host and kept. Not thread-safe: one thread owns it.
+    """Digests of blocks, read from the host and kept. Not thread-safe: one thread owns it.
 
     Args:
         hooks: the host's functions.
+        history: the chain.
         size: bytes that are kept.
     """
 
-    def __init__(self, hooks: TransactionHooks, size: int) -> None:
+    def __init__(self, hooks: TransactionHooks, history: ChainHistory, size: int) -> None:
         self._read = hooks.read
+        self._history = history
         self._most = size
-        self._kept: OrderedDict[str, BlockDigest] = OrderedDict()
+        self._kept: OrderedDict[ChainPoint, BlockDigest] = OrderedDict()
         self._size = 0
 
-    def __contains__(self, hash: str) -> bool:
-        return hash in self._kept
+    def __contains__(self, block: ChainPoint) -> bool:
+        return block in self._kept
 
-    def of(self, hash: str) -> BlockDigest:
+    def of(self, block: ChainPoint) -> BlockDigest:
         """Return the digest of a block. Raise what the host raises."""
-        digest = self._kept.get(hash)
+        digest = self._kept.get(block)
         if digest is not None:
-            self._kept.move_to_end(hash)
+            self._kept.move_to_end(block)
             return digest
-        digest = self._kept[hash] = BlockDigest(call_host(self._read, hash))
+        digest = self._kept[block] = BlockDigest(call_host(self._read, block.hash))
         self._size += digest.size
         while self._size > self._most and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._size -= dropped.size
         return digest
+
+    def is_mined(self, txid: str) -> bool:
+        """Return whether a block of the best chain has a transaction, as far as it is kept."""
+        found = [block for block, digest in self._kept.items() if txid in digest.txids]
+        return any(self._history.is_on_chain(block) for block in found)

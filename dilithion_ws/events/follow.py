@@ -1,8 +1,7 @@
 """One subscription to `transactions`: which transactions it follows, and what blocks say about them. No I/O.
 
     follow = Follow(cursor, keys)
-    follow.connect(block, digest)    -> events of a block that was connected
-    follow.disconnect(block, digest) -> events of a block that was disconnected
+    follow.apply(step, digest) -> the message about a block that was connected or disconnected
 
 A followed transaction is reported when it is seen in the mempool, at each confirmation up to the number that the client
 has asked for, when its block is disconnected, and when it leaves the mempool without a block. What is kept is little:
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 from ..errors import JsonRpcCode, RpcError
 from ..util.json import encode_json
 from .block_digest import BlockDigest
-from .chain_history import ChainPoint
+from .chain_history import ChainPoint, HistoryStep
 from .cursor import Cursor
 
 __all__ = ["KEPT_DEEPER", "Follow", "FollowKeys", "as_since"]
@@ -125,13 +124,18 @@ class Follow:
         """
         return self._messages([self._confirmed(height, txid) for height, txid in self._counting()], before)
 
-    def connect(self, block: ChainPoint, digest: BlockDigest | None) -> bytes:
-        """Return the message for a block that was connected, empty if there is nothing to say.
+    def apply(self, step: HistoryStep, digest: BlockDigest | None) -> bytes:
+        """Return the message for a block that was connected or disconnected, empty if there is nothing to say.
 
         Args:
-            block: the block.
+            step: what happens to the block.
             digest: its transactions; None if it is known that none of them is followed.
         """
+        if step.connected:
+            return self._connect(step.block, digest)
+        return b"" if digest is None else self._disconnect(step.block, step.after, digest)
+
+    def _connect(self, block: ChainPoint, digest: BlockDigest | None) -> bytes:
         before, self.point = self.point, block
         self.known_from = max(self.known_from, block.height - self.depth)
         for height in [height for height in self.recent if height < self.known_from]:
@@ -140,8 +144,7 @@ class Follow:
             self.remember(block, digest)
         return self._messages([self._confirmed(height, txid) for height, txid in self._counting()], before)
 
-    def disconnect(self, block: ChainPoint, parent: ChainPoint, digest: BlockDigest) -> bytes:
-        """Return the message for a block that was disconnected, likewise."""
+    def _disconnect(self, block: ChainPoint, parent: ChainPoint, digest: BlockDigest) -> bytes:
         before, self.point = self.point, parent
         self.recent.pop(block.height, None)
         found = digest.matching(self.keys.txids, self.keys.addresses)
@@ -151,8 +154,12 @@ class Follow:
         return self._messages(events, before)
 
     def seen(self, found: Mapping[str, list[str]]) -> bytes:
-        """Return the message that transactions, each with its followed addresses, wait in the mempool."""
-        events = [self._event("seen", txid, mine, confirmations=0) for txid, mine in found.items()]
+        """Return the message that transactions, each with its followed addresses, wait in the mempool.
+
+        Those that a block has are left out: what is known of the mempool may be older than the block.
+        """
+        waiting = [(txid, mine) for txid, mine in found.items() if not self.is_confirmed(txid)]
+        events = [self._event("seen", txid, mine, confirmations=0) for txid, mine in waiting]
         return self._messages(events, self.point)
 
     def dropped(self, txid: str, addresses: list[str], reason: str) -> bytes:

@@ -10,15 +10,15 @@ __all__ = ["FollowIndex"]
 
 
 class FollowIndex:
-    """Subscriptions by what they follow. Not thread-safe: one thread owns it.
+    """Subscriptions by what they follow, in the order in which they came. Not thread-safe: one thread owns it.
 
     Attributes:
         counting: those with confirmations to come.
     """
 
     def __init__(self) -> None:
-        self._by_key: dict[str, set[FollowTask]] = {}
-        self.counting: set[FollowTask] = set()
+        self._by_key: dict[str, dict[FollowTask, None]] = {}
+        self.counting: dict[FollowTask, None] = {}
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -26,19 +26,22 @@ class FollowIndex:
     def add(self, task: FollowTask) -> None:
         """Add a subscription."""
         for key in task.follow.keys.all():
-            self._by_key.setdefault(key, set()).add(task)
+            self._by_key.setdefault(key, {})[task] = None
         self.count(task)
 
     def count(self, task: FollowTask) -> None:
         """Note whether a subscription has confirmations to come."""
-        (self.counting.add if task.follow.recent else self.counting.discard)(task)
+        if task.follow.recent:
+            self.counting[task] = None
+        else:
+            self.counting.pop(task, None)
 
     def remove(self, task: FollowTask) -> None:
         """Remove a subscription."""
-        self.counting.discard(task)
+        self.counting.pop(task, None)
         for key in task.follow.keys.all():
-            found = self._by_key.get(key, set())
-            found.discard(task)
+            found = self._by_key.get(key, {})
+            found.pop(task, None)
             if not found:
                 self._by_key.pop(key, None)
 

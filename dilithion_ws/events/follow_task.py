@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from ..util.futures import Future
-from ..util.thread_contracts import any_thread
+from ..util.thread_contracts import any_thread, owner_only
 from .chain_history import ChainPoint
 from .follow import Follow
 
@@ -100,6 +100,7 @@ class FollowTask:
         """Begin to send, since the reply was queued."""
         self._follower.start(self)
 
+    @owner_only
     def transition(self, state: FollowState) -> None:
         """Change the state."""
         assert state in TRANSITIONS[self.state], f"{self!r} can't become {state.value}"

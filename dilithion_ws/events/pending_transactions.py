@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import NamedTuple
 
 import msgspec
@@ -93,6 +94,11 @@ class PendingTransactions:
                 self._read_to = Position(self._read_to.epoch, entry.seq)
         changes, self._changes = self._changes, []
         return changes
+
+    def mined(self, txids: Set[str]) -> None:
+        """Record that a block has transactions, which the log may not say yet."""
+        for txid in txids & self._addresses.keys():
+            self._remove(txid)
 
     def matching(self, txids: frozenset[str], addresses: frozenset[str]) -> dict[str, list[str]]:
         """Return the waiting transactions with one of these ids or addresses, each with those addresses that it has."""

@@ -26,7 +26,7 @@ from typing import Any
 from ..errors import JsonRpcCode
 from ..util.enums import OfferResult
 from ..util.futures import Future, settle_future
-from ..util.thread_contracts import any_thread
+from ..util.thread_contracts import any_thread, owner_only
 from .chain_feed import ChainFeed, Progress, chain_is_unreadable, ended_before_reply
 from .chain_history import ChainPoint, HistoryGapError, HistoryStep
 from .cursor import Cursor, EndOfStream
@@ -94,6 +94,7 @@ class Replay:
         """Begin to send, since the reply was queued."""
         self._replayer.start(self)
 
+    @owner_only
     def transition(self, state: ReplayState) -> None:
         """Change the state."""
         assert state in TRANSITIONS[self.state], f"{self!r} can't become {state.value}"
@@ -133,10 +134,12 @@ class Replayer:
 
     # The stepping thread
 
+    @owner_only
     def on_writable(self, subscriber_id: int) -> None:
         """Resume the replays of a client that accepts data again."""
         self._make_ready(self._full.pop(subscriber_id, []))
 
+    @owner_only
     def on_ended(self, cursors: Iterable[Cursor]) -> None:
         """Forget the replays of subscriptions that have ended. Those that have their turn are left out then."""
         for id in {cursor.subscriber.id for cursor in cursors} & self._full.keys():
@@ -144,9 +147,11 @@ class Replayer:
             if not self._full[id]:
                 del self._full[id]
 
+    @owner_only
     def on_end(self, cursor: Cursor) -> None:
         """Do nothing: the replay's next turn lets its shard send the error."""
 
+    @owner_only
     def step(self, looked: bool) -> Progress:
         """Serve some of the clients."""
         if looked:

@@ -26,7 +26,7 @@ from typing import Any
 from ..config.limits import Limits, limit_reached
 from ..errors import JsonRpcCode
 from ..util.futures import settle_future
-from ..util.thread_contracts import any_thread
+from ..util.thread_contracts import any_thread, owner_only
 from .block_digest import BlockDigest, BlockDigests, TransactionHooks
 from .chain_feed import ChainFeed, Progress, chain_is_unreadable, ended_before_reply
 from .chain_history import ChainPoint, HistoryGapError, HistoryStep
@@ -59,7 +59,7 @@ class TransactionFollower:
     def __init__(self, feed: ChainFeed, hooks: TransactionHooks, mempool: EventLog, limits: Limits) -> None:
         self._feed = feed
         self._history = feed.history
-        self._digests = BlockDigests(hooks, limits.events.follow_cache)
+        self._digests = BlockDigests(hooks, feed.history, limits.events.follow_cache)
         self._pending = PendingTransactions(mempool, hooks)
         self._limits = limits
         self._tasks: dict[Cursor, FollowTask] = {}  # all whose reply was queued
@@ -98,6 +98,7 @@ class TransactionFollower:
         """Send, since the reply was queued."""
         self._feed.post(lambda: self._start(task))
 
+    @owner_only
     def on_writable(self, subscriber_id: int) -> None:
         """Send what waits for a client that accepts data again."""
         frames, paused = self._backlogs.take(subscriber_id)
@@ -106,6 +107,7 @@ class TransactionFollower:
         for task in paused:
             self._continue(task)
 
+    @owner_only
     def on_ended(self, cursors: Iterable[Cursor]) -> None:
         """Forget subscriptions that have ended."""
         for cursor in cursors:
@@ -119,12 +121,14 @@ class TransactionFollower:
                 del self._counts[id]
                 self._backlogs.take(id)
 
+    @owner_only
     def on_end(self, cursor: Cursor) -> None:
         """Let the shard send the error that ends a subscription."""
         if cursor in self._tasks:
             self.on_ended([cursor])
             self._feed.activate(cursor)
 
+    @owner_only
     def step(self, looked: bool) -> Progress:
         """Report what is new to all that are live, and serve some of the others."""
         failed = not self._step_live(looked)
@@ -153,10 +157,6 @@ class TransactionFollower:
             looks=bool(failed or self._parked or self._missed or lags),
         )
 
-    def _log_failure(self, error: Exception) -> None:
-        if not self._has_failed:
-            logger.warning("the chain can't be read for clients that follow transactions: %s", error)
-
     def _try(self, serve: Callable[[FollowTask], None], task: FollowTask) -> bool:
         try:
             serve(task)
@@ -164,17 +164,23 @@ class TransactionFollower:
         except HistoryGapError as gap:
             self._end(task, str(gap), gap.reason)
         except Exception as error:
-            self._log_failure(error)
-            now = self._feed.clock()
-            task.failed_at = now if task.failed_at is None else task.failed_at
+            task.failed_at, is_over = self._failed(error, task.failed_at)
             if task.state is RESOLVING:
                 settle_future(task.answer, chain_is_unreadable(error))
-            elif now - task.failed_at >= _PATIENCE:
+            elif is_over:
                 self._end(task, f"the chain can't be read: {error}", "unreadable")
             else:
                 self._parked.append(task)
             return False
         return True
+
+    def _failed(self, error: Exception, since: float | None) -> tuple[float, bool]:
+        """Log a failure of the host. Return since when it fails, and whether that is too long."""
+        if not self._has_failed:
+            logger.warning("the chain can't be read for clients that follow transactions: %s", error)
+        now = self._feed.clock()
+        since = now if since is None else since
+        return since, now - since >= _PATIENCE
 
     # Those that are not live yet
 
@@ -221,8 +227,8 @@ class TransactionFollower:
                 if task.since is None:
                     self._send(task, follow.state(task.before))
                 break
-            is_kept = block.hash in self._digests
-            follow.remember(block, self._digests.of(block.hash))
+            is_kept = block in self._digests
+            follow.remember(block, self._digests.of(block))
             task.scan = self._history.parent_of(block)
         self._continue(task)
 
@@ -234,11 +240,7 @@ class TransactionFollower:
             if step.connected and follow.lacks_blocks(step.block):
                 self._scan_again(task, follow.point)
                 return
-            digest = self._digests.of(step.block.hash)
-            if step.connected:
-                self._send(task, follow.connect(step.block, digest))
-            else:
-                self._send(task, follow.disconnect(step.block, step.after, digest))
+            self._send(task, follow.apply(step, self._digest(step)))
             if task.is_over or not self._feed.has_time:
                 break
         if steps:
@@ -258,16 +260,16 @@ class TransactionFollower:
         self._live.add(task)
         self._send(task, self._seen(follow))
 
+    def _digest(self, step: HistoryStep) -> BlockDigest:
+        digest = self._digests.of(step.block)
+        if step.connected:
+            self._pending.mined(digest.txids)
+        return digest
+
     def _seen(self, follow: Follow, within: BlockDigest | None = None) -> bytes:
         """Return the message for what waits in the mempool, perhaps only for what was in a block, too."""
         found = self._pending.matching(follow.keys.txids, follow.keys.addresses)
-        return follow.seen(
-            {
-                txid: mine
-                for txid, mine in found.items()
-                if not follow.is_confirmed(txid) and (within is None or txid in within)
-            }
-        )
+        return follow.seen({txid: mine for txid, mine in found.items() if within is None or txid in within.txids})
 
     def _continue(self, task: FollowTask) -> None:
         """Give a subscription its next turn, once its client accepts data."""
@@ -290,10 +292,9 @@ class TransactionFollower:
         except HistoryGapError as gap:
             self._end_live(str(gap), gap.reason)
         except Exception as error:
-            self._log_failure(error)
-            self._work, now = None, self._feed.clock()
-            self._failed_at = now if self._failed_at is None else self._failed_at
-            if now - self._failed_at >= _PATIENCE:
+            self._work = None
+            self._failed_at, is_over = self._failed(error, self._failed_at)
+            if is_over:
                 self._end_live(f"the chain can't be read: {error}", "unreadable")
             return False
         return True
@@ -315,6 +316,8 @@ class TransactionFollower:
 
     def _report_change(self, change: MempoolChange) -> Iterator[None]:
         paid = frozenset(change.addresses)
+        if change.reason is None and self._digests.is_mined(change.txid):
+            return  # the host has published it late
         for task in self._live.concerned([change.txid, *change.addresses]):
             follow = task.follow
             if follow.is_confirmed(change.txid):
@@ -347,20 +350,17 @@ class TransactionFollower:
                 yield from self._report_change(change._replace(reason="unknown"))
 
     def _report_block(self, step: HistoryStep) -> Iterator[None]:
-        digest = self._digests.of(step.block.hash)
+        digest = self._digest(step)
         concerned = self._live.concerned(digest.keys)
-        others = self._live.counting - concerned.keys() if step.connected else ()
+        others = [task for task in self._live.counting if task not in concerned] if step.connected else []
         for task in sorted([*concerned, *others], key=lambda task: self._counts[task.follow.cursor.subscriber.id]):
             if task.is_over or task.state is not LIVE:
                 continue  # it has ended since the block was begun
             follow = task.follow
             assert self._point is not None
             follow.point = self._point
-            if step.connected:
-                self._send(task, follow.connect(step.block, digest if task in concerned else None))
-            else:
-                self._send(task, follow.disconnect(step.block, step.after, digest))
-                # What has returned to the mempool already was not reported while it had a block.
+            self._send(task, follow.apply(step, digest if task in concerned else None))
+            if not step.connected:  # what has returned to the mempool already was not reported while it had a block
                 self._send(task, self._seen(follow, digest))
             if task.state is LIVE:
                 self._live.count(task)
@@ -368,7 +368,7 @@ class TransactionFollower:
 
     def _scan_again(self, task: FollowTask, point: ChainPoint) -> None:
         """Let a subscription search the blocks again: after a deep reorganisation, forgotten transactions count again."""
-        self._live.counting.discard(task)  # it goes on to hear of the mempool
+        self._live.counting.pop(task, None)  # it goes on to hear of the mempool
         task.transition(SCANNING)
         task.since = SinceBlock(*point)
         task.scan = task.follow.point = point

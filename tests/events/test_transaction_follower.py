@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from dilithion_ws import ConfigError, Limits, RpcError
 from dilithion_ws.events.block_digest import BlockDigest, BlockDigests, TransactionHooks
 from dilithion_ws.events.chain_feeds import transactions_topic
-from dilithion_ws.events.chain_history import ChainHooks
+from dilithion_ws.events.chain_history import ChainHooks, ChainPoint
 from dilithion_ws.events.follow_task import FollowTask, SinceBlock
 from dilithion_ws.events.hub import EventHub
 from dilithion_ws.util.enums import OfferResult
@@ -726,9 +726,10 @@ def test_digests_are_kept_within_their_size() -> None:
         return [{"txid": f"{hash}{at}", "addresses": ["x", "y"]} for at in range(10)]
 
     size = BlockDigest(read("a")).size
-    digests = BlockDigests(TransactionHooks(read, None), 3 * size)
+    history: Any = None  # only for `is_mined`
+    digests = BlockDigests(TransactionHooks(read, None), history, 3 * size)
     for hash in "abcabcdab":
-        digests.of(hash)
+        digests.of(ChainPoint(ord(hash), hash))
     assert reads == list("aabcdab")
 
 
