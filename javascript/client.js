@@ -138,7 +138,7 @@ class Subscription {
     this.replaying = wanted?.height !== undefined && reply.recovered;
   }
 
-  _receive(params, size) {
+  _receive(params, size, more) {
     if (params.error) {
       this.#client._byId.delete(this.id);
       const error = new RpcError(params.error);
@@ -160,6 +160,7 @@ class Subscription {
     if (topic === 'blocks' && this.#params.mode !== 'latest') this.since = blockAfter(data);
     else this.since = params.since ?? (seq === undefined ? this.since : this.position);
     this.#push({ topic, data, since: this.since, history: history === true }, size);
+    if (more) return; // the place to resume at is that of the last event
     if (this.#queue.length >= this.#client._options.maxQueued || this.#bytes >= this.#client._options.maxQueuedBytes) {
       this.paused = true; // the server keeps the rest; see `next`
       this.#client._unsubscribe(this);
@@ -436,7 +437,9 @@ export class Client extends EventTarget {
     if (messages[0]?.method === 'subscription') {
       // All events of a block about a subscription to `transactions` come together, so none of them can be missing.
       const size = text.length / messages.length;
-      for (const { params } of messages) this._byId.get(params?.subscription)?._receive(params, size);
+      messages.forEach(({ params }, index) => {
+        this._byId.get(params?.subscription)?._receive(params, size, index < messages.length - 1);
+      });
       return;
     }
     for (const answer of messages) {

@@ -41,8 +41,8 @@ class ConnectionListener(Protocol):
     def on_open(self) -> None:
         """Handle a new connection."""
 
-    def on_event(self, params: dict[str, Any], size: int) -> None:
-        """Handle the params of an event, whose message has `size` bytes."""
+    def on_event(self, params: dict[str, Any], size: int, more: bool) -> None:
+        """Handle the params of an event of `size` bytes. `more` events about the same place come with it."""
 
     def on_end(self, failure: ClientError | None) -> None:
         """Handle that no other connection will be made: for this reason, or, if None, because the client was closed."""
@@ -227,11 +227,12 @@ class ReconnectingConnection:
             found = _decode(message) if isinstance(message, str) else None
         except msgspec.DecodeError:
             return  # a broadcast of the host's, which may be anything
-        for item in found if isinstance(found, list) else [found]:
+        items = found if isinstance(found, list) else [found]
+        for index, item in enumerate(items):
             if not isinstance(item, dict):
                 continue
             if item.get("method") == "subscription":
-                self._listener.on_event(item["params"], len(message))
+                self._listener.on_event(item["params"], len(message) // len(items), index < len(items) - 1)
                 continue
             id, error = item.get("id"), item.get("error")
             reply = self.replies.pop(id, None) if isinstance(id, int) else None

@@ -170,7 +170,7 @@ class SubscriptionKeeper:
             subscription.finish(failure)
 
     @owner_only
-    def on_event(self, params: dict[str, Any], size: int) -> None:
+    def on_event(self, params: dict[str, Any], size: int, more: bool) -> None:
         """Pass an event to its subscription."""
         subscription = self._by_id.get(params.get("subscription", ""))
         error = params.get("error")
@@ -180,7 +180,7 @@ class SubscriptionKeeper:
             self._by_id.pop(params["subscription"], None)
             if subscription.ended(error):
                 self._subscribe_again(subscription)
-        elif not subscription.notify(params, size):
+        elif not subscription.notify(params, size) and not more:
             self._stop_events(subscription, subscription.pause)
 
 

@@ -120,6 +120,23 @@ def test_a_payment_until_it_is_confirmed(node: DevNode) -> None:
         assert client.call("subscriptions") == []
 
 
+def test_a_slow_reader_of_payments_misses_and_repeats_nothing(node: DevNode) -> None:
+    address, paid = node.wallet.new_address(), []
+    with serve_devnode(node) as server, Client(server.url, max_queued_events=3) as client:
+        payments = client.subscribe("transactions", filter={"address": address, "confirmations": 1})
+        for _ in range(6):
+            for _ in range(5):
+                tx, _ = node.others.build(address, 1_000_000)
+                node.submit(tx)
+                paid.append(tx.txid)
+            node.generate(1, node.others.addresses[0])
+        found: list[str] = []
+        while len(found) < len(paid):
+            event = payments.get(20)
+            found += [event.data["txid"]] if event.data["kind"] == "confirmed" else []
+    assert sorted(found) == sorted(paid)
+
+
 def test_several_subscriptions_as_one(start: ServerFactory) -> None:
     server = start()
     with Client(server.url) as client:

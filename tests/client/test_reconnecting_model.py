@@ -55,7 +55,7 @@ class Listener:
     def on_open(self) -> None:
         self.opened += 1
 
-    def on_event(self, params: dict[str, Any], size: int) -> None:
+    def on_event(self, params: dict[str, Any], size: int, more: bool) -> None:
         self.events.append(params)
 
     def on_end(self, failure: ClientError | None) -> None:
