@@ -57,8 +57,8 @@ class SubscriptionKeeper:
         try:
             while True:
                 waiter = AwaitedReply()
-                self._subscribe(subscription, place, waiter.reply, deadline)
                 try:
+                    self._subscribe(subscription, place, waiter.reply, deadline)
                     waiter.wait(deadline, "subscribe")
                     return subscription
                 except RpcError as error:
