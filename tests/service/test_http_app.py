@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, ConfigError, RpcTable, WebSocketServer
+from dilithion_ws import Config, ConfigError, RpcDialect, RpcTable, WebSocketServer
 from dilithion_ws.auth.passwords import hash_password
 from dilithion_ws.auth.users import User, UsersFile, render_users
 
@@ -468,3 +468,30 @@ def test_a_link_on_another_site_cannot_try_passwords(guarded: WebSocketServer) -
     own = {"Sec-Fetch-Site": "cross-site", "Origin": f"http://localhost:{guarded.port}", **authorization("reader")}
     assert request(guarded, "GET", "/openrpc.json", None, own)[0] == 200
     assert request(guarded, "GET", "/openrpc.json", None, authorization("reader"))[0] == 200
+
+
+def test_the_client_for_pages_is_served_beside_the_page(start: ServerFactory) -> None:
+    status, headers, body = request(start(), "GET", "/client.js")
+    assert (status, headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+    assert b"export" in body
+
+
+def core_call(server: WebSocketServer, body: Any) -> tuple[int, Any]:
+    status, _, answer = request(server, "POST", "/", body)
+    return status, json.loads(answer) if answer else None
+
+
+def test_calls_by_post_in_the_dialect_of_bitcoin_core(start: ServerFactory, rpc: RpcTable) -> None:
+    rpc.dialect = RpcDialect.CORE
+    server = start()
+    assert core_call(server, {"method": "add", "params": [1, 2], "id": 1}) == (
+        200,
+        {"result": 3, "error": None, "id": 1},
+    )
+    status, answer = core_call(server, {"method": "nosuch", "id": "x"})
+    assert (status, answer["result"], answer["error"]["code"], answer["id"]) == (404, None, -32601, "x")
+    assert core_call(server, {"jsonrpc": "2.0", "method": "add", "params": [1, 2]}) == (204, None)
+    assert core_call(server, []) == (200, [])
+    assert request(server, "GET", "/nothing")[0] == 404
+    status, answer = core_call(server, b"\xff")
+    assert (answer["error"]["code"], answer["id"]) == (-32700, None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from dilithion_ws import RpcError, WebSocketServer
-from dilithion_ws.client import Client
+from dilithion_ws import Config, ConfigError, RpcError, RpcTable, WebSocketServer
+from dilithion_ws.client import AfterBlock, Client
 
 from ..support import RawClient
 from ..support.accounts import log_in
@@ -87,3 +88,90 @@ def test_a_subscription_resumes_after_a_position(server: WebSocketServer) -> Non
 def test_a_topic_that_does_not_exist_is_refused(server: WebSocketServer) -> None:
     with Client(server.url) as client, pytest.raises(RpcError, match="there is no topic 'none'"):
         client.subscribe("none")
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        {},
+        {"epoch": "a"},
+        {"seq": 1},
+        {"hash": "ab"},
+        {"epoch": "a", "seq": 1, "height": 1},
+        {"epoch": "a", "seq": 1, "hash": "ab"},
+        {"height": 1, "seq": 1},
+        {"height": 1, "hash": "ab\n"},
+    ],
+)
+def test_a_place_to_begin_is_either_a_position_or_a_block(client: RawClient, since: dict[str, object]) -> None:
+    error = client.call("subscribe", "blocks", None, since)["error"]
+    assert error["code"] == -32602
+    assert "`since` takes `epoch` and `seq`, or `height`" in error["message"]
+    assert client.call("subscriptions")["result"] == []
+
+
+def test_a_block_is_no_place_to_begin_for_the_newest_event_only(client: RawClient) -> None:
+    error = client.call("subscribe", "blocks", None, {"height": 1}, "latest")["error"]
+    assert (error["code"], error["message"]) == (-32602, 'Invalid params: this takes the mode "all"')
+
+
+def test_a_block_is_refused_as_a_place_where_there_is_no_history(client: RawClient) -> None:
+    reply = client.call("subscribe", "blocks", None, {"height": 1})["result"]
+    assert (reply["recovered"], reply["reason"]) == (False, "history")
+
+
+def blocks(start: int, count: int) -> list[dict[str, Any]]:
+    heights = range(start, min(start + count, 4))
+    return [
+        {
+            "kind": "connected",
+            "height": height,
+            "hash": f"{height:064x}",
+            "previousblockhash": f"{height - 1:064x}",
+            "time": 0,
+            "tx_count": 1,
+        }
+        for height in heights
+    ]
+
+
+@pytest.fixture
+def with_history(rpc: RpcTable) -> Iterator[WebSocketServer]:
+    server = WebSocketServer(rpc, Config(port=0))
+    server.history("blocks", blocks)
+    server.transactions(lambda block: [{"txid": block}])
+    with server:
+        yield server
+
+
+def test_a_subscription_begins_after_a_block_of_the_history(with_history: WebSocketServer) -> None:
+    with Client(with_history.url) as client:
+        events = client.subscribe("blocks", since=AfterBlock(1))
+        heights = []
+        while len(heights) < 2:
+            event = events.get(10)
+            assert event is not None
+            heights.append(event.data["height"])
+    assert heights == [2, 3]
+
+
+def test_transactions_are_followed_from_a_block_only(
+    with_history: WebSocketServer, connect: Callable[..., RawClient]
+) -> None:
+    error = connect(with_history).call("subscribe", "transactions", {"txid": ["aa"]}, {"epoch": "a", "seq": 1})["error"]
+    assert (error["code"], "`since` takes a block here" in error["message"]) == (-32602, True)
+
+
+def test_a_filter_that_names_nothing_to_follow_leaves_no_subscription(
+    with_history: WebSocketServer, connect: Callable[..., RawClient]
+) -> None:
+    client = connect(with_history)
+    assert client.call("subscribe", "transactions")["error"]["code"] == -32602
+    assert client.call("subscriptions")["result"] == []
+
+
+def test_a_history_and_transactions_are_offered_before_the_start(with_history: WebSocketServer) -> None:
+    with pytest.raises(ConfigError, match=r"history\(\)"):
+        with_history.history("blocks", blocks)
+    with pytest.raises(ConfigError, match=r"transactions\(\)"):
+        with_history.transactions(lambda block: [])
