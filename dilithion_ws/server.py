@@ -243,7 +243,7 @@ class WebSocketServer(HostOffers):
                 topics). Change the node's state before you publish.
 
         Raises:
-            UnknownTopicError: there is no such topic.
+            UnknownTopicError: the topic does not exist.
             EventError: the event cannot be published; nothing was.
             ForkError: the process was forked after `start`. The threads that deliver events stayed in the parent.
 

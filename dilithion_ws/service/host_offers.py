@@ -106,7 +106,7 @@ class HostOffers:
         Both run in a thread of their own and may block. They must show all that was published.
 
         Raises:
-            UnknownTopicError: there is no such topic.
+            UnknownTopicError: the topic does not exist.
             ConfigError: it has a history already, or the server is running.
         """
         self._require_stopped("history")

@@ -257,12 +257,18 @@ def test_a_host_that_fails_later_is_asked_again() -> None:
     assert reader.tip[0] == 999
 
 
-def test_a_client_that_has_gone_leaves_nothing() -> None:
+def stuck_reader() -> tuple[EventHub, Reader]:
+    """A client that resumes far behind and has room for its first events only."""
     chain = Chain(1000)
     hub = chain_hub(chain)
     chain.publish(hub)
     reader = Reader(hub, 1, chain.active[3], room=1000)
     run(hub, [reader])
+    return hub, reader
+
+
+def test_a_client_that_has_gone_leaves_nothing() -> None:
+    hub, _ = stuck_reader()
     replayer: Any = hub.chains.all()[0].parts[0]
     assert replayer._full
     hub.on_closed(1)
@@ -271,11 +277,7 @@ def test_a_client_that_has_gone_leaves_nothing() -> None:
 
 
 def test_a_client_that_may_not_read_any_more_is_told_in_between() -> None:
-    chain = Chain(1000)
-    hub = chain_hub(chain)
-    chain.publish(hub)
-    reader = Reader(hub, 1, chain.active[3], room=1000)
-    run(hub, [reader])
+    hub, reader = stuck_reader()
     reader.client.session.rights = 0
     hub.recheck_rights(reader.client.session)
     settle(hub)
@@ -288,11 +290,7 @@ def test_a_client_that_may_not_read_any_more_is_told_in_between() -> None:
 
 
 def test_a_client_that_does_not_read_and_unsubscribes_leaves_nothing() -> None:
-    chain = Chain(1000)
-    hub = chain_hub(chain)
-    chain.publish(hub)
-    reader = Reader(hub, 1, chain.active[3], room=1000)
-    run(hub, [reader])
+    hub, _ = stuck_reader()
     replayer: Any = hub.chains.all()[0].parts[0]
     assert replayer._full
     assert hub.unsubscribe(1, "chain")
