@@ -50,14 +50,14 @@ def test_the_example_of_our_own_client() -> None:
 
 def test_the_examples_about_events() -> None:
     text = (ROOT / "docs" / "events.md").read_text()
-    *others, following = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    *others, following, for_asyncio = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(others) == 3
     for example in others:
         run(example)
     with serving("--dev", "--block-interval", "0.2") as (_, port):
-        last = 'event.data["hash"])'
-        code = following.replace(":8333", f":{port}").replace(last, f"{last}\n                exit()")
-        assert len(run(code).splitlines()) == 2
+        for code in (following, for_asyncio):
+            code = re.sub(r'(\n +)print\(.*event.*"hash"\]\)', r"\g<0>\1exit()", code.replace(":8333", f":{port}"))
+            assert len(run(code).splitlines()) == 2
 
 
 def test_the_commands_for_a_shell(tmp_path: Path) -> None:

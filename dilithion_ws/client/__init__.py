@@ -1,4 +1,4 @@
-"""A client: calls, and events that survive a lost connection. Synchronous, for any number of threads.
+"""Clients: calls, and events that survive a lost connection. `Client` is synchronous, `AsyncClient` is for asyncio.
 
     from dilithion_ws.client import Client
 
@@ -7,11 +7,16 @@
         for event in client.subscribe("blocks"):
             print(event.data["height"], event.data["hash"])
 
-Concurrency. All methods may be called from any thread. One thread of the client's own reads, answers pings, and connects
-again when the connection is lost; subscriptions then continue after the last event received.
+Both run the same core (`client_core`), which knows no socket, thread or event loop. Subscriptions continue after the
+last event received when the connection was lost.
+
+Concurrency. All methods of `Client` may be called from any thread. One thread of the client's own reads, answers pings,
+and connects again. `AsyncClient` belongs to one event loop; each of its methods may be cancelled.
 """
 
-from ..events.log import Position
+from ..util.position import Position
+from .async_client import AsyncClient
+from .async_subscription import AsyncSubscription
 from .client import Client
 from .exceptions import (
     CallTimeoutError,
@@ -24,10 +29,13 @@ from .exceptions import (
 from .merged import merged
 from .places import AfterBlock
 from .position_store import PositionStore
-from .subscription import Event, Subscription
+from .subscription import Subscription
+from .subscription_state import Event
 
 __all__ = [
     "AfterBlock",
+    "AsyncClient",
+    "AsyncSubscription",
     "CallTimeoutError",
     "CertificateError",
     "Client",

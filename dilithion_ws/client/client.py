@@ -1,24 +1,21 @@
-"""The client: calls and subscriptions over one connection, which it renews when it is lost."""
+"""The synchronous client: calls and subscriptions over one connection, which it renews when it is lost."""
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-import msgspec
-
-from ..errors import RpcError
-from ..events.log import Position
 from ..util.clock import Deadline, monotonic
+from ..util.position import Position
 from ..util.thread_contracts import any_thread
-from .awaited_reply import AwaitedReply, RefusedBatch, to_params
-from .client_connection import ConnectionOptions, check_url
-from .places import AfterBlock, Place, as_place
-from .reconnecting import ReconnectingConnection, encode
-from .subscription import Event, QueueBounds, Subscription
-from .subscription_keeper import SubscriptionKeeper
+from .base_client import BaseClient, Since, blocks_since, is_final, position_of, result_of, to_params
+from .client_core import notification
+from .connection_thread import AwaitedAnswer, ConnectionThread
+from .open_calls import Answer
+from .places import Place
+from .subscription import Subscription
+from .subscription_state import Event
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,22 +26,8 @@ __all__ = ["Client"]
 T = TypeVar("T")
 
 
-class Client:
-    """Calls methods and subscribes to events of one server.
-
-    Args:
-        url: `ws://host:port` or `wss://host:port`.
-        user, password: credentials; both or neither.
-        ssl_context: for wss: which authorities to trust, a certificate of one's own; default: the system's.
-        timeout: seconds for a call, unless it says otherwise.
-        connect_timeout: seconds for one attempt to connect.
-        idle_timeout: seconds of silence after which the connection counts as lost; more than the server's ping interval.
-        backoff: seconds between two attempts to connect: at first and at most. The pause doubles, and is then drawn from
-            its second half, so that clients which lost a server together do not come back together.
-        max_message_size: bytes of one message from the server.
-        max_queued_events, max_queued_bytes: events of one subscription, and the bytes of their messages, that are kept
-            for its reader. The server keeps the others.
-        wait_for_server: whether to go on trying if the first attempt to connect fails.
+class Client(BaseClient):
+    """Calls methods and subscribes to events of one server, from any number of threads. Options: see `BaseClient`.
 
     Example:
         >>> with Client("ws://127.0.0.1:8333") as client:  # doctest: +SKIP
@@ -52,37 +35,8 @@ class Client:
         840000
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        user: str | None = None,
-        password: str | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-        timeout: float = 30.0,
-        connect_timeout: float = 10.0,
-        idle_timeout: float = 60.0,
-        backoff: tuple[float, float] = (0.2, 30.0),
-        max_message_size: int = 64 << 20,
-        max_queued_events: int = 10_000,
-        max_queued_bytes: int = 64 << 20,
-        wait_for_server: bool = True,
-    ) -> None:
-        check_url(url)
-        if (user is None) != (password is None):
-            raise ValueError("user and password belong together")
-        self._url = url
-        credentials = None if user is None or password is None else (user, password)
-        self._settings = ConnectionOptions(
-            url, credentials, ssl_context, connect_timeout, idle_timeout, max_message_size
-        )
-        self._timeout = timeout
-        self._keeper = SubscriptionKeeper(QueueBounds(max_queued_events, max_queued_bytes), timeout)
-        self._link = ReconnectingConnection(self._settings, backoff, self._keeper, patient=wait_for_server)
-        self._keeper.link = self._link
-
-    def __repr__(self) -> str:
-        return f"<Client of {self._url}, {'connected' if self.is_connected else 'not connected'}>"
+    def _prepare(self) -> None:
+        self._thread = ConnectionThread(self._options, self._core)
 
     def __enter__(self) -> Self:
         try:
@@ -97,27 +51,24 @@ class Client:
     ) -> None:
         self.close()
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether the client is connected."""
-        return self._link.connection is not None
-
     @any_thread
     def connect(self, timeout: float | None = None) -> None:
         """Wait until the client is connected. Calls do this by themselves.
+
+        Args:
+            timeout: seconds to wait; None waits as long as one attempt may take.
 
         Raises:
             RefusedError: the server refuses this client.
             ConnectionLostError: there was none in time; the client goes on trying.
         """
-        self._link.start()
-        self._link.connected(Deadline(monotonic, self._settings.timeout if timeout is None else timeout))
+        self._thread.start()
+        self._thread.wait_connected(Deadline(monotonic, self._options.timeout if timeout is None else timeout))
 
     @any_thread
     def close(self) -> None:
         """Close the connection, and end the iterations over subscriptions."""
-        self._link.close()
-        self._keeper.on_end(None)
+        self._thread.close()
 
     @overload
     def call(self, method: str, /, *params: Any, as_: type[T], timeout_: float | None = None, **named: Any) -> T: ...
@@ -142,7 +93,7 @@ class Client:
             CallTimeoutError, ConnectionLostError, RefusedError: see there.
             msgspec.ValidationError: the result is not of the type `as_`.
         """
-        return _convert(self.request(method, to_params(params, named), timeout_), as_)
+        return result_of(self._ask(method, to_params(params, named), timeout_), as_)
 
     @any_thread
     def call_with_position(
@@ -152,28 +103,19 @@ class Client:
 
         The position is None if the method has none (`position_of`). See `call`.
         """
-        waiter = AwaitedReply()
-        deadline = Deadline(monotonic, self._timeout if timeout_ is None else timeout_)
-        self._link.start()
-        id = self._link.request(method, to_params(params, named), waiter.reply, deadline, with_position=True)
-        try:
-            result, found = waiter.wait(deadline, method), self._link.positions[id]
-        finally:
-            self._link.replies.pop(id, None)
-            self._link.positions.pop(id, None)
-        return result, None if found is None else Position(found["epoch"], found["seq"])
+        answer = self._ask(method, to_params(params, named), timeout_)
+        return result_of(answer, None), position_of(answer)
 
     @any_thread
     def request(self, method: str, params: list[Any] | dict[str, Any], timeout: float | None = None) -> Any:
         """Call a method with its params in a list or a dictionary. See `call`."""
-        waiter = AwaitedReply()
-        deadline = Deadline(monotonic, self._timeout if timeout is None else timeout)
-        self._link.start()
-        id = self._link.request(method, params, waiter.reply, deadline)
-        try:
-            return waiter.wait(deadline, method)
-        finally:
-            self._link.replies.pop(id, None)
+        return result_of(self._ask(method, params, timeout), None)
+
+    def _ask(self, method: str, params: Any, timeout: float | None) -> Answer:
+        return self._thread.ask(lambda core, reply: core.call(method, params, reply), self._deadline(timeout), method)
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        return Deadline(monotonic, self._timeout if timeout is None else timeout)
 
     @any_thread
     def batch(self, calls: Iterable[tuple[str, Sequence[Any]]], timeout: float | None = None) -> list[Any]:
@@ -187,43 +129,22 @@ class Client:
             The results in the order of the calls; an `RpcError` stands in the place of a call that failed.
 
         Raises:
-            RpcError: the server refuses the batch as a whole, such as one that is too large.
+            RpcError: the server refuses the batch as a whole.
         """
-        deadline = Deadline(monotonic, self._timeout if timeout is None else timeout)
-        waiters = {next(self._link.ids): (AwaitedReply(), method, list(params)) for method, params in calls}
-        if not waiters:
+        wanted = list(calls)
+        if not wanted:
             return []
-        self._link.start()
-        connection = self._link.connected(deadline)
-        text = encode(
-            [{"jsonrpc": "2.0", "method": m, "params": params, "id": id} for id, (_, m, params) in waiters.items()]
-        ).decode()
-        refused = RefusedBatch([waiter for waiter, _, _ in waiters.values()])
-        try:
-            self._link.replies.update((id, waiter.reply) for id, (waiter, _, _) in waiters.items())
-            self._link.batches.append(refused.reply)
-            connection.send(text, deadline.remaining())
-            return [self._outcome(waiter, deadline, refused) for waiter, _, _ in waiters.values()]
-        finally:
-            self._link.batches.remove(refused.reply)
-            for id in waiters:
-                self._link.replies.pop(id, None)
-
-    def _outcome(self, waiter: AwaitedReply, deadline: Deadline, refused: RefusedBatch) -> Any:
-        try:
-            return waiter.wait(deadline, "a batch")
-        except RpcError as error:
-            if refused.error is not None:
-                raise
-            return error
+        deadline = self._deadline(timeout)
+        answer = self._thread.ask(lambda core, reply: core.batch(wanted, reply), deadline, "a batch")
+        return result_of(answer, list)  # type: ignore[no-any-return]
 
     @any_thread
     def notify(self, method: str, *params: Any, **named: Any) -> None:
         """Call a method without requesting an answer. Errors of the method are not reported."""
-        deadline = Deadline(monotonic, self._timeout)
-        message = {"jsonrpc": "2.0", "method": method, "params": to_params(params, named)}
-        self._link.start()
-        self._link.connected(deadline).send(encode(message).decode(), deadline.remaining())
+        deadline = self._deadline(None)
+        text = notification(method, to_params(params, named))
+        self._thread.start()
+        self._thread.wait_connected(deadline).send(text, deadline.remaining())
 
     @any_thread
     def subscribe(
@@ -231,7 +152,7 @@ class Client:
         topic: str,
         *,
         filter: dict[str, Any] | None = None,
-        since: Place | tuple[str, int] | Mapping[str, Any] | None = None,
+        since: Since = None,
         mode: str | None = None,
     ) -> Subscription:
         """Subscribe to a topic. The subscription continues after a lost connection.
@@ -246,14 +167,24 @@ class Client:
         Raises:
             RpcError: the server refuses, such as for an unknown topic.
         """
-        place = None if since is None else as_place(since)
-        self._link.start()
-        return self._keeper.subscribe(topic, filter, place, mode)
+        state, place = self._new_subscription(topic, filter, mode, since)
+        subscription = Subscription(state, self._thread)
+        answer, deadline = AwaitedAnswer(), self._deadline(None)
+        self._thread.start()
+        self._thread.wait_connected(deadline)
+        try:
+            with self._thread.core() as core:
+                core.subscribe(state, place, answer.reply, deadline.at)
+            result_of(answer.wait(deadline, f"subscribe {topic}"), None)
+        except BaseException:
+            subscription.close()
+            raise
+        return subscription
 
     @any_thread
     def follow_blocks(self, from_height: int | None = None, *, since: Place | None = None) -> Subscription:
         """Subscribe to `blocks` from a height on, after a place that was saved, or from now on."""
-        return self.subscribe("blocks", since=since if from_height is None else AfterBlock(from_height - 1))
+        return self.subscribe("blocks", since=blocks_since(from_height, since))
 
     @any_thread
     def follow_transaction(self, txid: str, confirmations: int = 6, *, since: Place | None = None) -> Iterator[Event]:
@@ -265,9 +196,5 @@ class Client:
         with self.subscribe("transactions", filter=wanted, since=since) as subscription:
             for event in subscription:
                 yield event
-                if event.data["kind"] == "confirmed" and event.data["confirmations"] >= confirmations:
+                if is_final(event, confirmations):
                     return
-
-
-def _convert(result: Any, kind: Any) -> Any:
-    return result if kind is None else msgspec.convert(result, kind, strict=False)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import overload
 
 from ..util.thread_contracts import owner_only
-from .subscription import Event, Subscription
+from .async_subscription import AsyncSubscription
+from .subscription import Subscription
+from .subscription_state import Event
 
 __all__ = ["merged"]
 
 
-def merged(*subscriptions: Subscription) -> Iterator[Event]:
-    """Iterate over the events of several subscriptions as they come. It ends when all of them are closed.
+@overload
+def merged(*subscriptions: Subscription) -> Iterator[Event]: ...
+
+
+@overload
+def merged(*subscriptions: AsyncSubscription) -> AsyncIterator[Event]: ...
+
+
+def merged(*subscriptions: Subscription | AsyncSubscription) -> Iterator[Event] | AsyncIterator[Event]:
+    """Iterate over the events of several subscriptions of one kind as they come. It ends when all of them are closed.
 
     An `EventsLostError` of one of them is raised by `next`; the iteration can be continued.
 
@@ -20,12 +32,37 @@ def merged(*subscriptions: Subscription) -> Iterator[Event]:
         >>> for event in merged(client.subscribe("blocks"), client.subscribe("mempool")):  # doctest: +SKIP
         ...     print(event.topic, event.data)
     """
-    return _Merged(list(subscriptions))
+    synchronous = [one for one in subscriptions if isinstance(one, Subscription)]
+    if len(synchronous) == len(subscriptions):
+        return _Merged(synchronous)
+    return _AsyncMerged([one for one in subscriptions if isinstance(one, AsyncSubscription)])
+
+
+class _Turns:
+    """Takes from subscriptions in turn, those with something first."""
+
+    def __init__(self, subscriptions: Sequence[Subscription | AsyncSubscription]) -> None:
+        self.open = list(subscriptions)
+
+    def take(self) -> Event | None:
+        """Return an event that is there, or None."""
+        for subscription in list(self.open):
+            if not subscription.has_something:
+                continue
+            # The next one has the next turn, however much this one has.
+            self.open.remove(subscription)
+            self.open.append(subscription)
+            event = subscription.get_now()
+            if event is not None:
+                return event
+            if subscription.is_closed:
+                self.open.remove(subscription)
+        return None
 
 
 class _Merged:
-    def __init__(self, subscriptions: list[Subscription]) -> None:
-        self._open = subscriptions
+    def __init__(self, subscriptions: Sequence[Subscription]) -> None:
+        self._turns = _Turns(subscriptions)
         self._something = threading.Event()
         for subscription in subscriptions:
             subscription.add_listener(self._something)
@@ -35,19 +72,32 @@ class _Merged:
 
     @owner_only
     def __next__(self) -> Event:
-        while self._open:
+        while self._turns.open:
             self._something.clear()  # before they are asked: what comes later sets it again
-            for subscription in list(self._open):
-                if not subscription.has_something:
-                    continue
-                # The next one has the next turn, however much this one has.
-                self._open.remove(subscription)
-                self._open.append(subscription)
-                event = subscription.get_now()
-                if event is not None:
-                    return event
-                if subscription.is_closed:
-                    self._open.remove(subscription)
-            if self._open:
+            event = self._turns.take()
+            if event is not None:
+                return event
+            if self._turns.open:
                 self._something.wait()
         raise StopIteration
+
+
+class _AsyncMerged:
+    def __init__(self, subscriptions: Sequence[AsyncSubscription]) -> None:
+        self._turns = _Turns(subscriptions)
+        self._something = asyncio.Event()
+        for subscription in subscriptions:
+            subscription.add_listener(self._something)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        while self._turns.open:
+            self._something.clear()
+            event = self._turns.take()
+            if event is not None:
+                return event
+            if self._turns.open:
+                await self._something.wait()
+        raise StopAsyncIteration

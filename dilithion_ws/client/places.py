@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..events.log import Position
+from ..util.position import Position
 
 __all__ = ["AfterBlock", "Place", "as_place", "block_after", "place_as_json"]
 

@@ -14,12 +14,12 @@ from typing import NamedTuple, Protocol
 
 from ..errors import JsonRpcCode, RpcError
 from ..util.clock import Clock
+from ..util.position import Position
 from ..util.repeating_thread import Pause
 from ..util.thread_contracts import any_thread, requires
 from .chain_history import ChainHistory
 from .chain_index import ChainIndex
 from .cursor import Cursor
-from .log import Position
 
 __all__ = ["Activator", "ChainFeed", "ChainPart", "Progress", "chain_is_unreadable", "ended_before_reply"]
 

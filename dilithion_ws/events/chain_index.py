@@ -11,8 +11,9 @@ from collections import deque
 
 import msgspec
 
+from ..util.position import Position
 from .chain_history import ChainPoint
-from .log import EventLog, EventsGoneError, LogEntry, Position
+from .log import EventLog, EventsGoneError, LogEntry
 from .stream import CHUNK_BYTES
 
 __all__ = ["ChainIndex"]

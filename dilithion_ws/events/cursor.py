@@ -20,7 +20,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, NamedTuple
 
-from .log import Position
+from ..util.position import Position
 from .stream import Stream
 from .subscriber import Subscriber
 from .topic import Topic

@@ -19,13 +19,14 @@ from ..config.limits import Limits, limit_reached
 from ..errors import ConfigError, EventError, JsonRpcCode, RpcError, UnknownTopicError
 from ..session import Session
 from ..util.clock import Clock
+from ..util.position import Position
 from ..util.thread_contracts import any_thread
 from .chain_feeds import ChainFeeds
 from .cursor import Cursor, EndOfStream
 from .cursor_registry import CursorRegistry
 from .election import Leadership, SoleLeader
 from .filters import Filter
-from .log import EventsGoneError, Position
+from .log import EventsGoneError
 from .node_topics import BY_KIND, default_retention, node_topics
 from .shard import Shard
 from .store import EventStore

@@ -26,9 +26,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..util.clock import Clock
+from ..util.position import Position
 from ..util.thread_contracts import any_thread, requires
 
-__all__ = ["EventLog", "EventsGoneError", "LogEntry", "Position", "Retention", "StoredEntry"]
+__all__ = ["EventLog", "EventsGoneError", "LogEntry", "Retention", "StoredEntry"]
 
 
 class Retention(NamedTuple):
@@ -45,13 +46,6 @@ class Retention(NamedTuple):
     seconds: float
     size: int
     min_entries: int = 0
-
-
-class Position(NamedTuple):
-    """A position in a log: after the entry `seq`, before the next one."""
-
-    epoch: str
-    seq: int
 
 
 class LogEntry:

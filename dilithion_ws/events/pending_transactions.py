@@ -8,8 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from ..util.host_code import call_host
+from ..util.position import Position
 from .block_digest import TransactionHooks
-from .log import EventLog, EventsGoneError, Position
+from .log import EventLog, EventsGoneError
 from .stream import CHUNK_BYTES
 
 __all__ = ["MempoolChange", "PendingTransactions"]

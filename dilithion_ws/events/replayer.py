@@ -26,12 +26,13 @@ from typing import Any
 from ..errors import JsonRpcCode
 from ..util.enums import OfferResult
 from ..util.futures import Future, settle_future
+from ..util.position import Position
 from ..util.thread_contracts import any_thread, owner_only
 from .chain_feed import ChainFeed, Progress, chain_is_unreadable, ended_before_reply
 from .chain_history import ChainPoint, HistoryGapError, HistoryStep
 from .cursor import Cursor, EndOfStream
 from .follow_task import SinceBlock
-from .log import EventsGoneError, Position
+from .log import EventsGoneError
 from .stream import CHUNK_BYTES
 
 __all__ = ["TRANSITIONS", "Replay", "ReplayState", "Replayer"]

@@ -20,11 +20,12 @@ from typing import Any
 
 from ..errors import JsonRpcCode
 from ..util.enums import OfferResult
+from ..util.position import Position
 from ..util.sync import WakeFlag
 from ..util.thread_contracts import any_thread, requires
 from .cursor import BLOCKED, LIVE, Cursor, EndOfStream
 from .cursor_registry import CursorRegistry
-from .log import EventsGoneError, Position
+from .log import EventsGoneError
 from .stream import Batch, Stream
 from .subscriber import Encoder
 from .topic import Topic

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..errors import ConfigError
+from ..util.position import Position
 from ..util.thread_contracts import any_thread, requires
 from .filters import Filter, FilterKey
-from .log import EventLog, EventsGoneError, LogEntry, Position
+from .log import EventLog, EventsGoneError, LogEntry
 from .subscriber import Encoder
 
 __all__ = ["CHUNK_BYTES", "Batch", "Mode", "Stream", "StreamSpec", "named_mode"]

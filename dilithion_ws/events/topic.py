@@ -18,9 +18,10 @@ from ..config.limits import EventLimits, Limits, limit_reached
 from ..errors import EventError
 from ..util.clock import Clock
 from ..util.json import encode_json
+from ..util.position import Position
 from ..util.thread_contracts import any_thread, requires
 from .filters import Filter, FilterKey, keys_of
-from .log import EventLog, EventsGoneError, Position, Retention
+from .log import EventLog, EventsGoneError, Retention
 from .stream import CHUNK_BYTES, Mode, Stream, StreamSpec
 
 __all__ = ["Availability", "LogFollower", "Topic", "TopicSpec"]

@@ -21,11 +21,11 @@ from ..errors import JsonRpcCode, RpcError
 from ..events.chain_feeds import TRANSACTIONS
 from ..events.follow_task import SinceBlock
 from ..events.hub import USER_PREFIX, EventHub
-from ..events.log import Position
 from ..events.stream import Mode
 from ..events.subscriber import Subscriber
 from ..rpc.context import CallContext
 from ..rpc.method import Method, MethodOptions
+from ..util.position import Position
 
 __all__ = ["SubscriberSource", "SubscriptionMethods"]
 

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ..events.log import Position
 from ..events.topic import Availability, Topic
 from ..util.clock import Clock, monotonic
+from ..util.position import Position
 from ..util.thread_contracts import any_thread, owner_only, requires
 
 __all__ = ["Lease", "PositionReader"]

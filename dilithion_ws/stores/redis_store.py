@@ -28,10 +28,11 @@ from ..errors import ConfigError, JsonRpcCode, NotLeadingError
 from ..events.cursor import EndOfStream
 from ..events.election import Leadership
 from ..events.hub import USER_PREFIX
-from ..events.log import Position, StoredEntry
+from ..events.log import StoredEntry
 from ..events.store import LogWriter
 from ..events.topic import Availability, Topic
 from ..util.clock import Deadline, monotonic
+from ..util.position import Position
 from ..util.thread_contracts import any_thread, owner_only
 from .lease import Lease
 from .write_queue import QueuedEvent, WriteQueue

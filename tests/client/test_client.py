@@ -28,16 +28,16 @@ from ..support.accounts import write_users
 from ..support.certificates import Authority
 from ..support.configs import make_config
 from ..support.fixtures import ServerFactory
-from ..support.subscriptions import block
+from ..support.subscriptions import block, hold_subscribe
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., Client]]:
+def make(client_class: type[Client]) -> Iterator[Callable[..., Client]]:
     clients: list[Client] = []
 
     def make(server: WebSocketServer | str, **options: Any) -> Client:
         url = server if isinstance(server, str) else server.url
-        clients.append(Client(url, backoff=(0.01, 0.05), **options))
+        clients.append(client_class(url, backoff=(0.01, 0.05), **options))
         return clients[-1]
 
     yield make
@@ -98,12 +98,12 @@ def test_a_call_that_takes_too_long(
     assert client.call("getblockcount") == 840000
 
 
-def test_there_is_no_server(make: Callable[..., Client]) -> None:
+def test_there_is_no_server(client_class: type[Client], make: Callable[..., Client]) -> None:
     client = make(f"ws://127.0.0.1:{free_port()}", timeout=0.3)
     with pytest.raises(ConnectionLostError, match="no connection to ws://"):
         client.call("getblockcount")
     with pytest.raises(ValueError, match="is not the address of a server"):
-        Client("http://localhost")
+        client_class("http://localhost")
 
 
 def test_a_call_waits_for_a_server_that_comes_up(make: Callable[..., Client], rpc: RpcTable) -> None:
@@ -118,7 +118,7 @@ def test_a_call_waits_for_a_server_that_comes_up(make: Callable[..., Client], rp
         client.close()
 
 
-def test_credentials(rpc: RpcTable, make: Callable[..., Client], tmp_path: Path) -> None:
+def test_credentials(client_class: type[Client], rpc: RpcTable, make: Callable[..., Client], tmp_path: Path) -> None:
     path = tmp_path / "users.json"
     write_users(path, reader="readonly")
     with WebSocketServer(rpc, Config(users_file=str(path))) as server:
@@ -142,7 +142,7 @@ def test_credentials(rpc: RpcTable, make: Callable[..., Client], tmp_path: Path)
         with pytest.raises(RefusedError, match="4401 this user has been removed"):
             client.call("getblockcount")
     with pytest.raises(ValueError, match="belong together"):
-        Client("ws://localhost", user="x")
+        client_class("ws://localhost", user="x")
 
 
 def test_over_tls(rpc: RpcTable, make: Callable[..., Client], tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_reader_that_falls_behind_loses_nothing_and_calls_go_on(
         server.publish("blocks", block(height))
     assert client.call("getblockcount") == 840000
     wait_for(lambda: subscription.is_paused)
-    assert len(subscription._queue) <= 50
+    assert subscription._state.waiting <= 50
     assert [subscription.get(10).seq for _ in range(3000)] == list(range(1, 3001))
 
 
@@ -304,11 +304,11 @@ def test_a_server_that_falls_silent_is_given_up(make: Callable[..., Client]) -> 
             client.connect(1.0)
 
 
-def test_nothing_is_left_behind(rpc: RpcTable) -> None:
+def test_nothing_is_left_behind(client_class: type[Client], rpc: RpcTable) -> None:
     server = WebSocketServer(rpc, make_config(linger_timeout=0.1)).start()
     threads = threading.active_count()
     for _ in range(20):
-        with Client(server.url) as client:
+        with client_class(server.url) as client:
             client.subscribe("blocks")
             assert client.call("getblockcount") == 840000
     wait_for(lambda: sockets_of(server.port) == 0)
@@ -335,7 +335,7 @@ def test_a_batch_that_is_refused_as_a_whole(start: ServerFactory, make: Callable
     refused = client.batch([("getblockcount", [])] * 5)
     assert [error.code for error in refused] == [-32010] * 5
     assert client.batch([("getblockcount", [])] * 3) == [840000] * 3
-    assert client._link.replies == {}
+    assert client._core.open_calls == 0
 
 
 def test_a_rate_that_is_reached_ends_no_subscription(rpc: RpcTable, make: Callable[..., Client]) -> None:
@@ -358,45 +358,37 @@ def test_a_subscription_without_a_waiting_caller_is_ended(
     server = start()
     client = make(server, timeout=0.2)
     client.connect()
-    original, slow, done = server.events.subscribe, threading.Event(), threading.Event()
-
-    def subscribe(*args: Any, **options: Any) -> Any:
-        slow.wait(20)
-        found = original(*args, **options)
-        done.set()
-        return found
-
-    monkeypatch.setattr(server.events, "subscribe", subscribe)
+    slow, done = hold_subscribe(server, monkeypatch)
     with pytest.raises(CallTimeoutError):
         client.subscribe("blocks")
     slow.set()
     assert done.wait(10)
     wait_for(lambda: not server.events.cursors.all(), what="the client's unsubscribe")
-    assert client.subscribe("blocks").id == "blocks"
+    assert client.subscribe("blocks")._state.id == "blocks"
 
 
 @pytest.mark.parametrize(
     "url", ["ws://h:99999", "ws://h:x", "ws://a..b:1", "ws://[::1", "ws://h/a b", "ws://", "ws://alice:hush@h:1", "h:1"]
 )
-def test_addresses_that_are_none(url: str) -> None:
+def test_addresses_that_are_none(client_class: type[Client], url: str) -> None:
     with pytest.raises(ValueError, match="is not the address of a server") as caught:
-        Client(url)
+        client_class(url)
     assert "hush" not in str(caught.value)
 
 
-def test_a_client_that_could_not_connect_leaves_no_thread() -> None:
+def test_a_client_that_could_not_connect_leaves_no_thread(client_class: type[Client]) -> None:
     before = threading.active_count()
-    with pytest.raises(ConnectionLostError), Client(f"ws://127.0.0.1:{free_port()}", connect_timeout=0.2):
+    with pytest.raises(ConnectionLostError), client_class(f"ws://127.0.0.1:{free_port()}", connect_timeout=0.2):
         pass
     wait_for(lambda: threading.active_count() <= before)
 
 
-def test_close_does_not_wait_for_a_server_that_says_nothing() -> None:
+def test_close_does_not_wait_for_a_server_that_says_nothing(client_class: type[Client]) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(8)
         before = threading.active_count()
-        client = Client(f"ws://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=60.0)
+        client = client_class(f"ws://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=60.0)
         with pytest.raises(ConnectionLostError):
             client.connect(0.2)
         client.close()

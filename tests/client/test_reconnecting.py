@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dilithion_ws.client import CallTimeoutError, Client, ConnectionLostError, RefusedError
-from dilithion_ws.client.client_connection import check_url
+from dilithion_ws.client.connection_options import check_url
 from dilithion_ws.protocol.frames import CLOSE, TEXT, encode_frame
 
 from ..support import mask, wait_for
@@ -109,7 +109,7 @@ class Server:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Client]]:
+def serve(client_class: type[Client]) -> Iterator[Callable[..., Client]]:
     servers: list[Server] = []
     clients: list[Client] = []
 
@@ -117,7 +117,7 @@ def serve() -> Iterator[Callable[..., Client]]:
         servers.append(Server(*scripts))
         options.setdefault("backoff", (0.01, 0.02))
         options.setdefault("timeout", 5.0)
-        clients.append(Client(servers[-1].url, **options))
+        clients.append(client_class(servers[-1].url, **options))
         return clients[-1]
 
     yield serve
@@ -262,10 +262,10 @@ def test_a_silent_server_counts_as_lost(serve: Callable[..., Client]) -> None:
     assert client.call("m") == 10
 
 
-def test_without_a_server_a_call_ends_in_time() -> None:
+def test_without_a_server_a_call_ends_in_time(client_class: type[Client]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    client = Client(f"ws://127.0.0.1:{port}", timeout=0.3, backoff=(0.01, 0.02))
+    client = client_class(f"ws://127.0.0.1:{port}", timeout=0.3, backoff=(0.01, 0.02))
     with pytest.raises(ConnectionLostError, match="no connection to"):
         client.call("m")
     client.close()
@@ -273,10 +273,10 @@ def test_without_a_server_a_call_ends_in_time() -> None:
         client.call("m")
 
 
-def test_closing_ends_a_pause_between_two_attempts() -> None:
+def test_closing_ends_a_pause_between_two_attempts(client_class: type[Client]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    client = Client(f"ws://127.0.0.1:{port}", timeout=0.2, backoff=(60.0, 60.0))
+    client = client_class(f"ws://127.0.0.1:{port}", timeout=0.2, backoff=(60.0, 60.0))
     with pytest.raises(ConnectionLostError):
         client.call("m")
     closer = threading.Thread(target=client.close)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dilithion_ws.events.log import EventLog, EventsGoneError, Position, Retention, StoredEntry
+from dilithion_ws.events.log import EventLog, EventsGoneError, Retention, StoredEntry
+from dilithion_ws.util.position import Position
 
 from ..support import Clock
 

@@ -17,9 +17,10 @@ from dilithion_ws.auth.permissions import ROLES, Permission
 from dilithion_ws.errors import ConfigError
 from dilithion_ws.events.cursor import CursorState
 from dilithion_ws.events.hub import EventHub
-from dilithion_ws.events.log import Position, Retention
+from dilithion_ws.events.log import Retention
 from dilithion_ws.events.stream import Mode
 from dilithion_ws.util.enums import OfferResult
+from dilithion_ws.util.position import Position
 
 from ..support import Clock
 from ..support.hub import FakeSubscriber, LineEncoder, add_topic, make, settle

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from dilithion_ws.events.log import Position
 from dilithion_ws.events.topic import Availability
 from dilithion_ws.stores.lease import Lease
+from dilithion_ws.util.position import Position
 
 from ..support import Clock
 

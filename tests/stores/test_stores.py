@@ -98,9 +98,9 @@ class Follower(threading.Thread):
                 if self.slow:
                     self.stopping.wait(0.002)
                 if self.rng.random() < 0.002:
-                    wire = self.client._link.connection
+                    wire = self.client._thread._connection
                     if wire is not None:
-                        wire.abort()
+                        wire._abort()
         except BaseException as failure:
             self.failure = failure
 

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import threading
 from typing import Any
+
+import pytest
+
+from dilithion_ws import WebSocketServer
 
 from . import RawClient
 
@@ -25,3 +30,17 @@ def subscribe(client: RawClient, topic: str = "blocks", **options: Any) -> Any:
 
 def events(client: RawClient, count: int) -> list[Any]:
     return [client.answer()["params"] for _ in range(count)]
+
+
+def hold_subscribe(server: WebSocketServer, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Have a server answer no `subscribe` until the first event is set. It sets the second one when it has."""
+    original, go_on, done = server.events.subscribe, threading.Event(), threading.Event()
+
+    def subscribe(*args: Any, **options: Any) -> Any:
+        go_on.wait(20)
+        found = original(*args, **options)
+        done.set()
+        return found
+
+    monkeypatch.setattr(server.events, "subscribe", subscribe)
+    return go_on, done
