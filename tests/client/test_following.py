@@ -29,7 +29,7 @@ from dilithion_ws.devnode import DevNode
 
 from ..support import free_port, wait_for
 from ..support.commands import ROOT
-from ..support.conformance import CUTS, ChainServer, CuttingProxy, try_out
+from ..support.conformance import CUTS, ENDS, ChainServer, CuttingProxy, try_out
 from ..support.devnode import serve_devnode
 from ..support.fixtures import ServerFactory
 from ..support.subscriptions import block
@@ -64,12 +64,12 @@ class QueueLines:
         return found
 
 
-@pytest.fixture
-def chain_server() -> Iterator[ChainServer]:
-    found = ChainServer()
+@pytest.fixture(params=ENDS)
+def chain_server(request: pytest.FixtureRequest) -> Iterator[ChainServer]:
+    found = ENDS[request.param]()
     found.start()
     yield found
-    found.stop()
+    found.close()
 
 
 def test_whatever_happens_the_view_is_the_chain_at_last(client_class: type[Client], chain_server: ChainServer) -> None:

@@ -11,19 +11,19 @@ import pytest
 from ..support import wait_for
 from ..support.browser import Browser
 from ..support.commands import ROOT
-from ..support.conformance import CUTS, ChainServer, CuttingProxy, try_out
+from ..support.conformance import CUTS, ENDS, ChainServer, CuttingProxy, try_out
 from ..support.programs import NODE_MODULES, needs_chromium, needs_node
 
 CLIENT = ROOT / "javascript" / "client.js"
 PROGRAM = ROOT / "tests" / "javascript" / "follow_blocks.mjs"
 
 
-@pytest.fixture
-def server() -> Iterator[ChainServer]:
-    found = ChainServer()
+@pytest.fixture(params=ENDS)
+def server(request: pytest.FixtureRequest) -> Iterator[ChainServer]:
+    found = ENDS[request.param]()
     found.start()
     yield found
-    found.stop()
+    found.close()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """One trial for every client: whatever happens to its connection and to the server, its view is the chain at last.
 
+The server has the node in its own process, or is a gateway; then the connections to the node are cut as well.
+
 A client program prints one line of JSON for each event of `blocks`, from the first block on: kind, height and hash, or
 an error. Between it and the server is a proxy that cuts connections in the middle of a frame, or forwards nothing for a
 while.
@@ -19,13 +21,14 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from dilithion_ws import Limits, WebSocketServer
+from dilithion_ws import Config, Limits, WebSocketServer
 from dilithion_ws.devnode import DevNode
+from dilithion_ws.gateway import Gateway, GatewayConfig
 
 from . import free_port, wait_for
 from .devnode import serve_devnode
 
-__all__ = ["CUTS", "ChainServer", "CuttingProxy", "Lines", "View", "try_out"]
+__all__ = ["CUTS", "ENDS", "ChainGateway", "ChainServer", "CuttingProxy", "Lines", "View", "try_out"]
 
 CUTS = int(os.environ.get("CONFORMANCE_CUTS", "60"))
 """How often a connection is broken. A thousand takes a minute for each client."""
@@ -153,10 +156,48 @@ class ChainServer:
         self._server.stop(0.5)
         self._server = None
 
+    def close(self) -> None:
+        """End everything."""
+        self.stop()
+
+    def disturb(self) -> None:
+        """Break something that the client does not see."""
+
     def new_epoch(self) -> None:
         """Start a new epoch of the topic."""
         assert self._server is not None
         self._server.events.start_new_epoch("blocks")
+
+
+class ChainGateway(ChainServer):
+    """A gateway, whose node is a server of its own. Between them is a proxy that cuts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._node_server = serve_devnode(self.node, port=free_port())
+        self._link = CuttingProxy(self._node_server.port)
+
+    def start(self) -> None:
+        limits = Limits.from_names(history_entries=20, ping_interval=0.5, pong_timeout=1.0)
+        config = GatewayConfig(upstream=f"http://127.0.0.1:{self._link.port}", poll_interval=0.02)
+        self._gateway = Gateway(config, Config(port=self.port, limits=limits)).start()
+        self._server = self._gateway.server
+
+    def stop(self) -> None:
+        self._gateway.stop(0.5)
+        self._server = None
+
+    def close(self) -> None:
+        self.stop()
+        self._link.close()
+        self._node_server.stop(0.5)
+
+    def disturb(self) -> None:
+        self._link.cut()
+
+
+ENDS: dict[str, type[ChainServer]] = {"server": ChainServer, "gateway": ChainGateway}
+"""What a client is connected to, by name."""
 
 
 class Lines(Protocol):
@@ -191,6 +232,8 @@ def try_out(server: ChainServer, proxy: CuttingProxy, lines: Lines, cuts: int, s
     for _ in range(cuts):
         for _ in range(chance.randrange(4)):
             server.node.step()
+        if chance.random() < 0.2:
+            server.disturb()
         what = chance.random()
         if what < 0.8:
             time.sleep(chance.random() * 0.02)  # the moment of the cut is what is tried here
