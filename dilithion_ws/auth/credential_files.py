@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import stat
 
 from ..config.config import Config
 from ..errors import ConfigError
 from ..util.clock import Clock, monotonic
-from ..util.files import read_bounded_text, replace_private_file
+from ..util.files import permissions_of, read_bounded_text, replace_private_file
 from .audit_log import AuditLog
 from .passwords import NODE_SCHEME, hash_password
 from .permissions import ALL_RIGHTS
@@ -123,7 +122,7 @@ def _read_users_file(path: str) -> str:
     """Return the text of a file with hashes, and log a warning if every user of the machine can read it."""
     try:
         text = read_bounded_text(path, _MAX_FILE_CHARACTERS)
-        if stat.S_IMODE(os.stat(path).st_mode) & 0o007:
+        if permissions_of(path) & 0o007:
             logger.warning("%s can be read by every user of this machine; chmod 600 it", path)
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}") from None

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import resource
 import ssl
 import stat
 import time
@@ -23,7 +22,8 @@ from ..errors import ConfigError, StartError
 from ..net.listeners import listen
 from ..net.tls import TlsContext
 from ..stores.probe import find_store_problem
-from ..util.files import read_bounded_text
+from ..util.files import permissions_of, read_bounded_text
+from ..util.open_files import RESERVED_FILES, file_limit
 from ..util.secrets import mask_url
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 _MAX_USERS_CHARACTERS = 8 << 20
-_RESERVED_FILES = 64
 _TIMEOUT = 2.0
 _SOON = 14 * 86_400
 """Seconds before a certificate expires at which that becomes a warning."""
@@ -123,7 +122,7 @@ def check_files(config: Config, conf: str | None) -> Iterator[Finding]:
     """Report files that other users of the machine can read, and those that cannot be written."""
     secrets = [path for path in (conf, config.users_file) if path and os.path.exists(path)]
     for path in secrets:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
+        mode = permissions_of(path)
         if mode & 0o007 and (path != conf or config.password):
             text = f"{path} has mode {mode:04o}: every user of this machine can use it; chmod 600 it"
             yield Finding(Level.WARNING, "files", text)
@@ -195,10 +194,10 @@ def check_machine(config: Config) -> Iterator[Finding]:
             yield Finding(Level.OK, "port", f"a server of this kind, version {version}, is running on {config.port}")
         else:
             yield Finding(Level.ERROR, "port", str(error))
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = file_limit()
     wanted = config.limits.connections.connections
-    if soft != resource.RLIM_INFINITY and soft < wanted + _RESERVED_FILES:
-        text = f"this shell may open {soft} files, which is too few for {wanted} connections (ulimit -n, LimitNOFILE)"
+    if limit is not None and limit < wanted + RESERVED_FILES:
+        text = f"this shell may open {limit} files, which is too few for {wanted} connections (ulimit -n, LimitNOFILE)"
         yield Finding(Level.WARNING, "files", text)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from ..errors import ConfigError, StartError
 from ..util.systemd import sd_listen_sockets
 from .config_options import GATEWAY_COOKIE, add_setting, add_settings, conf_file, load_settings, options_of
 from .log_format import add_log_format
+from .signals import handle_signals
 from .systemd_service import SystemdService
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ def gateway(options: argparse.Namespace) -> int:
         return 1
     server = running.server
     stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
-    signal.signal(signal.SIGHUP, lambda *_: server.reload(0))
+    handle_signals(stopping.set, lambda: server.reload(0))
     print(f"Listening on {server.url}, in front of {config.upstream}", flush=True)
     if settings.cookie_file:
         print(f"Clients of this machine log in with the contents of {settings.cookie_file}", flush=True)

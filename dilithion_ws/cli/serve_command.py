@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..session import Session
 from ..util.systemd import sd_listen_sockets
 from .config_options import add_settings, load_settings
 from .log_format import add_log_format
+from .signals import handle_signals
 from .systemd_service import SystemdService
 
 __all__ = ["add_serve"]
@@ -56,13 +56,11 @@ def serve(options: argparse.Namespace) -> int:
         return 1
     service = SystemdService(server)
 
-    def stop(*_: object) -> None:
+    def stop() -> None:
         service.stopping()
         server.stop(0)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    signal.signal(signal.SIGHUP, lambda *_: server.reload(0))
+    handle_signals(stop, lambda: server.reload(0))
     if node is not None:
         node.start()
     with service:

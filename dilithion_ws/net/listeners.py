@@ -123,7 +123,9 @@ def _resolve(address: str, port: int) -> list[tuple[socket.AddressFamily, tuple[
 def _bind(config: Config, family: socket.AddressFamily, sockaddr: tuple[str, int]) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # On Windows the option of this name lets another process take the address while it is in use.
+        option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
         if family == socket.AF_INET6 and len(config.addresses) > 1:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # so that `0.0.0.0,::` does not collide
         listener.bind(sockaddr)

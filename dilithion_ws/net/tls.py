@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
-import stat
 
 from ..errors import ConfigError
+from ..util.files import permissions_of
 
 __all__ = ["HANDSHAKE_BYTE", "WANTS", "TlsContext"]
 
@@ -56,7 +56,7 @@ class TlsContext:
                     pass
             except OSError as error:
                 raise ConfigError(f"{key}: {path} can't be read: {error.strerror}") from None
-        mode = stat.S_IMODE(os.stat(self._private_key).st_mode)
+        mode = permissions_of(self._private_key)
         if mode & 0o037:
             raise ConfigError(
                 f"rpcsslprivatekeyfile: {self._private_key} has mode {mode:04o}: others than its owner and group can use "

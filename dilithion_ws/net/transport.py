@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import resource
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -36,9 +34,8 @@ from .tls_handshake import TlsHandshakeHandler
 from .watchdog import Watchdog
 from .worker_pool import JobClass, JobClasses, WorkerPool
 
-__all__ = ["Transport", "available_files", "make_event_loop", "make_pool"]
+__all__ = ["Transport", "make_event_loop", "make_pool"]
 
-_RESERVED_FILES = 64
 """Descriptors that are left to the host, for files, databases and its own sockets."""
 
 
@@ -182,15 +179,3 @@ class Transport:
         hold a lock that the leader needs.
         """
         return not (self._pool.is_worker() or self._watchdog.is_reserve() or self._reactor.registry.is_sending())
-
-
-def available_files() -> int:
-    """Return for how many connections the process has descriptors, in addition to those that it uses now."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return 1 << 30
-    try:
-        used = len(os.listdir("/proc/self/fd"))
-    except OSError:  # not Linux
-        used = _RESERVED_FILES
-    return max(1, soft - used - _RESERVED_FILES)

@@ -23,7 +23,7 @@ from ..net.mailbox import Mailbox
 from ..net.reactor import Reactor
 from ..net.shutdown import Resource
 from ..net.tls import TlsContext
-from ..net.transport import Transport, available_files, make_pool
+from ..net.transport import Transport, make_pool
 from ..protocol.message_encoder import Codec
 from ..rpc.dispatcher import Dispatcher
 from ..rpc.executor import Executor
@@ -31,6 +31,7 @@ from ..rpc.table import RpcTable
 from ..session import Session
 from ..util.clock import Clock, Deadline
 from ..util.file_watcher import FileWatcher
+from ..util.open_files import available_files
 from .access_control import AccessControl
 from .callbacks import Callbacks
 from .health import HealthReports

@@ -13,7 +13,10 @@ import tempfile
 
 from ..errors import ConfigError
 
-__all__ = ["open_private", "read_bounded_text", "replace_private_file"]
+__all__ = ["open_private", "permissions_of", "read_bounded_text", "replace_private_file"]
+
+_HAS_PERMISSIONS = hasattr(os, "geteuid")
+"""Whether files have an owner and permission bits. On Windows, the rights of a folder hold for its files."""
 
 
 def read_bounded_text(path: str, max_characters: int) -> str:
@@ -37,6 +40,12 @@ def read_bounded_text(path: str, max_characters: int) -> str:
     return text
 
 
+def permissions_of(path: str) -> int:
+    """Return the permission bits of a file, or 0 on a system that has none. Raise OSError if there is no such file."""
+    mode = os.stat(path).st_mode
+    return stat.S_IMODE(mode) if _HAS_PERMISSIONS else 0
+
+
 def open_private(path: str, flags: int) -> int:
     """Open a file that only its owner may read, and return its descriptor. Its mode becomes 0600.
 
@@ -51,9 +60,9 @@ def open_private(path: str, flags: int) -> int:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):  # the mode of a device, such as /dev/null, is not ours to change
             raise OSError(errno.EINVAL, "it is not a regular file", path)
-        if status.st_uid != os.geteuid():
+        if _HAS_PERMISSIONS and status.st_uid != os.geteuid():
             raise PermissionError(errno.EPERM, "it belongs to another user", path)
-        os.fchmod(fd, 0o600)
+        _make_private(fd)
     except BaseException:
         os.close(fd)
         raise
@@ -72,7 +81,7 @@ def replace_private_file(path: str, text: str) -> None:
     fd, draft = tempfile.mkstemp(prefix=f".{os.path.basename(target)}.", dir=os.path.dirname(target))
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
-            os.fchmod(fd, 0o600)
+            _make_private(fd)
             file.write(text)
             file.flush()
             os.fsync(fd)
@@ -80,3 +89,8 @@ def replace_private_file(path: str, text: str) -> None:
     except BaseException:
         os.unlink(draft)
         raise
+
+
+def _make_private(fd: int) -> None:
+    if _HAS_PERMISSIONS:
+        os.fchmod(fd, 0o600)

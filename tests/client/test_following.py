@@ -32,6 +32,7 @@ from ..support.commands import ROOT
 from ..support.conformance import CUTS, ENDS, ChainServer, CuttingProxy, try_out
 from ..support.devnode import serve_devnode
 from ..support.fixtures import ServerFactory
+from ..support.other_systems import WITHOUT
 from ..support.subscriptions import block
 
 
@@ -257,21 +258,8 @@ def test_tls_to_a_plain_port_says_so(client_class: type[Client], start: ServerFa
         client_class(url, wait_for_server=False).call("getblockcount")
 
 
-WINDOWS = """
-import select, signal, sys
-for name in ("epoll", "poll", "kqueue"):
-    if hasattr(select, name):
-        delattr(select, name)
-import selectors
-for name in ("EpollSelector", "PollSelector", "KqueueSelector"):
-    if hasattr(selectors, name):
-        delattr(selectors, name)
-selectors.DefaultSelector = selectors.SelectSelector
-for name in ("SIGHUP", "SIGUSR1", "SIGKILL", "pthread_sigmask"):
-    if hasattr(signal, name):
-        delattr(signal, name)
-for name in ("resource", "fcntl", "pwd", "grp", "termios"):
-    sys.modules[name] = None
+FOLLOWER = """
+import sys
 from dilithion_ws.client import Client
 with Client(sys.argv[1]) as client:
     print(client.call("getblockcount"))
@@ -286,7 +274,12 @@ def test_it_runs_where_there_is_neither_poll_nor_resource(start: ServerFactory, 
     server = start(rpc)
     rpc.register("publish", lambda: server.publish("blocks", block(7)))
     result = subprocess.run(
-        [sys.executable, "-c", WINDOWS, server.url], capture_output=True, text=True, timeout=30, cwd=ROOT, check=False
+        [sys.executable, "-c", WITHOUT["select only"] + FOLLOWER, server.url],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=ROOT,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     count, height, modules = result.stdout.splitlines()

@@ -14,7 +14,7 @@ from dilithion_ws.net.connection_limiter import ConnectionLimiter
 from dilithion_ws.net.connection_registry import ConnectionRegistry
 from dilithion_ws.net.mailbox import Mailbox
 from dilithion_ws.net.reactor import Reactor
-from dilithion_ws.net.transport import Transport, available_files, make_pool
+from dilithion_ws.net.transport import Transport, make_pool
 from dilithion_ws.protocol.frames import TEXT
 from dilithion_ws.util.clock import Deadline, monotonic
 from dilithion_ws.util.enums import Speed
@@ -200,19 +200,3 @@ def test_a_start_without_room_for_threads_is_undone(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(threading.Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("no thread")))
     with pytest.raises(StartError, match="the server could not start: no thread"):
         running.transport.start()
-
-
-def test_there_are_descriptors_for_some_connections() -> None:
-    assert available_files() >= 1
-
-
-def test_without_a_limit_of_open_files_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    import resource
-
-    monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert available_files() == 1 << 30
-
-
-def test_a_system_without_proc_counts_with_a_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.listdir", lambda path: (_ for _ in ()).throw(OSError("none")))
-    assert available_files() >= 1
