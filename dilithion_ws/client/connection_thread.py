@@ -63,6 +63,7 @@ class ConnectionThread:
         self._is_closing = False
         self._thread: threading.Thread | None = None
 
+    @any_thread
     @contextlib.contextmanager
     def core(self) -> Iterator[ClientCore]:
         """Hold the lock, and afterwards send what the core wants to be sent."""

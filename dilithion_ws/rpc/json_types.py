@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from ..util.json import encode_json
+
 __all__ = ["in_json_terms", "json_type", "shown_parameter"]
 
 _MOST_MEMBERS = 8
@@ -36,6 +38,8 @@ def _shown(schema: Any, components: dict[str, Any], depth: int) -> str:
         return " | ".join(dict.fromkeys(_shown(one, components, depth) for one in schema["anyOf"]))
     if schema.get("format") == "decimal":
         return "number"
+    if schema.get("contentEncoding") == "base64":  # msgspec's words for bytes
+        return "hex string"
     if schema.get("type") == "array" and schema.get("items"):
         return f"array of {_shown(schema['items'], components, depth)}"
     if schema.get("properties") and depth:
@@ -51,7 +55,7 @@ def shown_parameter(parameter: inspect.Parameter) -> str:
     if parameter.default is inspect.Parameter.empty:
         return text
     try:
-        return f"{text} = {msgspec.json.encode(parameter.default).decode()}"
+        return f"{text} = {encode_json(parameter.default).decode()}"
     except Exception:
         return f"{text} = …"
 

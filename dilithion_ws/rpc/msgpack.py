@@ -1,8 +1,8 @@
 """JSON-RPC in MessagePack: the same messages in another encoding.
 
-Values that JSON cannot represent are refused (extension types) or converted as in JSON: bytes to base64 text, NaN and
-infinity to null. Numbers with a fraction are 64-bit floats, which are exact to the last digit for amounts of up to 90
-million coins. Integers of more than 64 bits, which MessagePack does not have, are sent as text.
+Values that JSON cannot represent are refused (extension types, NaN and infinity) or converted as in JSON: bytes to a
+text of hexadecimal digits. Numbers with a fraction are 64-bit floats, which are exact to the last digit for amounts of
+up to 90 million coins. Integers of more than 64 bits, which MessagePack does not have, are sent as text.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
+from ..util.json import encode_json
+
 __all__ = ["MessagePack"]
 
 _from_json = msgspec.json.Decoder().decode
-_to_json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
@@ -37,8 +38,8 @@ class MessagePack:
     def decode(self, data: bytes) -> bytes:
         """Convert MessagePack to JSON. Raise ValueError if it is malformed, or JSON cannot represent it."""
         try:
-            return _to_json(_unpack(data))
-        except (msgspec.MsgspecError, TypeError, RecursionError, UnicodeError) as error:
+            return encode_json(_unpack(data))
+        except (msgspec.MsgspecError, TypeError, RecursionError, ValueError) as error:
             raise ValueError(f"not MessagePack that JSON can represent: {error}") from None
 
 

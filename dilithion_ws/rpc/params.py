@@ -17,6 +17,7 @@ import msgspec
 from ..errors import JsonRpcCode, RegistrationError, RpcError
 from .context import CallContext
 from .json_types import in_json_terms, shown_parameter
+from .nested_params import NestedParams, ParamError
 
 __all__ = ["ParamsBinder"]
 
@@ -54,6 +55,8 @@ class ParamsBinder:
         except (NameError, TypeError, ValueError) as error:
             raise RegistrationError(f"{name}: the signature can't be read: {error}") from error
         self.return_type: Any = hints.get("return", Any)
+        if hasattr(self.return_type, "model_dump"):
+            raise RegistrationError(f"{name}: a pydantic model can't be encoded; return its `model_dump()`, a dict")
         self.parameters: list[inspect.Parameter] = []
         for index, parameter in enumerate(parameters):
             if hints.get(parameter.name) is CallContext:
@@ -69,6 +72,7 @@ class ParamsBinder:
         self._has_required_keywords = any(parameter.default is inspect.Parameter.empty for parameter in keywords)
         self.needs_context = self._context_at is not None
         self._is_plain = not keywords and not self.needs_context
+        self._nested = self._look_at_types()
         self._array_decoder = self._decoder(self.parameters[: self._positional], array_like=True)
         self._object_decoder = self._decoder(self.parameters, array_like=False)
 
@@ -89,8 +93,13 @@ class ParamsBinder:
             if not by_name and self._has_required_keywords:
                 raise self._mismatch("some params can only be given by name")
             decoder = self._object_decoder if by_name else self._array_decoder
+            params = b"[]" if params == b"" or params == b"null" else params
             try:
-                decoded = decoder.decode(b"[]" if params == b"" or params == b"null" else params)
+                if self._nested.is_needed:
+                    params = self._nested.look_at(params, [parameter.name for parameter in self.parameters])
+                decoded = decoder.decode(params)
+            except ParamError as error:
+                raise self._mismatch(str(error)) from None
             except msgspec.ValidationError as error:
                 raise self._mismatch(self._explain(str(error), by_name)) from None
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -118,6 +127,12 @@ class ParamsBinder:
     def _mismatch(self, text: str) -> RpcError:
         text = f"Invalid params: {text}. Expected {self.signature}"
         return RpcError(JsonRpcCode.INVALID_PARAMS, text, {"expected": self.signature})
+
+    def _look_at_types(self) -> NestedParams:
+        try:
+            return NestedParams([parameter.annotation for parameter in self.parameters], not self._ignores_surplus)
+        except TypeError as error:
+            raise RegistrationError(f"{self._name}: a parameter's type can't be decoded from JSON: {error}") from error
 
     def _decoder(self, parameters: list[inspect.Parameter], *, array_like: bool) -> msgspec.json.Decoder[Any]:
         columns: list[Any] = []

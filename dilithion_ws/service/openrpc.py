@@ -21,6 +21,7 @@ from ..rpc.method import Method, MethodOptions
 from ..rpc.passthrough import WILDCARD
 from ..rpc.table import RpcTable
 from ..session import Session
+from ..util.json import encode_json
 from ..util.thread_contracts import any_thread
 from .access_control import AccessControl
 from .docstrings import describe_arguments
@@ -30,6 +31,7 @@ __all__ = ["OpenRpcDocument"]
 _OPENRPC_VERSION = "1.2.6"
 _NUMBER = {"type": "number"}
 _NUMBER_OR_TEXT = {"type": ["number", "string"]}
+_HEX = {"type": "string", "pattern": "^([0-9A-Fa-f]{2})*$"}
 _REF_TEMPLATE = "#/components/schemas/{name}"
 _MAX_DOCUMENTS = 32
 _DISCOVER = "Describe all methods that you may call"
@@ -120,7 +122,7 @@ class _Schemas:
 
 
 def _as_sent(schema: Any, decimal: dict[str, Any]) -> Any:
-    """Return a schema with that of Decimal replaced: msgspec describes it as a text, and it is sent as a number."""
+    """Return a schema with those of Decimal and bytes replaced: they are sent as numbers, and as hexadecimal digits."""
     if isinstance(schema, list):
         return [_as_sent(one, decimal) for one in schema]
     if not isinstance(schema, dict):
@@ -128,6 +130,8 @@ def _as_sent(schema: Any, decimal: dict[str, Any]) -> Any:
     if schema.get("type") == "string" and schema.get("format") == "decimal":
         others = {name: value for name, value in schema.items() if name not in ("type", "format")}
         return {**decimal, **others}
+    if schema.get("contentEncoding") == "base64":
+        return {**{name: value for name, value in schema.items() if name != "contentEncoding"}, **_HEX}
     return {name: _as_sent(value, decimal) for name, value in schema.items()}
 
 
@@ -157,7 +161,7 @@ def _describe_param(
         schema = {"title": f"{method}_{parameter.name}", **schema}  # generators make a type's name of it
     if not required:
         try:
-            schema = {**schema, "default": msgspec.to_builtins(parameter.default)}
+            schema = {**schema, "default": msgspec.json.decode(encode_json(parameter.default))}
         except Exception:
             pass  # a default that JSON cannot represent is left out
     described = {"name": parameter.name, "required": required, "schema": schema}

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dilithion_ws.util.futures import Future, convert_future
+import pytest
+
+from dilithion_ws.util.futures import Future, convert_future, settle_future
 
 
 def shown(outcome: Any) -> str:
@@ -63,3 +65,17 @@ def test_cancelling_during_the_conversion_wins() -> None:
     converted = convert_future(source, convert)
     source.set_result(1)
     assert converted.cancelled()
+
+
+def test_settling_a_future_does_nothing_if_it_was_cancelled() -> None:
+    done: Future[int] = Future()
+    settle_future(done, 5)
+    assert done.result() == 5
+    failed: Future[int] = Future()
+    settle_future(failed, ValueError("no"))
+    with pytest.raises(ValueError, match="no"):
+        failed.result()
+    cancelled: Future[int] = Future()
+    cancelled.cancel()
+    settle_future(cancelled, 5)
+    assert cancelled.cancelled()

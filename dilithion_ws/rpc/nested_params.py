@@ -1,0 +1,183 @@
+"""What msgspec does not do with params: refuse unknown members of nested objects, and read bytes from hexadecimal digits.
+
+At registration the type hints of a function become a tree of the places where there is something to look at. Most
+functions have none, and their calls cost nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import inspect as types
+
+__all__ = ["NestedParams", "ParamError"]
+
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+_MOST_NAMES = 12
+_ARRAYS = (types.ListType, types.SetType, types.FrozenSetType, types.VarTupleType)
+_OBJECTS = (types.DataclassType, types.TypedDictType, types.StructType)
+
+
+class ParamError(Exception):
+    """A param that its type hint would accept, and must not."""
+
+
+class _Place:
+    """A place in the params, and what to look at there.
+
+    Attributes:
+        members: of an object, by name: the place of each, or None if there is nothing to look at.
+        tag: name and value of the member that says of which type of a union an object is, or None.
+        values: of the values of an object that may have any member.
+        items: of the items of an array.
+        elements: of each element of an array with a fixed length.
+        is_bytes: whether a text is hexadecimal digits.
+        choices: of the types of a union; the others are unused then.
+    """
+
+    def __init__(self) -> None:
+        self.members: dict[str, _Place | None] | None = None
+        self.tag: tuple[str, Any] | None = None
+        self.values: _Place | None = None
+        self.items: _Place | None = None
+        self.elements: list[_Place | None] = []
+        self.is_bytes = False
+        self.choices: list[_Place] = []
+
+    def takes(self, value: Any) -> bool:
+        """Whether a value is of the type of this place, if it is of any type of its union."""
+        if isinstance(value, dict):
+            if self.tag is not None:
+                return bool(value.get(self.tag[0]) == self.tag[1])
+            return self.members is not None or self.values is not None
+        if isinstance(value, list):
+            return self.items is not None or bool(self.elements)
+        return isinstance(value, str) and self.is_bytes
+
+
+class NestedParams:
+    """Looks at the params of one function.
+
+    Args:
+        kinds: the type hints of its parameters.
+        refuses_unknown: whether members that a nested type does not have are refused.
+
+    Attributes:
+        is_needed: whether there is anything to look at.
+        has_bytes: whether texts are replaced.
+
+    Raises:
+        TypeError: a type is none that JSON can be converted to.
+    """
+
+    def __init__(self, kinds: Sequence[Any], refuses_unknown: bool) -> None:
+        self._refuses_unknown = refuses_unknown
+        self._known: dict[int, _Place] = {}  # by identity of a description; a type may contain itself
+        self.has_bytes = False
+        descriptions = types.multi_type_info(kinds)
+        self._places = [self._place(description) for description in descriptions]
+        self.is_needed = any(place is not None for place in self._places)
+
+    def look_at(self, params: bytes, names: Sequence[str]) -> bytes:
+        """Return the params, with texts of hexadecimal digits as msgspec reads bytes.
+
+        Args:
+            params: an array or an object of JSON.
+            names: of the parameters, in the order of the hints.
+
+        Raises:
+            ParamError: a member is unknown, or a text is not hexadecimal.
+        """
+        value = _decode(params)
+        if not isinstance(value, (dict, list)):
+            return params
+        pairs = value.items() if isinstance(value, dict) else zip(names, value, strict=False)
+        places = dict(zip(names, self._places, strict=True))
+        found = [(name, self._look(places.get(name), item, name)) for name, item in pairs]
+        if not self.has_bytes:
+            return params
+        return _encode(dict(found) if isinstance(value, dict) else [item for _, item in found] + value[len(found) :])
+
+    def _look(self, place: _Place | None, value: Any, path: str) -> Any:
+        if place is not None and place.choices:
+            place = next((one for one in place.choices if one.takes(value)), None)
+        if place is None:
+            return value
+        if isinstance(value, str):
+            return _from_hex(value, path) if place.is_bytes else value
+        if isinstance(value, list):
+            if place.elements:
+                places = [*place.elements, *[None] * len(value)]
+                return [self._look(places[at], item, f"{path}[{at}]") for at, item in enumerate(value)]
+            return [self._look(place.items, item, f"{path}[{at}]") for at, item in enumerate(value)]
+        if isinstance(value, dict):
+            return self._look_at_object(place, value, path)
+        return value
+
+    def _look_at_object(self, place: _Place, value: dict[str, Any], path: str) -> dict[str, Any]:
+        members = place.members
+        if members is None:
+            return {name: self._look(place.values, item, f"{path}.{name}") for name, item in value.items()}
+        unknown = [name for name in value if name not in members]
+        if unknown and self._refuses_unknown:
+            names = ", ".join(f"`{name}`" for name in list(members)[:_MOST_NAMES])
+            more = ", …" if len(members) > _MOST_NAMES else ""
+            raise ParamError(f"unknown member `{unknown[0][:64]}` in `{path}`, which takes {names or 'none'}{more}")
+        return {name: self._look(members.get(name), item, f"{path}.{name}") for name, item in value.items()}
+
+    # At registration
+
+    def _place(self, kind: types.Type) -> _Place | None:
+        """Return the place of a type, or None if there is nothing to look at in it."""
+        if isinstance(kind, types.Metadata):
+            return self._place(kind.type)
+        if isinstance(kind, types.CustomType):
+            raise TypeError(
+                f"{kind.cls.__name__} can't be converted from JSON; use a dataclass, a TypedDict, or a "
+                "msgspec.Struct, or take a dict and convert it in the function"
+            )
+        if id(kind) in self._known:
+            return self._known[id(kind)]
+        place = self._known[id(kind)] = _Place()
+        if self._fill(place, kind):
+            return place
+        del self._known[id(kind)]
+        return None
+
+    def _fill(self, place: _Place, kind: types.Type) -> bool:
+        """Describe a type. Return whether there is something to look at."""
+        if isinstance(kind, (types.BytesType, types.ByteArrayType, types.MemoryViewType)):
+            place.is_bytes = self.has_bytes = True
+        elif isinstance(kind, _ARRAYS):
+            place.items = self._place(kind.item_type)
+        elif isinstance(kind, types.TupleType):
+            place.elements = [self._place(item) for item in kind.item_types]
+        elif isinstance(kind, types.NamedTupleType) or (isinstance(kind, types.StructType) and kind.array_like):
+            place.elements = [self._place(field.type) for field in kind.fields]
+        elif isinstance(kind, _OBJECTS):
+            place.members = {}
+            if isinstance(kind, types.StructType) and kind.tag_field is not None:
+                place.tag = kind.tag_field, kind.tag
+                place.members[kind.tag_field] = None
+            place.members.update((field.encode_name, self._place(field.type)) for field in kind.fields)
+            return self._refuses_unknown or any(place.members.values())
+        elif isinstance(kind, types.DictType):
+            place.values = self._place(kind.value_type)
+        elif isinstance(kind, types.UnionType):
+            place.choices = [one for one in map(self._place, kind.types) if one is not None]
+        return bool(place.items or place.values or place.is_bytes or place.choices or any(place.elements))
+
+
+def _from_hex(text: str, path: str) -> bytes:
+    """Return bytes that the text has as hexadecimal digits. msgspec writes them as it reads them."""
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) * 2 != len(text):  # `fromhex` skips spaces
+        raise ParamError(f"`{path}` is not a text of hexadecimal digits, two for each byte")
+    return found
