@@ -15,7 +15,7 @@ from .async_connection import AsyncConnection, open_connection
 from .async_subscription import AsyncSubscription
 from .base_client import BaseClient, Since, blocks_since, is_final, position_of, result_of, to_params
 from .client_core import ClientCore, notification
-from .exceptions import CallTimeoutError, ConnectionLostError
+from .exceptions import CallTimeoutError, ClientError, ConnectionLostError
 from .open_calls import Answer, OutgoingCall, Reply
 from .places import Place
 from .subscription_state import Event
@@ -46,6 +46,8 @@ class AsyncClient(BaseClient):
         self._connection: AsyncConnection | None = None
         self._waiters: set[asyncio.Future[None]] = set()  # of those that wait for a connection
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -74,19 +76,22 @@ class AsyncClient(BaseClient):
 
     async def close(self) -> None:
         """Close the connection, and end the iterations over subscriptions."""
-        self._core.close()
+        with self._use_core() as core:
+            core.close()
         self._notify()
         connection, task = self._connection, self._task
-        if connection is not None:
-            connection.close()
-        elif task is not None:
+        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
+            return
+        if connection is None:
             task.cancel()  # it connects, or waits before it does
+        else:
+            connection.close()
         try:
-            if task is not None:
-                await asyncio.wait([task], timeout=_CLOSE_SECONDS)
+            await asyncio.wait([task], timeout=_CLOSE_SECONDS)
         finally:
             if connection is not None:
                 connection.abort()
+        await asyncio.wait([task], timeout=_CLOSE_SECONDS)
 
     @overload
     async def call(
@@ -195,32 +200,27 @@ class AsyncClient(BaseClient):
 
     async def _send(self, connection: AsyncConnection, text: str, deadline: Deadline) -> None:
         connection.post(text)
-        if connection.is_writable:
-            return
-        try:
-            await asyncio.wait_for(connection.drain(), deadline.remaining())
-        except asyncio.TimeoutError:
-            connection.abort()
-            raise CallTimeoutError("the server does not read what is sent") from None
+        if not connection.is_writable and not await _until(connection.drained(), deadline):
+            raise CallTimeoutError("the server does not read what is sent")
 
     async def _connected(self, deadline: Deadline) -> AsyncConnection:
         """Return the connection, if necessary after waiting until the deadline. Raise ClientError if there is none."""
         loop = asyncio.get_running_loop()
-        if self._task is None:
+        while True:
             self._core.check()
-            self._task = loop.create_task(self._run(), name="dilithion-ws-client")
-        while self._connection is None:
-            self._core.check()
+            if self._task is None or self._task.done():  # the first use, or its loop has ended
+                self._task = loop.create_task(self._run(), name="dilithion-ws-client")
+            if self._connection is not None:
+                return self._connection
             waiter: asyncio.Future[None] = loop.create_future()
             self._waiters.add(waiter)
             try:
-                await asyncio.wait_for(waiter, deadline.remaining())
-            except asyncio.TimeoutError:
-                last = "" if self._core.last_error is None else f"; last: {self._core.last_error}"
-                raise ConnectionLostError(f"no connection to {self._options.url} in time{last}") from None
+                is_in_time = await _until(waiter, deadline)
             finally:
                 self._waiters.discard(waiter)
-        return self._connection
+            if not is_in_time:
+                last = "" if self._core.last_error is None else f"; last: {self._core.last_error}"
+                raise ConnectionLostError(f"no connection to {self._options.url} in time{last}")
 
     @contextlib.contextmanager
     def _use_core(self) -> Iterator[ClientCore]:
@@ -229,16 +229,23 @@ class AsyncClient(BaseClient):
         for text in self._core.take_outbox():
             if self._connection is not None:
                 self._connection.post(text)
-        for pause, action in self._core.take_timers():
-            asyncio.get_running_loop().call_later(pause, self._run_timer, action)
+        if self._core.next_time != self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._timer_at = None, self._core.next_time
+            if self._timer_at is not None:
+                pause = max(0.0, self._timer_at - monotonic())
+                self._timer = asyncio.get_running_loop().call_later(pause, self._on_time)
 
-    def _run_timer(self, action: Callable[[], None]) -> None:
-        with self._use_core():
-            action()
-
-    def _on_message(self, message: str | bytes) -> None:
+    def _on_time(self) -> None:
         with self._use_core() as core:
-            core.on_message(message)
+            self._timer_at = None  # so that the next timer is set
+            core.on_time()
+
+    def _on_messages(self, messages: Sequence[str | bytes]) -> None:
+        with self._use_core() as core:
+            for message in messages:
+                core.on_message(message)
 
     def _notify(self) -> None:
         for waiter in self._waiters:
@@ -253,6 +260,10 @@ class AsyncClient(BaseClient):
             try:
                 connection = await open_connection(self._options)
             except Exception as error:
+                if isinstance(error, ClientError):
+                    logger.debug("connecting to %s failed: %s", self._options.url, error)
+                else:
+                    logger.exception("connecting to %s failed", self._options.url)
                 with self._use_core() as core:
                     pause = core.on_connect_failed(error)
             else:
@@ -261,18 +272,24 @@ class AsyncClient(BaseClient):
 
     async def _use(self, connection: AsyncConnection) -> float | None:
         """Use one connection to its end. Return the pause before the next one, or None."""
-        self._connection = connection
-        with self._use_core() as core:
-            is_wanted = core.on_connected()
-        if is_wanted:
-            self._notify()
-            connection.listen(self._on_message)
-        else:
+        pause = None
+        try:
+            self._connection = connection
+            with self._use_core() as core:
+                is_wanted = core.on_connected()
+            if is_wanted:
+                self._notify()
+                await connection.receive(self._on_messages)
+        except ClientError as error:
+            logger.warning("the connection to %s can't be used: %s", self._options.url, error)
+        except Exception:
+            logger.exception("the connection to %s can't be used", self._options.url)
+        finally:  # also if the task is cancelled, as at the end of `asyncio.run`
             connection.abort()
-        await connection.closed
-        self._connection = None
-        with self._use_core() as core:
-            return core.on_connection_lost(connection.protocol.close_code, connection.protocol.close_reason)
+            self._connection = None
+            with self._use_core() as core:
+                pause = core.on_connection_lost(connection.protocol.close_code, connection.protocol.close_reason)
+        return pause
 
 
 def _replies_to(future: asyncio.Future[Answer]) -> Reply:
@@ -284,7 +301,31 @@ def _replies_to(future: asyncio.Future[Answer]) -> Reply:
 
 
 async def _in_time(answered: asyncio.Future[Answer], deadline: Deadline, what: str) -> Answer:
+    if not await _until(answered, deadline):
+        raise CallTimeoutError(f"no answer to {what} in time")
+    return answered.result()
+
+
+async def _until(future: asyncio.Future[Any], deadline: Deadline) -> bool:
+    """Wait until a future is done. Return whether it was in time; otherwise it is cancelled.
+
+    Before Python 3.12, `asyncio.wait_for` returns a result that comes in the same turn of the loop in which its task is
+    cancelled, and the cancelling is lost. Here the task waits for a future of its own, so it is cancelled in any case.
+    """
+    loop = asyncio.get_running_loop()
+    finished: asyncio.Future[None] = loop.create_future()
+
+    def finish(*_: object) -> None:
+        if not finished.done():
+            finished.set_result(None)
+
+    future.add_done_callback(finish)
+    timer = loop.call_later(deadline.remaining(), finish)
     try:
-        return await asyncio.wait_for(answered, deadline.remaining())
-    except asyncio.TimeoutError:
-        raise CallTimeoutError(f"no answer to {what} in time") from None
+        await finished
+    finally:
+        timer.cancel()
+        future.remove_done_callback(finish)
+        if not future.done():
+            future.cancel()
+    return not future.cancelled()

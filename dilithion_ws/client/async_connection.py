@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .client_protocol import ClientProtocol
 from .connection_options import ConnectionOptions
@@ -12,6 +12,9 @@ from .exceptions import ClientError, ConnectionLostError
 from .upgrade_errors import connect_error
 
 __all__ = ["AsyncConnection", "open_connection"]
+
+_MOST_UNREAD = 16 << 20
+"""Bytes that wait to be sent when a pong is added to them."""
 
 
 class AsyncConnection(asyncio.Protocol):
@@ -31,10 +34,10 @@ class AsyncConnection(asyncio.Protocol):
         self._idle = options.idle
         self.protocol = ClientProtocol(options)
         self._transport: asyncio.Transport | None = None
-        self._early: list[str | bytes] = []  # messages that came before `listen`
-        self._on_message: Callable[[str | bytes], None] = self._early.append
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._early: list[str | bytes] = []  # messages that came before `receive`
+        self._on_messages: Callable[[Sequence[str | bytes]], None] = self._early.extend
+        self._failure: BaseException | None = None
+        self._drained: asyncio.Future[None] | None = None  # None while the server takes what is sent
         self._received_at = loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -43,13 +46,34 @@ class AsyncConnection(asyncio.Protocol):
     @property
     def is_writable(self) -> bool:
         """Whether the server takes what is sent."""
-        return self._writable.is_set()
+        return self._drained is None
 
-    def listen(self, on_message: Callable[[str | bytes], None]) -> None:
-        """Pass the messages on, also those that have come already."""
-        self._on_message = on_message
-        for message in self._early:
-            on_message(message)
+    def drained(self) -> asyncio.Future[None]:
+        """Return a future that is done when the server has taken most of what was sent, or the connection has ended."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._drained is None:
+            future.set_result(None)
+        else:
+            self._drained.add_done_callback(lambda _: None if future.done() else future.set_result(None))
+        return future
+
+    async def receive(self, on_messages: Callable[[Sequence[str | bytes]], None]) -> None:
+        """Pass on messages, as many as come together, also those that have come already, until the connection ends.
+
+        Raises what `on_messages` has raised. The connection ends with that, too.
+        """
+        self._on_messages = on_messages
+        self._pass_on(self._early)
+        await asyncio.wait([self.closed])  # which is not cancelled with the task that waits
+        if self._failure is not None:
+            raise self._failure
+
+    def _pass_on(self, messages: Sequence[str | bytes]) -> None:
+        try:
+            self._on_messages(messages)
+        except Exception as error:
+            self._failure = error
+            self.abort()
 
     def post(self, text: str) -> None:
         """Send one text message, as soon as the server takes it. If the connection is closed, do nothing."""
@@ -59,10 +83,6 @@ class AsyncConnection(asyncio.Protocol):
             self._transport.write(self.protocol.encode(text))
         except ConnectionLostError:
             pass  # the end is on its way
-
-    async def drain(self) -> None:
-        """Wait until the server has taken most of what was sent, or the connection has ended."""
-        await self._writable.wait()
 
     def close(self) -> None:
         """Send a close frame if that is possible at once, and close the transport."""
@@ -97,10 +117,12 @@ class AsyncConnection(asyncio.Protocol):
             return
         if received.reply:
             self._transport.write(received.reply)
+            if self._transport.get_write_buffer_size() > _MOST_UNREAD:
+                self.abort()  # it sends pings and does not read the pongs
         if self.protocol.is_open and not self.opened.done():
             self.opened.set_result(None)
-        for message in received.messages:
-            self._on_message(message)
+        if received.messages:
+            self._pass_on(received.messages)
         if self.protocol.is_closed:
             self._transport.close()
 
@@ -108,17 +130,20 @@ class AsyncConnection(asyncio.Protocol):
         self.data_received(b"")
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self._drained = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._drained = None
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._fail(ConnectionLostError("the server closed the connection during the upgrade"))
-        self._writable.set()
-        self.closed.set_result(None)
+        self.resume_writing()
+        if not self.closed.done():
+            self.closed.set_result(None)
 
     def _fail(self, error: ClientError) -> None:
         if not self.opened.done():

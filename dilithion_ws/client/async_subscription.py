@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from .base_subscription import BaseSubscription
 from .client_core import ClientCore
@@ -28,7 +29,7 @@ class AsyncSubscription(BaseSubscription):
         super().__init__(state)
         self._use_core = use_core
         self._waiters: set[asyncio.Future[None]] = set()
-        self._listeners: list[asyncio.Event] = []
+        self._listeners: WeakSet[asyncio.Event] = WeakSet()
         state.wake = self._wake
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -83,13 +84,13 @@ class AsyncSubscription(BaseSubscription):
             core.unsubscribe(self._state)
 
     def add_listener(self, listener: asyncio.Event) -> None:
-        """Set an event whenever there is something to read, and now."""
-        self._listeners.append(listener)
+        """Set an event whenever there is something to read, and now. It is not kept alive for that."""
+        self._listeners.add(listener)
         listener.set()
 
     def _wake(self) -> None:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        for listener in self._listeners:
+        for listener in list(self._listeners):
             listener.set()

@@ -95,8 +95,11 @@ def result_of(answer: Answer, kind: Any) -> Any:
 
 def position_of(answer: Answer) -> Position | None:
     """Return the position that a result is the state of."""
-    found = answer.position
-    return None if found is None else Position(found["epoch"], found["seq"])
+    match answer.position:
+        case {"epoch": str(epoch), "seq": int(seq)}:
+            return Position(epoch, seq)
+        case _:
+            return None
 
 
 def to_params(params: tuple[Any, ...], named: dict[str, Any]) -> Any:

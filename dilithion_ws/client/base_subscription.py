@@ -45,6 +45,11 @@ class BaseSubscription:
         return self._state.is_paused
 
     @property
+    def has_events(self) -> bool:
+        """Whether events, or errors about lost ones, wait to be read."""
+        return bool(self._state.waiting)
+
+    @property
     def has_something(self) -> bool:
         """Whether `get` returns, or raises, without waiting."""
         return self._state.has_something

@@ -27,6 +27,8 @@ _CONTROL_SECONDS = 5.0
 _CANCEL_CHECK_SECONDS = 0.2
 _WANTS_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
 _WANTS_WRITE = (BlockingIOError, InterruptedError, ssl.SSLWantWriteError)
+_CLOSE = b""
+"""Stands for a close frame in the queue."""
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # Windows has no poll
 
 
@@ -49,9 +51,9 @@ class ClientConnection:
     def __init__(self, options: ConnectionOptions, cancelled: Callable[[], bool] = lambda: False) -> None:
         self._idle = options.idle
         self._send_lock = threading.Lock()  # held for the length of a message: messages are sent one after the other
-        self._socket_lock = threading.Lock()  # guards the socket's object, for one call that does not block
+        self._socket_lock = threading.RLock()  # guards the socket's object, for one call that does not block
         self._protocol_lock = threading.Lock()  # guards the protocol's object
-        self._queue: deque[bytes] = deque()  # frames to send when the send lock is free
+        self._queue: deque[str | bytes] = deque()  # texts and frames to send when both locks are free
         self.protocol = ClientProtocol(options)
         self._early: list[str | bytes] = []  # messages that came together with the upgrade
         deadline = Deadline(monotonic, options.timeout)
@@ -100,22 +102,18 @@ class ClientConnection:
     @any_thread
     def post(self, text: str) -> None:
         """Send one text message without waiting for others. If the connection is closed, do nothing."""
-        try:
-            with self._protocol_lock:
-                self._queue.append(self.protocol.encode(text))
-        except ConnectionLostError:
-            return  # the thread that reads will meet the end
+        self._queue.append(text)
         self._send_queue()
 
     @owner_only
-    def messages(self) -> Iterator[str | bytes]:
-        """Yield the messages until the connection ends. Answer pings meanwhile. For one thread."""
-        yield from self._early
+    def messages(self) -> Iterator[list[str | bytes]]:
+        """Yield messages, as many as come together, until the connection ends. Answer pings meanwhile. For one thread."""
+        yield self._early
         while not self.protocol.is_closed:
             data = self._read(self._idle)
             if data is None:
                 return
-            yield from self._receive(data)
+            yield self._receive(data)
 
     def _receive(self, data: bytes) -> list[str | bytes]:
         with self._protocol_lock:
@@ -128,8 +126,7 @@ class ClientConnection:
     @any_thread
     def shutdown(self) -> None:
         """Send a close frame if that is possible at once, and shut down the socket in both directions."""
-        with self._protocol_lock:
-            self._queue.append(self.protocol.close())
+        self._queue.append(_CLOSE)
         self._send_queue()
         self._abort()
 
@@ -140,12 +137,27 @@ class ClientConnection:
             self._sock.close()
 
     def _send_queue(self) -> None:
-        """Send queued frames now, or leave them to the thread that is sending a message."""
+        """Send what is queued now, or leave it to the thread that has one of the locks: it comes here when it has not.
+
+        It never waits for a lock, as a finalizer may have interrupted this thread while it has that lock itself.
+        """
         while self._queue and self._send_lock.acquire(blocking=False):
             try:
-                self._write(self._queue.popleft(), Deadline(monotonic, _CONTROL_SECONDS))
-            except (IndexError, ConnectionLostError, CallTimeoutError):
-                return  # another thread was faster, or the reading thread will meet the error
+                if not self._protocol_lock.acquire(blocking=False):
+                    return
+                try:
+                    item = self._queue.popleft()
+                    if item is _CLOSE:
+                        data = self.protocol.close()
+                    else:
+                        data = self.protocol.encode(item) if isinstance(item, str) else item
+                finally:
+                    self._protocol_lock.release()
+                self._write(data, Deadline(monotonic, _CONTROL_SECONDS))
+            except IndexError:
+                continue  # another thread was faster; more may have come after it looked
+            except (ConnectionLostError, CallTimeoutError):
+                return  # the reading thread will meet the error
             finally:
                 self._send_lock.release()
 

@@ -1,7 +1,7 @@
 """All of a client but its I/O: calls, subscriptions, and what follows when a connection is made or lost.
 
 `Client` runs it under a lock with a thread, `AsyncClient` in an event loop. They report what happens by the methods
-`on_…`, and do what it wants: send the texts of `take_outbox`, and call it again after the pauses of `take_timers`.
+`on_…`, and do what it wants: send the texts of `take_outbox`, and call `on_time` at `next_time`.
 
 A subscription goes through these steps, and only a connection takes it back to the second one:
 
@@ -10,15 +10,20 @@ A subscription goes through these steps, and only a connection takes it back to 
                             └── connection lost ──┴─────────────┤ │ the reader has read all
                                                                 ▼ │
                                                                paused
+
+The server gives equal subscriptions one id. So a subscription is requested only when the server has ended an earlier one
+with the same topic and filter, and a pause begins with the answer to `unsubscribe`.
 """
 
 from __future__ import annotations
 
-import logging
+import heapq
+import itertools
 import random
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import CloseCode, RpcError
 from ..util.clock import Clock, monotonic
@@ -28,15 +33,14 @@ from .open_calls import Answer, OpenCalls, OutgoingCall, Reply, decode, encode
 from .places import AfterBlock, Place
 from .subscription_state import RETRYABLE, SubscriptionState
 
-__all__ = ["ClientCore", "LinkState", "Timer", "notification"]
-
-logger = logging.getLogger("dilithion_ws.client")
+__all__ = ["ClientCore", "LinkState", "notification"]
 
 _FINAL_CODES = (CloseCode.NOT_AUTHENTICATED, CloseCode.FORBIDDEN, CloseCode.TIMED_OUT)
 _STEADY_SECONDS = 5.0
 """How long a connection must have held for the next pause to be the first one again."""
 _RETRY_SECONDS = 1.0
 """The pause before a refused subscription is requested again, unless the server names a longer one."""
+_LONGEST_RETRY_SECONDS = 60.0
 
 
 class LinkState(Enum):
@@ -54,29 +58,47 @@ TRANSITIONS = {
 }
 
 
-class Timer(NamedTuple):
-    """Something to do after a pause in seconds."""
+class _Timer:
+    """Something to do at a reading of the clock, or something else if the connection is lost before that."""
 
-    seconds: float
-    action: Callable[[], None]
+    _numbers = itertools.count()
+
+    def __init__(self, at: float, action: Callable[[], None], otherwise: Callable[[], None]) -> None:
+        self.at = at
+        self.action = action
+        self.otherwise = otherwise
+        self._number = next(self._numbers)
+
+    def __lt__(self, other: _Timer) -> bool:
+        return (self.at, self._number) < (other.at, other._number)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class _Kept:
     """A subscription that is renewed over each connection.
 
     Attributes:
+        key: equal for subscriptions that the server tells apart by nothing: it gives them the same id.
         place: where it starts, as long as it has not begun.
         reply: gets the answer to the first request; None after that.
         until: when to give up asking, if the server refuses at first.
         is_requested: whether an answer is awaited.
+        is_stopping: whether the server was asked for no more, and has not answered yet.
+        renewed_at: when it was last requested.
     """
 
     def __init__(self, state: SubscriptionState, place: Place | None, reply: Reply, until: float) -> None:
         self.state = state
+        self.key = encode([state.topic, state.filter])
         self.place = place
         self.reply: Reply | None = reply
         self.until = until
         self.is_requested = False
+        self.is_stopping = False
+        self.renewed_at = 0.0
 
 
 class ClientCore:
@@ -102,8 +124,9 @@ class ClientCore:
         self._calls = OpenCalls()
         self._kept: dict[SubscriptionState, _Kept] = {}
         self._by_id: dict[str, SubscriptionState] = {}
+        self._ending: dict[str, list[_Kept]] = {}  # by key: those that wait until the server has ended another one
         self._outbox: list[str] = []
-        self._timers: list[Timer] = []
+        self._timers: list[_Timer] = []  # a heap; of the present connection
         self.state = LinkState.DISCONNECTED
         self.failure: ClientError | None = None
         self.last_error: Exception | None = None
@@ -161,16 +184,28 @@ class ClientCore:
 
     def unsubscribe(self, state: SubscriptionState) -> None:
         """End a subscription."""
-        self._kept.pop(state, None)
+        kept = self._kept.pop(state, None)
         state.finish(None)
-        if state.id is not None and self._by_id.get(state.id) is state:
-            self._end(state.id)
+        if kept is None:
+            return
+        if kept.is_requested or kept.is_stopping:
+            self._ending.setdefault(kept.key, [])  # until the answer; see `_on_subscribed` and `_stop_events`
+        elif self._is_live(state):
+            self._ending.setdefault(kept.key, [])
+            self._end(state.id, lambda: self._free(kept.key))
+
+    def _is_live(self, state: SubscriptionState) -> bool:
+        return state.id is not None and self._by_id.get(state.id) is state
 
     def _request(self, kept: _Kept) -> None:
-        """Send `subscribe`, unless it was sent over this connection."""
+        """Send `subscribe`, unless it was sent over this connection, or is not to be sent now."""
         state = kept.state
-        is_live = state.id is not None and self._by_id.get(state.id) is state
-        if self.state is LinkState.CONNECTED and not kept.is_requested and not state.is_closed and not is_live:
+        is_wanted = not (state.is_closed or state.is_paused or kept.is_stopping or kept.is_requested)
+        if self.state is not LinkState.CONNECTED or not is_wanted or self._is_live(state):
+            return
+        if kept.key in self._ending:
+            self._ending[kept.key].append(kept)
+        else:
             self._send_subscribe(kept, kept.place if kept.reply is not None else state.last_received)
 
     def _send_subscribe(self, kept: _Kept, since: Place | None, refused: dict[str, Any] | None = None) -> None:
@@ -180,28 +215,42 @@ class ClientCore:
             kept.is_requested = False
             if answer.error is None:
                 self._on_subscribed(kept, since, answer, refused)
+                return
+            if kept.state.is_closed:
+                self._free(kept.key)
             elif isinstance(answer.error, RpcError):
                 self._on_refused(kept, answer.error)
             # A lost connection ends no subscription: the next connection renews all of them.
 
         kept.is_requested = True
+        kept.renewed_at = self._clock()
         self._send("subscribe", kept.state.params_since(since), answered)
 
     def _on_subscribed(self, kept: _Kept, since: Place | None, answer: Answer, refused: dict[str, Any] | None) -> None:
         state, reply = kept.state, answer.result
-        block = _where_the_chain_goes_on(state, reply, since)
-        if state.is_closed or block is not None:
-            self._end(reply["subscription"])
+        id = reply["subscription"]
+        if not isinstance(id, str):
+            raise TypeError("a subscription's id is not a text")
         if state.is_closed:
+            self._end(id, lambda: self._free(kept.key))
             return
+        block = _where_the_chain_goes_on(state, reply, since)
         if block is not None:
-            self._send_subscribe(kept, block, reply)
+            kept.is_requested = True
+            self._end(id, lambda: self._go_on_in_the_chain(kept, block, reply))
             return
         state.begin(reply, since, refused)
-        self._by_id[reply["subscription"]] = state
+        self._by_id[id] = state
         if kept.reply is not None:
             first, kept.reply = kept.reply, None
             first(answer)
+
+    def _go_on_in_the_chain(self, kept: _Kept, block: AfterBlock, refused: dict[str, Any]) -> None:
+        kept.is_requested = False
+        if kept.state.is_closed:
+            self._free(kept.key)
+        elif self.state is LinkState.CONNECTED:
+            self._send_subscribe(kept, block, refused)
 
     def _on_refused(self, kept: _Kept, error: RpcError) -> None:
         pause = _pause_of(error)
@@ -210,21 +259,47 @@ class ClientCore:
         else:
             again = error.code in RETRYABLE and self._clock() + pause <= kept.until
         if again:
-            self._timers.append(Timer(pause, lambda: self._request(kept)))
+            self._later(pause, lambda: self._request(kept))
             return
         self._kept.pop(kept.state, None)
         if kept.reply is not None:
             kept.state.finish(None)
             kept.reply(Answer(error=error))
 
-    def _stop_events(self, state: SubscriptionState) -> None:
+    def _stop_events(self, kept: _Kept) -> None:
         """Have the server send no more. The pause begins with its answer, so that the next request finds no other."""
-        if state.id is not None and self._by_id.pop(state.id, None) is not None:
-            self._send("unsubscribe", [state.id], lambda answer: state.pause())
+        state = kept.state
 
-    def _end(self, id: str) -> None:
+        def ended() -> None:
+            kept.is_stopping = False
+            if state.is_closed:
+                self._free(kept.key)
+            else:
+                state.pause()
+
+        kept.is_stopping = True
+        self._end(state.id, ended)
+
+    def _end(self, id: str | None, then: Callable[[], None]) -> None:
+        """Unsubscribe. Call `then` when the server has done so, or the connection is lost."""
+
+        def answered(answer: Answer) -> None:
+            if isinstance(answer.error, RpcError) and answer.error.code in RETRYABLE:
+                self._later(_pause_of(answer.error), lambda: self._end(id, then), otherwise=then)
+            else:
+                then()
+
+        assert id is not None
         self._by_id.pop(id, None)
-        self._send("unsubscribe", [id], lambda answer: None)
+        self._send("unsubscribe", [id], answered)
+
+    def _free(self, key: str) -> None:
+        """Request those that waited because the server gives them the id of one that it has ended now."""
+        for kept in self._ending.pop(key, ()):
+            self._request(kept)
+
+    def _later(self, pause: float, action: Callable[[], None], otherwise: Callable[[], None] = _do_nothing) -> None:
+        heapq.heappush(self._timers, _Timer(self._clock() + pause, action, otherwise))
 
     def _send(self, method: str, params: Any, reply: Reply) -> None:
         self._outbox.append(self._calls.open(method, params, reply).text)
@@ -244,31 +319,43 @@ class ClientCore:
         return True
 
     def on_message(self, message: str | bytes) -> None:
-        """Handle a message: answers, and events. Everything else is ignored."""
-        items = decode(message)
+        """Handle a message: answers, and events. Everything else is ignored.
+
+        Raises:
+            ConnectionLostError: the server does not speak as a server of this kind. The connection is of no more use.
+        """
+        try:
+            self._on_items(decode(message), len(message))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ConnectionLostError(f"the server's message can't be understood: {error!r}") from error
+
+    def _on_items(self, items: list[Any], size: int) -> None:
         for index, item in enumerate(items):
             if not isinstance(item, dict):
                 continue
             params = item.get("params")
             if item.get("method") == "subscription" and isinstance(params, dict):
-                self._on_event(params, len(message) // len(items), index < len(items) - 1)
+                self._on_event(params, size // len(items), index < len(items) - 1)
             else:
                 self._calls.answer(item)
 
     def _on_event(self, params: dict[str, Any], size: int, more: bool) -> None:
         """Pass an event to its subscription. `more` events about the same place come with it."""
-        state = self._by_id.get(params.get("subscription", ""))
-        error = params.get("error")
+        id, error = params.get("subscription"), params.get("error")
+        state = self._by_id.get(id) if isinstance(id, str) else None
         if state is None:
-            return  # ended a moment ago
+            return  # ended a moment ago, or something of the host's
+        kept = self._kept[state]
         if error is not None:
-            self._by_id.pop(params["subscription"], None)
-            if state.ended(error):
-                self._request(self._kept[state])
+            del self._by_id[params["subscription"]]
+            if not state.ended(error):
+                del self._kept[state]
+            elif self._clock() - kept.renewed_at >= _RETRY_SECONDS:
+                self._request(kept)
             else:
-                self._kept.pop(state, None)
+                self._later(_RETRY_SECONDS, lambda: self._request(kept))
         elif not state.notify(params, size) and not more:
-            self._stop_events(state)
+            self._stop_events(kept)
 
     def on_connection_lost(self, code: int, reason: str) -> float | None:
         """Report the loss to the calls that wait for an answer.
@@ -277,14 +364,14 @@ class ClientCore:
             Seconds until the next attempt to connect, or None if there is none: the client is closed, or the server has
             closed for good.
         """
+        lost = ConnectionLostError(f"the connection was lost: {code} {reason}".rstrip())
         if self.state is LinkState.OVER:
+            self._calls.lose_all(lost)
             return None
         self._become(LinkState.DISCONNECTED)
         if self._clock() - self._connected_at >= _STEADY_SECONDS:
             self._next_pause = self._backoff[0]
-        self._by_id.clear()
-        self._calls.lose_all(ConnectionLostError(f"the connection was lost: {code} {reason}".rstrip()))
-        self._outbox.clear()
+        self._forget_connection(lost)
         if code in _FINAL_CODES:
             self._give_up(RefusedError(code, reason))
             return None
@@ -295,13 +382,11 @@ class ClientCore:
         if self.state is LinkState.OVER:
             return None
         if not isinstance(error, ClientError):
-            logger.error("connecting failed", exc_info=error)
-            self._give_up(ConnectionLostError(f"can't connect: {error}"))
+            self._give_up(ConnectionLostError(f"can't connect: {error!r}"))
             return None
         if isinstance(error, (RefusedError, CertificateError)) or not self._patient:
             self._give_up(error)
             return None
-        logger.debug("connecting failed: %s", error)
         self.last_error = error
         return self._pause()
 
@@ -320,14 +405,22 @@ class ClientCore:
         self._become(LinkState.OVER)
         self.failure = failure
         reason = failure or ConnectionLostError("the client is closed")
-        self._by_id.clear()
-        self._calls.lose_all(reason)
-        self._outbox.clear()
+        self._forget_connection(reason)
         kept, self._kept = list(self._kept.values()), {}
         for one in kept:
             if one.reply is not None:
                 one.reply(Answer(error=reason))
             one.state.finish(failure)
+
+    def _forget_connection(self, reason: ClientError) -> None:
+        """End what belongs to a connection. What waits for answers gets the reason."""
+        self._by_id.clear()
+        self._ending.clear()
+        timers, self._timers = self._timers, []
+        self._calls.lose_all(reason)
+        for timer in timers:
+            timer.otherwise()
+        self._outbox.clear()
 
     def _become(self, state: LinkState) -> None:
         assert state in TRANSITIONS[self.state], f"{self.state} does not become {state}"
@@ -340,10 +433,15 @@ class ClientCore:
         found, self._outbox = self._outbox, []
         return found
 
-    def take_timers(self) -> list[Timer]:
-        """Return what to do later."""
-        found, self._timers = self._timers, []
-        return found
+    @property
+    def next_time(self) -> float | None:
+        """The reading of the clock at which to call `on_time`, or None."""
+        return self._timers[0].at if self._timers else None
+
+    def on_time(self) -> None:
+        """Do what is due."""
+        while self._timers and self._timers[0].at <= self._clock():
+            heapq.heappop(self._timers).action()
 
 
 def notification(method: str, params: Any) -> str:
@@ -362,4 +460,5 @@ def _pause_of(error: RpcError) -> float:
     """Return the seconds after which the server advises to try again."""
     data = error.data if isinstance(error.data, dict) else {}
     wanted = data.get("retry_after_ms")
-    return max(_RETRY_SECONDS, wanted / 1000) if isinstance(wanted, (int, float)) else _RETRY_SECONDS
+    seconds = float(wanted) / 1000 if isinstance(wanted, (int, Decimal)) else 0.0
+    return min(max(_RETRY_SECONDS, seconds), _LONGEST_RETRY_SECONDS)

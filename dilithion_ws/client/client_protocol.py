@@ -102,7 +102,7 @@ class ClientProtocol:
                     reply += self._on_close(event)
                 else:
                     self._on_answer(event)
-        except ProtocolError as error:
+        except (ProtocolError, ValueError) as error:  # a ValueError of wsproto is about bytes that are not ASCII
             if not self.is_open:
                 raise ConnectionLostError(f"the server does not speak WebSocket: {error}") from None
             self.is_closed, self.close_reason = True, str(error)

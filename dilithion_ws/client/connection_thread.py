@@ -1,13 +1,20 @@
-"""The thread of a synchronous client: it connects, reads, and connects again, and runs the client's core under a lock."""
+"""The thread of a synchronous client: it connects, reads, and connects again, and runs the client's core under a lock.
+
+A finalizer or a signal handler may interrupt a thread that is in the core, and end a subscription or the client there.
+So the lock is one that its thread may take again, and what arrives then is done when the core is left (`run_soon`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 
-from ..util.clock import Deadline
+from ..errors import ForkError
+from ..util.clock import Deadline, monotonic
 from ..util.thread_contracts import any_thread
 from .client_connection import ClientConnection
 from .client_core import ClientCore
@@ -48,7 +55,7 @@ class ConnectionThread:
 
     Args:
         options: how to connect.
-        core: what to run; from now on only under the lock of this object.
+        core: what to run; from now on only by this object.
 
     Attributes:
         lock: guards the core, and what belongs to it.
@@ -57,64 +64,114 @@ class ConnectionThread:
     def __init__(self, options: ConnectionOptions, core: ClientCore) -> None:
         self._options = options
         self._core = core
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
+        self._is_in_core = False
+        self._waiting: deque[Callable[[ClientCore], None]] = deque()  # see `run_soon`
         self._connection: ClientConnection | None = None
         self._is_closing = False
         self._thread: threading.Thread | None = None
+        self._timer: threading.Timer | None = None
+        self._timer_at: float | None = None
+        self._process = os.getpid()
 
     @any_thread
     @contextlib.contextmanager
     def core(self) -> Iterator[ClientCore]:
         """Hold the lock, and afterwards send what the core wants to be sent."""
         with self.lock:
-            yield self._core
-            texts, timers, connection = self._core.take_outbox(), self._core.take_timers(), self._connection
+            if self._is_in_core:
+                raise RuntimeError("this thread was interrupted in this client: a signal handler can only close it")
+            self._is_in_core = True
+            try:
+                yield self._core
+                while self._waiting:
+                    self._waiting.popleft()(self._core)
+            finally:
+                self._is_in_core = False
+            texts, connection = self._core.take_outbox(), self._connection
+            if self._core.next_time != self._timer_at:
+                self._set_timer()
         for text in texts:
             if connection is not None:
                 connection.post(text)
-        for pause, action in timers:
-            timer = threading.Timer(pause, self._run_timer, [action])
-            timer.daemon = True
-            timer.start()
 
-    def _run_timer(self, action: Callable[[], None]) -> None:
-        with self.core():
-            action()
+    @any_thread
+    def run_soon(self, action: Callable[[ClientCore], None]) -> None:
+        """Have the core do something: now, or right after what it does, if this thread was interrupted in the core."""
+        self._check_process()
+        with self.lock:
+            if self._is_in_core:
+                self._waiting.append(action)
+                return
+            with self.core() as core:
+                action(core)
+
+    def _set_timer(self) -> None:
+        """Have `_on_time` called when the core wants it. Called with the lock held."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, self._core.next_time
+        if self._timer_at is not None:
+            self._timer = threading.Timer(max(0.0, self._timer_at - monotonic()), self._on_time)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _on_time(self) -> None:
+        with self.core() as core:
+            self._timer_at = None  # so that the next timer is set
+            core.on_time()
 
     @any_thread
     def start(self) -> None:
         """Start the thread, if it was not started before."""
+        self._check_process()
         with self.lock:
             if self._thread is None and not self._is_closing:
                 self._thread = threading.Thread(target=self._run, name="dilithion-ws-client", daemon=True)
                 self._thread.start()
 
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ForkError("this client is of the parent process, where its thread is; make another one in the child")
+
     @any_thread
     def close(self) -> None:
-        """Close the connection and make no other."""
-        with self.core() as core:
+        """Close the connection and make no other. In a forked child it does nothing: the connection is the parent's."""
+        if os.getpid() != self._process:
+            return
+
+        def close(core: ClientCore) -> None:
             self._is_closing = True
             core.close()
-            connection, thread = self._connection, self._thread
             self._changed.notify_all()
-        if connection is not None:
-            connection.shutdown()
-        if thread is not None and thread is not threading.current_thread():
+            if self._connection is not None:
+                self._connection.shutdown()
+
+        self.run_soon(close)
+        thread = self._thread
+        is_interrupted = self.lock._is_owned()  # type: ignore[attr-defined]  # then the thread may wait for this one
+        if not is_interrupted and thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_SECONDS)
 
     @any_thread
     def wait_connected(self, deadline: Deadline) -> ClientConnection:
         """Return the connection, if necessary after waiting until the deadline. Raise ClientError if there is none."""
         with self.lock:
-            return self._connected(deadline)
+            while True:
+                self._core.check()
+                if self._connection is not None:
+                    return self._connection
+                if not self._changed.wait(deadline.remaining()):
+                    last = "" if self._core.last_error is None else f"; last: {self._core.last_error}"
+                    raise ConnectionLostError(f"no connection to {self._options.url} in time{last}")
 
     @any_thread
     def ask(self, make: Callable[[ClientCore, Reply], OutgoingCall], deadline: Deadline, what: str) -> Answer:
         """Send a call and return its answer.
 
         Args:
-            make: returns the call; it runs under the lock.
+            make: returns the call; it runs in the core.
             deadline: for a connection, for sending, and for the answer.
             what: is named if there is no answer.
 
@@ -123,23 +180,19 @@ class ConnectionThread:
         """
         self.start()
         answer = AwaitedAnswer()
-        with self.lock:
-            connection = self._connected(deadline)
-            call = make(self._core, answer.reply)
+        call: OutgoingCall | None = None
+        while call is None:
+            connection = self.wait_connected(deadline)
+            with self.core() as core:
+                if connection is self._connection:  # it may have been lost meanwhile
+                    core.check()
+                    call = make(core, answer.reply)
         try:
             connection.send(call.text, deadline.remaining())
             return answer.wait(deadline, what)
         finally:
-            with self.lock:
-                self._core.forget(call)
-
-    def _connected(self, deadline: Deadline) -> ClientConnection:
-        while self._connection is None:
-            self._core.check()
-            if not self._changed.wait(deadline.remaining()):
-                last = "" if self._core.last_error is None else f"; last: {self._core.last_error}"
-                raise ConnectionLostError(f"no connection to {self._options.url} in time{last}")
-        return self._connection
+            forgotten = call
+            self.run_soon(lambda core: core.forget(forgotten))
 
     # In the thread
 
@@ -152,6 +205,10 @@ class ConnectionThread:
             try:
                 connection = ClientConnection(self._options, lambda: self._is_closing)
             except Exception as error:
+                if isinstance(error, ClientError):
+                    logger.debug("connecting to %s failed: %s", self._options.url, error)
+                else:
+                    logger.exception("connecting to %s failed", self._options.url)
                 with self.core() as core:
                     pause = core.on_connect_failed(error)
                     self._changed.notify_all()
@@ -160,15 +217,15 @@ class ConnectionThread:
 
     def _use(self, connection: ClientConnection) -> float | None:
         """Read one connection to its end. Return the pause before the next one, or None."""
-        with self.core() as core:
-            is_wanted = core.on_connected()
-            if is_wanted:
-                self._connection = connection
-                self._changed.notify_all()
         try:
-            if is_wanted:
-                for message in connection.messages():
-                    with self.core() as core:
+            with self.core() as core:
+                is_wanted = core.on_connected()
+                if is_wanted:
+                    self._connection = connection
+                    self._changed.notify_all()
+            for messages in connection.messages() if is_wanted else ():
+                with self.core() as core:
+                    for message in messages:
                         core.on_message(message)
         except ClientError as error:
             logger.warning("the connection to %s can't be used: %s", self._options.url, error)

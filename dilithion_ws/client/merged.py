@@ -33,9 +33,10 @@ def merged(*subscriptions: Subscription | AsyncSubscription) -> Iterator[Event] 
         ...     print(event.topic, event.data)
     """
     synchronous = [one for one in subscriptions if isinstance(one, Subscription)]
-    if len(synchronous) == len(subscriptions):
-        return _Merged(synchronous)
-    return _AsyncMerged([one for one in subscriptions if isinstance(one, AsyncSubscription)])
+    asynchronous = [one for one in subscriptions if isinstance(one, AsyncSubscription)]
+    if synchronous and asynchronous:
+        raise TypeError("subscriptions of both kinds can't be merged")
+    return _AsyncMerged(asynchronous) if asynchronous else _Merged(synchronous)
 
 
 class _Turns:
@@ -52,11 +53,14 @@ class _Turns:
             # The next one has the next turn, however much this one has.
             self.open.remove(subscription)
             self.open.append(subscription)
-            event = subscription.get_now()
+            event = None
+            try:
+                event = subscription.get_now()
+            finally:
+                if event is None and subscription.is_closed and not subscription.has_events:
+                    self.open.remove(subscription)  # also if it has ended with an error
             if event is not None:
                 return event
-            if subscription.is_closed:
-                self.open.remove(subscription)
         return None
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from ..errors import RpcError
 
-__all__ = ["Answer", "OpenCalls", "OutgoingCall", "Reply", "decode", "encode"]
+__all__ = ["Answer", "OpenCalls", "OutgoingCall", "Reply", "decode", "encode", "to_rpc_error"]
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -19,7 +19,10 @@ _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 def encode(message: Any) -> str:
     """Return a message as JSON. Raise TypeError for what JSON cannot have."""
-    return _encoder.encode(message).decode()
+    try:
+        return _encoder.encode(message).decode()
+    except UnicodeEncodeError as error:  # a half of a surrogate pair
+        raise TypeError(f"{error.object!r} is not a text that can be sent") from None
 
 
 def decode(message: str | bytes) -> list[Any]:
@@ -31,6 +34,14 @@ def decode(message: str | bytes) -> list[Any]:
     except msgspec.DecodeError:
         return []
     return found if isinstance(found, list) else [found]
+
+
+def to_rpc_error(error: Any) -> RpcError:
+    """Return the error that a server has sent."""
+    if not isinstance(error, dict):
+        return RpcError(0, str(error))
+    code = error.get("code")
+    return RpcError(code if isinstance(code, int) else 0, str(error.get("message", "")), error.get("data"))
 
 
 class Answer(NamedTuple):
@@ -97,9 +108,7 @@ class OpenCalls:
     def answer(self, item: dict[str, Any]) -> None:
         """Pass an answer on. Ignore one that belongs to no open call."""
         id, error = item.get("id"), item.get("error")
-        failure = None
-        if isinstance(error, dict):
-            failure = RpcError(error.get("code", 0), error.get("message", ""), error.get("data"))
+        failure = None if error is None else to_rpc_error(error)
         if id is None and failure is not None:
             self._refuse_a_batch(failure)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 
 import msgspec
@@ -16,8 +17,8 @@ __all__ = ["PositionStore"]
 class PositionStore:
     """Keeps the places of subscriptions, by name, in a file of JSON. Thread-safe.
 
-    The file is replaced as a whole, so it is never half written. Save a place after what its event demands was done: a
-    crash in between repeats that event, and loses none.
+    The file is replaced as a whole, so it is never half written. Only one store may save to a file. Save a place after
+    what its event demands was done: a crash in between repeats that event, and loses none.
 
     Args:
         path: of the file. It is made at the first `save`.
@@ -44,12 +45,17 @@ class PositionStore:
         """Save a place under a name. Raise OSError if the file cannot be written."""
         with self._lock:
             places = {**self._read(), name: place_as_json(place)}
-            temporary = f"{self._path}.new"
-            with open(temporary, "wb") as file:
-                file.write(msgspec.json.encode(places))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path)
+            folder, name_of_file = os.path.split(self._path)
+            fd, temporary = tempfile.mkstemp(prefix=f".{name_of_file}.", dir=folder or ".")
+            try:
+                with open(fd, "wb") as file:
+                    file.write(msgspec.json.encode(places))
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, self._path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
 
     def _read(self) -> dict[str, dict[str, str | int]]:
         try:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from ..util.clock import Deadline, monotonic
 from ..util.thread_contracts import any_thread
@@ -31,7 +32,7 @@ class Subscription(BaseSubscription):
         super().__init__(state)
         self._thread = thread
         self._changed = threading.Condition(thread.lock)
-        self._listeners: list[threading.Event] = []
+        self._listeners: WeakSet[threading.Event] = WeakSet()
         state.wake = self._wake
 
     def __iter__(self) -> Iterator[Event]:
@@ -65,16 +66,15 @@ class Subscription(BaseSubscription):
         """
         deadline = None if timeout is None else Deadline(monotonic, timeout)
         while True:
-            with self._thread.core() as core:
+            with self._changed:
                 event = self._state.take()
                 if event is not None or self._state.is_closed:
                     return event
-                if self._state.is_paused:
-                    core.resume(self._state)
-            with self._changed:
-                wait = None if deadline is None else deadline.remaining()
-                if not self._changed.wait_for(lambda: self._state.has_something, wait):
+                is_paused = self._state.is_paused
+                if not is_paused and not self._changed.wait(None if deadline is None else deadline.remaining()):
                     raise CallTimeoutError(f"no event of {self.topic} in time")
+            if is_paused:
+                self._thread.run_soon(lambda core: core.resume(self._state))
 
     @any_thread
     def get_now(self) -> Event | None:
@@ -87,18 +87,17 @@ class Subscription(BaseSubscription):
     @any_thread
     def close(self) -> None:
         """End the subscription."""
-        with self._thread.core() as core:
-            core.unsubscribe(self._state)
+        self._thread.run_soon(lambda core: core.unsubscribe(self._state))
 
     @any_thread
     def add_listener(self, listener: threading.Event) -> None:
-        """Set an event whenever there is something to read, and now."""
+        """Set an event whenever there is something to read, and now. It is not kept alive for that."""
         with self._changed:
-            self._listeners.append(listener)
+            self._listeners.add(listener)
         listener.set()
 
     def _wake(self) -> None:
         """Wake the readers. The core calls it, so the lock is held."""
         self._changed.notify_all()
-        for listener in self._listeners:
+        for listener in list(self._listeners):
             listener.set()

@@ -6,14 +6,20 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..errors import JsonRpcCode, RpcError
+from ..errors import JsonRpcCode
 from ..util.position import Position
 from .exceptions import EventsLostError
+from .open_calls import to_rpc_error
 from .places import AfterBlock, Place, as_place, block_after, place_as_json
 
 __all__ = ["RETRYABLE", "Event", "QueueBounds", "SubscriptionState"]
 
-RETRYABLE = (JsonRpcCode.EVENTS_LOST, JsonRpcCode.SERVER_BUSY, JsonRpcCode.RATE_LIMITED)
+RETRYABLE = (
+    JsonRpcCode.EVENTS_LOST,
+    JsonRpcCode.SERVER_BUSY,
+    JsonRpcCode.RATE_LIMITED,
+    JsonRpcCode.CALL_TIMED_OUT,
+)
 """Errors after which a subscription is worth another try."""
 
 
@@ -145,7 +151,8 @@ class SubscriptionState:
         """
         in_log = Position(reply["epoch"], reply["seq"]) if "epoch" in reply else None
         now = as_place(reply["since"]) if "since" in reply else in_log
-        assert now is not None
+        if now is None:
+            raise ValueError("the reply names no place in the topic")
         self.id = reply["subscription"]
         self._skips = reply.get("mode") == "latest"
         before, self._in_log = self._in_log or since, in_log
@@ -193,6 +200,11 @@ class SubscriptionState:
         return place
 
     def _put(self, found: Event | EventsLostError, size: int) -> None:
+        before = self._queue[-1][0] if self._queue else None
+        if isinstance(found, EventsLostError) and isinstance(before, EventsLostError):
+            # One loss after the other, without an event between them, is one: the queue stays bounded.
+            self._queue.pop()
+            found = EventsLostError(self.topic, found.reason, before.last, found.now)
         self._queue.append((found, size))
         self.size += size
 
@@ -205,7 +217,7 @@ class SubscriptionState:
         """Record that the server has ended the subscription. Return whether to subscribe again."""
         if error.get("code") in RETRYABLE:
             return True
-        self.finish(RpcError(int(error.get("code", 0)), str(error.get("message", "")), error.get("data")))
+        self.finish(to_rpc_error(error))
         return False
 
     def finish(self, failure: BaseException | None) -> None:

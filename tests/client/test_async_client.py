@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dilithion_ws import RpcTable, WebSocketServer
-from dilithion_ws.client import AsyncClient, ConnectionLostError, EventsLostError, RefusedError, merged
+from dilithion_ws import Config, RpcError, RpcTable, WebSocketServer
+from dilithion_ws.client import AsyncClient, Client, ConnectionLostError, EventsLostError, RefusedError, merged
 from dilithion_ws.devnode import DevNode
 
 from ..support import free_port, wait_for
+from ..support.accounts import write_users
 from ..support.devnode import serve_devnode
 from ..support.fixtures import ServerFactory
 from ..support.subscriptions import block, hold_subscribe
@@ -216,3 +219,87 @@ def test_a_refusal_is_given_to_each_caller(start: ServerFactory) -> None:
         await client.close()
 
     asyncio.run(main())
+
+
+# What an attack found
+
+
+def test_a_task_that_is_cancelled_when_its_answer_comes_is_cancelled(run: Callable[[Trial], WebSocketServer]) -> None:
+    async def trial(server: WebSocketServer, client: AsyncClient) -> None:
+        await client.connect()
+        for _ in range(50):
+            task = asyncio.ensure_future(client.call("getblockcount"))
+            await asyncio.sleep(0)
+            original = client._core.on_message
+
+            def cancel_too(message: str | bytes, task: asyncio.Task[Any] = task, original: Any = original) -> None:
+                original(message)
+                task.cancel()
+
+            client._core.on_message = cancel_too  # type: ignore[method-assign]
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            client._core.on_message = original  # type: ignore[method-assign]
+
+    run(trial)
+
+
+def test_a_client_works_after_all_tasks_were_cancelled(run: Callable[[Trial], WebSocketServer]) -> None:
+    async def trial(server: WebSocketServer, client: AsyncClient) -> None:
+        blocks = await client.subscribe("blocks")
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0.05)
+        assert not client.is_connected
+        server.publish("blocks", block(1))
+        assert await client.call("getblockcount") == 840000
+        assert (await blocks.get()).seq == 1
+
+    run(trial)
+
+
+def test_a_client_can_be_used_in_one_loop_after_the_other(start: ServerFactory) -> None:
+    client = AsyncClient(start().url, timeout=5)
+
+    async def main() -> None:
+        assert await client.call("getblockcount") == 840000
+
+    asyncio.run(main())
+    assert not client.is_connected
+    asyncio.run(main())
+    asyncio.run(client.close())
+
+
+def test_closing_ends_the_task_of_a_server_that_does_not_close(start: ServerFactory) -> None:
+    async def main(port: int) -> None:
+        client = AsyncClient(f"ws://127.0.0.1:{port}", connect_timeout=5)
+        task = asyncio.ensure_future(client.connect())
+        await asyncio.sleep(0.05)
+        await client.close()
+        with pytest.raises(ConnectionLostError, match="the client is closed"):
+            await task
+        assert len(asyncio.all_tasks()) == 1
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asyncio.run(main(listener.getsockname()[1]))
+
+
+def test_merging_ends_what_has_ended_with_an_error(start: ServerFactory, rpc: RpcTable, tmp_path: Path) -> None:
+    path = tmp_path / "users.json"
+    write_users(path, spender="wallet")
+    with WebSocketServer(rpc, Config(users_file=str(path))) as server:
+        server.topic("wallets", permission="WRITE_WALLET")
+        with Client(server.url, user="spender", password="spenderspender") as client:
+            events = merged(client.subscribe("wallets"))
+            write_users(path, spender="readonly")
+            assert server.reload()
+            with pytest.raises(RpcError, match="may not read"):
+                next(events)
+            assert list(events) == []
+
+    async def both(url: str) -> None:
+        async with AsyncClient(url) as asynchronous:
+            with Client(url) as synchronous, pytest.raises(TypeError, match="of both kinds"):
+                merged(synchronous.subscribe("blocks"), await asynchronous.subscribe("blocks"))  # type: ignore[call-overload]
+
+    asyncio.run(both(start().url))

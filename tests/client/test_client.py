@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import decimal
+import gc
 import itertools
+import os
+import signal
 import socket
 import ssl
 import threading
@@ -13,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, RpcError, RpcTable, WebSocketServer
+from dilithion_ws import Config, ForkError, RpcError, RpcTable, WebSocketServer
 from dilithion_ws.client import (
     CallTimeoutError,
     CertificateError,
@@ -21,6 +25,7 @@ from dilithion_ws.client import (
     ConnectionLostError,
     EventsLostError,
     RefusedError,
+    Subscription,
 )
 
 from ..support import free_port, sockets_of, wait_for
@@ -410,3 +415,86 @@ def test_reading_with_a_deadline_keeps_it_while_there_is_no_connection(
         subscription.get(1)
     with pytest.raises(CallTimeoutError):
         subscription.get(0.1)
+
+
+# What an attack found
+
+
+def test_a_finalizer_that_ends_a_subscription_stops_nothing(start: ServerFactory) -> None:
+    """The collector may run in a thread that has the client's lock, and an abandoned iteration then unsubscribes."""
+    server = start()
+    topics = [f"t{at}" for at in range(60)]
+    for name in topics:
+        server.topic(name)
+
+    def follow(topic: str) -> Iterator[Subscription]:
+        with client.subscribe(topic) as subscription:
+            yield subscription
+
+    threshold = gc.get_threshold()
+    with Client(server.url, timeout=5) as client:
+        gc.set_threshold(7)
+        try:
+            for name in topics:
+                abandoned: list[Any] = [follow(name)]
+                next(abandoned[0])
+                abandoned.append(abandoned)
+                del abandoned
+                assert client.call("getblockcount") == 840000
+        finally:
+            gc.set_threshold(*threshold)
+        gc.collect()
+        wait_for(lambda: client.call("subscriptions") == [])
+
+
+def test_a_handler_of_a_signal_may_close_the_client(start: ServerFactory) -> None:
+    server = start()
+    subscription = None
+    for _ in range(8):
+        with Client(server.url) as client:
+            subscription = client.subscribe("blocks")
+            before = signal.signal(signal.SIGALRM, lambda *_, client=client: client.close())
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.005)
+                with contextlib.suppress(ConnectionLostError):
+                    while True:
+                        client.call("getblockcount")
+            finally:
+                signal.signal(signal.SIGALRM, before)
+        assert subscription.get(1) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_in_a_forked_child_a_client_says_so(start: ServerFactory) -> None:
+    with Client(start().url) as client:
+        assert client.call("getblockcount") == 840000
+        child = os.fork()
+        if not child:
+            try:
+                client.call("getblockcount")
+            except ForkError:
+                client.close()
+                os._exit(7)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert client.call("getblockcount") == 840000
+        assert client.is_connected
+
+
+def test_timers_take_one_thread(client_class: type[Client], rpc: RpcTable) -> None:
+    before = threading.active_count()
+    with WebSocketServer(rpc, Config(limit_loopback=True, method_rates=("subscribe=1/1",))) as server:
+        threads = threading.active_count()
+        for name in "abcde":
+            server.topic(name)
+        with client_class(server.url) as client:
+            client.connect()
+            workers = [threading.Thread(target=client.subscribe, args=(name,), daemon=True) for name in "abcde"]
+            for worker in workers:
+                worker.start()
+            wait_for(lambda: len(server.events.cursors.all()) > 2, 20)
+            assert threading.active_count() <= threads + len(workers) + 4
+            for worker in workers:
+                worker.join(30)
+            assert len(server.events.cursors.all()) == 5
+    wait_for(lambda: threading.active_count() <= before)

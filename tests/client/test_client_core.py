@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dilithion_ws import RpcError
 from dilithion_ws.client import ClientError, ConnectionLostError, EventsLostError, Position, RefusedError
-from dilithion_ws.client.client_core import TRANSITIONS, ClientCore, LinkState, Timer
+from dilithion_ws.client.client_core import TRANSITIONS, ClientCore, LinkState
 from dilithion_ws.client.open_calls import Answer
 from dilithion_ws.client.subscription_state import Event, QueueBounds, SubscriptionState
 
@@ -68,7 +68,6 @@ class ClientCoreMachine(RuleBasedStateMachine):
         self.connected_at = 0.0
         self.failure: ClientError | None = None
         self.has_ended = False
-        self.timers: list[Timer] = []
         # The server's side of one subscription
         self.topic = Topic()
         self.requests: list[dict[str, Any]] = []  # of this connection, in order
@@ -124,7 +123,6 @@ class ClientCoreMachine(RuleBasedStateMachine):
     def take(self) -> None:
         """Take what the core wants to be done, as a client does after each step."""
         self.requests += [json.loads(text) for text in self.core.take_outbox()]
-        self.timers += self.core.take_timers()
         assert self.is_connected or not self.requests
 
     @precondition(lambda self: self.is_connected)
@@ -176,9 +174,9 @@ class ClientCoreMachine(RuleBasedStateMachine):
 
     @rule()
     def timers_fire(self) -> None:
-        timers, self.timers = self.timers, []
-        for timer in timers:
-            timer.action()
+        if self.core.next_time is not None:
+            self.clock.now = max(self.clock.now, self.core.next_time)
+        self.core.on_time()
         self.take()
 
     @precondition(lambda self: not self.has_ended)
@@ -312,3 +310,198 @@ TestClientCore = ClientCoreMachine.TestCase
 def test_no_state_follows_the_last_one() -> None:
     assert TRANSITIONS[LinkState.OVER] == set()
     assert set(TRANSITIONS) == set(LinkState)
+
+
+# What an attack found, each by the core alone
+
+
+class Peer:
+    """A core that is connected, and the server's side of it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.core = ClientCore((FIRST, LONGEST), clock=self.clock)
+        self.core.on_connected()
+        self.requests: list[dict[str, Any]] = []
+
+    def next(self, method: str) -> dict[str, Any]:
+        """Return the next request, which must be of this method."""
+        self.requests += [json.loads(text) for text in self.core.take_outbox()]
+        request = self.requests.pop(0)
+        assert request["method"] == method
+        return request
+
+    def is_silent(self) -> bool:
+        """Whether nothing was sent."""
+        self.requests += [json.loads(text) for text in self.core.take_outbox()]
+        return not self.requests
+
+    def answer(self, request: dict[str, Any], **members: Any) -> None:
+        self.core.on_message(json.dumps({"jsonrpc": "2.0", "id": request["id"], **members}))
+
+    def accept(self, request: dict[str, Any], **members: Any) -> None:
+        self.answer(request, result={"subscription": "t", "topic": "t", "epoch": "e", "seq": 0, **members})
+
+    def send(self, seq: int) -> None:
+        params = {"subscription": "t", "epoch": "e", "seq": seq, "prev": seq - 1, "result": seq}
+        self.core.on_message(json.dumps({"jsonrpc": "2.0", "method": "subscription", "params": params}))
+
+    def end(self, code: int) -> None:
+        params = {"subscription": "t", "error": {"code": code, "message": "m"}}
+        self.core.on_message(json.dumps({"jsonrpc": "2.0", "method": "subscription", "params": params}))
+
+    def subscribe(self, filter: Any = None) -> tuple[SubscriptionState, Outcome]:
+        state, outcome = SubscriptionState("t", filter, None, QueueBounds(2, 1 << 20)), Outcome()
+        self.core.subscribe(state, None, outcome.reply, self.clock.now + 100)
+        return state, outcome
+
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.core.on_time()
+
+    def reconnect(self) -> None:
+        self.requests.clear()
+        self.core.on_connection_lost(1006, "")
+        self.core.on_connected()
+
+
+BUSY = {"code": -32009, "message": "busy", "data": {"retry_after_ms": 1500.5}}
+
+
+def test_a_pause_begins_when_the_server_has_really_ended_the_subscription() -> None:
+    peer = Peer()
+    state, _ = peer.subscribe()
+    peer.accept(peer.next("subscribe"))
+    peer.send(1)
+    peer.send(2)
+    peer.answer(peer.next("unsubscribe"), error=BUSY)
+    assert not state.is_paused
+    peer.wait(1.4)
+    assert peer.is_silent()
+    peer.wait(0.2)
+    peer.answer(peer.next("unsubscribe"), result=True)
+    assert state.is_paused
+    assert [state.take(), state.take()] != [None, None]
+    peer.core.resume(state)
+    assert peer.next("subscribe")["params"]["since"] == {"epoch": "e", "seq": 2}
+
+
+def test_a_timer_of_an_earlier_connection_renews_nothing() -> None:
+    peer = Peer()
+    state, _ = peer.subscribe()
+    peer.accept(peer.next("subscribe"))
+    peer.reconnect()
+    peer.answer(peer.next("subscribe"), error=BUSY)
+    peer.reconnect()
+    peer.accept(peer.next("subscribe"), recovered=True)
+    peer.send(1)
+    peer.send(2)
+    peer.answer(peer.next("unsubscribe"), result=True)
+    peer.wait(100)
+    assert peer.is_silent()
+    assert state.is_paused
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_an_equal_subscription_waits_until_the_server_has_ended_the_first(is_answered: bool) -> None:
+    peer = Peer()
+    first, _ = peer.subscribe()
+    request = peer.next("subscribe")
+    if is_answered:
+        peer.accept(request)
+    peer.core.unsubscribe(first)
+    _, outcome = peer.subscribe()
+    other, _ = peer.subscribe({"kind": "added"})
+    if is_answered:
+        ending = peer.next("unsubscribe")
+        assert peer.next("subscribe")["params"]["filter"] == other.filter
+    else:
+        assert peer.next("subscribe")["params"]["filter"] == other.filter
+        peer.accept(request)
+        ending = peer.next("unsubscribe")
+    assert peer.is_silent()
+    peer.answer(ending, error=BUSY)
+    peer.wait(2)
+    peer.answer(peer.next("unsubscribe"), result=True)
+    peer.accept(peer.next("subscribe"))
+    assert outcome.found is not None
+    assert outcome.found.error is None
+
+
+def test_a_subscription_that_waited_for_another_is_requested_over_the_next_connection() -> None:
+    peer = Peer()
+    first, _ = peer.subscribe()
+    peer.next("subscribe")
+    peer.core.unsubscribe(first)
+    _, outcome = peer.subscribe()
+    peer.reconnect()
+    peer.accept(peer.next("subscribe"))
+    assert outcome.found is not None
+    assert peer.is_silent()
+
+
+def test_a_server_that_loses_events_again_and_again_is_asked_once_a_second() -> None:
+    peer = Peer()
+    state, _ = peer.subscribe()
+    peer.accept(peer.next("subscribe"))
+    peer.wait(5)
+    for _ in range(20):
+        peer.end(-32007)
+        peer.wait(1)
+        peer.accept(peer.next("subscribe"), recovered=False, reason="expired")
+        assert peer.is_silent()
+    assert state.waiting == 1, "one loss after the other is one"
+    assert isinstance(next_of(state), EventsLostError)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"id": %d, "result": {"subscription": ["t"], "epoch": "e", "seq": 0}}',
+        '{"id": %d, "result": {"subscription": "t", "seq": 0}}',
+        '{"id": %d, "result": null}',
+    ],
+)
+def test_a_reply_that_makes_no_sense_ends_the_connection_and_not_the_client(message: str) -> None:
+    peer = Peer()
+    _, outcome = peer.subscribe()
+    with pytest.raises(ConnectionLostError, match="can't be understood"):
+        peer.core.on_message(message % peer.next("subscribe")["id"])
+    peer.reconnect()
+    peer.accept(peer.next("subscribe"))
+    assert outcome.found is not None
+
+
+@pytest.mark.parametrize(
+    "members", [{}, {"seq": 1}, {"seq": "x", "epoch": "e", "prev": 0, "result": 1}, {"seq": 1, "result": 1}]
+)
+def test_an_event_that_makes_no_sense_ends_the_connection(members: dict[str, Any]) -> None:
+    peer = Peer()
+    peer.subscribe()
+    peer.accept(peer.next("subscribe"))
+    message = {"method": "subscription", "params": {"subscription": "t", **members}}
+    with pytest.raises(ConnectionLostError, match="can't be understood"):
+        peer.core.on_message(json.dumps(message))
+    message["params"] = {"subscription": ["t"], **members}
+    peer.core.on_message(json.dumps(message))  # a broadcast of the host's
+
+
+def test_an_error_that_is_none_of_json_rpc_is_an_error() -> None:
+    peer = Peer()
+    outcome = Outcome()
+    call = peer.core.call("m", [], outcome.reply)
+    peer.answer(json.loads(call.text), error="boom")
+    assert outcome.found is not None
+    assert str(outcome.found.error) == "boom (0)"
+    with pytest.raises(TypeError, match="is not a text that can be sent"):
+        peer.core.call("m", ["\ud800"], outcome.reply)
+
+
+def test_a_call_that_is_made_while_the_client_closes_is_answered() -> None:
+    peer = Peer()
+    peer.core.close()
+    outcome = Outcome()
+    peer.core.call("m", [], outcome.reply)
+    assert peer.core.on_connection_lost(1006, "") is None
+    assert outcome.found is not None
+    assert isinstance(outcome.found.error, ConnectionLostError)

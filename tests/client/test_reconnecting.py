@@ -159,9 +159,10 @@ def test_a_refusal_is_final(serve: Callable[..., Client], status: int) -> None:
         raw(b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n"),
         raw(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
         raw(b"nonsense\r\n\r\n"),
+        raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\xff\r\nConnection: Upgrade\r\n\r\n"),
         raw(b""),
     ],
-    ids=["503", "no accept key", "no HTTP", "closed"],
+    ids=["503", "no accept key", "no HTTP", "not ASCII", "closed"],
 )
 def test_other_failures_are_tried_again(serve: Callable[..., Client], first: Script) -> None:
     assert serve(first, answering(5)).call("m") == 5
@@ -245,8 +246,8 @@ def test_a_server_that_reads_nothing_ends_the_call(serve: Callable[..., Client])
     client = serve(full, answering(9))
     with pytest.raises((CallTimeoutError, ConnectionLostError)):
         client.call("m", "x" * 20_000_000, timeout_=0.5)
-    wait_for(lambda: not client.is_connected)
     released.set()
+    wait_for(lambda: not client.is_connected)
     assert client.call("m") == 9
 
 
