@@ -19,6 +19,7 @@ from .dialects.detection import dialect_named
 from .failover import ActiveNode, Failover, FailoverUpstream
 from .forwarder import Forwarder, WaitingCalls
 from .gateway_config import GatewayConfig
+from .help_reader import HelpReader
 from .http_upstream import HttpUpstream, NodeAccount
 from .limited_calls import LimitedCalls
 from .long_poll import LongPoll
@@ -128,6 +129,7 @@ class Gateway:
         history = BlockHistory(watched, config.poll_timeout, self.poller)
         self.server.history("blocks", history.read, history.find)
         self.server.transactions(history.transactions, history.pending)
+        self._help = HelpReader(self.node, self.rpc, config.poll_timeout)
         self._block_waiters.register(self.rpc)
         self.rpc.register("getnodestate", published.node_state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
         for name, text, read in (
@@ -147,6 +149,7 @@ class Gateway:
             limited.start()
         self.poller.start()
         self._notifications.start()
+        self._help.start()
         return self
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -158,7 +161,13 @@ class Gateway:
         limit = self.server.config.limits.connections.drain_timeout if timeout is None else timeout
         deadline, moment = Deadline(monotonic, limit), min(_MOMENT, limit / 4)
         self._waiting.templates.stop()  # before those who wait for blocks are answered, of which they are some
-        for part in (self._notifications, self._block_waiters, *self._waiting.limited.values(), self.poller):
+        for part in (
+            self._help,
+            self._notifications,
+            self._block_waiters,
+            *self._waiting.limited.values(),
+            self.poller,
+        ):
             part.stop(moment)
         stopped = self.server.stop(timeout and deadline.remaining())
         for upstream in self._upstreams:
@@ -183,8 +192,8 @@ class Gateway:
         return len(self._block_waiters)
 
     def _found(self, dialect: Dialect) -> None:
+        self._forwarder.register(self.rpc, dialect)  # first: the help reader waits for the node's dialect
         self.node.dialect = self._wallet_node.dialect = dialect
-        self._forwarder.register(self.rpc, dialect)
 
 
 def _check_account(config: GatewayConfig, server: Config) -> None:

@@ -93,6 +93,7 @@ class Method:
         speed: what follows from `blocking` and `mean`.
         durations: how long its calls took.
         succeeded: calls that had a result.
+        is_described: whether `rpc.discover` has it.
         errors: calls that failed, by error code.
     """
 
@@ -104,6 +105,7 @@ class Method:
         "durations",
         "errors",
         "function",
+        "is_described",
         "is_login",
         "mean",
         "name",
@@ -131,6 +133,7 @@ class Method:
         self.batch_handler = options.batch_handler
         self.timeout = options.timeout
         self.only_reads = options.only_reads
+        self.is_described = True
         self.binder: Binder = ParamsBinder(name, function) if binder is None else binder
         self.required_rights = (
             0

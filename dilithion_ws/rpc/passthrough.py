@@ -6,6 +6,7 @@ JSON as it is (`msgspec.Raw`).
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -42,7 +43,20 @@ class Passthrough:
 
     def __init__(self, function: RawHandler, batch: RawBatchHandler | None, facts: PassthroughFacts) -> None:
         names = {**facts.permissions, WILDCARD: None, **dict.fromkeys(set(facts.timeouts) - set(facts.permissions))}
-        self.methods = {name: _method(name, function, batch, facts) for name in names}
+        self._make = functools.partial(_method, function=function, batch=batch, facts=facts)
+        self.methods = {name: self._make(name) for name in names}
+
+    def describe(self, signatures: Mapping[str, inspect.Signature], texts: Mapping[str, str]) -> None:
+        """See `RpcTable.describe`."""
+        added = {name: self._make(name) for name in signatures if name not in self.methods}
+        self.methods = {**self.methods, **added}  # readers keep the one that they have
+        for name, method in self.methods.items():
+            signature = signatures.get(name)
+            method.is_described = signature is not None
+            if signature is not None:
+                method.binder = _RawBinder(name, list(signature.parameters.values()), signature.return_annotation)
+                method.description = texts.get(name, "")
+                method.summary = method.description.partition(". ")[0]
 
     def get(self, name: str) -> Method:
         """Return the method of this name, or the one for all others."""
@@ -62,7 +76,7 @@ def _method(name: str, function: RawHandler, batch: RawBatchHandler | None, fact
         timeout=facts.timeouts.get(name),
         only_reads=None if only_reads is None or name == WILDCARD else only_reads(name),
     )
-    return Method(name, function, options, _RawBinder(name, params or ()))
+    return Method(name, function, options, _RawBinder(name, [_parameter(name) for name in params or ()]))
 
 
 class RawRpcError(RpcError):
@@ -100,11 +114,11 @@ class _RawBinder:
     """Passes the params on as they are."""
 
     needs_context = True
-    return_type = Any
 
-    def __init__(self, name: str, params: Sequence[str]) -> None:
+    def __init__(self, name: str, parameters: list[inspect.Parameter], return_type: Any = Any) -> None:
         self.signature = f"{name}(...)"
-        self.parameters = [_parameter(name) for name in params]
+        self.parameters = parameters
+        self.return_type = return_type
 
     def bind(self, params: bytes, context: CallContext | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the context and the params."""

@@ -39,6 +39,7 @@ class RpcTable:
 
     Attributes:
         title, version: as given.
+        revision: is another one after each `describe`.
         dialect: how clients of these methods speak by POST. With `RpcDialect.CORE` they may use another version of
             JSON-RPC, need no header, send larger batches (limit `core_batch_size`), and choose a wallet by the path
             `/wallet/<name>`, which handlers find in `CallContext.wallet`. It may be changed at any time.
@@ -60,6 +61,7 @@ class RpcTable:
         self._methods: dict[str, Method] = {}
         self._fallback: Passthrough | None = None
         self.dialect = RpcDialect.DILITHION
+        self.revision = 0
 
     @overload
     def method(self, function: F, /) -> F: ...
@@ -206,6 +208,20 @@ class RpcTable:
         """
         facts = PassthroughFacts(permissions or {}, params or {}, timeouts or {}, only_reads)
         self._fallback = Passthrough(function, batch, facts)
+
+    @any_thread
+    def describe(self, signatures: Mapping[str, inspect.Signature], texts: Mapping[str, str]) -> None:
+        """Tell `rpc.discover` what the methods of the fallback take and return, for a host that learns it later.
+
+        Args:
+            signatures: by method name: its parameters, and the type of its result. What has no type hint but a JSON
+                Schema is `Annotated[Any, msgspec.Meta(extra_json_schema=…)]`; the default `...` is one that is not known.
+                Methods that are not named here are not described any more.
+            texts: by method name, for people.
+        """
+        if self._fallback is not None:
+            self._fallback.describe(signatures, texts)
+            self.revision += 1
 
     @any_thread
     def methods(self) -> Mapping[str, Method]:

@@ -70,7 +70,7 @@ class OpenRpcDocument:
         registered = self._rpc.methods()
         topics = tuple(topic.name for topic in self._events.topics() if self._events.may_read(session, topic))
         methods = session.token.limits.methods if session.token is not None else None
-        key = session.rights, session.is_authorized, methods, topics
+        key = session.rights, session.is_authorized, methods, topics, self._rpc.revision
         with self._lock:
             if self._registered != registered or len(self._documents) > _MAX_DOCUMENTS:
                 self._documents.clear()
@@ -88,16 +88,16 @@ class OpenRpcDocument:
         # The names that JSON-RPC reserves for extensions are no identifiers, which generators make of a method's name.
         methods = {name: method for name, method in methods.items() if not name.startswith("rpc.")}
         methods.pop(WILDCARD, None)  # it stands for methods whose names are not known
-        allowed = [method for _, method in sorted(methods.items()) if self._access.may_call(session, method)]
+        described = [method for _, method in sorted(methods.items()) if method.is_described]
+        allowed = [method for method in described if self._access.may_call(session, method)]
         schemas = _Schemas()
-        described = [_describe(method, schemas) for method in allowed]
         topics = [
             _describe_topic(topic, schemas) for topic in self._events.topics() if self._events.may_read(session, topic)
         ]
         return {
             "openrpc": _OPENRPC_VERSION,
             "info": {"title": self._rpc.title, "version": self._rpc.version or __version__},
-            "methods": described,
+            "methods": [_describe(method, schemas) for method in allowed],
             "components": {"schemas": schemas.components},
             "x-topics": topics,
             "x-notifications": [_describe_notification(topic) for topic in topics],
@@ -144,7 +144,7 @@ def _describe(method: Method, schemas: _Schemas) -> dict[str, Any]:
         described["description"] = method.description
     described |= {
         "params": [_describe_param(method.name, parameter, schemas, texts) for parameter in binder.parameters],
-        "result": {"name": "result", "schema": schemas.schema_of(binder.return_type)},
+        "result": {"name": "result", "schema": _titled(f"{method.name}_result", schemas.schema_of(binder.return_type))},
         "paramStructure": "by-name" if by_name else "either",
     }
     if method.permission is not None:
@@ -156,9 +156,7 @@ def _describe_param(
     method: str, parameter: inspect.Parameter, schemas: _Schemas, texts: Mapping[str, str]
 ) -> dict[str, Any]:
     required = parameter.default is inspect.Parameter.empty
-    schema = schemas.schema_of(parameter.annotation, of_param=True)
-    if schema and "$ref" not in schema:
-        schema = {"title": f"{method}_{parameter.name}", **schema}  # generators make a type's name of it
+    schema = _titled(f"{method}_{parameter.name}", schemas.schema_of(parameter.annotation, of_param=True))
     if not required:
         try:
             schema = {**schema, "default": msgspec.json.decode(encode_json(parameter.default))}
@@ -168,6 +166,11 @@ def _describe_param(
     if parameter.name in texts:
         described["description"] = texts[parameter.name]
     return described
+
+
+def _titled(title: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema with a title, of which generators make a type's name; otherwise that would be a hash."""
+    return {"title": title, **schema} if schema and "$ref" not in schema else schema
 
 
 def _describe_notification(topic: Mapping[str, Any]) -> dict[str, Any]:

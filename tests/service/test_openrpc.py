@@ -43,7 +43,7 @@ def test_the_description_follows_the_rights(guarded: WebSocketServer) -> None:
         {"name": "a", "required": True, "schema": {"title": "add_a", "type": "integer"}},
         {"name": "b", "required": False, "schema": {"title": "add_b", "type": "integer", "default": 2}},
     ]
-    assert add["result"] == {"name": "result", "schema": {"type": "integer"}}
+    assert add["result"] == {"name": "result", "schema": {"title": "add_result", "type": "integer"}}
 
 
 def test_the_same_by_the_call_rpc_discover(start: ServerFactory, connect: ClientFactory) -> None:

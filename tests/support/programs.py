@@ -23,9 +23,13 @@ NODE_MODULES = Path(__file__).parent.parent.parent / ".cache" / "node_modules"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 
 
+_NEEDED = ("ws", "@open-rpc/generator", "@types/lodash", "typescript", "vite", "esbuild")
 needs_node = pytest.mark.skipif(
     not shutil.which("node")
-    or not all((NODE_MODULES / name).exists() for name in ("ws", "@open-rpc", "typescript", "vite", "esbuild")),
+    or not all(
+        (NODE_MODULES / name).exists()
+        for name in ("ws", "@open-rpc/generator", "@types/lodash", "typescript", "vite", "esbuild")
+    ),
     reason="needs Node.js with ws, TypeScript, Vite and others (apt-get install npm, then scripts/prepare)",
 )
 
