@@ -30,7 +30,7 @@ from .log import EventsGoneError
 from .node_topics import BY_KIND, default_retention, node_topics
 from .shard import Shard
 from .store import EventStore
-from .stream import Mode, Stream
+from .stream import NOTIFICATION, Mode, Stream
 from .subscriber import Subscriber
 from .topic import Availability, Topic, TopicSpec
 
@@ -244,6 +244,7 @@ class EventHub:
         filter: Mapping[str, Any] | None = None,
         since: Position | None = None,
         mode: Mode | None = None,
+        notification: str = NOTIFICATION,
     ) -> tuple[Cursor, dict[str, Any]]:
         """Create a subscription, and return it with the reply to its client. It is pending until `activate`.
 
@@ -253,6 +254,7 @@ class EventHub:
             filter: which events.
             since: the position to begin at; None for the head.
             mode: what the client receives; None for the topic's own mode.
+            notification: the method of its notifications.
 
         Raises:
             RpcError: -32602 (no such topic, a bad filter, already subscribed), -32003, -32006, -32009 (no store).
@@ -261,7 +263,7 @@ class EventHub:
         if topic.availability is not Availability.AVAILABLE:
             raise _server_busy(topic.availability.value, _RETRY_MS)
         wanted = Filter(filter, topic.filters, topic.filter_limits(self._limits.events)) if filter else None
-        stream = topic.acquire_stream(wanted, topic.mode if mode is None else mode)
+        stream = topic.acquire_stream(wanted, topic.mode if mode is None else mode, notification)
         try:
             head = topic.log.position
             position, recovered = self._recover(topic, stream, since, head)

@@ -21,7 +21,7 @@ from .filters import Filter, FilterKey
 from .log import EventLog, EventsGoneError, LogEntry
 from .subscriber import Encoder
 
-__all__ = ["CHUNK_BYTES", "Batch", "Mode", "Stream", "StreamSpec", "named_mode"]
+__all__ = ["NOTIFICATION", "CHUNK_BYTES", "Batch", "Mode", "Stream", "StreamSpec", "named_mode"]
 
 CHUNK_BYTES = 65536
 """Bytes of events that are sent to one subscriber at a time, before others have their turn."""
@@ -63,6 +63,10 @@ class Batch(NamedTuple):
     more: bool
 
 
+NOTIFICATION = "subscription"
+"""The method of notifications."""
+
+
 class StreamSpec(NamedTuple):
     """What distinguishes the streams of a topic.
 
@@ -70,18 +74,21 @@ class StreamSpec(NamedTuple):
         topic: the name of the topic.
         filter: which entries it has, or None for all.
         mode: which of them are sent.
-        is_default: whether it has all entries in the topic's own mode.
+        is_default: whether it has all entries in the topic's own mode, as this server's own notifications.
+        notification: the name of the method of its notifications.
     """
 
     topic: str
     filter: Filter | None
     mode: Mode
     is_default: bool
+    notification: str = NOTIFICATION
 
     @property
     def key(self) -> str:
         """A text that is equal for specs with the same meaning."""
-        return f"{self.mode.value} {'' if self.filter is None else self.filter.canonical_text}"
+        form = "" if self.notification == NOTIFICATION else f"{self.notification} "
+        return f"{form}{self.mode.value} {'' if self.filter is None else self.filter.canonical_text}"
 
 
 class Stream:
@@ -110,7 +117,8 @@ class Stream:
         self._lock = lock  # guards all below
         self._matches: deque[LogEntry] = deque()
         self._last_dropped = self.known_from.seq
-        self._start = b'{"jsonrpc":"2.0","method":"subscription","params":{"subscription":%b,"topic":%b,' % (
+        self._start = b'{"jsonrpc":"2.0","method":%b,"params":{"subscription":%b,"topic":%b,' % (
+            _encode(spec.notification),
             _encode(self.id),
             _encode(spec.topic),
         )

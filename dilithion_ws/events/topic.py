@@ -22,7 +22,7 @@ from ..util.position import Position
 from ..util.thread_contracts import any_thread, requires
 from .filters import Filter, FilterKey, keys_of
 from .log import EventLog, EventsGoneError, Retention
-from .stream import CHUNK_BYTES, Mode, Stream, StreamSpec
+from .stream import CHUNK_BYTES, NOTIFICATION, Mode, Stream, StreamSpec
 
 __all__ = ["Availability", "LogFollower", "Topic", "TopicSpec"]
 
@@ -140,9 +140,10 @@ class Topic:
         return data
 
     @any_thread
-    def acquire_stream(self, filter: Filter | None, mode: Mode) -> Stream:
-        """Return the stream of a filter and a mode. Give it back by `release_stream`."""
-        spec = StreamSpec(self.name, filter, mode, is_default=filter is None and mode is self.mode)
+    def acquire_stream(self, filter: Filter | None, mode: Mode, notification: str = NOTIFICATION) -> Stream:
+        """Return the stream of a filter, a mode and a form of notifications. Give it back by `release_stream`."""
+        is_default = filter is None and mode is self.mode and notification == NOTIFICATION
+        spec = StreamSpec(self.name, filter, mode, is_default, notification)
         with self._lock:
             stream = self._streams.get(spec.key)
             if stream is None:

@@ -24,7 +24,17 @@ __all__ = ["OWN_METHODS", "RpcTable"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OWN_METHODS = frozenset({"authenticate", "subscribe", "unsubscribe", "subscriptions", "topics"})
+OWN_METHODS = frozenset(
+    {
+        "authenticate",
+        "subscribe",
+        "unsubscribe",
+        "subscriptions",
+        "topics",
+        "dilithion_subscribe",
+        "dilithion_unsubscribe",
+    }
+)
 """Methods of every server, which take precedence over the host's."""
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
 

@@ -59,6 +59,9 @@ class SubscriberSource(Protocol):
         """Return the way to deliver events to a connection, or None if it is closed."""
 
 
+_GENERIC_NOTIFICATION = "dilithion_subscription"
+
+
 class SubscriptionMethods:
     """What clients call.
 
@@ -74,7 +77,14 @@ class SubscriptionMethods:
     def methods(self) -> dict[str, Method]:
         """Return the methods by name. They are public, since each topic has a permission of its own."""
         found = {}
-        for function in (self.subscribe, self.unsubscribe, self.subscriptions, self.topics):
+        for function in (
+            self.subscribe,
+            self.unsubscribe,
+            self.subscriptions,
+            self.topics,
+            self.dilithion_subscribe,
+            self.dilithion_unsubscribe,
+        ):
             summary = (function.__doc__ or "").partition("\n")[0]
             # Declared fast, so that they run in the order in which they were called.
             options = MethodOptions(blocking=False, summary=summary, is_public=True)
@@ -90,9 +100,7 @@ class SubscriptionMethods:
         mode: Literal["all", "latest"] | None = None,
     ) -> dict[str, Any] | Future[dict[str, Any]]:
         """Subscribe to the events of a topic"""
-        subscriber = self._connections.subscriber(context.connection_id)
-        if subscriber is None:
-            raise RpcError(JsonRpcCode.SERVER_BUSY, "the connection is closing")
+        subscriber = self._subscriber(context)
         position = None if since is None else since.position()
         if mode == "latest" and ((since is not None and position is None) or topic == TRANSACTIONS):
             raise RpcError(JsonRpcCode.INVALID_PARAMS, 'Invalid params: this takes the mode "all"')
@@ -128,6 +136,34 @@ class SubscriptionMethods:
                 JsonRpcCode.INVALID_PARAMS, f"Invalid params: there is no subscription {subscription[:64]!r} here"
             )
         return True
+
+    def dilithion_subscribe(
+        self,
+        context: CallContext,
+        topic: str,
+        filter: dict[str, Any] | None = None,
+        mode: Literal["all", "latest"] | None = None,
+    ) -> str:
+        """Subscribe from now on in the form of other chains: returns the id alone, for clients of pub/sub in general
+
+        Events are the notification `dilithion_subscription`. To resume, use `subscribe`.
+        """
+        cursor, reply = self._hub.subscribe(
+            self._subscriber(context), topic, filter, None, None if mode is None else Mode(mode), _GENERIC_NOTIFICATION
+        )
+        context.on_answer(lambda sent: (self._hub.activate if sent else self._hub.cancel)(cursor))
+        id: str = reply["subscription"]
+        return id
+
+    def dilithion_unsubscribe(self, context: CallContext, subscription: str) -> bool:
+        """End a subscription that `dilithion_subscribe` has made"""
+        return self.unsubscribe(context, subscription)
+
+    def _subscriber(self, context: CallContext) -> Subscriber:
+        subscriber = self._connections.subscriber(context.connection_id)
+        if subscriber is None:
+            raise RpcError(JsonRpcCode.SERVER_BUSY, "the connection is closing")
+        return subscriber
 
     def subscriptions(self, context: CallContext) -> list[dict[str, Any]]:
         """List the subscriptions of this connection"""

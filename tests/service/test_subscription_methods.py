@@ -175,3 +175,21 @@ def test_a_history_and_transactions_are_offered_before_the_start(with_history: W
         with_history.history("blocks", blocks)
     with pytest.raises(ConfigError, match=r"transactions\(\)"):
         with_history.transactions(lambda block: [])
+
+
+def test_the_form_of_other_chains(server: WebSocketServer, client: RawClient) -> None:
+    """Of Geth's client, jsonrpsee and polkadot: `x_subscribe` returns an id, and `x_subscription` has it."""
+    id = client.call("dilithion_subscribe", "prices", {"pair": "a"})["result"]
+    own = client.call("subscribe", "prices", {"pair": "a"})["result"]["subscription"]
+    assert isinstance(id, str)
+    assert id != own
+    server.publish("prices", {"pair": "a", "price": 1})
+    server.publish("prices", {"pair": "b", "price": 2})
+    found = {message["method"]: message["params"] for message in (client.answer(), client.answer())}
+    assert found["dilithion_subscription"]["subscription"] == id
+    assert found["dilithion_subscription"]["result"] == found["subscription"]["result"] == {"pair": "a", "price": 1}
+    assert client.call("dilithion_unsubscribe", id)["result"] is True
+    assert client.call("dilithion_unsubscribe", id)["error"]["code"] == -32602
+    assert [one["subscription"] for one in client.call("subscriptions")["result"]] == [own]
+    assert client.call("dilithion_subscribe", "nosuch")["error"]["code"] == -32602
+    assert client.call("dilithion_subscribe", "prices", None, "all")["result"].startswith("prices-")
