@@ -89,6 +89,7 @@ class Subscription {
     this.topic = topic;
     this.since = since;
     this.#params = { topic, filter, mode };
+    this._key = JSON.stringify([topic, filter]);
     this.#abort = () => this.close();
     this.signal = signal;
     if (signal?.aborted) this.closed = true;
@@ -97,14 +98,18 @@ class Subscription {
 
   /** Begin, or begin again over a new connection. */
   async _start() {
-    const wanted = this.since;
+    const connection = this.#client._connection;
     this.id = null;
     this.paused = false;
-    const params = { ...this.#params, since: this.#byPosition ? this.position ?? undefined : wanted };
     try {
-      // The server answers in any case; a second attempt before that would find the subscription there already.
-      const options = { timeout: LONGEST, onReply: (reply) => this.#begin(reply, params.since) };
-      await this.#client._request('subscribe', params, options);
+      await this.#client._inTurn(this._key, async () => {
+        if (this.closed || this.id || connection !== this.#client._connection) return;
+        const params = { ...this.#params, since: this.#byPosition ? this.position ?? undefined : this.since };
+        // The server answers in any case; a second attempt before that would find the subscription there already.
+        const options = { timeout: LONGEST, onReply: (reply) => this.#begin(reply, params.since) };
+        await this.#client._request('subscribe', params, options);
+        if (this.closed) await this.#client._endAtServer(this.id, connection);
+      });
     } catch (error) {
       if (this.closed || error instanceof ConnectionLostError) return; // the next connection starts it again
       if (SUBSCRIBE_AGAIN.has(error.code)) this.#startLater(error);
@@ -121,7 +126,7 @@ class Subscription {
 
   #begin(reply, wanted) {
     this.id = reply.subscription;
-    if (this.closed) return void this.#client._unsubscribe(this);
+    if (this.closed) return; // `_start` ends it
     this.#client._byId.set(this.id, this);
     const now = reply.since ?? { epoch: reply.epoch, seq: reply.seq };
     if (reply.reason === 'history' && this.position) {
@@ -221,7 +226,7 @@ class Subscription {
 }
 
 export class Client extends EventTarget {
-  #socket = null; #nextId = 1; #replies = new Map(); #batches = []; #subscriptions = new Set(); #ready = [];
+  #socket = null; #nextId = 1; #replies = new Map(); #turns = new Map(); #batches = []; #subscriptions = new Set(); #ready = [];
   #attempt = 0; #timer; #heartbeat; #lastReceived = 0; #lastTick = 0; #failure; #started = false;
   /** `connecting`, `open`, `waiting` (for the next attempt) or `closed`. */
   state = 'connecting';
@@ -380,9 +385,36 @@ export class Client extends EventTarget {
   }
 
   _unsubscribe(subscription) {
-    this._byId.delete(subscription.id);
-    if (this._connection && subscription.id) this._request('unsubscribe', [subscription.id]).catch(() => {});
+    const { id, _key } = subscription;
+    const connection = this._connection;
+    this._byId.delete(id);
     subscription.id = null;
+    if (!connection || !id) return;
+    this._inTurn(_key, () => this._endAtServer(id, connection));
+  }
+
+  /** Have the server end a subscription, if necessary after some refusals. */
+  async _endAtServer(id, connection) {
+    while (connection === this._connection) {
+      try {
+        return await this._request('unsubscribe', [id], { timeout: LONGEST });
+      } catch (error) {
+        if (!SUBSCRIBE_AGAIN.has(error.code)) return undefined;
+        await new Promise((resolve) => setTimeout(resolve, error.retryAfter ?? 1000));
+      }
+    }
+    return undefined;
+  }
+
+  /** Do something about a topic and filter after what is being done. The server gives equal subscriptions the same id. */
+  _inTurn(key, action) {
+    const before = this.#turns.get(key);
+    const turn = before ? before.then(action) : action();
+    const settled = turn.catch(() => {}).then(() => {
+      if (this.#turns.get(key) === settled) this.#turns.delete(key);
+    });
+    this.#turns.set(key, settled);
+    return turn;
   }
 
   _forget(subscription) {

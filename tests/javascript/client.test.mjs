@@ -226,3 +226,77 @@ test('an address without a server is a reason', { timeout: 20000 }, async () => 
 test('a platform without WebSocket is told what to do', () => {
   assert.throws(() => new Client('ws://x', { WebSocket: null }), /pass one/);
 });
+
+/** A server's end of one connection, as a test plays it. */
+class Peer {
+  static last;
+  requests = [];
+  constructor() {
+    Peer.last = this;
+    queueMicrotask(() => this.onopen());
+  }
+
+  send(text) { this.requests.push(JSON.parse(text)); }
+
+  close() {}
+
+  receive(message) { this.onmessage({ data: JSON.stringify({ jsonrpc: '2.0', ...message }) }); }
+
+  async next(method) {
+    while (!this.requests.length) await new Promise((resolve) => setTimeout(resolve, 1));
+    const request = this.requests.shift();
+    assert.equal(request.method, method);
+    return request;
+  }
+
+  async silence(milliseconds) {
+    await new Promise((resolve) => setTimeout(resolve, milliseconds));
+    assert.deepEqual(this.requests, []);
+  }
+
+  accept({ id }, more = {}) { this.receive({ id, result: { subscription: 't', epoch: 'e', seq: 0, ...more } }); }
+
+  event(seq) {
+    this.receive({ method: 'subscription', params: { subscription: 't', topic: 't', epoch: 'e', seq, prev: seq - 1, result: seq } });
+  }
+}
+
+const BUSY = { code: -32005, message: 'slow down', data: { retry_after_ms: 20 } };
+
+test('a pause ends when the server has really ended the subscription', async () => {
+  const client = new Client('ws://peer', { WebSocket: Peer, maxQueued: 2 });
+  const events = client.subscribe('t');
+  await client.ready();
+  const peer = Peer.last;
+  peer.accept(await peer.next('subscribe'));
+  peer.event(1);
+  peer.event(2);
+  peer.receive({ id: (await peer.next('unsubscribe')).id, error: BUSY });
+  assert.deepEqual([(await events.next()).value.data, (await events.next()).value.data], [1, 2]);
+  const third = events.next();
+  const again = await peer.next('unsubscribe');
+  await peer.silence(30);
+  peer.receive({ id: again.id, result: true });
+  const request = await peer.next('subscribe');
+  assert.deepEqual(request.params.since, { epoch: 'e', seq: 2 });
+  peer.accept(request, { seq: 3, recovered: true });
+  peer.event(3);
+  assert.equal((await third).value.data, 3);
+  client.close();
+});
+
+test('an equal subscription waits until the server has ended the first', async () => {
+  const client = new Client('ws://peer', { WebSocket: Peer });
+  await client.ready();
+  const peer = Peer.last;
+  client.subscribe('t').close(); // before it was answered
+  const second = client.subscribe('t');
+  const first = await peer.next('subscribe');
+  await peer.silence(10);
+  peer.accept(first);
+  peer.receive({ id: (await peer.next('unsubscribe')).id, result: true });
+  peer.accept(await peer.next('subscribe'));
+  peer.event(1);
+  assert.equal((await second.next()).value.data, 1);
+  client.close();
+});
