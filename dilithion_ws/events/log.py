@@ -199,15 +199,22 @@ class EventLog:
     def load(self, epoch: str, head: int, entries: Iterable[StoredEntry]) -> None:
         """Replace the contents by what a store has kept.
 
+        Entries are found by counting back from the head, so only those without a gap up to the head are used. A reader
+        of an earlier one gets `EventsGoneError("expired")`.
+
         Args:
             epoch, head: of the stored log.
-            entries: in order and up to the head.
+            entries: in order.
         """
         with self._lock:
             now = self._clock()
-            self._entries = deque(LogEntry(entry.seq, entry.data, now - entry.age) for entry in entries)
-            if self._entries and self._entries[-1].seq != head:
-                self._entries.clear()
+            self._entries = deque()
+            seq = head
+            for entry in reversed(list(entries)):
+                if entry.seq != seq:
+                    break
+                self._entries.appendleft(LogEntry(entry.seq, entry.data, now - entry.age))
+                seq -= 1
             self._epoch = epoch
             self._head = head
             self._size = sum(len(entry.data) for entry in self._entries)

@@ -34,6 +34,7 @@ from ..events.topic import Availability, Topic
 from ..util.clock import Deadline, monotonic
 from ..util.position import Position
 from ..util.thread_contracts import any_thread, owner_only
+from .checksums import checksum
 from .lease import Lease
 from .write_queue import QueuedEvent, WriteQueue
 
@@ -69,7 +70,7 @@ if ARGV[12] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[12] then
     return -1
 end
 head = head + 1
-redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[4], head .. '-0', 'e', epoch, 't', ARGV[5], 'd', ARGV[6])
+redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[4], head .. '-0', 'e', epoch, 't', ARGV[5], 'd', ARGV[6], 'c', ARGV[13])
 redis.call('SET', KEYS[2], head)
 redis.call('SET', KEYS[4], count, 'EX', ARGV[3])
 if epoch == ARGV[8] then redis.call('XTRIM', KEYS[3], 'MINID', ARGV[7] .. '-0') end
@@ -109,6 +110,9 @@ class RedisStore:
     Args:
         url: the URL of the Redis, such as `redis://127.0.0.1:6379/0`.
         limits: bounds of the events that wait, and the grace period while Redis is unreachable.
+
+    Attributes:
+        damaged: how many stored events were not as they had been written.
     """
 
     def __init__(self, url: str, limits: Limits) -> None:
@@ -131,6 +135,7 @@ class RedisStore:
         self._reached_at = {"reader": 0.0, "writer": 0.0}
         self._is_reported = False
         self._lease: Lease | None = None
+        self.damaged = 0
 
     @owner_only
     def start(self, writer: LogWriter) -> None:
@@ -258,7 +263,7 @@ class RedisStore:
             5,
             *_keys(topic),
             f"{_PREFIX}writer:{self._writer_name}",
-            self._lease.key if self._lease is not None else "",
+            self._lease_key,
             secrets.token_hex(8),
             count,
             _WRITER_KEPT,
@@ -271,13 +276,18 @@ class RedisStore:
             int(is_first),
             life,
             event.token,
+            checksum(topic.name, event.data),
         )
+
+    @property
+    def _lease_key(self) -> str:
+        """The key of the lease. Without one it is a key that never exists, since a user may have rights on ours alone."""
+        return f"{_PREFIX}leader:" if self._lease is None else self._lease.key
 
     def _replace_epoch(self, topic: Topic, epoch: bytes | None, token: str = "") -> None:
         """Start a new epoch in Redis, unless another server has done so since this epoch was read."""
         if epoch is not None:
-            key = self._lease.key if self._lease is not None else ""
-            self._redis.eval(_REPLACE_EPOCH, 4, *_keys(topic), key, secrets.token_hex(8), epoch, token)
+            self._redis.eval(_REPLACE_EPOCH, 4, *_keys(topic), self._lease_key, secrets.token_hex(8), epoch, token)
 
     # Reading
 
@@ -313,6 +323,11 @@ class RedisStore:
         if has_lost_events:
             logger.error("Redis has lost events of %s: its log starts a new epoch", topic.name)
             self._replace_epoch(topic, epoch.encode())
+        elif topic.availability is not Availability.LOADING and stored.epoch != epoch:
+            if stored.epoch is None:
+                logger.error("Redis has lost the history of %s: its log starts a new epoch", topic.name)
+            else:
+                logger.warning("the log of %s has a new epoch in Redis", topic.name)
         if has_lost_events or stored.epoch != epoch or topic.availability is Availability.LOADING:
             self._load(topic)
             topic.availability = Availability.AVAILABLE
@@ -329,7 +344,7 @@ class RedisStore:
         entries = [
             StoredEntry(_seq(id), fields[b"d"], max(0.0, now - int(fields[b"t"]) / 1000))
             for id, fields in rows
-            if fields[b"e"] == epoch
+            if fields[b"e"] == epoch and self._is_whole(topic, id, fields)
         ]
         topic.log.load(epoch.decode(), int(head or 0), entries)
         assert self._log_writer is not None
@@ -341,7 +356,18 @@ class RedisStore:
             epoch, seq = topic.log.position
             if fields[b"e"].decode() != epoch or _seq(id) <= seq:
                 return  # of another epoch, which the next `_check` notices
+            if not self._is_whole(topic, id, fields):
+                continue  # the next one is then after a gap, which no reader crosses
             self._log_writer.append(topic, fields[b"d"], _seq(id))
+
+    def _is_whole(self, topic: Topic, id: bytes, fields: dict[bytes, bytes]) -> bool:
+        """Return whether an entry is as it was written. Servers before 0.2 wrote no checksum."""
+        found = fields.get(b"c")
+        if found is None or found == checksum(topic.name, fields.get(b"d", b"")).encode():
+            return True
+        self.damaged += 1
+        logger.error("the event %s of %s in Redis is damaged: it is left out", id.decode(), topic.name)
+        return False
 
     # Outages
 

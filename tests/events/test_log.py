@@ -85,3 +85,17 @@ def test_what_a_store_kept_comes_back_with_its_age() -> None:
     assert log.first == 4
     log.load("e9", 4, [StoredEntry(2, b"a", 1.0)])
     assert log.first == 5, "entries that do not reach up to the head are of no use"
+
+
+def test_only_what_a_store_has_kept_without_a_gap_up_to_the_head_is_used() -> None:
+    log, _ = make()
+    stored = [StoredEntry(seq, b"%d" % seq, 0.0) for seq in (*range(1, 10), *range(15, 31))]
+    log.load("e", 30, stored)
+    assert (log.first, len(log)) == (15, 16)
+    assert [entry.seq for entry in log.read(Position("e", 20), 1000)[0]] == list(range(21, 31))
+    with pytest.raises(EventsGoneError, match="expired"):
+        log.read(Position("e", 12), 1000)
+    log.load("e", 31, stored)
+    assert (log.first, len(log)) == (32, 0)
+    log.append(b"32")
+    assert [entry.data for entry in log.read(Position("e", 31), 1000)[0]] == [b"32"]

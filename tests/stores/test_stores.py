@@ -23,7 +23,6 @@ from dilithion_ws.events.topic import Availability
 from dilithion_ws.stores.sqlite_store import SqliteStore
 
 from ..support import RedisServer, free_port, needs_redis, wait_for
-from ..support.configs import make_config
 from ..support.fixtures import ClientFactory, ServerFactory
 from ..support.subscriptions import block, events, subscribe
 
@@ -39,23 +38,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         server: RedisServer = request.getfixturevalue("redis_server")
         return server.url
     return "memory"
-
-
-@pytest.fixture
-def serve(rpc: RpcTable) -> Iterator[ServerFactory]:
-    servers: list[WebSocketServer] = []
-
-    def serve(store: str, port: int = 0, **options: Any) -> WebSocketServer:
-        config = make_config(event_store=store, port=port, connections=5000, **options)
-        server = WebSocketServer(rpc, config)
-        server.topic("t")
-        servers.append(server.start())
-        wait_for(lambda: not any(topic.availability.value for topic in server.events.topics()))
-        return server
-
-    yield serve
-    for server in servers:
-        server.stop(2)
 
 
 @pytest.fixture
