@@ -76,6 +76,10 @@ const decodeExactly = (text) => {
 const blockAfter = ({ kind, height, hash, previousblockhash }) =>
   kind === 'connected' ? { height, hash } : { height: height - 1, hash: previousblockhash };
 
+/** A filter as the server compares it: equal ones are one subscription. */
+const canonical = (filter) => Object.entries(filter ?? {}).sort(([a], [b]) => (a < b ? -1 : 1))
+  .map(([name, value]) => [name, [...new Set([value].flat().map(encode))].sort()]);
+
 class Subscription {
   #client; #queue = []; #bytes = 0; #waiting = []; #failure; #params; #byPosition = false; #abort;
   id = null;
@@ -89,7 +93,7 @@ class Subscription {
     this.topic = topic;
     this.since = since;
     this.#params = { topic, filter, mode };
-    this._key = JSON.stringify([topic, filter]);
+    this._key = encode([topic, canonical(filter)]);
     this.#abort = () => this.close();
     this.signal = signal;
     if (signal?.aborted) this.closed = true;
@@ -106,9 +110,16 @@ class Subscription {
         if (this.closed || this.id || connection !== this.#client._connection) return;
         const params = { ...this.#params, since: this.#byPosition ? this.position ?? undefined : this.since };
         // The server answers in any case; a second attempt before that would find the subscription there already.
-        const options = { timeout: LONGEST, onReply: (reply) => this.#begin(reply, params.since) };
+        let id;
+        const options = {
+          timeout: LONGEST,
+          onReply: (reply) => {
+            id = reply.subscription;
+            this.#begin(reply, params.since);
+          },
+        };
         await this.#client._request('subscribe', params, options);
-        if (this.closed) await this.#client._endAtServer(this.id, connection);
+        if (this.closed) await this.#client._endAtServer(id, connection);
       });
     } catch (error) {
       if (this.closed || error instanceof ConnectionLostError) return; // the next connection starts it again
@@ -125,13 +136,18 @@ class Subscription {
   }
 
   #begin(reply, wanted) {
-    this.id = reply.subscription;
     if (this.closed) return; // `_start` ends it
+    this.id = reply.subscription;
     this.#client._byId.set(this.id, this);
     const now = reply.since ?? { epoch: reply.epoch, seq: reply.seq };
     if (reply.reason === 'history' && this.position) {
       // This server cannot read its chain back: then by the position in its log.
       this.#byPosition = true;
+      this.#client._unsubscribe(this);
+      return void this._start();
+    }
+    if (reply.next && wanted?.epoch) {
+      this.#goOn(reply.next);
       this.#client._unsubscribe(this);
       return void this._start();
     }
@@ -143,9 +159,22 @@ class Subscription {
     this.replaying = wanted?.height !== undefined && reply.recovered;
   }
 
+  /** The log has begun anew at a position, without a loss. */
+  #goOn(next) {
+    if (!next) return;
+    this.position = next;
+    if (this.since?.epoch) this.since = next;
+  }
+
+  /** Whether its reader has events to read before it is asked for more. */
+  get isFull() {
+    return this.paused && this.#queue.length > 0;
+  }
+
   _receive(params, size, more) {
     if (params.error) {
       this.#client._byId.delete(this.id);
+      this.#goOn(params.error.data?.next);
       const error = new RpcError(params.error);
       if (SUBSCRIBE_AGAIN.has(error.code)) this.#startLater(error);
       else this._end(error);
@@ -399,8 +428,11 @@ export class Client extends EventTarget {
       try {
         return await this._request('unsubscribe', [id], { timeout: LONGEST });
       } catch (error) {
-        if (!SUBSCRIBE_AGAIN.has(error.code)) return undefined;
-        await new Promise((resolve) => setTimeout(resolve, error.retryAfter ?? 1000));
+        if (!SUBSCRIBE_AGAIN.has(error.code) || connection !== this._connection) return undefined;
+        await new Promise((resolve) => {
+          const timer = setTimeout(resolve, error.retryAfter ?? 1000);
+          connection.waits.add(() => { clearTimeout(timer); resolve(); });
+        });
       }
     }
     return undefined;
@@ -451,10 +483,10 @@ export class Client extends EventTarget {
     }
     if (socket !== this.#socket) return;
     this.#attempt = 0;
-    this._connection = {};
+    this._connection = { waits: new Set() };
     this.#show('open');
     for (const { resolve } of this.#ready.splice(0)) resolve();
-    for (const subscription of this.#subscriptions) if (!subscription.paused) subscription._start();
+    for (const subscription of this.#subscriptions) if (!subscription.isFull) subscription._start();
   }
 
   #receive(text) {
@@ -517,7 +549,10 @@ export class Client extends EventTarget {
   /** Leave the socket, and reject the calls whose answers it owed. */
   #drop(error) {
     const socket = this.#socket;
+    const connection = this._connection;
     this.#socket = this._connection = null;
+    this.#turns.clear(); // what is under way there looks at the connection
+    for (const stop of connection?.waits ?? []) stop();
     clearInterval(this.#heartbeat);
     this._byId.clear();
     if (socket) {

@@ -129,7 +129,7 @@ class Gateway:
         history = BlockHistory(watched, config.poll_timeout, self.poller)
         self.server.history("blocks", history.read, history.find)
         self.server.transactions(history.transactions, history.pending)
-        self._help = HelpReader(self.node, self.rpc, config.poll_timeout)
+        self.rpc.before_describing(HelpReader(self.node, self.rpc, config.poll_timeout, clock).refresh)
         self._block_waiters.register(self.rpc)
         self.rpc.register("getnodestate", published.node_state, permission="READ_BLOCKCHAIN", position_of=NODE_TOPIC)
         for name, text, read in (
@@ -149,7 +149,6 @@ class Gateway:
             limited.start()
         self.poller.start()
         self._notifications.start()
-        self._help.start()
         return self
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -162,7 +161,6 @@ class Gateway:
         deadline, moment = Deadline(monotonic, limit), min(_MOMENT, limit / 4)
         self._waiting.templates.stop()  # before those who wait for blocks are answered, of which they are some
         for part in (
-            self._help,
             self._notifications,
             self._block_waiters,
             *self._waiting.limited.values(),

@@ -1,24 +1,32 @@
-"""Reads what the node's help says of its methods, once for each version of the node, so that `rpc.discover` is true."""
+"""Reads what the node's help says of its methods, so that `rpc.discover` is true.
+
+It is read when a client asks for a description, as any other call of a client. Until then the node is not
+asked. It is kept for as long as the node is of the same version.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import threading
+
+import msgspec
 
 from .. import RpcError, RpcTable
-from ..util.repeating_thread import Pause, RepeatingThread
-from ..util.thread_contracts import any_thread, owner_only
+from ..util.clock import Clock
+from ..util.thread_contracts import any_thread
 from .dialects.bitcoin_core import CORE
-from .dialects.core_help import method_names, parse_help
+from .dialects.core_help import MethodHelp, method_names, parse_help
 from .node_client import NodeClient
 
 __all__ = ["HelpReader"]
 
 logger = logging.getLogger("dilithion_ws.gateway")
 
-_NOT_YET = Pause(0.5, 0.5)
-_LOOK_AGAIN = Pause(60.0, 60.0)
-"""How often the node is asked for its version: it may have been replaced by a newer one."""
+_LOOK_AGAIN = 60.0
+"""Seconds after which the node is asked for its version again: it may have been replaced by a newer one."""
+_TRY_AGAIN = 5.0
+_decode_text = msgspec.json.Decoder(str).decode
 
 
 class HelpReader:
@@ -28,40 +36,35 @@ class HelpReader:
         node: the node. When its dialect is known, the table has a fallback for it.
         rpc: the table whose fallback forwards to it.
         timeout: seconds for one answer.
+        clock: seconds that never go backwards.
     """
 
-    def __init__(self, node: NodeClient, rpc: RpcTable, timeout: float) -> None:
+    def __init__(self, node: NodeClient, rpc: RpcTable, timeout: float, clock: Clock) -> None:
         self._node = node
         self._rpc = rpc
         self._timeout = timeout
+        self._clock = clock
+        self._lock = threading.Lock()  # held while the help is read, and guards the two below
         self._version: str | None = None
-        self._thread = RepeatingThread("dilithion-ws-gateway-help", self.step, logger, 60.0)
+        self._look_at = 0.0
 
     @any_thread
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    @any_thread
-    def stop(self, timeout: float) -> None:
-        """Stop the thread."""
-        self._thread.stop(timeout)
-
-    @owner_only
-    def step(self, is_hinted: bool) -> Pause | None:
-        """Read the help if the node is of another version than before. Return the pause, or None if there is no help."""
-        if self._node.dialect is None:
-            return _NOT_YET
+    def refresh(self) -> None:
+        """Read the help if the node is of another version than before. Block for a few answers of the node."""
         if self._node.dialect is not CORE:
-            return None
-        try:
-            version = self._call("getnetworkinfo", "subversion")
-            if version != self._version:
-                self._describe()
-                self._version = version
-        except (RpcError, ValueError) as error:
-            logger.debug("the node's help can't be read: %s", error)
-        return _LOOK_AGAIN
+            return
+        with self._lock:
+            if self._clock() < self._look_at:
+                return
+            self._look_at = self._clock() + _TRY_AGAIN
+            try:
+                version = self._call("getnetworkinfo", "subversion")
+                if version != self._version:
+                    self._describe()
+                    self._version = version
+                self._look_at = self._clock() + _LOOK_AGAIN
+            except (RpcError, ValueError, LookupError, TypeError) as error:
+                logger.warning("the node's help can't be read, so its methods are described without it: %s", error)
 
     def _call(self, method: str, member: str = "") -> str:
         result = json.loads(bytes(self._node.call(method, b"[]", self._timeout)))
@@ -70,11 +73,13 @@ class HelpReader:
     def _describe(self) -> None:
         names = method_names(self._call("help"))
         answers = self._node.batch([("help", json.dumps([name]).encode()) for name in names], self._timeout)
-        pages = {
-            name: parse_help(json.loads(bytes(answer)))
-            for name, answer in zip(names, answers, strict=True)
-            if not isinstance(answer, RpcError)
-        }
+        pages: dict[str, MethodHelp] = {}
+        for name, answer in zip(names, answers, strict=True):
+            try:
+                if not isinstance(answer, RpcError):
+                    pages[name] = parse_help(_decode_text(bytes(answer)))
+            except ValueError as error:
+                logger.debug("the node's help for %s can't be read: %s", name, error)
         self._rpc.describe(
             {name: page.signature for name, page in pages.items()}, {name: page.text for name, page in pages.items()}
         )

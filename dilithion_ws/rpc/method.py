@@ -61,6 +61,7 @@ class MethodOptions(msgspec.Struct, frozen=True, kw_only=True):
         position_of: the topic whose position its answers carry, or None.
         is_login: whether its calls verify passwords; these wait in a queue of their own. It is public, too.
         is_public: whether every client may call it, whatever its rights.
+        is_undeclared: whether only the role admin may call it, also if the table of the node's methods has its name.
         batch_handler: runs all calls of a batch whose methods have the same one, or None.
         timeout: seconds that a call may take, or None for the limit `call_timeout`.
         only_reads: whether a call changes nothing, so that it may be repeated; None if that is not known.
@@ -73,6 +74,7 @@ class MethodOptions(msgspec.Struct, frozen=True, kw_only=True):
     position_of: str | None = None
     is_login: bool = False
     is_public: bool = False
+    is_undeclared: bool = False
     batch_handler: RawBatchHandler | None = None
     timeout: float | None = None
     only_reads: bool | None = None
@@ -138,7 +140,9 @@ class Method:
         self.required_rights = (
             0
             if options.is_public or options.is_login
-            else resolve_rights(options.permission, name, METHODS.get(name, UNDECLARED))
+            else resolve_rights(
+                options.permission, name, UNDECLARED if options.is_undeclared else METHODS.get(name, UNDECLARED)
+            )
         )
         self.mean = 0.0
         self.durations = DurationHistogram()

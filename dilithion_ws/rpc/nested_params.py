@@ -7,7 +7,7 @@ functions have none, and their calls cost nothing more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _MOST_NAMES = 12
 _ARRAYS = (types.ListType, types.SetType, types.FrozenSetType, types.VarTupleType)
+_BYTES = (types.BytesType, types.ByteArrayType, types.MemoryViewType)
 _OBJECTS = (types.DataclassType, types.TypedDictType, types.StructType)
 
 
@@ -31,7 +32,8 @@ class _Place:
 
     Attributes:
         members: of an object, by name: the place of each, or None if there is nothing to look at.
-        tag: name and value of the member that says of which type of a union an object is, or None.
+        tag: name and value of the member that says of which type of a union an object is, or None. Of an array it is
+            the index.
         values: of the values of an object that may have any member.
         items: of the items of an array.
         elements: of each element of an array with a fixed length.
@@ -41,7 +43,7 @@ class _Place:
 
     def __init__(self) -> None:
         self.members: dict[str, _Place | None] | None = None
-        self.tag: tuple[str, Any] | None = None
+        self.tag: tuple[str | int, Any] | None = None
         self.values: _Place | None = None
         self.items: _Place | None = None
         self.elements: list[_Place | None] = []
@@ -55,6 +57,8 @@ class _Place:
                 return bool(value.get(self.tag[0]) == self.tag[1])
             return self.members is not None or self.values is not None
         if isinstance(value, list):
+            if self.tag is not None:
+                return bool(self.tag[0] == 0 and value and value[0] == self.tag[1])
             return self.items is not None or bool(self.elements)
         return isinstance(value, str) and self.is_bytes
 
@@ -92,7 +96,10 @@ class NestedParams:
         Raises:
             ParamError: a member is unknown, or a text is not hexadecimal.
         """
-        value = _decode(params)
+        try:
+            value = _decode(params)
+        except DecimalException:
+            raise ParamError("a number is too large, or too small") from None
         if not isinstance(value, (dict, list)):
             return params
         pairs = value.items() if isinstance(value, dict) else zip(names, value, strict=False)
@@ -102,7 +109,8 @@ class NestedParams:
             return params
         return _encode(dict(found) if isinstance(value, dict) else [item for _, item in found] + value[len(found) :])
 
-    def _look(self, place: _Place | None, value: Any, path: str) -> Any:
+    def _look(self, place: _Place | None, value: Any, *path: Any) -> Any:
+        """Return a value with bytes in the place of texts. `path` is where it is: its name, and members and indexes."""
         if place is not None and place.choices:
             place = next((one for one in place.choices if one.takes(value)), None)
         if place is None:
@@ -111,23 +119,29 @@ class NestedParams:
             return _from_hex(value, path) if place.is_bytes else value
         if isinstance(value, list):
             if place.elements:
-                places = [*place.elements, *[None] * len(value)]
-                return [self._look(places[at], item, f"{path}[{at}]") for at, item in enumerate(value)]
-            return [self._look(place.items, item, f"{path}[{at}]") for at, item in enumerate(value)]
+                rest = [None] * (len(value) - len(place.elements))
+                places = zip([*place.elements, *rest], value, strict=False)
+                return [self._look(one, item, *path, at) for at, (one, item) in enumerate(places)]
+            if place.items is None:
+                return value
+            return [self._look(place.items, item, *path, at) for at, item in enumerate(value)]
         if isinstance(value, dict):
             return self._look_at_object(place, value, path)
         return value
 
-    def _look_at_object(self, place: _Place, value: dict[str, Any], path: str) -> dict[str, Any]:
+    def _look_at_object(self, place: _Place, value: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
         members = place.members
         if members is None:
-            return {name: self._look(place.values, item, f"{path}.{name}") for name, item in value.items()}
+            if place.values is None:
+                return value
+            return {name: self._look(place.values, item, *path, name) for name, item in value.items()}
         unknown = [name for name in value if name not in members]
         if unknown and self._refuses_unknown:
             names = ", ".join(f"`{name}`" for name in list(members)[:_MOST_NAMES])
             more = ", …" if len(members) > _MOST_NAMES else ""
-            raise ParamError(f"unknown member `{unknown[0][:64]}` in `{path}`, which takes {names or 'none'}{more}")
-        return {name: self._look(members.get(name), item, f"{path}.{name}") for name, item in value.items()}
+            where = f"`{_shown(path)}`, which takes {names or 'none'}{more}"
+            raise ParamError(f"unknown member `{unknown[0][:64]}` in {where}")
+        return {name: self._look(members.get(name), item, *path, name) for name, item in value.items()}
 
     # At registration
 
@@ -135,7 +149,7 @@ class NestedParams:
         """Return the place of a type, or None if there is nothing to look at in it."""
         if isinstance(kind, types.Metadata):
             return self._place(kind.type)
-        if isinstance(kind, types.CustomType):
+        if isinstance(kind, types.CustomType) and kind.cls is not object:
             raise TypeError(
                 f"{kind.cls.__name__} can't be converted from JSON; use a dataclass, a TypedDict, or a "
                 "msgspec.Struct, or take a dict and convert it in the function"
@@ -150,7 +164,7 @@ class NestedParams:
 
     def _fill(self, place: _Place, kind: types.Type) -> bool:
         """Describe a type. Return whether there is something to look at."""
-        if isinstance(kind, (types.BytesType, types.ByteArrayType, types.MemoryViewType)):
+        if isinstance(kind, _BYTES):
             place.is_bytes = self.has_bytes = True
         elif isinstance(kind, _ARRAYS):
             place.items = self._place(kind.item_type)
@@ -158,6 +172,9 @@ class NestedParams:
             place.elements = [self._place(item) for item in kind.item_types]
         elif isinstance(kind, types.NamedTupleType) or (isinstance(kind, types.StructType) and kind.array_like):
             place.elements = [self._place(field.type) for field in kind.fields]
+            if isinstance(kind, types.StructType) and kind.tag_field is not None:
+                place.elements.insert(0, None)
+                place.tag = 0, kind.tag
         elif isinstance(kind, _OBJECTS):
             place.members = {}
             if isinstance(kind, types.StructType) and kind.tag_field is not None:
@@ -166,18 +183,25 @@ class NestedParams:
             place.members.update((field.encode_name, self._place(field.type)) for field in kind.fields)
             return self._refuses_unknown or any(place.members.values())
         elif isinstance(kind, types.DictType):
+            if isinstance(kind.key_type, _BYTES):
+                raise TypeError("bytes can't be the keys of an object; take texts and convert them")
             place.values = self._place(kind.value_type)
         elif isinstance(kind, types.UnionType):
             place.choices = [one for one in map(self._place, kind.types) if one is not None]
         return bool(place.items or place.values or place.is_bytes or place.choices or any(place.elements))
 
 
-def _from_hex(text: str, path: str) -> bytes:
+def _shown(path: tuple[Any, ...]) -> str:
+    """Return where a value is: `options.outputs[3]`."""
+    return str(path[0]) + "".join(f"[{one}]" if isinstance(one, int) else f".{one[:64]}" for one in path[1:])
+
+
+def _from_hex(text: str, path: tuple[Any, ...]) -> bytes:
     """Return bytes that the text has as hexadecimal digits. msgspec writes them as it reads them."""
     try:
         found = bytes.fromhex(text)
     except ValueError:
         found = b""
     if len(found) * 2 != len(text):  # `fromhex` skips spaces
-        raise ParamError(f"`{path}` is not a text of hexadecimal digits, two for each byte")
+        raise ParamError(f"`{_shown(path)}` is not a text of hexadecimal digits, two for each byte")
     return found

@@ -44,12 +44,13 @@ class Passthrough:
     def __init__(self, function: RawHandler, batch: RawBatchHandler | None, facts: PassthroughFacts) -> None:
         names = {**facts.permissions, WILDCARD: None, **dict.fromkeys(set(facts.timeouts) - set(facts.permissions))}
         self._make = functools.partial(_method, function=function, batch=batch, facts=facts)
-        self.methods = {name: self._make(name) for name in names}
+        self._known = {name: self._make(name) for name in names}
+        self.methods = self._known
 
     def describe(self, signatures: Mapping[str, inspect.Signature], texts: Mapping[str, str]) -> None:
         """See `RpcTable.describe`."""
-        added = {name: self._make(name) for name in signatures if name not in self.methods}
-        self.methods = {**self.methods, **added}  # readers keep the one that they have
+        added = {name: self._make(name) for name in signatures if name not in self._known}
+        self.methods = {**self._known, **added}  # readers keep the one that they have
         for name, method in self.methods.items():
             signature = signatures.get(name)
             method.is_described = signature is not None
@@ -75,6 +76,7 @@ def _method(name: str, function: RawHandler, batch: RawBatchHandler | None, fact
         batch_handler=batch,
         timeout=facts.timeouts.get(name),
         only_reads=None if only_reads is None or name == WILDCARD else only_reads(name),
+        is_undeclared=name not in facts.permissions,
     )
     return Method(name, function, options, _RawBinder(name, [_parameter(name) for name in params or ()]))
 

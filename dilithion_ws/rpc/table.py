@@ -72,6 +72,7 @@ class RpcTable:
         self._fallback: Passthrough | None = None
         self.dialect = RpcDialect.DILITHION
         self.revision = 0
+        self._before_describing: Callable[[], None] | None = None
 
     @overload
     def method(self, function: F, /) -> F: ...
@@ -218,6 +219,17 @@ class RpcTable:
         """
         facts = PassthroughFacts(permissions or {}, params or {}, timeouts or {}, only_reads)
         self._fallback = Passthrough(function, batch, facts)
+
+    @any_thread
+    def before_describing(self, function: Callable[[], None] | None) -> None:
+        """Call a function in a worker whenever a client asks for a description. It may block, and call `describe`."""
+        self._before_describing = function
+
+    @any_thread
+    def refresh_description(self) -> None:
+        """Call the function of `before_describing`, if there is one."""
+        if self._before_describing is not None:
+            self._before_describing()
 
     @any_thread
     def describe(self, signatures: Mapping[str, inspect.Signature], texts: Mapping[str, str]) -> None:

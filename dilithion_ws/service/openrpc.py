@@ -67,6 +67,7 @@ class OpenRpcDocument:
     @any_thread
     def render(self, session: Session) -> dict[str, Any]:
         """Return the document for a session. It is made once for all sessions with the same rights."""
+        self._rpc.refresh_description()
         registered = self._rpc.methods()
         topics = tuple(topic.name for topic in self._events.topics() if self._events.may_read(session, topic))
         methods = session.token.limits.methods if session.token is not None else None

@@ -148,6 +148,8 @@ class SubscriptionMethods:
 
         Events are the notification `dilithion_subscription`. To resume, use `subscribe`.
         """
+        if topic == TRANSACTIONS:  # its events are arrays, which no such client knows
+            raise RpcError(JsonRpcCode.INVALID_PARAMS, f"Invalid params: {topic} takes `subscribe`")
         cursor, reply = self._hub.subscribe(
             self._subscriber(context), topic, filter, None, None if mode is None else Mode(mode), _GENERIC_NOTIFICATION
         )

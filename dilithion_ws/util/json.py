@@ -17,6 +17,7 @@ __all__ = ["encode_json"]
 
 _SCALARS: frozenset[type] = frozenset({str, int, bool, type(None), Decimal, msgspec.Raw})
 _SCALARS_AND_FLOAT = _SCALARS | {float}
+_TEXT = frozenset({str})
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -64,6 +65,7 @@ def _contains_bytes(values: Iterable[Any], scalars: frozenset[type]) -> bool:
             if kind in scalars:
                 continue
             if kind is dict:
+                found = found or (not _TEXT.issuperset(map(type, item)) and _contains_bytes([list(item)], scalars))
                 waiting.append(item.values())
             elif kind is list or kind is tuple:
                 waiting.append(item)
@@ -78,13 +80,8 @@ def _contains_bytes(values: Iterable[Any], scalars: frozenset[type]) -> bool:
 
 
 def _to_builtins(value: Any) -> Any:
-    """Return an object as lists and dictionaries. Decimal and bytes remain."""
-    return msgspec.to_builtins(value, builtin_types=(*_BYTES, Decimal), enc_hook=_as_decimal)
-
-
-def _as_decimal(value: Any) -> Decimal:
-    """Return a subclass of Decimal as a Decimal. Nothing else comes here, as it was encoded before."""
-    return Decimal(value)
+    """Return an object as lists and dictionaries. Decimal, bytes and Raw remain."""
+    return msgspec.to_builtins(value, builtin_types=(*_BYTES, Decimal, msgspec.Raw), enc_hook=Decimal)
 
 
 def _with_hex(value: Any) -> Any:
@@ -94,7 +91,7 @@ def _with_hex(value: Any) -> Any:
     if type(value) in _SCALARS or isinstance(value, (float, Decimal)):
         return value
     if isinstance(value, dict):
-        return {name: _with_hex(item) for name, item in value.items()}
+        return {name.hex() if isinstance(name, bytes) else name: _with_hex(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_with_hex(item) for item in value]
     return _with_hex(_to_builtins(value))

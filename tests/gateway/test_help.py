@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dilithion_ws import RpcError, RpcTable
+from dilithion_ws.auth.permissions import UNDECLARED
 from dilithion_ws.client import Client
 from dilithion_ws.gateway.dialects.bitcoin_core import CORE
 from dilithion_ws.gateway.dialects.core_help import method_names, parse_help
@@ -21,8 +23,8 @@ from dilithion_ws.gateway.dialects.dilithion import DILITHION
 from dilithion_ws.gateway.help_reader import HelpReader
 from dilithion_ws.gateway.node_client import NodeClient
 
-from ..support import wait_for
-from ..support.gateways import GatewayFactory
+from ..support import Clock
+from ..support.gateways import GatewayFactory, ready
 from ..support.litecoin import Litecoin, needs_litecoind
 from ..support.openrpc_generator import generate
 from ..support.programs import needs_node
@@ -121,60 +123,110 @@ class Node:
         self.version = "/Core:1/"
         self.calls: list[str] = []
         self.failure: RpcError | None = None
+        self.names = "pay\nodd\nmore"
+        self.odd: str | None = None
 
     def call(self, method: str, params: bytes, timeout: float) -> msgspec.Raw:
         self.calls.append(method)
         if self.failure is not None:
             raise self.failure
-        answer = "pay\nodd\nmore" if method == "help" else {"subversion": self.version}
+        answer = self.names if method == "help" else {"subversion": self.version}
         return msgspec.Raw(json.dumps(answer).encode())
 
     def batch(self, calls: Any, timeout: float) -> list[Any]:
         self.calls.append("batch")
         page = msgspec.Raw(json.dumps(PAGE).encode())
-        return [RpcError(-1, "no") if b"odd" in params else page for _, params in calls]
+        odd = RpcError(-1, "no") if self.odd is None else msgspec.Raw(self.odd.encode())
+        return [odd if b"odd" in params else page for _, params in calls]
 
 
-def reader(node: Node) -> tuple[HelpReader, RpcTable]:
-    rpc = RpcTable()
-    rpc.fallback(lambda context, params: None, {"pay": "READ_WALLET", "gone": None})
-    return HelpReader(cast(NodeClient, node), rpc, 1.0), rpc
+class Trial:
+    """A reader, with the table that it describes."""
+
+    def __init__(self) -> None:
+        self.node, self.rpc, self.clock = Node(), RpcTable(), Clock()
+        self.rpc.fallback(lambda context, params: None, {"pay": "READ_WALLET", "gone": None})
+        self.help = HelpReader(cast(NodeClient, self.node), self.rpc, 1.0, self.clock)
+
+    def refresh(self, seconds: float = 0.0) -> None:
+        self.clock.now += seconds
+        self.help.refresh()
 
 
 def test_the_help_is_read_once_for_each_version() -> None:
-    node = Node()
-    help, rpc = reader(node)
-    for _ in range(3):
-        help.step(False)
-    assert node.calls == ["getnetworkinfo", "help", "batch", "getnetworkinfo", "getnetworkinfo"]
-    methods = rpc.methods()
+    trial = Trial()
+    for seconds in (0.0, 1.0, 60.0, 60.0):
+        trial.refresh(seconds)
+    assert trial.node.calls == ["getnetworkinfo", "help", "batch", "getnetworkinfo", "getnetworkinfo"]
+    methods = trial.rpc.methods()
     assert {name for name, method in methods.items() if method.is_described} == {"pay", "more"}
     assert methods["pay"].permission == "READ_WALLET"
     assert methods["pay"].summary == "Pays someone"
-    node.version, revision = "/Core:2/", rpc.revision
-    help.step(False)
-    assert rpc.revision == revision + 1
+    trial.node.version, revision = "/Core:2/", trial.rpc.revision
+    trial.refresh(60)
+    assert trial.rpc.revision == revision + 1
+
+
+def test_a_described_method_without_a_declared_permission_is_for_admins() -> None:
+    """Although the table of Dilithion's own methods may have its name."""
+    trial = Trial()
+    trial.node.names = "pay\nexportmnemonic\nclaimhtlc"
+    trial.refresh()
+    for name in ("exportmnemonic", "claimhtlc"):
+        assert trial.rpc.methods()[name].required_rights == UNDECLARED
+    trial.node.names, trial.node.version = "pay", "/Core:2/"
+    trial.refresh(60)
+    assert set(trial.rpc.methods()) == {"pay", "gone", "*"}, "what another version had is forgotten"
 
 
 def test_what_cannot_be_read_is_tried_again() -> None:
-    node = Node()
-    help, rpc = reader(node)
-    node.failure = RpcError(-28, "Loading block index")
-    assert help.step(False) is not None
-    assert rpc.revision == 0
-    node.failure = None
-    help.step(False)
-    assert rpc.revision == 1
+    trial = Trial()
+    trial.node.failure = RpcError(-28, "Loading block index")
+    trial.refresh()
+    trial.refresh(1)
+    assert trial.node.calls == ["getnetworkinfo"]
+    assert trial.rpc.revision == 0
+    trial.node.failure = None
+    trial.refresh(5)
+    assert trial.rpc.revision == 1
+
+
+@pytest.mark.parametrize("page", ["null", "5", "[]", '"\\ud800"', "{}"])
+def test_a_page_that_is_none_costs_only_its_method(page: str) -> None:
+    trial = Trial()
+    trial.node.odd = page
+    trial.refresh()
+    assert {name for name, method in trial.rpc.methods().items() if method.is_described} == {"pay", "more"}
+
+
+def test_odd_defaults_and_names_are_left_out() -> None:
+    lines = ["from", "class", "None", "2fa", "x" * 65, "a"]
+    page = "m\n\nArguments:\n" + "\n".join(
+        f"{at}. {name}  (numeric, optional, default={default}) Text"
+        for at, (name, default) in enumerate(zip(lines, ["1", "2", "3", "4", "5", "NaN"], strict=True), 1)
+    )
+    signature = parse_help(page).signature
+    assert list(signature.parameters) == ["a"]
+    assert "default" not in schema_of(signature.parameters["a"].annotation)
+    for default in ("Infinity", "-Infinity", "1e999", "[1", '"\\ud800"'):
+        found = parse_help(f"m\n\nArguments:\n1. a (numeric, optional, default={default}) Text\n").signature
+        assert "default" not in schema_of(found.parameters["a"].annotation)
+
+
+def test_a_huge_page_is_read_in_time_and_in_part() -> None:
+    page = "m\n\nArguments:\n" + "".join(f"{at}. p{at} (string, required) {'x' * 50}\n" for at in range(50_000))
+    started = time.monotonic()
+    assert len(parse_help(page).signature.parameters) == 100
+    assert time.monotonic() - started < 5
+    assert len(method_names("\n".join(f"m{at}" for at in range(5000)))) == 1000
 
 
 def test_only_core_has_this_help() -> None:
-    node = Node()
-    help, _ = reader(node)
-    node.dialect = None
-    assert help.step(False) is not None
-    node.dialect = DILITHION
-    assert help.step(False) is None
-    assert node.calls == []
+    trial = Trial()
+    for dialect in (None, DILITHION):
+        trial.node.dialect = dialect
+        trial.refresh()
+    assert trial.node.calls == []
 
 
 @needs_litecoind
@@ -194,8 +246,7 @@ def test_the_document_of_a_gateway_is_true(litecoin: Litecoin, gateways: Gateway
         "address": address,
     }
     given |= {"n": 0, "verbose": True, "conf_target": 6, "label": "", "nblocks": 10}
-    gateway = gateways(litecoin.url, upstream_cookie=str(litecoin.cookie))
-    wait_for(lambda: gateway.rpc.revision, 20, "the node's help")
+    gateway = ready(gateways(litecoin.url, upstream_cookie=str(litecoin.cookie)))
     checked, refused = 0, []
     with Client(gateway.server.url) as client:
         document = client.call("rpc.discover")
@@ -224,9 +275,8 @@ def test_the_document_of_a_gateway_is_true(litecoin: Litecoin, gateways: Gateway
 @needs_litecoind
 @needs_node
 def test_a_client_is_generated_that_compiles(tmp_path: Path, litecoin: Litecoin, gateways: GatewayFactory) -> None:
-    gateway = gateways(litecoin.url, upstream_cookie=str(litecoin.cookie))
+    gateway = ready(gateways(litecoin.url, upstream_cookie=str(litecoin.cookie)))
     with Client(gateway.server.url) as client:
-        wait_for(lambda: gateway.rpc.revision, 20, "the node's help")
         text = generate(client.call("rpc.discover"), tmp_path)
     assert "export type GetblockBlockhash = string;" in text
     assert "public getblock: Getblock" in text

@@ -300,3 +300,63 @@ test('an equal subscription waits until the server has ended the first', async (
   assert.equal((await second.next()).value.data, 1);
   client.close();
 });
+
+test('a filter is the same however it is written', async () => {
+  const client = new Client('ws://peer', { WebSocket: Peer });
+  await client.ready();
+  const peer = Peer.last;
+  client.subscribe('t', { filter: { a: 1n, b: ['y', 'x'] } }).close();
+  const second = client.subscribe('t', { filter: { b: ['x', 'y', 'x'], a: [1] } });
+  const first = await peer.next('subscribe');
+  await peer.silence(10);
+  peer.accept(first);
+  const ending = await peer.next('unsubscribe');
+  assert.deepEqual(ending.params, ['t']);
+  peer.receive({ id: ending.id, error: { ...BUSY, data: { retry_after_ms: 60000 } } });
+  peer.onclose({ code: 1006, reason: '' }); // the wait ends with the connection, too
+  while (Peer.last === peer) await new Promise((resolve) => setTimeout(resolve, 5));
+  Peer.last.accept(await Peer.last.next('subscribe'));
+  Peer.last.event(1);
+  assert.equal((await second.next()).value.data, 1);
+  client.close();
+});
+
+test('a reader that has read all while there was no connection gets what comes later', async () => {
+  const client = new Client('ws://peer', { WebSocket: Peer, maxQueued: 2, backoff: [20, 20] });
+  const events = client.subscribe('t');
+  await client.ready();
+  const peer = Peer.last;
+  peer.accept(await peer.next('subscribe'));
+  peer.event(1);
+  peer.event(2);
+  peer.onclose({ code: 1006, reason: '' });
+  assert.deepEqual([(await events.next()).value.data, (await events.next()).value.data], [1, 2]);
+  const third = events.next();
+  while (Peer.last === peer) await new Promise((resolve) => setTimeout(resolve, 5));
+  Peer.last.accept(await Peer.last.next('subscribe'), { seq: 3, recovered: true });
+  Peer.last.event(3);
+  assert.equal((await third).value.data, 3);
+  client.close();
+});
+
+test('a log that begins again without a loss is followed without one', async () => {
+  const client = new Client('ws://peer', { WebSocket: Peer });
+  const events = client.subscribe('t');
+  await client.ready();
+  const peer = Peer.last;
+  peer.accept(await peer.next('subscribe'));
+  peer.event(1);
+  const next = { epoch: 'f', seq: 0 };
+  const error = { code: -32007, message: 'gone', data: { reason: 'epoch', epoch: 'e', seq: 1, next, retry_after_ms: 1 } };
+  peer.receive({ method: 'subscription', params: { subscription: 't', topic: 't', error } });
+  let request = await peer.next('subscribe');
+  assert.deepEqual(request.params.since, next);
+  peer.accept(request, { epoch: 'f', seq: 2, recovered: false, reason: 'epoch', next: { epoch: 'g', seq: 0 } });
+  peer.receive({ id: (await peer.next('unsubscribe')).id, result: true });
+  request = await peer.next('subscribe');
+  assert.deepEqual(request.params.since, { epoch: 'g', seq: 0 });
+  peer.accept(request, { epoch: 'g', seq: 1, recovered: true });
+  peer.receive({ method: 'subscription', params: { subscription: 't', topic: 't', epoch: 'g', seq: 1, prev: 0, result: 2 } });
+  assert.deepEqual([(await events.next()).value.data, (await events.next()).value.data], [1, 2]);
+  client.close();
+});

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, NamedTuple, TypedDict
@@ -170,3 +171,54 @@ def test_numbers_that_are_not_finite_are_refused(params: bytes) -> None:
 
     with pytest.raises(RpcError):
         ParamsBinder("take", take).bind(params, None)
+
+
+# What an attack found
+
+
+class Left(msgspec.Struct, array_like=True, tag="l"):
+    size: int
+    data: bytes
+
+
+class Right(msgspec.Struct, array_like=True, tag="r"):
+    data: bytes
+    options: Options
+
+
+def side(side: Left | Right) -> Any: ...
+def anything(value: object) -> Any: ...
+def keys(value: dict[bytes, int]) -> Any: ...
+def nested(value: dict[str, list[Options | int]]) -> Any: ...
+
+
+def test_arrays_with_a_tag() -> None:
+    assert bind(side, [["l", 1, "ff"]])[0] == (Left(1, b"\xff"),)
+    assert bind(side, [["r", "ff", {"note": "x"}]])[0] == (Right(b"\xff", Options(note="x")),)
+    with pytest.raises(RpcError, match="unknown member `note2` in `side\\[2\\]`"):
+        bind(side, [["r", "ff", {"note2": "x"}]])
+
+
+def test_an_object_of_python_is_anything() -> None:
+    assert bind(anything, [{"a": 1}])[0] == ({"a": 1},)
+
+
+def test_bytes_are_no_keys() -> None:
+    with pytest.raises(RegistrationError, match="bytes can't be the keys"):
+        bind(keys, [{}])
+
+
+@pytest.mark.parametrize("number", [b"1e9999999999999999999", b"1E-9999999999999999999", b"1e999"])
+def test_a_number_beyond_all_bounds_is_refused(number: bytes) -> None:
+    with pytest.raises(RpcError) as caught:
+        ParamsBinder("options", options).bind(b'[{"note": %b}]' % number, None)
+    assert caught.value.code in (-32602, -32700)
+
+
+def test_a_long_name_costs_no_more_than_its_length() -> None:
+    name = "x" * 200_000
+    started = time.process_time()
+    bind(nested, [{name: [1] * 20_000}])
+    with pytest.raises(RpcError, match=r"unknown member `a` in `value\.x{64}\[20000\]`"):
+        bind(nested, [{name: [*[1] * 20_000, {"a": 1}]}])
+    assert time.process_time() - started < 2

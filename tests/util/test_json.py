@@ -17,6 +17,10 @@ class Transaction:
     inputs: list[bytes]
 
 
+class Holder(msgspec.Struct):
+    value: msgspec.Raw
+
+
 class Rate(msgspec.Struct):
     value: float
 
@@ -38,6 +42,9 @@ class Amount(Decimal):
         (Transaction(b"\x01", Decimal("0.10"), [b"\x02"]), b'{"id":"01","fee":0.10,"inputs":["02"]}'),
         ({"x": (Transaction(b"", Decimal(1), []),)}, b'{"x":[{"id":"","fee":1,"inputs":[]}]}'),
         ({1: b"a", "s": {3}}, b'{"1":"61","s":[3]}'),
+        ({b"\xff": 1, "a": {b"\x00": [b"\x01"]}}, b'{"ff":1,"a":{"00":["01"]}}'),
+        ([Holder(msgspec.Raw(b'{"x":1}')), b"a"], b'[{"value":{"x":1}},"61"]'),
+        (Holder(msgspec.Raw(b"5")), b'{"value":5}'),
     ],
 )
 def test_amounts_keep_their_digits(value: object, text: bytes) -> None:

@@ -19,7 +19,7 @@ What is not understood is described as anything: a wrong schema would be worse t
 from __future__ import annotations
 
 import inspect
-import json
+import keyword
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
@@ -29,6 +29,10 @@ import msgspec
 __all__ = ["MethodHelp", "method_names", "parse_help"]
 
 _MOST_TEXT = 2000
+_MOST_PARAMS = 100
+_MOST_METHODS = 1000
+_NAME = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
+_decode = msgspec.json.Decoder().decode  # which refuses what JSON cannot have, such as NaN
 _PARAM = re.compile(r"^\d+\. \"?(\w+)(?:\|\w+)*\"?\s+\((.*?)\)\s*(.*)$")
 _HEADING = re.compile(r"^(Arguments|Results?|Examples)\b.*:\s*$")
 _DEFAULT = re.compile(r"default=(.*)$")
@@ -67,11 +71,12 @@ class MethodHelp(NamedTuple):
 def method_names(overview: str) -> list[str]:
     """Return the names of the methods that the help without an argument lists."""
     lines = (line.split(maxsplit=1) for line in overview.splitlines() if not line.startswith("=="))
-    return [words[0] for words in lines if words and words[0].replace("_", "").isalnum()]
+    return [words[0] for words in lines if words and _NAME.fullmatch(words[0])][:_MOST_METHODS]
 
 
 def parse_help(page: str) -> MethodHelp:
-    """Return what a page says."""
+    """Return what a page says. Raise ValueError if it is no text that can be passed on."""
+    page.encode()  # raises for half a surrogate pair
     usage, _, rest = page.strip().partition("\n")
     sections = list(_sections(rest))
     parameters = [
@@ -104,6 +109,8 @@ def _parameters(lines: list[str]) -> Iterator[inspect.Parameter]:
         if not found:
             continue
         name, facts, text = found.groups()
+        if not _NAME.fullmatch(name) or not name.isidentifier() or keyword.iskeyword(name):
+            continue
         kind, *others = (fact.strip() for fact in facts.split(","))
         schema = _schema(_TYPES.get(one.strip()) for one in re.split(r" or |/", kind))
         default = _DEFAULT.search(facts)
@@ -114,17 +121,17 @@ def _parameters(lines: list[str]) -> Iterator[inspect.Parameter]:
             name,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
             default=inspect.Parameter.empty if "required" in others else ...,  # `...` marks a default that is not told
-            annotation=_annotated(schema, text),
+            annotation=_annotated(schema, text[:_MOST_TEXT]),
         )
 
 
 def _in_order(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
     """Return parameters as Python allows them: each name once, and none required after an optional one."""
     found: dict[str, inspect.Parameter] = {}
-    for parameter in parameters:
-        if any(one.default is not inspect.Parameter.empty for one in found.values()):
-            parameter = parameter.replace(default=...)
-        found.setdefault(parameter.name, parameter)
+    is_optional = False
+    for parameter in parameters[:_MOST_PARAMS]:
+        is_optional = is_optional or parameter.default is not inspect.Parameter.empty
+        found.setdefault(parameter.name, parameter.replace(default=...) if is_optional else parameter)
     return list(found.values())
 
 
@@ -149,7 +156,7 @@ def _schema(names: Any) -> dict[str, Any]:
 def _json_or_none(text: str) -> Any:
     """Return a default that a page has as JSON, and None for one in words."""
     try:
-        return json.loads(text)
+        return _decode(text)
     except (ValueError, RecursionError):
         return None
 
