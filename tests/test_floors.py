@@ -89,6 +89,7 @@ GATEWAY_IO = {
     "block_waiters",
     "failover",
     "gateway",
+    "help_reader",
     "http_upstream",
     "limited_calls",
     "long_poll",

@@ -138,18 +138,7 @@ class AsyncClient(BaseClient):
     async def subscribe(
         self, topic: str, *, filter: dict[str, Any] | None = None, since: Since = None, mode: str | None = None
     ) -> AsyncSubscription:
-        """Subscribe to a topic. The subscription continues after a lost connection.
-
-        Args:
-            topic: its name.
-            filter: which events, such as `{"kind": "added"}`.
-            since: the place after which to start (`Event.since`): a position, or for blocks and transactions a
-                `AfterBlock`; also what one is as JSON. None for now.
-            mode: `all`, or `latest` to skip to the newest.
-
-        Raises:
-            RpcError: the server refuses, such as for an unknown topic.
-        """
+        """Subscribe to a topic. Arguments and errors are those of `Client.subscribe`."""
         state, place = self._new_subscription(topic, filter, mode, since)
         subscription = AsyncSubscription(state, self._use_core)
         deadline = self._deadline(None)

@@ -48,7 +48,7 @@ class _Kept:
 
     def __init__(self, state: SubscriptionState, place: Place | None, reply: Reply, until: float) -> None:
         self.state = state
-        self.key = encode([state.topic, state.filter])
+        self.key = encode([state.topic, _canonical(state.filter)])
         self.place = place
         self.reply: Reply | None = reply
         self.until = until
@@ -140,10 +140,11 @@ class SubscriptionRequests:
         if state.is_closed:
             self._end(id, lambda: self._free(kept.key))
             return
+        following = _next_position(reply) if isinstance(since, Position) else None
         block = _where_the_chain_goes_on(state, reply, since)
-        if block is not None:
+        if following is not None or block is not None:
             kept.is_requested = True
-            self._end(id, lambda: self._go_on_in_the_chain(kept, block, reply))
+            self._end(id, lambda: self._go_on(kept, following or block, None if following else reply))
             return
         state.begin(reply, since, refused)
         self._by_id[id] = state
@@ -151,12 +152,13 @@ class SubscriptionRequests:
             first, kept.reply = kept.reply, None
             first(answer)
 
-    def _go_on_in_the_chain(self, kept: _Kept, block: AfterBlock, refused: dict[str, Any]) -> None:
+    def _go_on(self, kept: _Kept, place: Place | None, refused: dict[str, Any] | None) -> None:
+        """Continue at another place than the one that was asked for."""
         kept.is_requested = False
         if kept.state.is_closed:
             self._free(kept.key)
         elif self._outgoing.is_connected:
-            self._send_subscribe(kept, block, refused)
+            self._send_subscribe(kept, place, refused)
 
     def _on_refused(self, kept: _Kept, error: RpcError) -> None:
         pause = _pause_of(error)
@@ -238,6 +240,8 @@ class SubscriptionRequests:
         kept = self._kept[state]
         if error is not None:
             del self._by_id[params["subscription"]]
+            if (following := _next_position(error.get("data"))) is not None:
+                state.go_on_at(following)
             if not state.ended(error):
                 del self._kept[state]
             elif self._outgoing.clock() - kept.renewed_at >= _RETRY_SECONDS:
@@ -246,6 +250,24 @@ class SubscriptionRequests:
                 self._outgoing.later(_RETRY_SECONDS, lambda: self._request(kept))
         elif not state.notify(params, size) and not more:
             self._stop_events(kept)
+
+
+def _canonical(filter: dict[str, Any] | None) -> list[Any]:
+    """Return a filter as the server compares it: equal ones are one subscription."""
+    found = []
+    for name, wanted in sorted((filter or {}).items()):
+        values = wanted if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
+        found.append([name, sorted({encode(value) for value in values})])
+    return found
+
+
+def _next_position(members: Any) -> Position | None:
+    """Return the position at which another log continues without a loss, as an error or a reply of the server says."""
+    match members:
+        case {"next": {"epoch": str(epoch), "seq": int(seq)}}:
+            return Position(epoch, seq)
+        case _:
+            return None
 
 
 def _where_the_chain_goes_on(state: SubscriptionState, reply: dict[str, Any], since: Place | None) -> AfterBlock | None:

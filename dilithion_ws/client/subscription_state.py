@@ -213,6 +213,12 @@ class SubscriptionState:
         self.is_paused = True
         self.wake()
 
+    def go_on_at(self, position: Position) -> None:
+        """Record that the log goes on without a loss, under another epoch."""
+        self._in_log = position
+        if isinstance(self.last_received, Position):
+            self.last_received = position
+
     def ended(self, error: dict[str, Any]) -> bool:
         """Record that the server has ended the subscription. Return whether to subscribe again."""
         if error.get("code") in RETRYABLE:

@@ -50,6 +50,8 @@ class Config(SettingsGroup, frozen=True):
         method_rates: rates by method as `NAME=CAPACITY/REFILL`; they override the node's table.
         limit_loopback: whether rate limits apply to loopback addresses; the node exempts them.
         event_store: where the history of topics is kept: `memory`, `sqlite:PATH`, or the URL of a Redis.
+        store_required: whether a start fails if the store cannot be used. Otherwise the server serves, keeps events in
+            memory, says so, and tries again.
         trusted_proxies: addresses and networks of proxies. The clients behind their connections are the ones that they
             name in X-Forwarded-For or in the PROXY protocol; other peers cannot name a client.
         proxy_protocol: whether connections of trusted proxies begin with a PROXY protocol header (version 1 or 2).
@@ -108,6 +110,9 @@ class Config(SettingsGroup, frozen=True):
         str,
         option("rpcwebsocketeventstore", "Where events are kept: memory, sqlite:PATH or redis://HOST:PORT/DB."),
     ] = "memory"
+    store_required: Annotated[
+        bool, option("rpcwebsocketstorerequired", "Refuse to start if the event store can't be used.")
+    ] = False
     trusted_proxies: Annotated[
         tuple[str, ...],
         option("rpcwebsockettrustedproxies", "Addresses and networks of proxies that may name their clients."),

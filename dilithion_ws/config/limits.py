@@ -287,6 +287,14 @@ class HistoryLimits(SettingsGroup, frozen=True, kw_only=True):
             short_name="store_patience",
         ),
     ] = 2.0
+    store_retry: Annotated[
+        float,
+        limit(
+            "s",
+            "Seconds until a SQLite file that can't be used is tried again.",
+            ge=0.01,
+        ),
+    ] = 10.0
     chain_blocks: Annotated[
         int, limit("blocks", "Blocks that are read back from the chain for a client that resumes from a block.", ge=0)
     ] = 100_000

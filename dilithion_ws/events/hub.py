@@ -29,7 +29,7 @@ from .filters import Filter
 from .log import EventsGoneError
 from .node_topics import BY_KIND, default_retention, node_topics
 from .shard import Shard
-from .store import EventStore
+from .store import EventStore, StoreStatus
 from .stream import NOTIFICATION, Mode, Stream
 from .subscriber import Subscriber
 from .topic import Availability, Topic, TopicSpec
@@ -79,6 +79,11 @@ class EventHub:
         self.shards = [Shard(index, self.cursors) for index in range(limits.events.pumps)]
         for spec in node_topics(limits):
             self.add(spec)
+
+    @property
+    def store_status(self) -> StoreStatus | None:
+        """How the store is, or None without one."""
+        return None if self._store is None else self._store.status
 
     # Topics
 
@@ -301,7 +306,7 @@ class EventHub:
             if stream.filter is not None:
                 stream.backfill(since)
         except EventsGoneError as gone:
-            return head, {"recovered": False, "reason": gone.reason}
+            return head, {"recovered": False, **gone.members}
         return since, {"recovered": True}
 
     def _readable_topic(self, session: Session, name: str) -> Topic:

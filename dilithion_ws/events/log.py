@@ -23,7 +23,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..util.clock import Clock
 from ..util.position import Position
@@ -81,11 +81,18 @@ class EventsGoneError(Exception):
 
     Attributes:
         reason: `epoch` (of another log), `expired` (the next entry was dropped) or `ahead` (beyond the head).
+        next: the position of the present log that follows without a loss, or None.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, next: Position | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.next = next
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """What clients get of it."""
+        return {"reason": self.reason, **({} if self.next is None else {"next": self.next._asdict()})}
 
 
 class EventLog:
@@ -105,6 +112,7 @@ class EventLog:
         self._entries: deque[LogEntry] = deque()
         self._head = 0
         self._size = 0
+        self._follows: Position | None = None  # where the log before this one ended, if nothing was lost in between
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -187,9 +195,17 @@ class EventLog:
             return self._entries[-1] if self._entries else None
 
     @any_thread
-    def start_new_epoch(self, epoch: str, head: int = 0) -> None:
-        """Drop all entries and start another numbering. Readers of the old one get `EventsGoneError("epoch")`."""
+    def start_new_epoch(self, epoch: str, head: int = 0, *, is_whole: bool = False) -> None:
+        """Drop all entries and start another numbering. Readers of the old one get `EventsGoneError("epoch")`.
+
+        Args:
+            epoch: the name of the new numbering.
+            head: where it begins.
+            is_whole: whether what is appended next follows the present head without a loss. Readers that have read all
+                learn where to go on then.
+        """
         with self._lock:
+            self._follows = Position(self._epoch, self._head) if is_whole else None
             self._entries.clear()
             self._epoch = epoch
             self._head = head
@@ -215,10 +231,20 @@ class EventLog:
                     break
                 self._entries.appendleft(LogEntry(entry.seq, entry.data, now - entry.age))
                 seq -= 1
+            self._follows = None
             self._epoch = epoch
             self._head = head
             self._size = sum(len(entry.data) for entry in self._entries)
             self._trim()
+
+    @any_thread
+    def snapshot(self) -> tuple[Position, list[StoredEntry]]:
+        """Return the position after the newest entry, and all entries, for a store."""
+        with self._lock:
+            self._trim()
+            now = self._clock()
+            entries = [StoredEntry(entry.seq, entry.data, now - entry.at) for entry in self._entries]
+            return Position(self._epoch, self._head), entries
 
     @property
     def _first(self) -> int:
@@ -227,7 +253,8 @@ class EventLog:
     @requires("_lock")
     def _check(self, epoch: str, after: int) -> None:
         if epoch != self._epoch:
-            raise EventsGoneError("epoch")
+            is_next = self._follows == (epoch, after) and self._first == 1
+            raise EventsGoneError("epoch", Position(self._epoch, 0) if is_next else None)
         if after > self._head:
             raise EventsGoneError("ahead")
         if after < self._first - 1:

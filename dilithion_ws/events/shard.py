@@ -150,7 +150,7 @@ class Shard:
                 following = self._next_batch(stream, position, cursor.subscriber.encoder, batches)
             except EventsGoneError as gone:
                 text = "the events behind your position are gone; subscribe again"
-                self._send_end(cursor, EndOfStream(JsonRpcCode.EVENTS_LOST, text, {"reason": gone.reason}))
+                self._send_end(cursor, EndOfStream(JsonRpcCode.EVENTS_LOST, text, gone.members))
                 position = None
             except Exception:
                 logger.exception("nothing can be delivered to %r", cursor)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..util.clock import Deadline
 from .cursor import EndOfStream
 from .election import Leadership
 from .topic import Topic
 
-__all__ = ["EventStore", "LogWriter"]
+__all__ = ["EventStore", "LogWriter", "StoreStatus"]
 
 
 class LogWriter(Protocol):
@@ -29,12 +29,32 @@ class LogWriter(Protocol):
         """Return the topics of the node and the host."""
 
 
+class StoreStatus(NamedTuple):
+    """How a store is.
+
+    Attributes:
+        kind: `sqlite` or `redis`.
+        fault: the kind of fault because of which events are kept in memory, or wait; "" if there is none.
+        detail: the words of the fault.
+        damaged: how many stored events were not as they had been written.
+    """
+
+    kind: str
+    fault: str
+    detail: str
+    damaged: int
+
+
 class EventStore(Protocol):
     """Keeps events.
 
     `publish` stores an event. Once it is stored, the store appends it to the log by `LogWriter.append`, and only then
     clients see it. So every event that a client has seen exists after a restart.
     """
+
+    @property
+    def status(self) -> StoreStatus:
+        """How it is now."""
 
     def start(self, writer: LogWriter) -> None:
         """Open the store and load the logs of all topics. Raises ConfigError if it cannot be used at all."""

@@ -201,6 +201,7 @@ class Stream:
     def _matches_after(self, position: Position) -> tuple[list[LogEntry], bool, int]:
         """Return matches after a position, whether there are more, and the number of the match before the first one."""
         if position.epoch != self.known_from.epoch:
+            self._log.check_position(position)
             raise EventsGoneError("epoch")
         if position.seq < self._last_dropped:
             raise EventsGoneError("expired")
@@ -221,7 +222,7 @@ class Stream:
     def _latest(self, position: Position, encoder: Encoder) -> Batch | None:
         """Return the newest entry if it is after a position. Entries in between are skipped."""
         if position.epoch != self._log.position.epoch:
-            raise EventsGoneError("epoch")
+            self._log.check_position(position)  # raises
         if self.filter is None:
             entry = self._log.newest()
             previous = 0 if entry is None else entry.seq - 1

@@ -154,7 +154,9 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     builtin[openrpc.method.name] = openrpc.method
     dispatcher = Dispatcher(host.rpc, _make_executor(config, clock, events), access, builtin)
     metrics = PrometheusCollector(statistics, host.gauges)
-    http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, config.page, host.routes, host.health))
+    http = HttpApp(
+        HttpAppParts(access, dispatcher, openrpc, metrics, registry, config.page, host.routes, host.health, events)
+    )
     callbacks = Callbacks(host.on_connect, host.on_disconnect, limits.calls.callback_backlog)
     upgrades = UpgradePolicy(access, limits, host.subprotocols, host.rpc)
     service = RpcService(ServiceParts(access, upgrades, dispatcher, http, events, callbacks, host.on_message))

@@ -12,7 +12,7 @@ from ..util.thread_contracts import any_thread
 
 __all__ = ["HealthReports"]
 
-_OWN = {"live", "ready", "version"}
+_OWN = {"live", "ready", "version", "store"}
 _MAX_REPORTS, _MAX_CHARACTERS = 64, 4096
 
 

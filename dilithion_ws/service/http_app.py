@@ -24,6 +24,7 @@ from ..auth.credentials import from_authorization
 from ..auth.denial import Denial, NeedsPassword
 from ..auth.permissions import Permission
 from ..errors import JsonRpcCode, RpcError
+from ..events.hub import EventHub
 from ..net.interfaces import Address, Admission, Task
 from ..protocol.http import HttpHead, HttpRequest, HttpResponse
 from ..rpc.calls import OversizedBatch
@@ -76,6 +77,7 @@ class HttpAppParts(msgspec.Struct, frozen=True):
         serves_page: whether `GET /` is the page for browsers.
         host_routes: the host's own.
         health: what the host reports for `/health`.
+        events: have a store, whose state is there too.
     """
 
     access: AccessControl
@@ -86,6 +88,7 @@ class HttpAppParts(msgspec.Struct, frozen=True):
     serves_page: bool
     host_routes: HttpRoutes
     health: HealthReports
+    events: EventHub
 
 
 class HttpApp:
@@ -104,6 +107,7 @@ class HttpApp:
         self._serves_page = parts.serves_page
         self._host_routes = parts.host_routes
         self._health_reports = parts.health
+        self._events = parts.events
         self._limits = parts.dispatcher.executor.limits
         self._routes: dict[tuple[str, str], Route] = {
             ("POST", "/"): self._call,
@@ -229,7 +233,15 @@ class HttpApp:
     # Routes
 
     def _health(self, writer: ResponseWriter, query: str) -> HttpResponse:
-        stopping, reports = self._state.is_stopping, self._health_reports.all()
+        stopping, reports = self._state.is_stopping, dict(self._health_reports.all())
+        store = self._events.store_status
+        if store is not None:
+            reports["store"] = {
+                "kind": store.kind,
+                "good": not store.fault,
+                "fault": store.fault,
+                "damaged": store.damaged,
+            }
         asked = {part.partition("=")[0] for part in query[:_MAX_QUERY].split("&") if not part.endswith("=0")}
         is_good = not stopping and all(reports[name]["good"] for name in asked if name in reports)
         state = {"live": True, "ready": not stopping, "version": __version__, **reports}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import ConfigError
+from ..events.store import StoreStatus
 from .statistics import ServerStatistics, StatisticsSource
 
 __all__ = ["CONTENT_TYPE", "HostGauges", "MissingExtraError", "PrometheusCollector"]
@@ -96,6 +97,8 @@ class PrometheusCollector:
         yield from _pool_families(statistics)
         yield from _method_families(statistics)
         yield from _topic_families(statistics)
+        if statistics.store is not None:
+            yield from _store_families(statistics.store)
         events = statistics.audit_events
         rows = [((event,), events.get(event, 0)) for event in _REFUSALS]
         yield _family("counter", "refusals", "Clients and calls that were refused", ("event",), rows)
@@ -154,6 +157,13 @@ def _topic_families(statistics: ServerStatistics) -> Iterator[Any]:
     yield _family("gauge", "subscriptions", "Subscriptions by topic", ("topic",), rows)
     rows = [((name,), topic.max_lag) for name, topic in subscribed]
     yield _family("gauge", "lag", "Events that the slowest subscriber has not received", ("topic",), rows)
+
+
+def _store_families(store: StoreStatus) -> Iterator[Any]:
+    up = 0 if store.fault else 1
+    yield _family("gauge", "store_up", "Whether the event store can be used", ("store",), [((store.kind,), up)])
+    text = "Stored events that were not as they had been written"
+    yield _family("counter", "store_damaged_events", text, ("store",), [((store.kind,), store.damaged)])
 
 
 def _family(kind: str, name: str, text: str, labels: tuple[str, ...], rows: Iterable[_Row]) -> Any:

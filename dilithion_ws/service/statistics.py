@@ -9,6 +9,7 @@ import msgspec
 from ..auth.audit_log import AuditLog
 from ..auth.authenticator import Authenticator
 from ..events.hub import EventHub
+from ..events.store import StoreStatus
 from ..net.connection_limiter import ConnectionLimiter
 from ..net.connection_registry import ConnectionRegistry
 from ..net.worker_pool import WorkerPool
@@ -103,6 +104,7 @@ class ServerStatistics(msgspec.Struct, frozen=True):
         topics: by name.
         audit_events: events in the audit log, by kind.
         tracked_addresses: addresses whose logins are remembered, for lockouts.
+        store: how the event store is, or None without one.
     """
 
     connections: ConnectionStatistics
@@ -114,6 +116,7 @@ class ServerStatistics(msgspec.Struct, frozen=True):
     topics: Mapping[str, TopicStatistics]
     audit_events: Mapping[str, int]
     tracked_addresses: int
+    store: StoreStatus | None
 
 
 class StatisticsSource(msgspec.Struct, frozen=True):
@@ -146,6 +149,7 @@ class StatisticsSource(msgspec.Struct, frozen=True):
             topics=self._topics(),
             audit_events=dict(sorted(self.audit.counts.items())),
             tracked_addresses=self.authenticator.tracked_addresses,
+            store=self.events.store_status,
         )
 
     def _connections(self) -> ConnectionStatistics:

@@ -19,7 +19,7 @@ def make_store(config: Config) -> EventStore | None:
     if kind == "sqlite":
         from .sqlite_store import SqliteStore
 
-        return SqliteStore(rest, config.limits)
+        return SqliteStore(rest, config.limits, config.store_required)
     if kind in ("redis", "rediss"):
         try:
             from .redis_store import RedisStore

@@ -29,13 +29,16 @@ from ..events.cursor import EndOfStream
 from ..events.election import Leadership
 from ..events.hub import USER_PREFIX
 from ..events.log import StoredEntry
-from ..events.store import LogWriter
+from ..events.store import LogWriter, StoreStatus
 from ..events.topic import Availability, Topic
 from ..util.clock import Deadline, monotonic
 from ..util.position import Position
 from ..util.thread_contracts import any_thread, owner_only
 from .checksums import checksum
 from .lease import Lease
+from .redis_faults import kind_of
+from .redis_scripts import PUBLISH, REPLACE_EPOCH
+from .store_fault import StoreFault, StoreFaultKind
 from .write_queue import QueuedEvent, WriteQueue
 
 __all__ = ["RedisStore"]
@@ -46,47 +49,13 @@ _PREFIX = "dilithion-ws:"
 _BATCH = 200
 _BLOCK_MS = 200
 _RETRY_SECONDS = 0.2
+_PERMANENT_RETRY_SECONDS = 2.0
+"""The pause after an error that will be the same the next time, until a person has changed something."""
 _PATIENCE = 1.5
 _WRITER_KEPT = 86_400
 _USER_KEPT = 3600
 """Seconds for which Redis keeps the counts of writers, and topics of users beyond the age of their events."""
 _FAULTS = (redis.RedisError, OSError)
-
-_PUBLISH = """
-local epoch = redis.call('GET', KEYS[1])
-local head = tonumber(redis.call('GET', KEYS[2]) or '0')
-if not epoch or (epoch == ARGV[8] and head < tonumber(ARGV[9])) then
-    epoch, head = ARGV[1], 0
-    redis.call('DEL', KEYS[2], KEYS[3])
-    redis.call('SET', KEYS[1], epoch)
-end
-local count, last = tonumber(ARGV[2]), redis.call('GET', KEYS[4])
-if last and tonumber(last) >= count then return 0 end
-if (last and tonumber(last) ~= count - 1) or (not last and ARGV[10] ~= '1') then
-    return redis.error_reply('the event before this one was not kept')
-end
-if ARGV[12] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[12] then
-    redis.call('SET', KEYS[4], count, 'EX', ARGV[3])
-    return -1
-end
-head = head + 1
-redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[4], head .. '-0', 'e', epoch, 't', ARGV[5], 'd', ARGV[6], 'c', ARGV[13])
-redis.call('SET', KEYS[2], head)
-redis.call('SET', KEYS[4], count, 'EX', ARGV[3])
-if epoch == ARGV[8] then redis.call('XTRIM', KEYS[3], 'MINID', ARGV[7] .. '-0') end
-if tonumber(ARGV[11]) > 0 then
-    for at = 1, 3 do redis.call('EXPIRE', KEYS[at], ARGV[11]) end
-end
-return head
-"""
-
-_REPLACE_EPOCH = """
-if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 0 end
-if ARGV[3] ~= '' and redis.call('GET', KEYS[4]) ~= ARGV[3] then return 0 end
-redis.call('DEL', KEYS[2], KEYS[3])
-redis.call('SET', KEYS[1], ARGV[1])
-return 1
-"""
 
 
 class _Keys(NamedTuple):
@@ -135,7 +104,15 @@ class RedisStore:
         self._reached_at = {"reader": 0.0, "writer": 0.0}
         self._is_reported = False
         self._lease: Lease | None = None
+        self._fault: StoreFault | None = None  # of the last step that has failed
         self.damaged = 0
+
+    @property
+    def status(self) -> StoreStatus:
+        """See `EventStore`."""
+        with self._lock:
+            fault = self._fault if self._unreachable_for else None
+        return StoreStatus("redis", "" if fault is None else fault.kind.value, str(fault or ""), self.damaged)
 
     @owner_only
     def start(self, writer: LogWriter) -> None:
@@ -219,8 +196,9 @@ class RedisStore:
                 step()
             except _FAULTS as error:
                 logger.debug("Redis: %s", error)
-                self._on_unreachable(name, error)
-                self._stopped.wait(_RETRY_SECONDS)
+                fault = StoreFault(kind_of(error), str(error))
+                self._on_unreachable(name, fault)
+                self._stopped.wait(_RETRY_SECONDS if fault.kind is StoreFaultKind.AWAY else _PERMANENT_RETRY_SECONDS)
             except Exception:
                 logger.exception("a step of the event store failed; going on")
                 self._stopped.wait(_RETRY_SECONDS)
@@ -259,7 +237,7 @@ class RedisStore:
         (epoch, seq), retention = topic.log.position, topic.log.retention
         life = int(retention.seconds) + _USER_KEPT if topic.name.startswith(USER_PREFIX) else 0
         pipeline.eval(
-            _PUBLISH,
+            PUBLISH,
             5,
             *_keys(topic),
             f"{_PREFIX}writer:{self._writer_name}",
@@ -287,7 +265,7 @@ class RedisStore:
     def _replace_epoch(self, topic: Topic, epoch: bytes | None, token: str = "") -> None:
         """Start a new epoch in Redis, unless another server has done so since this epoch was read."""
         if epoch is not None:
-            self._redis.eval(_REPLACE_EPOCH, 4, *_keys(topic), self._lease_key, secrets.token_hex(8), epoch, token)
+            self._redis.eval(REPLACE_EPOCH, 4, *_keys(topic), self._lease_key, secrets.token_hex(8), epoch, token)
 
     # Reading
 
@@ -371,16 +349,18 @@ class RedisStore:
 
     # Outages
 
-    def _on_unreachable(self, thread: str, error: BaseException) -> None:
+    def _on_unreachable(self, thread: str, fault: StoreFault) -> None:
         """Record that a step of a thread has failed. After the grace period, end all subscriptions by an error."""
         now = monotonic()
         with self._lock:
             self._unreachable_for.add(thread)
+            self._fault = fault
             if self._is_reported or now - self._reached_at[thread] < self._limits.history.store_unavailable_grace:
                 return
             self._is_reported = True
             topics = list(self._topics.values())
-        logger.error("Redis is unreachable (%s): events wait, and subscriptions end", error)
+        what = "is unreachable" if fault.kind is StoreFaultKind.AWAY else f"can't be used ({fault.kind.value})"
+        logger.error("Redis %s: %s; events wait, and subscriptions end", what, fault)
         text = Availability.STORE_UNREACHABLE.value
         assert self._log_writer is not None
         for topic in topics:

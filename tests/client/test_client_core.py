@@ -402,6 +402,43 @@ def test_a_timer_of_an_earlier_connection_renews_nothing() -> None:
     assert state.is_paused
 
 
+@pytest.mark.parametrize(("one", "other"), [({"a": 1, "b": ["x", "y"]}, {"b": ["y", "x", "y"], "a": [1]}), (None, {})])
+def test_filters_are_equal_however_they_are_written(one: Any, other: Any) -> None:
+    peer = Peer()
+    first, _ = peer.subscribe(one)
+    request = peer.next("subscribe")
+    peer.core.unsubscribe(first)
+    peer.subscribe(other)
+    assert peer.is_silent()
+    peer.accept(request)
+    peer.answer(peer.next("unsubscribe"), result=True)
+    peer.next("subscribe")
+
+
+def test_a_log_that_continues_elsewhere_is_followed_without_a_loss() -> None:
+    peer = Peer()
+    state, _ = peer.subscribe()
+    peer.accept(peer.next("subscribe"))
+    peer.wait(5)
+    peer.send(1)
+    following = {"epoch": "f", "seq": 0}
+    error = {"code": -32007, "message": "gone", "data": {"reason": "epoch", "next": following}}
+    peer.core.on_message(json.dumps({"method": "subscription", "params": {"subscription": "t", "error": error}}))
+    request = peer.next("subscribe")
+    assert request["params"]["since"] == following
+    elsewhere = {"epoch": "g", "seq": 0}
+    peer.accept(request, epoch="f", recovered=False, reason="epoch", next=elsewhere)
+    peer.answer(peer.next("unsubscribe"), result=True)
+    request = peer.next("subscribe")
+    assert request["params"]["since"] == elsewhere
+    peer.accept(request, epoch="g", seq=1, recovered=True)
+    params = {"subscription": "t", "epoch": "g", "seq": 1, "prev": 0, "result": 2}
+    peer.core.on_message(json.dumps({"method": "subscription", "params": params}))
+    found = [state.take(), state.take()]
+    assert [event.data for event in found if event is not None] == [1, 2]
+    assert state.position == Position("g", 1)
+
+
 @pytest.mark.parametrize("is_answered", [True, False])
 def test_an_equal_subscription_waits_until_the_server_has_ended_the_first(is_answered: bool) -> None:
     peer = Peer()

@@ -7,10 +7,14 @@ import logging
 import pytest
 import redis
 
+from dilithion_ws import RpcTable, WebSocketServer
 from dilithion_ws.client import Client, EventsLostError
+from dilithion_ws.stores.redis_faults import kind_of
+from dilithion_ws.stores.store_fault import StoreFaultKind
 
 from ..support import RedisServer, needs_redis, wait_for
 from ..support.commands import ROOT
+from ..support.configs import make_config
 from ..support.fixtures import ServerFactory
 
 pytestmark = needs_redis
@@ -129,3 +133,40 @@ def test_rights_on_its_own_keys_are_enough(serve: ServerFactory, redis_server: R
         leader.events.start_new_epoch("t")
         with pytest.raises(EventsLostError, match="epoch"):
             subscription.get(10)
+
+
+def fault_of(server: WebSocketServer) -> str:
+    status = server.events.store_status
+    assert status is not None
+    assert status.kind == "redis"
+    return status.fault
+
+
+def test_faults_are_told_apart(serve: ServerFactory, redis_server: RedisServer, rpc: RpcTable) -> None:
+    server = serve(redis_server.url, store_unavailable_grace=0.1)
+    assert fault_of(server) == ""
+    with redis.Redis.from_url(redis_server.url) as direct:
+        direct.execute_command("ACL", "SETUSER", "few", "on", ">secret", "~other:*", *RIGHTS.split())
+    for user, kind in (("few:secret", "permissions"), ("few:wrong", "password")):
+        url = redis_server.url.replace("redis://", f"redis://{user}@")
+        with WebSocketServer(rpc, make_config(event_store=url, store_unavailable_grace=0.1)) as other:
+            wait_for(lambda other=other, kind=kind: fault_of(other) == kind)
+    redis_server.kill()
+    wait_for(lambda: fault_of(server) == "away")
+    redis_server.start()
+    wait_for(lambda: fault_of(server) == "", 20)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (redis.exceptions.OutOfMemoryError("x"), StoreFaultKind.FULL),
+        (redis.exceptions.ReadOnlyError("x"), StoreFaultKind.READ_ONLY),
+        (redis.ResponseError("MISCONF the disk"), StoreFaultKind.FULL),
+        (redis.ResponseError("NOPERM x"), StoreFaultKind.PERMISSIONS),
+        (redis.ResponseError("x"), StoreFaultKind.OTHER),
+        (OSError("x"), StoreFaultKind.AWAY),
+    ],
+)
+def test_kinds_of_errors(error: BaseException, kind: StoreFaultKind) -> None:
+    assert kind_of(error) is kind

@@ -20,6 +20,7 @@ import pytest
 from dilithion_ws import Config, ConfigError, EventError, RpcTable, WebSocketServer
 from dilithion_ws.client import Client, EventsLostError, Position
 from dilithion_ws.events.topic import Availability
+from dilithion_ws.stores.sqlite_file import SqliteFile
 from dilithion_ws.stores.sqlite_store import SqliteStore
 
 from ..support import RedisServer, free_port, needs_redis, wait_for
@@ -248,9 +249,9 @@ def test_a_file_damaged_in_the_middle_is_noticed_at_the_start(serve: ServerFacto
 def test_two_servers_cannot_use_one_file(serve: ServerFactory, tmp_path: Path) -> None:
     serve(f"sqlite:{tmp_path / 'events.db'}")
     with pytest.raises(ConfigError, match="can't be used: database is locked"):
-        serve(f"sqlite:{tmp_path / 'events.db'}")
+        serve(f"sqlite:{tmp_path / 'events.db'}", store_required=True)
     with pytest.raises(ConfigError, match="rpcwebsocketeventstore"):
-        serve(f"sqlite:{tmp_path / 'none' / 'events.db'}")
+        serve(f"sqlite:{tmp_path / 'none' / 'events.db'}", store_required=True)
 
 
 @pytest.mark.parametrize("clean", [True, False])
@@ -267,7 +268,7 @@ def test_a_crash_of_the_machine_begins_new_epochs(
         with sqlite3.connect(path) as db:
             db.execute("UPDATE meta SET value = '0' WHERE name = 'clean'")
         db.close()
-    monkeypatch.setattr("dilithion_ws.stores.sqlite_store._boot", lambda: "another")
+    monkeypatch.setattr("dilithion_ws.stores.sqlite_file._boot", lambda: "another")
     again = serve(f"sqlite:{path}")
     assert (again.events.topic("t").log.position == before) is clean
 
@@ -292,14 +293,20 @@ def test_a_file_that_cannot_be_written_any_more(
 
     monkeypatch.setattr(SqliteStore, "_insert", full)
     server.publish("t", {"n": 2})
-    assert events(client, 1)[0]["error"]["data"] == {"epoch": old["epoch"], "seq": 1, "reason": "epoch"}
+    error = events(client, 1)[0]["error"]["data"]
+    following = error.pop("next")
+    assert error == {"epoch": old["epoch"], "seq": 1, "reason": "epoch"}
     wait_for(lambda: server.events.topic("t").log.position.seq == 1)
     assert "is kept in memory" in caplog.text or "are kept in memory only" in caplog.text
     again = connect(server)
     reply = subscribe(again, "t", since={"epoch": old["epoch"], "seq": 1})
-    assert (reply["recovered"], reply["reason"]) == (False, "epoch")
+    assert (reply["recovered"], reply["reason"], reply["next"]) == (False, "epoch", following)
     server.publish("t", {"n": 3})
     assert events(again, 1)[0]["result"] == {"n": 3}
+    third = connect(server)
+    assert subscribe(third, "t", since=following)["recovered"] is True
+    assert [event["result"] for event in events(third, 2)] == [{"n": 2}, {"n": 3}]
+    third.close()
     client.close()
     again.close()
     monkeypatch.undo()
@@ -372,7 +379,7 @@ def test_a_fault_of_any_kind_does_not_end_delivery(
     serve: ServerFactory, connect: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(f"sqlite:{tmp_path / 'events.db'}")
-    monkeypatch.setattr(SqliteStore, "_save_head", lambda *args: 1 / 0)
+    monkeypatch.setattr(SqliteFile, "save_topic", lambda *args: 1 / 0)
     server.publish("t", {"n": 1})
     wait_for(lambda: server.events.topic("t").log.position.seq == 1)
     client = connect(server)

@@ -155,7 +155,9 @@ def _make_service(config: Config, machine: Machine) -> RpcService:
     openrpc = OpenRpcDocument(rpc, builtin, access, events)
     dispatcher = Dispatcher(rpc, Executor(limits, clock, events), access, builtin)
     metrics = PrometheusCollector(_Nothing(), HostGauges())  # type: ignore[arg-type]
-    http = HttpApp(HttpAppParts(access, dispatcher, openrpc, metrics, registry, True, HttpRoutes(), HealthReports()))
+    http = HttpApp(
+        HttpAppParts(access, dispatcher, openrpc, metrics, registry, True, HttpRoutes(), HealthReports(), events)
+    )
     upgrades = UpgradePolicy(access, limits, SUBPROTOCOLS, rpc)
     callbacks = Callbacks(None, None, limits.calls.callback_backlog)
     return RpcService(ServiceParts(access, upgrades, dispatcher, http, events, callbacks, None))

@@ -75,7 +75,7 @@ def method_names(overview: str) -> list[str]:
 
 
 def parse_help(page: str) -> MethodHelp:
-    """Return what a page says. Raise ValueError if it is no text that can be passed on."""
+    """Return what a page says. Raise ValueError if it cannot be passed on."""
     page.encode()  # raises for half a surrogate pair
     usage, _, rest = page.strip().partition("\n")
     sections = list(_sections(rest))

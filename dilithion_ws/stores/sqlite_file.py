@@ -1,0 +1,359 @@
+"""The SQLite file of the event logs: opening it, verifying what it contains, and writing to it.
+
+Its format is version 2. Each entry has a checksum of its topic, epoch, number, time and data, and each topic one of its
+name, epoch and head. So a byte that a disk has changed is found, wherever it is:
+
+- A damaged entry, or one that is missing: only what is after it, up to the head, is used (`EventLog.load`). If that is
+  nothing, the log starts a new epoch.
+- A damaged topic: its log starts a new epoch.
+- A file that SQLite cannot read: it is set aside, and all logs start new epochs.
+
+Version 1 (dilithion_ws 0.1) had no checksums. Such a file is converted, and what is in it is believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..events.log import StoredEntry
+from ..util.files import open_private
+from .checksums import checksum
+from .store_fault import StoreFault, StoreFaultKind
+
+__all__ = ["SqliteFile", "StoredLog", "fault_of"]
+
+logger = logging.getLogger("dilithion_ws.events")
+
+_VERSION = "2"
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS topics (
+        name TEXT PRIMARY KEY, epoch TEXT NOT NULL, head INTEGER NOT NULL, sum TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS entries (
+        topic TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, data BLOB NOT NULL, sum TEXT,
+        PRIMARY KEY (topic, seq)
+    ) WITHOUT ROWID;
+"""
+_COLUMNS = {
+    "meta": {"name", "value"},
+    "topics": {"name", "epoch", "head", "sum"},
+    "entries": {"topic", "seq", "at", "data", "sum"},
+}
+
+
+_KINDS = {
+    3: StoreFaultKind.PERMISSIONS,
+    5: StoreFaultKind.IN_USE,
+    6: StoreFaultKind.IN_USE,
+    8: StoreFaultKind.READ_ONLY,
+    10: StoreFaultKind.OTHER,
+    13: StoreFaultKind.FULL,
+    14: StoreFaultKind.AWAY,
+    23: StoreFaultKind.PERMISSIONS,
+}
+"""By primary result code of SQLite (https://sqlite.org/rescode.html): faults of a file that is not damaged."""
+_SIGNS_OF_DAMAGE = (8, 522)
+"""SQLITE_READONLY itself, for a file that was opened for writing: its header demands a later SQLite. And
+SQLITE_IOERR_SHORT_READ: it was cut off."""
+_WORDS = {
+    "locked": StoreFaultKind.IN_USE,
+    "readonly": StoreFaultKind.READ_ONLY,
+    "full": StoreFaultKind.FULL,
+    "unable to open": StoreFaultKind.AWAY,
+    "disk I/O": StoreFaultKind.OTHER,
+}
+"""By words in the messages of these errors, for Python 3.10, whose exceptions have no code."""
+
+
+class _DamageError(Exception):
+    """The file's content is not what was written."""
+
+
+class StoredLog(NamedTuple):
+    """What the file contains of a topic."""
+
+    epoch: str
+    head: int
+    entries: list[StoredEntry]
+
+
+class SqliteFile:
+    """An open file. Only its owner uses it.
+
+    Args:
+        path: the file; it is created if it does not exist.
+
+    Attributes:
+        logs: what it contained, by topic.
+        damaged: how many entries and topics were damaged.
+
+    Raises:
+        StoreFault: it cannot be used.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.logs: dict[str, StoredLog] = {}
+        self.damaged = 0
+        try:
+            self._db = self._open()
+        except _DamageError as error:
+            self._set_aside(error)
+            self.damaged += 1
+            self._db = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            os.close(open_private(self.path, os.O_RDWR | os.O_CREAT))  # before SQLite makes one that others can read
+        except OSError as error:
+            raise StoreFault(_kind_of_os_error(error), error.strerror or str(error)) from None
+        db = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare(db)
+        except sqlite3.Error as error:
+            db.close()
+            raise _fault_or_damage(error) from error
+        except (ValueError, TypeError, OverflowError) as error:
+            db.close()
+            raise _DamageError(str(error)) from error
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        db.text_factory = bytes  # a damaged text may be no UTF-8
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # two servers with one file would use numbers twice
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("COMMIT")
+        problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != b"ok":
+            raise _DamageError(problem.decode("utf-8", "replace"))
+        meta = self._check_schema(db)
+        if meta and meta.get("clean") != "1" and meta.get("boot") != _boot():
+            logger.warning("%s was not closed before the machine went down: its logs start new epochs", self.path)
+            db.execute("DELETE FROM entries")
+            db.execute("DELETE FROM topics")
+        self._read(db)
+        db.execute("REPLACE INTO meta VALUES ('boot', ?), ('clean', '0'), ('version', ?)", (_boot(), _VERSION))
+
+    def _check_schema(self, db: sqlite3.Connection) -> dict[str, str]:
+        """Make the tables, or check that they are ours, and convert those of an earlier version. Return the facts."""
+        names = (_text(name) for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+        found = {name: self._columns(db, name) for name in names if not name.startswith("sqlite_")}
+        meta: dict[str, str] = {}
+        if found.get("meta") == _COLUMNS["meta"]:
+            meta = {name.decode(): value.decode() for name, value in db.execute("SELECT name, value FROM meta")}
+        version = meta.get("version")
+        if version is None and found:
+            if any(found.get(name) == columns for name, columns in _COLUMNS.items() if name != "meta"):
+                raise _DamageError("its version is missing")
+            raise StoreFault(StoreFaultKind.FOREIGN, "it is a database of another program")
+        if version == "1":
+            self._convert(db)
+            found = {name: self._columns(db, name) for name in found}
+        elif version not in (None, _VERSION):
+            text = f"it is of version {version[:20]!r}, and this dilithion_ws knows up to {_VERSION}"
+            raise StoreFault(StoreFaultKind.VERSION, text)
+        if found and found != _COLUMNS:
+            raise _DamageError(f"its tables are {sorted(found)}")
+        db.executescript(_SCHEMA)
+        return meta
+
+    def _columns(self, db: sqlite3.Connection, table: str) -> set[str]:
+        return {_text(row[0]) for row in db.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+
+    def _convert(self, db: sqlite3.Connection) -> None:
+        """Add checksums to a file of version 1, all at once."""
+        logger.info("%s is of version 1: it is converted to version %s", self.path, _VERSION)
+        db.execute("BEGIN IMMEDIATE")
+        epochs: dict[bytes, str] = {}
+        db.execute("ALTER TABLE topics ADD COLUMN sum TEXT")
+        db.execute("ALTER TABLE entries ADD COLUMN sum TEXT")
+        for name, epoch, head in db.execute("SELECT name, epoch, head FROM topics").fetchall():
+            epochs[name] = _text(epoch)
+            found = _sum_of_topic(_text(name), _text(epoch), head)
+            db.execute("UPDATE topics SET sum = ? WHERE name = ?", (found, _text(name)))
+        for topic, seq, at, data in db.execute("SELECT topic, seq, at, data FROM entries").fetchall():
+            found = _sum_of_entry(_text(topic), epochs.get(topic, ""), seq, at, data)
+            db.execute("UPDATE entries SET sum = ? WHERE topic = ? AND seq = ?", (found, _text(topic), seq))
+        db.execute("REPLACE INTO meta VALUES ('version', ?)", (_VERSION,))
+        db.execute("COMMIT")
+
+    def _set_aside(self, error: Exception) -> None:
+        """Rename a damaged file, so that it can be examined, and a new one can be created."""
+        aside = self._aside()
+        for ending in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.path + ending, aside + ending)
+        logger.error("%s is damaged (%s): set aside as %s; all logs start new epochs", self.path, error, aside)
+
+    def _aside(self) -> str:
+        return f"{self.path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+    # Reading
+
+    def _read(self, db: sqlite3.Connection) -> None:
+        now = time.time()
+        bad: dict[str, int] = {}  # by topic: damaged entries, and a damaged topic as one
+        for name, epoch, head, found in db.execute("SELECT name, epoch, head, sum FROM topics"):
+            topic = _text(name)
+            if _text(found) != _sum_of_topic(topic, _text(epoch), head):
+                bad[topic] = bad.get(topic, 0) + 1
+            else:
+                self.logs[topic] = StoredLog(_text(epoch), int(head), [])
+        for name, seq, at, data, found in db.execute(
+            "SELECT topic, seq, at, data, sum FROM entries ORDER BY topic, seq"
+        ):
+            topic = _text(name)
+            log = self.logs.get(topic)
+            if log is None:
+                bad[topic] = bad.get(topic, 0) + 1  # its topic is damaged, or its own copy of the topic's name
+            elif _text(found) != _sum_of_entry(topic, log.epoch, seq, at, data):
+                bad[topic] = bad.get(topic, 0) + 1
+            else:
+                log.entries.append(StoredEntry(int(seq), bytes(data), max(0.0, now - float(at))))
+        for topic, log in self.logs.items():
+            if log.entries and (missing := log.head + 1 - log.entries[0].seq - len(log.entries)):
+                bad.setdefault(topic, missing)
+        if bad:
+            self._report(db, bad)
+
+    def _report(self, db: sqlite3.Connection, bad: dict[str, int]) -> None:
+        """Keep a copy of a file with damaged entries, and drop the topics of which nothing can be used."""
+        aside = self._aside()
+        with contextlib.suppress(OSError):
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            shutil.copyfile(self.path, aside)
+            os.chmod(aside, 0o600)
+        for topic, count in bad.items():
+            self.damaged += count
+            log = self.logs.get(topic)
+            is_usable = log is not None and bool(log.entries) and log.entries[-1].seq == log.head
+            outcome = "only what is after them is used" if is_usable else "its log starts a new epoch"
+            logger.error("%s: %d events of %s are damaged (a copy is %s): %s", self.path, count, topic, aside, outcome)
+            if not is_usable:
+                self.logs.pop(topic, None)
+                db.execute("DELETE FROM entries WHERE topic = ?", (topic,))
+                db.execute("DELETE FROM topics WHERE name = ?", (topic,))
+
+    def forget_old(self, prefix: str, before: float, most: int) -> None:
+        """Drop old entries of the topics with a prefix, and of those without any entry all but some.
+
+        Args:
+            prefix: of the topics' names.
+            before: Unix seconds.
+            most: how many topics without an entry are kept.
+        """
+        self._db.execute("DELETE FROM entries WHERE topic GLOB ? AND at < ?", (prefix + "*", before))
+        now = time.time()
+        for name, log in self.logs.items():
+            if name.startswith(prefix):
+                log.entries[:] = [entry for entry in log.entries if now - entry.age >= before]
+        empty = [name for name, log in self.logs.items() if name.startswith(prefix) and not log.entries]
+        for name in empty[most:]:
+            self.delete_topic(name)
+            del self.logs[name]
+
+    # Writing
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Do all that is done in the block, or nothing. Raise sqlite3.Error if the file cannot be written."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    def add_entry(self, topic: str, epoch: str, seq: int, at: float, data: bytes) -> None:
+        """Add an event. `at` is in Unix seconds."""
+        row = (topic, seq, at, data, _sum_of_entry(topic, epoch, seq, at, data))
+        self._db.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", row)
+
+    def save_topic(self, topic: str, epoch: str, head: int, first: int) -> None:
+        """Save where a log ends, and drop what is before `first`."""
+        self._db.execute(
+            "REPLACE INTO topics VALUES (?, ?, ?, ?)", (topic, epoch, head, _sum_of_topic(topic, epoch, head))
+        )
+        self._db.execute("DELETE FROM entries WHERE topic = ? AND seq < ?", (topic, first))
+
+    def delete_topic(self, topic: str) -> None:
+        """Delete a log."""
+        self._db.execute("DELETE FROM entries WHERE topic = ?", (topic,))
+        self._db.execute("DELETE FROM topics WHERE name = ?", (topic,))
+
+    def clear(self) -> None:
+        """Delete all logs."""
+        self._db.execute("DELETE FROM entries")
+        self._db.execute("DELETE FROM topics")
+
+    def close(self, clean: bool) -> None:
+        """Close the file. `clean` says that all that was published is in it."""
+        with contextlib.suppress(sqlite3.Error):
+            if clean:
+                self._db.execute("UPDATE meta SET value = '1' WHERE name = 'clean'")
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+
+
+def _text(value: bytes | str | None) -> str:
+    """Return a text of the file. One that is damaged has no checksum that fits."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _sum_of_topic(name: str, epoch: str, head: int) -> str:
+    return checksum(name, epoch, str(head))
+
+
+def _sum_of_entry(topic: str, epoch: str, seq: int, at: float, data: bytes) -> str:
+    return checksum(topic, epoch, repr((seq, at)), data)  # `repr`, as what is damaged may be of any type
+
+
+def fault_of(error: Exception) -> StoreFault:
+    """Return the fault that an error while writing means."""
+    found = _fault_or_damage(error) if isinstance(error, sqlite3.Error) else None
+    return found if isinstance(found, StoreFault) else StoreFault(StoreFaultKind.OTHER, str(error))
+
+
+def _fault_or_damage(error: sqlite3.Error) -> Exception:
+    """Return what an error while opening a file means."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, sqlite3.OperationalError) and code not in _SIGNS_OF_DAMAGE:
+        kind = _KINDS.get(code & 0xFF) if code is not None else _kind_of_words(str(error))
+        if kind is not None:
+            return StoreFault(kind, str(error))
+    return _DamageError(str(error))
+
+
+def _kind_of_words(text: str) -> StoreFaultKind | None:
+    return next((kind for words, kind in _WORDS.items() if words in text), None)
+
+
+def _kind_of_os_error(error: OSError) -> StoreFaultKind:
+    if isinstance(error, PermissionError):
+        return StoreFaultKind.PERMISSIONS
+    return StoreFaultKind.AWAY if isinstance(error, FileNotFoundError) else StoreFaultKind.OTHER
+
+
+def _boot() -> str:
+    """Return the identifier of the present boot of the machine, or a random one if the system has none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return secrets.token_hex(8)
