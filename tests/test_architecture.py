@@ -23,7 +23,7 @@ def members() -> set[tuple[str, str]]:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef)
         for member in node.body
-        if isinstance(member, ast.FunctionDef)
+        if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef))
     }
 
 
