@@ -7,6 +7,7 @@ and last the transport, which calls the service.
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,6 +16,7 @@ import msgspec
 from ..auth.authenticator import Authenticator
 from ..auth.credential_files import CredentialFiles
 from ..config.config import Config, parse_method_timeout, parse_network
+from ..config.limits import limit_reached
 from ..events.hub import EventHub
 from ..events.store import EventStore
 from ..net.connection_limiter import ConnectionLimiter
@@ -50,6 +52,8 @@ from .subscription_methods import SubscriptionMethods
 from .upgrades import UpgradePolicy
 
 __all__ = ["Host", "RunningServer", "assemble"]
+
+logger = logging.getLogger("dilithion_ws")
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -142,7 +146,14 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     registry = ConnectionRegistry(limits, mailbox)
     pool = make_pool(config, len(events.shards), mailbox.waker)
     proxies = [parse_network(text, "trusted_proxies") for text in config.trusted_proxies]
-    limiter = ConnectionLimiter(limits, available_files(), access, proxies)
+    available = available_files()
+    if available < limits.connections.connections:
+        logger.warning(
+            "the process may open %d files more, which is too few for the %s: raise it (ulimit -n, LimitNOFILE)",
+            available,
+            limit_reached(limits, "connections"),
+        )
+    limiter = ConnectionLimiter(limits, available, access, proxies)
     statistics = StatisticsSource(registry, limiter, pool, host.rpc, events, authenticator, files.audit)
 
     builtin = {

@@ -510,3 +510,13 @@ def test_disconnects_in_the_middle_of_everything(start: ServerFactory, rpc: RpcT
             and not any(job_class.running for job_class in server.statistics().jobs.values())
         )
     )
+
+
+@pytest.mark.parametrize("files", [100, 5000])
+def test_a_limit_of_the_process_below_that_of_connections_is_said_once(
+    start: ServerFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, files: int
+) -> None:
+    monkeypatch.setattr("dilithion_ws.service.assembly.available_files", lambda: files)
+    start(connections=1000)
+    text = f"the process may open {files} files more, which is too few for the connections limit of 1000 connections"
+    assert caplog.text.count(text) == (1 if files < 1000 else 0)
