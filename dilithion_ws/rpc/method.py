@@ -29,6 +29,10 @@ _MAX_ERROR_CODES = 64
 _MEAN_WEIGHT = 0.125
 """Weight of the latest call in the running mean, which so covers about eight calls."""
 
+_MOST_TIMES = 4
+"""A sample counts for this many times the threshold at most, so that one hiccup does not make a method slow: the stall
+and the duration of one call are two such samples, and two of them raise the mean to less than the threshold."""
+
 DECLARED_FAST, MEASURED_FAST, UNKNOWN, SLOW = Speed
 
 
@@ -155,6 +159,8 @@ class Method:
         durations = self.durations
         durations.total += seconds
         durations.counts[bisect_left(BUCKET_BOUNDS, seconds)] += 1
+        if seconds > slow_method_threshold * _MOST_TIMES and self.speed is not UNKNOWN:
+            seconds = slow_method_threshold * _MOST_TIMES
         self.mean = mean = self.mean + (seconds - self.mean) * _MEAN_WEIGHT
         if mean > slow_method_threshold:
             if self.blocking is None:
@@ -163,7 +169,17 @@ class Method:
             self.speed = MEASURED_FAST
 
     def record_stall(self, slow_method_threshold: float) -> None:
-        """Record that a running call takes so long that it is known to be slow before it has ended."""
+        """Record that a running call takes so long that it is known to be slow before it has ended.
+
+        For a method that was fast so far, this is one long sample, of which one changes nothing: the process may have
+        been stopped, or have collected garbage. A second one soon after does.
+        """
+        if self.mean and self.speed <= MEASURED_FAST:
+            self.mean += (slow_method_threshold * _MOST_TIMES - self.mean) * _MEAN_WEIGHT
+            if self.mean <= slow_method_threshold:
+                if self.blocking is False:
+                    self.blocking, self.speed = None, MEASURED_FAST
+                return
         self.mean = max(self.mean, slow_method_threshold / _MEAN_WEIGHT)
         self.speed = SLOW
         if self.blocking is False:

@@ -140,6 +140,9 @@ def _method_families(statistics: ServerStatistics) -> Iterator[Any]:
     rows: list[_Row] = [((name, "ok"), method.succeeded) for name, method in methods]
     rows += [((name, str(code)), count) for name, method in methods for code, count in method.errors.items()]
     yield _family("counter", "calls", "Calls by method and outcome", ("method", "outcome"), rows)
+    rows = [((name, method.speed), 1) for name, method in methods]
+    text = "How calls of a method are run: declared or measured as fast, unknown, or slow, and so in the pool"
+    yield _family("gauge", "method_speed", text, ("method", "speed"), rows)
     family = HistogramMetricFamily(f"{_PREFIX}call_seconds", "Duration of handlers", labels=["method"])
     for name, method in methods:
         family.add_metric([name], method.duration_buckets, method.duration_sum)

@@ -136,6 +136,29 @@ def test_the_pace_follows_what_was_measured() -> None:
     assert speeds(None, 0.02, *[0.0001] * 30)[-1] == Speed.MEASURED_FAST, "a method may become fast again"
 
 
+def after_stalls(fast_calls: int, stalls: int, pause: int, blocking: bool | None = None) -> Speed:
+    """Return the speed of a method that was fast for some calls, and then blocked now and then for 50 ms."""
+    method = Method("m", lambda: None, MethodOptions(blocking=blocking))
+    for _ in range(fast_calls):
+        method.record_duration(0.00005, 0.002)
+    for _ in range(stalls):
+        method.record_stall(0.002)
+        method.record_duration(0.05, 0.002)
+        for _ in range(pause):
+            method.record_duration(0.00005, 0.002)
+    return method.speed
+
+
+def test_one_hiccup_makes_no_slow_method() -> None:
+    assert after_stalls(1000, 1, 0) == Speed.MEASURED_FAST
+    assert after_stalls(1000, 5, 30) == Speed.MEASURED_FAST, "a garbage collection now and then"
+    assert after_stalls(1000, 1, 0, blocking=False) == Speed.MEASURED_FAST, "the declaration was wrong"
+    assert after_stalls(1000, 2, 0) == Speed.SLOW
+    assert after_stalls(1000, 3, 3) == Speed.SLOW
+    assert after_stalls(0, 1, 0) == Speed.SLOW, "nothing is known of it"
+    assert after_stalls(1000, 2, 30) == Speed.MEASURED_FAST
+
+
 def test_a_declared_pace_stays() -> None:
     assert set(speeds(True, 0.0, 0.0)) == {Speed.SLOW}
     assert set(speeds(False, 1.0, 1.0)) == {Speed.DECLARED_FAST}
