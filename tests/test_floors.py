@@ -47,7 +47,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "rpc": {"msgspec"},
     "events": {"msgspec"},
     "net": {"msgspec"},
-    "stores": {"redis"},
+    "stores": {"msgspec", "redis"},
     "client": {"msgspec", "typing_extensions", "wsproto"},
     "service": {"msgspec", "prometheus_client"},
     "server": {"msgspec", "typing_extensions"},

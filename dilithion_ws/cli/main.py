@@ -15,6 +15,7 @@ from .config_command import add_config
 from .gateway_command import add_gateway
 from .log_format import configure_logging
 from .serve_command import add_serve
+from .store_command import add_store
 from .token_command import add_token
 from .types_command import add_types
 from .user_command import add_user
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_gateway(commands)
     add_config(commands)
     add_check(commands)
+    add_store(commands)
     add_user(commands)
     add_token(commands)
     add_call(commands)

@@ -91,6 +91,7 @@ class SqliteFile:
 
     Args:
         path: the file; it is created if it does not exist.
+        is_copy: whether it is read only, as a copy: its logs are those of another boot, too.
 
     Attributes:
         logs: what it contained, by topic.
@@ -100,8 +101,9 @@ class SqliteFile:
         StoreFault: it cannot be used.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, is_copy: bool = False) -> None:
         self.path = path
+        self._is_copy = is_copy
         self.logs: dict[str, StoredLog] = {}
         self.damaged = 0
         try:
@@ -141,7 +143,7 @@ class SqliteFile:
         if problem != b"ok":
             raise _DamageError(problem.decode("utf-8", "replace"))
         meta = self._check_schema(db)
-        if meta and meta.get("clean") != "1" and meta.get("boot") != _boot():
+        if meta and meta.get("clean") != "1" and meta.get("boot") != _boot() and not self._is_copy:
             logger.warning("%s was not closed before the machine went down: its logs start new epochs", self.path)
             db.execute("DELETE FROM entries")
             db.execute("DELETE FROM topics")
