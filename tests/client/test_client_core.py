@@ -227,7 +227,8 @@ class ClientCoreMachine(RuleBasedStateMachine):
     def events_are_sent(self) -> None:
         while self.sent is not None and self.sent < self.topic.head:
             if self.sent < self.topic.oldest:
-                return  # a server would end it; the model does not go there
+                self.the_server_ends_it()
+                return
             self.sent += 1
             self.core.on_message(self.topic.event(self.sent))
         self.take()
