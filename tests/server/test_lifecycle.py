@@ -471,6 +471,7 @@ def test_sigint_reaches_a_host_that_waits() -> None:
         import os, signal, threading
         from dilithion_ws import RpcTable, WebSocketServer
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
         with WebSocketServer(RpcTable()) as server:
             threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
             try:
