@@ -1,7 +1,7 @@
 """What msgspec does not do with params: refuse unknown members of nested objects, and read bytes from hexadecimal digits.
 
-At registration the type hints of a function become a tree of the places where there is something to look at. Most
-functions have none, and their calls cost nothing more.
+At registration the type hints of a function become a tree of the places that need a look. Most functions have none, and
+their calls cost nothing more.
 """
 
 from __future__ import annotations

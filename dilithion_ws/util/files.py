@@ -41,7 +41,7 @@ def read_bounded_text(path: str, max_characters: int) -> str:
 
 
 def permissions_of(path: str) -> int:
-    """Return the permission bits of a file, or 0 on a system that has none. Raise OSError if there is no such file."""
+    """Return the permission bits of a file, or 0 on a system without them. Raise OSError if the file does not exist."""
     mode = os.stat(path).st_mode
     return stat.S_IMODE(mode) if _HAS_PERMISSIONS else 0
 

@@ -1,4 +1,4 @@
-"""The server where there is no epoll, and where there is not even poll, `resource` or SIGHUP."""
+"""The server on a system without epoll, and on one that lacks poll, `resource` and SIGHUP, too."""
 
 from __future__ import annotations
 
