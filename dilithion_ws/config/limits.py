@@ -121,6 +121,14 @@ class CallLimits(SettingsGroup, frozen=True, kw_only=True):
             "calls", "Slow calls of one user or address that run at the same time; at most 3 in 4 threads for calls."
         ),
     ] = 10
+    brief_call_time: Annotated[
+        float,
+        limit(
+            "s",
+            "Mean duration in seconds up to which calls of a method may use every free thread, beyond `calls_per_user`.",
+            ge=0.0,
+        ),
+    ] = 0.05
     overdue_calls: Annotated[
         int,
         limit(

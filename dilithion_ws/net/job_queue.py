@@ -22,12 +22,14 @@ class QueuedJob(NamedTuple):
         priority: 0 to 2. Higher ones go first, and evict lower ones from a full queue.
         tenant: whose share of the queue it counts towards, or None.
         on_evicted: called if another job takes its place.
+        is_brief: whether it ends soon, so that it may run in a thread that is kept for other tenants.
     """
 
     run: Callable[[], None]
     priority: int = 0
     tenant: Hashable = None
     on_evicted: Callable[[], None] = _do_nothing
+    is_brief: bool = False
 
 
 class JobQueue:
@@ -77,11 +79,11 @@ class JobQueue:
             return None
         return next(one for jobs in self._by_priority for one in reversed(jobs) if one.tenant == largest)
 
-    def pop(self, may_run: Callable[[Hashable], bool]) -> QueuedJob | None:
-        """Remove and return the next job of a tenant that may run one now, or None if there is none."""
+    def pop(self, may_run: Callable[[QueuedJob], bool]) -> QueuedJob | None:
+        """Remove and return the next job that may run now, or None if there is none."""
         for jobs in reversed(self._by_priority):
             for job in jobs:
-                if may_run(job.tenant):
+                if may_run(job):
                     jobs.remove(job)
                     self._uncount(job)
                     return job

@@ -6,7 +6,8 @@ has more jobs running than it has threads, so none takes the threads of another 
 wait in its bounded queue, and beyond that they are refused.
 
 Within a class, one tenant (a user, or the address of a client without one) runs no more than a share of the jobs, so that
-a few threads always serve the others.
+a few threads always serve the others. Brief jobs may use those threads while no other tenant wants them: they are free
+again soon, and the jobs of others go first then.
 
 A thread cannot be stopped. So a job whose client got its answer without it, at the deadline, may occupy its thread for
 ever. `give_up` takes such a job off the books of its class, which gets another thread for it, up to a bound.
@@ -61,9 +62,19 @@ class JobClass:
         self._max_per_tenant = limit if max_per_tenant is None else max_per_tenant
         self._tenants: Counter[Hashable] = Counter()
 
-    def may_run(self, tenant: Hashable) -> bool:
-        """Return whether a job of a tenant may run now."""
-        return self.running < self.limit and (tenant is None or self._tenants[tenant] < self._max_per_tenant)
+    def may_run(self, job: QueuedJob) -> bool:
+        """Return whether a job may run now."""
+        return self.running < self.limit and (job.is_brief or self._has_share(job))
+
+    def _has_share(self, job: QueuedJob) -> bool:
+        """Return whether the tenant of a job runs less than its share."""
+        return job.tenant is None or self._tenants[job.tenant] < self._max_per_tenant
+
+    def take_next(self) -> QueuedJob | None:
+        """Remove the next job that may run now from the queue: one within a tenant's share, otherwise a brief one."""
+        if self.running >= self.limit:
+            return None
+        return self.queue.pop(self._has_share) or self.queue.pop(lambda job: job.is_brief)
 
     def begin(self, tenant: Hashable) -> None:
         """Count a job that runs from now on."""
@@ -179,7 +190,7 @@ class WorkerPool:
         """Run a job, or queue it until it may run. Return False if the queue has no place for it."""
         evicted = None
         with self._lock:
-            must_wait = self.idle < 2 or not job_class.may_run(job.tenant)
+            must_wait = self.idle < 2 or not job_class.may_run(job)
             if must_wait:
                 evicted = job_class.queue.put(job)
             else:
@@ -252,7 +263,7 @@ class WorkerPool:
         if self.idle < 1:
             return None
         for job_class in self._turns:
-            job = job_class.queue.pop(job_class.may_run)
+            job = job_class.take_next()
             if job is not None:
                 self._turns.remove(job_class)
                 self._turns.append(job_class)  # the other classes go first next time, so none starves

@@ -39,8 +39,13 @@ class SingleCall(Invocation):
 
     @property
     def kind(self) -> TaskKind:
-        """Whether the call verifies a password, or runs code of the host."""
-        return TaskKind.LOGIN if self.target is not None and self.target.is_login else TaskKind.CALL
+        """Whether the call verifies a password, or runs code of the host, and that for a moment only."""
+        if self.target is None:
+            return TaskKind.CALL
+        if self.target.is_login:
+            return TaskKind.LOGIN
+        is_brief = self.target.takes_at_most(self.executor.limits.calls.brief_call_time)
+        return TaskKind.BRIEF_CALL if is_brief else TaskKind.CALL
 
     @property
     def timeout(self) -> float | None:

@@ -26,6 +26,9 @@ RawBatchHandler = Callable[[Sequence[tuple[CallContext, bytes]]], Sequence[Any]]
 _MAX_ERROR_CODES = 64
 """Error codes that are counted separately for each method; a host may invent any number of them."""
 
+_KNOWN_AFTER = 8
+"""Calls after which the mean duration of a method says something."""
+
 _MEAN_WEIGHT = 0.125
 """Weight of the latest call in the running mean, which so covers about eight calls."""
 
@@ -184,6 +187,11 @@ class Method:
         self.speed = SLOW
         if self.blocking is False:
             self.blocking = None  # the host's declaration was wrong: the method is measured from now on
+
+    def takes_at_most(self, seconds: float) -> bool:
+        """Return whether the mean duration of its calls is known, and not longer than some seconds."""
+        count = sum(self.durations.counts)
+        return count >= _KNOWN_AFTER and self.durations.total <= seconds * count
 
     def record_error(self, code: int) -> None:
         """Count a call that failed. Codes beyond the first few are counted as 0."""

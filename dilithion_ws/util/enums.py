@@ -29,6 +29,8 @@ class TaskKind(Enum):
 
     CALL = "call"
     """It runs code of the host, which may take long."""
+    BRIEF_CALL = "brief call"
+    """The same, by methods that are known to take a moment. They may use every free thread for calls."""
     LOGIN = "login"
     """It verifies a password."""
     REQUEST = "request"

@@ -51,8 +51,8 @@ def test_the_next_job_is_one_of_a_tenant_that_may_run_one() -> None:
     jobs = [job(2, "busy"), job(0, "busy"), job(0, "other")]
     for one in jobs:
         queue.put(one)
-    assert queue.pop(lambda tenant: tenant != "busy") is jobs[2]
-    assert queue.pop(lambda tenant: tenant != "busy") is None
+    assert queue.pop(lambda job: job.tenant != "busy") is jobs[2]
+    assert queue.pop(lambda job: job.tenant != "busy") is None
     assert [queue.pop(every), queue.pop(every)] == jobs[:2]
 
 

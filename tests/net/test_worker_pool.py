@@ -90,6 +90,25 @@ def test_a_tenant_leaves_a_share_of_the_workers_to_others(gate: threading.Event)
         wait_for(lambda: pool.idle == 5)
 
 
+def test_brief_jobs_of_a_tenant_use_every_free_thread_and_those_of_others_go_first(gate: threading.Event) -> None:
+    with worker_pool(6, 8, max_per_tenant=2) as pool:
+        calls, order = pool.classes.calls, list[str]()
+        gates = [threading.Event() for _ in range(4)]
+        for one in gates:
+            assert pool.submit(QueuedJob(waits_for(one), tenant="busy", is_brief=True), calls)
+        assert (calls.running, len(calls.queue)) == (4, 0), "no other tenant wants the threads"
+        for name, is_brief in (("busy", True), ("busy", False), ("other", False)):
+            job = QueuedJob(lambda name=name: order.append(name), tenant=name, is_brief=is_brief)  # type: ignore[misc]
+            assert pool.submit(job, calls)
+        gates[0].set()
+        wait_for(lambda: order == ["other", "busy"])
+        assert len(calls.queue) == 1, "a long one waits for its share"
+        for one in gates:
+            one.set()
+        wait_for(lambda: pool.idle == 6)
+        assert order == ["other", "busy", "busy"]
+
+
 def test_a_job_that_was_given_up_gets_another_thread_in_its_place(gate: threading.Event) -> None:
     with worker_pool(3, 4, max_overdue=1) as pool:
         calls, ran = pool.classes.calls, threading.Event()

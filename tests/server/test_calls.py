@@ -35,6 +35,31 @@ def test_many_calls_in_one_packet_are_answered_in_order(start: ServerFactory, co
     ]
 
 
+@pytest.mark.parametrize("is_brief", [True, False])
+def test_calls_of_brief_methods_are_not_refused_while_workers_are_free(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event, is_brief: bool
+) -> None:
+    """One client has a share of two of six threads, and nothing may wait in the queue."""
+
+    @rpc.method(blocking=True)
+    def work(waits: bool) -> str:
+        if waits:
+            gate.wait()
+        return "done"
+
+    server = start(workers=8, calls_per_user=2, queue=0, limit_loopback=True, method_rates=("work=100/1",))
+    client = connect(server)
+    if is_brief:
+        for _ in range(10):
+            assert client.call("work", False)["result"] == "done"
+    for at in range(7):
+        client.request("work", [True], at)
+    refused = [client.answer()["error"]["code"] for _ in range(1 if is_brief else 5)]
+    assert set(refused) == {-32009}
+    gate.set()
+    assert {answer["result"] for answer in answers(client, 7 - len(refused)).values()} == {"done"}
+
+
 def test_a_call_in_a_binary_frame_is_answered_in_text(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start())
     client.send(client_frame(2, b'{"method":"getblockcount","id":1}'))
