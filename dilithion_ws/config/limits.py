@@ -279,9 +279,19 @@ class EventLimits(SettingsGroup, frozen=True, kw_only=True):
 class HistoryLimits(SettingsGroup, frozen=True, kw_only=True):
     """How many events are kept, and how long a store may fail."""
 
-    history_entries: Annotated[int, limit("events", "Events kept of each topic.")] = 1024
     history_age: Annotated[float, limit("s", "Seconds for which an event is kept.", ge=0.01)] = 300.0
-    history_size: Annotated[int, limit("bytes", "Bytes of the events kept of each topic.", ge=1024)] = 16 * MIB
+    history_size: Annotated[int, limit("bytes", "Bytes of the events kept of each topic.", ge=1024)] = 32 * MIB
+    history_entries: Annotated[
+        int, limit("events", "Events kept of each topic; each takes 150 bytes in addition to its own.")
+    ] = 100_000
+    history_lag: Annotated[
+        float,
+        limit(
+            "s",
+            "Seconds for which an event is kept beyond those numbers, up to twice as many, so that a burst loses none.",
+            ge=0.0,
+        ),
+    ] = 5.0
     event_backlog: Annotated[int, limit("events", "Events that may wait for a durable store.")] = 10_000
     event_backlog_size: Annotated[
         int, limit("bytes", "Bytes of the events that may wait for a durable store.", ge=1024)

@@ -66,9 +66,21 @@ class Cursor:
         end: why the server is about to end it, or None.
         is_ending: whether the error for that is being sent.
         followed_values: how many ids or addresses it follows, if its topic is followed.
+        searched_events: how many events of the log are searched for it, since its filter was new or began later.
     """
 
-    __slots__ = ("end", "ended", "followed_values", "is_ending", "position", "state", "stream", "subscriber", "topic")
+    __slots__ = (
+        "end",
+        "ended",
+        "followed_values",
+        "is_ending",
+        "position",
+        "searched_events",
+        "state",
+        "stream",
+        "subscriber",
+        "topic",
+    )
 
     def __init__(self, topic: Topic, stream: Stream, subscriber: Subscriber, position: Position) -> None:
         self.topic = topic
@@ -80,6 +92,7 @@ class Cursor:
         self.end: EndOfStream | None = None
         self.is_ending = False
         self.followed_values = 0
+        self.searched_events = 0
 
     def __repr__(self) -> str:
         return f"<Cursor {self.stream.id} of {self.subscriber.id}, {self.state.value} at {self.position.seq}>"

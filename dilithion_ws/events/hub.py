@@ -271,12 +271,15 @@ class EventHub:
         stream = topic.acquire_stream(wanted, topic.mode if mode is None else mode, notification)
         try:
             head = topic.log.position
+            known_from = stream.known_from
             position, recovered = self._recover(topic, stream, since, head)
             previous = self.cursors.find(subscriber.id, stream.id)
             if previous is not None and previous.is_ending:
                 # Its client may have read the error before the shard has removed the cursor, and does right to subscribe.
                 self.cancel(previous)
             cursor = Cursor(topic, stream, subscriber, position)
+            if wanted is not None and position.epoch == known_from.epoch:
+                cursor.searched_events = max(0, known_from.seq - position.seq)
             if topic.is_followed and wanted is not None:
                 cursor.followed_values = wanted.count(("txid", "address"))
             self.cursors.add(cursor)
@@ -303,8 +306,8 @@ class EventHub:
             return head, {}
         try:
             topic.log.check_position(since)
-            if stream.filter is not None:
-                stream.backfill(since)
+            if stream.filter is not None and not stream.knows(since):
+                stream.search_back(since)  # one chunk, as a rule all of it; the shard does the rest
         except EventsGoneError as gone:
             return head, {"recovered": False, **gone.members}
         return since, {"recovered": True}

@@ -40,12 +40,15 @@ class Retention(NamedTuple):
         seconds: age.
         size: bytes of the events as JSON.
         min_entries: events that are kept whatever their age.
+        lag: seconds for which an event is kept in a burst, until the log has twice as many events or bytes as it should:
+            a reader that is up to as far behind misses nothing.
     """
 
     entries: int
     seconds: float
     size: int
     min_entries: int = 0
+    lag: float = 0.0
 
 
 class LogEntry:
@@ -182,6 +185,31 @@ class EventLog:
             return found, False
 
     @any_thread
+    def read_back(self, position: Position, max_bytes: int) -> list[LogEntry]:
+        """Return the last entries up to a position and including it, in order.
+
+        Args:
+            position: where to end.
+            max_bytes: bytes of events to return; the last entry is returned whatever its size.
+
+        Raises:
+            EventsGoneError: the entry at the position is not in the log.
+        """
+        epoch, seq = position
+        with self._lock:
+            self._check(epoch, seq - 1)
+            found: list[LogEntry] = []
+            size = 0
+            for index in range(seq - self._first, -1, -1):
+                entry = self._entries[index]
+                size += len(entry.data)
+                if found and size > max_bytes:
+                    break
+                found.append(entry)
+            found.reverse()
+            return found
+
+    @any_thread
     def check_position(self, position: Position) -> None:
         """Raise EventsGoneError if the log cannot be read from a position."""
         with self._lock:
@@ -264,10 +292,11 @@ class EventLog:
     def _trim(self) -> None:
         """Drop entries beyond the bounds."""
         entries, retention = self._entries, self.retention
-        oldest = self._clock() - retention.seconds
-        while entries and (
-            len(entries) > retention.entries
-            or self._size > retention.size
-            or (entries[0].at < oldest and len(entries) > retention.min_entries)
-        ):
+        now = self._clock()
+        oldest, prompt = now - retention.seconds, now - retention.lag
+        while entries:
+            excess = max(len(entries) / retention.entries, self._size / retention.size)
+            is_old = entries[0].at < oldest and len(entries) > retention.min_entries
+            if not is_old and (excess <= 1 or (excess <= 2 and entries[0].at > prompt)):
+                return
             self._size -= len(entries.popleft().data)

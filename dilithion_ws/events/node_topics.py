@@ -16,7 +16,9 @@ BY_KIND = {"kind": "kind"}
 def default_retention(limits: Limits, min_entries: int = 0) -> Retention:
     """Return the retention that the limits `history_...` define. `min_entries` entries are kept whatever their age."""
     history = limits.history
-    return Retention(history.history_entries, history.history_age, history.history_size, min_entries)
+    return Retention(
+        history.history_entries, history.history_age, history.history_size, min_entries, history.history_lag
+    )
 
 
 def node_topics(limits: Limits) -> list[TopicSpec]:

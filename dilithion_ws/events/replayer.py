@@ -248,8 +248,6 @@ class Replayer:
             return False
         try:
             cursor.topic.log.check_position(position)
-            if cursor.stream.filter is not None:
-                cursor.stream.backfill(position)
         except EventsGoneError:
             return False  # dropped since the index was updated
         cursor.position = Position(*position)  # an object of its own: see invariant 3 in `cursor.py`

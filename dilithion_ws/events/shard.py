@@ -34,6 +34,9 @@ __all__ = ["Shard"]
 
 logger = logging.getLogger("dilithion_ws.events")
 
+_SEARCHES_PER_STEP = 4
+"""Chunks of logs that are searched for old matches of filters before live events get their turn."""
+
 SENT, BUFFERED, REJECTED, CLOSED = OfferResult
 
 
@@ -60,6 +63,7 @@ class Shard:
         self._live: dict[Stream, dict[Cursor, None]] = {}
         self._blocked: dict[int, dict[Cursor, OfferResult]] = {}  # by the subscriber's id
         self._again: dict[Cursor, None] = {}  # have more to read than one batch
+        self._searches_left = 0
 
     # From any thread
 
@@ -109,6 +113,7 @@ class Shard:
         for _ in range(len(self._commands)):
             _guarded(self._commands.popleft())
         again, self._again = self._again, {}
+        self._searches_left = _SEARCHES_PER_STEP
         due: dict[Stream, list[Cursor]] = {}
         for cursor in again:
             due.setdefault(cursor.stream, []).append(cursor)
@@ -164,20 +169,30 @@ class Shard:
         """Return the batch after a position, made once for each position and encoder."""
         found = batches.get((position, encoder))
         if found is None:
-            batch = stream.next_batch(position, encoder)
+            is_known = stream.filter is None or stream.knows(position) or self._search(stream, position)
+            batch = stream.next_batch(position, encoder) if is_known else None
             after = position if batch is None else Position(position.epoch, batch.seq)
-            found = batches[position, encoder] = _NextBatch(batch, after)
+            found = batches[position, encoder] = _NextBatch(batch, after, batch.more if batch else not is_known)
         return found
 
+    def _search(self, stream: Stream, position: Position) -> bool:
+        """Search for old matches of a stream, if there is time in this step. Return whether all of them are known."""
+        if not self._searches_left:
+            return False
+        self._searches_left -= 1
+        return stream.search_back(position)
+
     def _deliver(self, following: _NextBatch | None, group: list[Cursor]) -> None:
-        if following is None or following.batch is None:
+        if following is None:
+            return
+        if following.more:
+            self._again.update(dict.fromkeys(group))
+        if following.batch is None:
             return
         batch, before = following.batch, group[0].position
         undelivered = group[0].subscriber.send_many(batch.data, group)
         for cursor in group:
             cursor.position = following.after
-        if batch.more:
-            self._again.update(dict.fromkeys(group))
         for cursor, result in undelivered:
             self._again.pop(cursor, None)
             if result is not BUFFERED:
@@ -247,13 +262,15 @@ class Shard:
 
 
 class _NextBatch:
-    """A batch, or None if there is nothing new, and the Position object that its receivers share afterwards."""
+    """A batch, or None if there is none yet, the Position object that its receivers share afterwards, and whether they
+    have to come again."""
 
-    __slots__ = ("after", "batch")
+    __slots__ = ("after", "batch", "more")
 
-    def __init__(self, batch: Batch | None, after: Position) -> None:
+    def __init__(self, batch: Batch | None, after: Position, more: bool) -> None:
         self.batch = batch
         self.after = after
+        self.more = more
 
 
 def _guarded(step: Callable[[], None]) -> None:

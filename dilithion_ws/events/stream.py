@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from bisect import bisect_right
 from collections import deque
 from enum import Enum
 from typing import Any, NamedTuple
@@ -102,7 +103,7 @@ class Stream:
     Attributes:
         id: the id of its subscriptions; the topic's name for the default stream.
         users: subscriptions that read it.
-        known_from: the position from which on it knows all matches.
+        known_from: the position from which on it knows all matches. Those before it are searched when they are wanted.
     """
 
     def __init__(self, spec: StreamSpec, log: EventLog, lock: threading.Lock) -> None:
@@ -117,6 +118,7 @@ class Stream:
         self._lock = lock  # guards all below
         self._matches: deque[LogEntry] = deque()
         self._last_dropped = self.known_from.seq
+        self._ended_at: Position | None = None  # the last match of the epoch before, if none was lost in between
         self._start = b'{"jsonrpc":"2.0","method":%b,"params":{"subscription":%b,"topic":%b,' % (
             _encode(spec.notification),
             _encode(self.id),
@@ -130,8 +132,15 @@ class Stream:
     # The matches of a stream with a filter
 
     @requires("_lock")
-    def reset(self, position: Position) -> None:
-        """Forget all matches. From now on only those after a position are known."""
+    def reset(self, position: Position, *, is_whole: bool = False) -> None:
+        """Forget all matches. From now on only those after a position are known.
+
+        Args:
+            position: of the log's present epoch.
+            is_whole: whether the stream knows all matches up to the end of the epoch before, and the log lost nothing.
+        """
+        last = self._matches[-1].seq if self._matches else self._last_dropped
+        self._ended_at = Position(self.known_from.epoch, last) if is_whole else None
         self.known_from = position
         self._matches.clear()
         self._last_dropped = position.seq
@@ -152,28 +161,34 @@ class Stream:
             self._last_dropped = self._matches.popleft().seq
 
     @any_thread
-    def backfill(self, position: Position) -> None:
-        """Find the matches between a position and the one from which on they are known.
+    def knows(self, position: Position) -> bool:
+        """Return whether all matches after a position are known."""
+        return self.known_from.epoch == position.epoch and self.known_from.seq <= position.seq
 
-        The log is read without the lock, since it may be long and the topic must be able to add new entries in the
-        meantime. If the stream was reset in between, the search starts again.
+    @any_thread
+    def search_back(self, position: Position) -> bool:
+        """Search one chunk of the log, before what is known, for matches after a position. Return whether all are known.
+
+        The log is read without the lock, since the topic must be able to add new entries in the meantime. If the stream
+        was changed in between, what was found is not used.
 
         Raises:
             EventsGoneError: the log cannot be read from there.
         """
         assert self.filter is not None
-        while self.known_from.epoch != position.epoch or self.known_from.seq > position.seq:
-            until, found, after, more = self.known_from, [], position, True
-            while more and after.seq < until.seq:
-                entries, more = self._log.read(after, CHUNK_BYTES)
-                found += [entry for entry in entries if self.filter.matches_event(entry.data)]
-                if entries:
-                    after = Position(after.epoch, entries[-1].seq)
+        with self._lock:
+            self._check_epoch(position)
+            until, dropped = self.known_from, self._last_dropped
+        self._log.check_position(position)
+        if until.epoch == position.epoch and until.seq > position.seq:
+            entries = self._log.read_back(until, CHUNK_BYTES)
+            found = [entry for entry in entries if self.filter.matches_event(entry.data)]
             with self._lock:
-                if self.known_from == until:
-                    self._matches.extendleft(entry for entry in reversed(found) if entry.seq <= until.seq)
-                    self.known_from = position
-                    self._last_dropped = position.seq
+                if self.known_from == until and self._last_dropped == dropped:
+                    self._matches.extendleft(reversed(found))
+                    self.known_from = Position(until.epoch, entries[0].seq - 1)
+                    self._last_dropped = self.known_from.seq
+        return self.knows(position)
 
     # For subscribers
 
@@ -200,28 +215,42 @@ class Stream:
     @requires("_lock")
     def _matches_after(self, position: Position) -> tuple[list[LogEntry], bool, int]:
         """Return matches after a position, whether there are more, and the number of the match before the first one."""
-        if position.epoch != self.known_from.epoch:
-            self._log.check_position(position)
-            raise EventsGoneError("epoch")
+        self._check_epoch(position)
+        if not self.knows(position):
+            return [], False, 0
         if position.seq < self._last_dropped:
             raise EventsGoneError("expired")
+        matches = self._matches
+        start = bisect_right(matches, position.seq, key=lambda entry: entry.seq)
+        previous = matches[start - 1].seq if start else self._last_dropped
         found: list[LogEntry] = []
-        size, previous = 0, self._last_dropped
-        for entry in reversed(self._matches):
-            if entry.seq <= position.seq:
-                previous = entry.seq
-                break
-            found.append(entry)
-        found.reverse()
-        for index, entry in enumerate(found):
+        size = 0
+        for index in range(start, len(matches)):
+            entry = matches[index]
             size += len(entry.data)
-            if index and size > CHUNK_BYTES:
-                return found[:index], True, previous
+            if found and size > CHUNK_BYTES:
+                return found, True, previous
+            found.append(entry)
         return found, False, previous
+
+    @requires("_lock")
+    def _check_epoch(self, position: Position) -> None:
+        """Raise EventsGoneError if a position is of an epoch that is over, with the way on if there is one.
+
+        The log may have a new epoch already. Then a position of it is right, and its matches are not known yet.
+        """
+        if position.epoch == self.known_from.epoch:
+            return
+        ended_at = self._ended_at
+        if ended_at is not None and position.epoch == ended_at.epoch and position.seq >= ended_at.seq:
+            begin = Position(self.known_from.epoch, 0)
+            self._log.check_position(begin)
+            raise EventsGoneError("epoch", begin)
+        self._log.check_position(position)
 
     def _latest(self, position: Position, encoder: Encoder) -> Batch | None:
         """Return the newest entry if it is after a position. Entries in between are skipped."""
-        if position.epoch != self._log.position.epoch:
+        if self.filter is None and position.epoch != self._log.position.epoch:
             self._log.check_position(position)  # raises
         if self.filter is None:
             entry = self._log.newest()
@@ -239,6 +268,7 @@ class Stream:
     @requires("_lock")
     def _newest_match(self, position: Position) -> tuple[LogEntry | None, int]:
         """Return the newest match, and the number of the one before it."""
+        self._check_epoch(position)
         matches = self._matches
         if not matches and self._last_dropped > position.seq:
             raise EventsGoneError("expired")

@@ -145,13 +145,14 @@ class Topic:
         is_default = filter is None and mode is self.mode and notification == NOTIFICATION
         spec = StreamSpec(self.name, filter, mode, is_default, notification)
         with self._lock:
+            if filter is not None:
+                self._index_new_entries()  # so that a stream knows all matches from its place on, in the present epoch
             stream = self._streams.get(spec.key)
             if stream is None:
                 stream = self._streams[spec.key] = Stream(spec, self.log, self._lock)
                 if filter is None:
                     self._unfiltered.append(stream)
                 else:
-                    self._index_new_entries()  # so that the new stream knows all matches from the head on
                     stream.reset(self._indexed_to)
                     for key in filter.index_keys:
                         self._index.setdefault(key, set()).add(stream)
@@ -208,14 +209,15 @@ class Topic:
         while more:
             try:
                 entries, more = self.log.read(self._indexed_to, CHUNK_BYTES)
-            except EventsGoneError:
+            except EventsGoneError as gone:
                 # Entries were dropped before they were indexed, or the log has another epoch. Which streams they would
-                # have matched is not known, so every filtered stream starts again and its readers get "expired".
+                # have matched is not known, so every filtered stream starts again and its readers get "expired". If
+                # the new epoch continues where the index ends, nothing was lost, and they learn where to go on.
                 epoch, _ = self.log.position
                 self._indexed_to = Position(epoch, self.log.first - 1)
                 for stream in self._streams.values():
                     if stream.filter is not None:
-                        stream.reset(self._indexed_to)
+                        stream.reset(self._indexed_to, is_whole=gone.next is not None)
                         self._mark_dirty(stream)
                 continue
             for entry in entries:

@@ -34,6 +34,9 @@ __all__ = ["AccessControl"]
 
 _VALUE_COST = 32
 
+_SEARCHED_PER_PIECE = 4
+"""Events that are searched in the time in which one frame is parsed."""
+
 
 class AccessControl:
     """The rules of one server. Thread-safe.
@@ -133,6 +136,11 @@ class AccessControl:
         """Charge a rate-limited client for the values of a large message: each costs as much as some bytes."""
         if session.is_rate_limited:
             self.charge_bytes(session, _VALUE_COST * count_values(message), 0)
+
+    def charge_search(self, session: Session, events: int) -> None:
+        """Charge a rate-limited client for events that are searched for what matches its filter, like frames."""
+        if session.is_rate_limited and events:
+            self.charge_bytes(session, 0, events // _SEARCHED_PER_PIECE)
 
     def check_request(self, session: Session) -> Denial | None:
         """Decide whether a client may make an HTTP request now, and charge for its head."""

@@ -158,7 +158,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
 
     builtin = {
         "authenticate": LoginMethod(access, events, registry).method(),
-        **SubscriptionMethods(events, registry).methods(),
+        **SubscriptionMethods(events, registry, access).methods(),
         "rpc.ping": ping_method(),
     }
     openrpc = OpenRpcDocument(host.rpc, builtin, access, events)

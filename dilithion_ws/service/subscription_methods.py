@@ -25,6 +25,7 @@ from ..events.stream import Mode
 from ..events.subscriber import Subscriber
 from ..rpc.context import CallContext
 from ..rpc.method import Method, MethodOptions
+from ..session import Session
 from ..util.position import Position
 
 __all__ = ["SubscriberSource", "SubscriptionMethods"]
@@ -59,6 +60,13 @@ class SubscriberSource(Protocol):
         """Return the way to deliver events to a connection, or None if it is closed."""
 
 
+class SearchCharges(Protocol):
+    """Charges clients. Implemented by `AccessControl`."""
+
+    def charge_search(self, session: Session, events: int) -> None:
+        """Charge a client for events that are searched for it."""
+
+
 _GENERIC_NOTIFICATION = "dilithion_subscription"
 
 
@@ -68,11 +76,13 @@ class SubscriptionMethods:
     Args:
         hub: the events.
         connections: the connections.
+        charges: charges clients for what they cause.
     """
 
-    def __init__(self, hub: EventHub, connections: SubscriberSource) -> None:
+    def __init__(self, hub: EventHub, connections: SubscriberSource, charges: SearchCharges) -> None:
         self._hub = hub
         self._connections = connections
+        self._charges = charges
 
     def methods(self) -> dict[str, Method]:
         """Return the methods by name. They are public, since each topic has a permission of its own."""
@@ -108,6 +118,7 @@ class SubscriptionMethods:
             text = "Invalid params: `since` takes a block here: `height` and, if it is known, `hash`"
             raise RpcError(JsonRpcCode.INVALID_PARAMS, text)
         cursor, reply = self._hub.subscribe(subscriber, topic, filter, position, None if mode is None else Mode(mode))
+        self._charges.charge_search(context.session, cursor.searched_events)
         block = None
         if since is not None and since.height is not None:
             block = SinceBlock(since.height, since.hash)

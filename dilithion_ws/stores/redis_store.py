@@ -43,6 +43,8 @@ from .write_queue import QueuedEvent, WriteQueue
 
 __all__ = ["RedisStore"]
 
+_PAGE = 1000
+"""Entries that are read at a time while a log is loaded."""
 logger = logging.getLogger("dilithion_ws.events")
 
 _PREFIX = "dilithion-ws:"
@@ -245,7 +247,7 @@ class RedisStore:
             secrets.token_hex(8),
             count,
             _WRITER_KEPT,
-            retention.entries,
+            2 * retention.entries,
             int(time.time() * 1000),
             event.data,
             topic.log.first,
@@ -313,11 +315,16 @@ class RedisStore:
     def _load(self, topic: Topic) -> None:
         keys = _keys(topic)
         self._redis.set(keys.epoch, secrets.token_hex(8), nx=True)
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.get(keys.epoch)
-        pipeline.get(keys.head)
-        pipeline.xrange(keys.stream)
-        epoch, head, rows = pipeline.execute()
+        rows: list[tuple[bytes, dict[bytes, bytes]]] = []
+        while True:
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.get(keys.epoch)
+            pipeline.get(keys.head)
+            pipeline.xrange(keys.stream, min=f"({rows[-1][0].decode()}" if rows else "-", count=_PAGE)
+            epoch, head, page = pipeline.execute()
+            rows += page
+            if len(page) < _PAGE:
+                break
         now = time.time()
         entries = [
             StoredEntry(_seq(id), fields[b"d"], max(0.0, now - int(fields[b"t"]) / 1000))

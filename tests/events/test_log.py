@@ -40,6 +40,41 @@ def test_each_bound_drops_the_oldest(bound: str) -> None:
         log.read(Position("e1", first - 2), 100)
 
 
+def test_a_burst_is_kept_for_those_who_are_a_little_behind() -> None:
+    clock = Clock()
+    log = EventLog(Retention(10, 100.0, 1000, lag=5.0), clock, "e1")
+    for _ in range(20):
+        log.append(b"x")
+    assert log.first == 1, "twice as many, for as long as they are young"
+    log.append(b"x")
+    assert log.first == 2, "never more"
+    clock.now += 4.0
+    log.append(b"x")
+    clock.now += 1.5
+    assert log.first == 13, "the number counts for those that are older"
+    clock.now += 5.0
+    assert log.first == 13
+    log.load("e2", 0, [])
+    for _ in range(3):
+        log.append(b"x" * 500)
+    assert log.first == 1
+    for _ in range(2):
+        log.append(b"x" * 500)
+    assert log.first == 2
+
+
+def test_entries_are_read_back_from_a_position() -> None:
+    log, _ = make()
+    for _ in range(6):
+        log.append(b"xxxx")
+    assert [entry.seq for entry in log.read_back(Position("e1", 5), 9)] == [4, 5]
+    assert [entry.seq for entry in log.read_back(Position("e1", 5), 1)] == [5]
+    assert [entry.seq for entry in log.read_back(Position("e1", 6), 1000)] == [1, 2, 3, 4, 5, 6]
+    for position in (Position("e1", 0), Position("e1", 8), Position("e2", 3)):
+        with pytest.raises(EventsGoneError):
+            log.read_back(position, 1000)
+
+
 def test_a_place_of_another_log_or_beyond_the_head_is_refused() -> None:
     log, _ = make()
     log.append(b"x")

@@ -255,6 +255,72 @@ def test_limits_and_bad_requests_have_clear_errors() -> None:
     assert not hub.topic("t").in_use, "a refused subscription leaves no stream"
 
 
+def test_a_long_log_is_searched_in_pieces_while_others_get_their_events() -> None:
+    hub = make()
+    topic = add_topic(hub, "long", filters={"kind": "kind"})
+    for number in range(20_000):
+        hub.publish("long", {"kind": "ab"[number % 1000 == 0], "n": number, "pad": "x" * 100})
+    begin = Position(topic.log.position.epoch, 0)
+    late = [FakeSubscriber(number) for number in range(1, 9)]
+    cursors = []
+    for client in late:
+        cursor, reply = hub.subscribe(client, "long", {"kind": ["b", f"c{client.id}"]}, begin)
+        assert reply["recovered"]
+        assert cursor.searched_events == 20_000
+        hub.activate(cursor)
+        cursors.append(cursor)
+    prompt = FakeSubscriber(9)
+    hub.activate(hub.subscribe(prompt, "long")[0])
+    turns = 0
+    while any(len(client.received) < 20 for client in late):
+        turns += 1
+        hub.publish("long", {"kind": "a", "n": -turns})
+        with hub.shards[0].step_lock:
+            hub.shards[0].step()
+        assert len(prompt.received) == turns, "each turn has the new event of the others"
+    assert turns > 20
+    for client in late:
+        assert [params["result"]["n"] for params in client.received] == list(range(0, 20_000, 1000))
+        assert [params["prev"] for params in client.received][1:] == [1 + 1000 * index for index in range(19)]
+    again, _ = hub.subscribe(FakeSubscriber(10), "long", {"kind": ["b", "c1"]}, begin)
+    assert again.searched_events == 0, "the stream knows it now"
+
+
+def test_a_search_that_the_log_overtakes_ends_with_the_reason() -> None:
+    hub = make()
+    topic = add_topic(hub, "long", filters={"kind": "kind"}, retention=Retention(2000, 100.0, 1 << 20))
+    for number in range(2000):
+        hub.publish("long", {"kind": "a", "n": number, "pad": "x" * 100})
+    client = FakeSubscriber(1)
+    hub.activate(hub.subscribe(client, "long", {"kind": "a"}, Position(topic.log.position.epoch, 0))[0])
+    hub.publish("long", {"kind": "a", "n": 2000})
+    settle(hub)
+    assert [params["error"]["data"]["reason"] for params in client.received] == ["expired"]
+
+
+@pytest.mark.parametrize("mode", ["all", "latest"])
+def test_filtered_readers_learn_where_a_log_without_a_loss_goes_on(mode: str) -> None:
+    hub = make()
+    topic = hub.topic("t")
+    readers = {name: FakeSubscriber(number) for number, name in enumerate(("read", "none", "behind"), 1)}
+    kinds = {"read": "a", "none": "z", "behind": "a"}
+    for name, client in readers.items():
+        hub.activate(hub.subscribe(client, "t", {"kind": kinds[name]}, None, Mode(mode))[0])
+    readers["behind"].left = 0
+    for kind in "aab":
+        hub.publish("t", {"kind": kind, "tags": []})
+    settle(hub)
+    topic.log.start_new_epoch("after", is_whole=True)
+    hub.publish("t", {"kind": "a", "tags": []})
+    readers["behind"].left = 1000
+    hub.on_writable(readers["behind"].id)
+    settle(hub)
+    ends = {name: client.received[-1]["error"]["data"] for name, client in readers.items()}
+    assert {end["reason"] for end in ends.values()} == {"epoch"}
+    assert ends["read"]["next"] == ends["none"]["next"] == {"epoch": "after", "seq": 0}
+    assert "next" not in ends["behind"]
+
+
 def test_filters_that_mean_the_same_share_a_stream() -> None:
     hub, first, second = make(), FakeSubscriber(1), FakeSubscriber(2)
     one = subscribe(hub, first, filter={"kind": ["a", "b"], "tag": "x"})

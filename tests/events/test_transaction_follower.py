@@ -445,7 +445,7 @@ def test_what_happens_in_the_mempool_while_a_block_is_reported_is_not_forgotten(
 
 def test_what_was_missed_and_has_come_back_is_not_dropped() -> None:
     node, clock = Node(), Clock()
-    hub = make(node, clock, history_entries=4)
+    hub = make(node, clock, history_entries=4, history_lag=0)
     reader = Reader(hub, 1, {"txid": ["a", "gone"]})
     run(hub, reader)
     node.pay("a")

@@ -83,13 +83,26 @@ def test_mempool_is_filtered_by_address_and_kind(start: ServerFactory, connect: 
     assert events(again, 2) == found
 
 
+def test_a_search_of_the_log_is_charged_to_the_client_that_causes_it(
+    start: ServerFactory, connect: ClientFactory
+) -> None:
+    server = start(limit_loopback=True, byte_burst=200_000, byte_rate=1000)
+    for height in range(1, 4001):
+        server.publish("blocks", block(height))
+    client = connect(server)
+    begin = {"epoch": server.events.topic("blocks").log.position.epoch, "seq": 0}
+    reply = subscribe(client, filter={"kind": "disconnected"}, since=begin)
+    assert reply["recovered"] is True
+    assert "rpcwebsocketbyterate" in client.call("rpc.ping")["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("since", "reason"), [({"epoch": "other", "seq": 1}, "epoch"), ({"seq": 99}, "ahead"), ({"seq": 1}, "expired")]
 )
 def test_recovery_is_whole_or_refused(
     start: ServerFactory, connect: ClientFactory, since: dict[str, Any], reason: str
 ) -> None:
-    server = start(history_entries=3)
+    server = start(history_entries=3, history_lag=0)
     for height in range(1, 8):
         server.publish("blocks", block(height))
     client = connect(server)
@@ -324,7 +337,7 @@ def read_all(clients: list[RawClient], stopping: threading.Event) -> None:
 def test_a_slow_client_gets_everything_that_the_log_has_and_then_the_end(
     start: ServerFactory, connect: ClientFactory
 ) -> None:
-    server = start(history_size=400_000, write_stall=60.0)
+    server = start(history_size=400_000, history_lag=0, write_stall=60.0)
     server.topic("t")
     slow, quick = connect(server, receive_buffer=4096), connect(server)
     for client in (slow, quick):

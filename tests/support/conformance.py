@@ -146,7 +146,7 @@ class ChainServer:
 
     def start(self) -> None:
         """Start a server with empty logs."""
-        limits = Limits.from_names(history_entries=20, ping_interval=0.5, pong_timeout=1.0)
+        limits = Limits.from_names(history_entries=20, history_lag=0, ping_interval=0.5, pong_timeout=1.0)
         self._server = serve_devnode(self.node, port=self.port, limits=limits)
 
     def stop(self) -> None:
@@ -178,7 +178,7 @@ class ChainGateway(ChainServer):
         self._link = CuttingProxy(self._node_server.port)
 
     def start(self) -> None:
-        limits = Limits.from_names(history_entries=20, ping_interval=0.5, pong_timeout=1.0)
+        limits = Limits.from_names(history_entries=20, history_lag=0, ping_interval=0.5, pong_timeout=1.0)
         config = GatewayConfig(upstream=f"http://127.0.0.1:{self._link.port}", poll_interval=0.02)
         self._gateway = Gateway(config, Config(port=self.port, limits=limits)).start()
         self._server = self._gateway.server
