@@ -29,6 +29,19 @@ __all__ = [
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+_DURABLE_STORES = (
+    "sqlite",
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+"""What `rpcwebsocketeventstore` begins with, up to the colon."""
+
+
 class Config(SettingsGroup, frozen=True):
     """How one server is to run. `Config.load` reads one from a file, the environment and options.
 
@@ -108,7 +121,10 @@ class Config(SettingsGroup, frozen=True):
     ] = False
     event_store: Annotated[
         str,
-        option("rpcwebsocketeventstore", "Where events are kept: memory, sqlite:PATH or redis://HOST:PORT/DB."),
+        option(
+            "rpcwebsocketeventstore",
+            "Where events are kept: memory, sqlite:PATH, redis://HOST:PORT/DB or another Redis.",
+        ),
     ] = "memory"
     store_required: Annotated[
         bool, option("rpcwebsocketstorerequired", "Refuse to start if the event store can't be used.")
@@ -134,10 +150,10 @@ class Config(SettingsGroup, frozen=True):
                 f"host (rpcbind) is {self.host!r}; it takes addresses to listen on, such as 127.0.0.1,::1", "rpcbind"
             )
         kind, _, rest = self.event_store.partition(":")
-        if self.event_store != "memory" and not (kind in ("sqlite", "redis", "rediss") and rest):
+        if self.event_store != "memory" and not (kind in _DURABLE_STORES and rest):
             raise ConfigError(
                 f"event_store (rpcwebsocketeventstore) is {mask_url(self.event_store)[:64]!r}; "
-                "it takes memory, sqlite:PATH or redis://HOST:PORT/DB",
+                "it takes memory, sqlite:PATH, redis://HOST:PORT/DB, or another form of Redis in docs/events.md",
                 "rpcwebsocketeventstore",
             )
         for setting in settings_of(Config):

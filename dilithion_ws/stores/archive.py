@@ -25,7 +25,7 @@ from .store_fault import StoreFault
 __all__ = ["Archive", "describe", "export_lines", "import_lines", "read_store", "write_store"]
 
 _FORMAT = {"format": "dilithion-ws events", "version": 1}
-_PREFIX = "dilithion-ws:"
+_TIMEOUT = 5.0
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -54,9 +54,10 @@ def read_store(event_store: str) -> Archive:
     kind, _, path = event_store.partition(":")
     if kind == "sqlite":
         return _read_sqlite(path)
-    if kind in ("redis", "rediss"):
-        return _read_redis(event_store)
-    raise ConfigError("the event store is the memory of a server: there is nothing to read (rpcwebsocketeventstore)")
+    if kind == "memory":
+        text = "the event store is the memory of a server: there is nothing to read (rpcwebsocketeventstore)"
+        raise ConfigError(text)
+    return _read_redis(event_store)
 
 
 def write_store(event_store: str, archive: Archive) -> None:
@@ -141,27 +142,27 @@ def _write_sqlite(path: str, archive: Archive) -> None:
 
 
 @contextlib.contextmanager
-def _connected(url: str) -> Iterator[Any]:
-    """Use a Redis. Raise ConfigError if that is impossible."""
+def _connected(url: str) -> Iterator[tuple[Any, str]]:
+    """Use a Redis, with a prefix for its keys. Raise ConfigError if that is impossible."""
     try:
-        import redis
+        from .redis_endpoint import FAULTS, RedisEndpoint
     except ImportError:
         raise ConfigError("Redis needs the extra redis (pip install dilithion-ws[redis])") from None
     try:
-        with redis.Redis.from_url(url, socket_timeout=5.0) as client:
-            yield client
-    except (redis.RedisError, OSError, ValueError) as error:
+        with contextlib.closing(RedisEndpoint(url, _TIMEOUT)) as endpoint:
+            yield endpoint.client, endpoint.prefix
+    except (*FAULTS, ValueError) as error:
         raise ConfigError(f"Redis can't be used: {mask_url(str(error))}") from None
 
 
 def _read_redis(url: str) -> Archive:
     now, logs, damaged = time.time(), dict[str, StoredLog](), 0
-    with _connected(url) as client:
-        for key in sorted(client.scan_iter(f"{_PREFIX}*:epoch")):
-            name = key.decode().removeprefix(_PREFIX).removesuffix(":epoch")
-            epoch, head = client.mget(key, f"{_PREFIX}{name}:head")
+    with _connected(url) as (client, prefix):
+        for key in sorted(client.scan_iter(f"{prefix}*:epoch")):
+            name = key.decode().removeprefix(prefix).removesuffix(":epoch")
+            epoch, head = client.mget(key, f"{prefix}{name}:head")
             log = logs[name] = StoredLog(epoch.decode(), int(head or 0), [])
-            for id, fields in client.xrange(f"{_PREFIX}{name}:stream"):
+            for id, fields in client.xrange(f"{prefix}{name}:stream"):
                 if fields[b"e"] != epoch:
                     continue
                 if fields.get(b"c") not in (None, checksum(name, fields[b"d"]).encode()):
@@ -174,10 +175,10 @@ def _read_redis(url: str) -> Archive:
 
 def _write_redis(url: str, archive: Archive) -> None:
     now = time.time()
-    with _connected(url) as client, client.pipeline(transaction=True) as pipeline:
+    with _connected(url) as (client, prefix), client.pipeline(transaction=True) as pipeline:
         for topic, log in archive.logs.items():
-            pipeline.set(f"{_PREFIX}{topic}:epoch", log.epoch)
-            pipeline.set(f"{_PREFIX}{topic}:head", log.head)
+            pipeline.set(f"{prefix}{topic}:epoch", log.epoch)
+            pipeline.set(f"{prefix}{topic}:head", log.head)
             for entry in log.entries:
                 fields = {
                     "e": log.epoch,
@@ -185,7 +186,7 @@ def _write_redis(url: str, archive: Archive) -> None:
                     "d": entry.data,
                     "c": checksum(topic, entry.data),
                 }
-                pipeline.xadd(f"{_PREFIX}{topic}:stream", fields, f"{entry.seq}-0")
+                pipeline.xadd(f"{prefix}{topic}:stream", fields, f"{entry.seq}-0")
         pipeline.execute()
 
 

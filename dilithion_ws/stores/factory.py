@@ -20,7 +20,7 @@ def make_store(config: Config) -> EventStore | None:
         from .sqlite_store import SqliteStore
 
         return SqliteStore(rest, config.limits, config.store_required)
-    if kind in ("redis", "rediss"):
+    if kind != "memory":
         try:
             from .redis_store import RedisStore
         except ImportError:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from ..errors import ConfigError
 from ..util.secrets import mask_url
 
 __all__ = ["find_store_problem"]
@@ -40,12 +41,12 @@ def _sqlite_problem(path: str) -> str:
 
 def _redis_problem(url: str) -> str:
     try:
-        import redis
+        from .redis_endpoint import FAULTS, RedisEndpoint
     except ImportError:
         return "it needs the extra redis (pip install dilithion-ws[redis])"
     try:
-        with redis.Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT) as client:
-            client.ping()
-    except (redis.RedisError, OSError, ValueError) as error:
+        with contextlib.closing(RedisEndpoint(url, _TIMEOUT)) as endpoint:
+            endpoint.client.ping()
+    except (*FAULTS, ConfigError) as error:
         return mask_url(str(error))
     return ""

@@ -24,4 +24,6 @@ def kind_of(error: BaseException) -> StoreFaultKind:
         return StoreFaultKind.PERMISSIONS
     if isinstance(error, redis.ResponseError) and "MISCONF" in text:
         return StoreFaultKind.FULL
-    return StoreFaultKind.AWAY if isinstance(error, (redis.ConnectionError, OSError)) else StoreFaultKind.OTHER
+    moved = (redis.exceptions.ClusterError, redis.exceptions.AskError, redis.exceptions.TryAgainError)
+    is_away = isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError, *moved))
+    return StoreFaultKind.AWAY if is_away else StoreFaultKind.OTHER

@@ -19,10 +19,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from ..config.limits import Limits
 from ..errors import ConfigError, JsonRpcCode, NotLeadingError
 from ..events.cursor import EndOfStream
@@ -36,6 +32,7 @@ from ..util.position import Position
 from ..util.thread_contracts import any_thread, owner_only
 from .checksums import checksum
 from .lease import Lease
+from .redis_endpoint import FAULTS, RedisEndpoint
 from .redis_faults import kind_of
 from .redis_scripts import PUBLISH, REPLACE_EPOCH
 from .store_fault import StoreFault, StoreFaultKind
@@ -43,12 +40,11 @@ from .write_queue import QueuedEvent, WriteQueue
 
 __all__ = ["RedisStore"]
 
-_PAGE = 1000
-"""Entries that are read at a time while a log is loaded."""
 logger = logging.getLogger("dilithion_ws.events")
 
-_PREFIX = "dilithion-ws:"
 _BATCH = 200
+_PAGE = 1000
+"""Entries that are read at a time while a log is loaded."""
 _BLOCK_MS = 200
 _RETRY_SECONDS = 0.2
 _PERMANENT_RETRY_SECONDS = 2.0
@@ -57,7 +53,6 @@ _PATIENCE = 1.5
 _WRITER_KEPT = 86_400
 _USER_KEPT = 3600
 """Seconds for which Redis keeps the counts of writers, and topics of users beyond the age of their events."""
-_FAULTS = (redis.RedisError, OSError)
 
 
 class _Keys(NamedTuple):
@@ -79,7 +74,7 @@ class RedisStore:
     """Implements `EventStore`.
 
     Args:
-        url: the URL of the Redis, such as `redis://127.0.0.1:6379/0`.
+        url: where Redis is; see `redis_endpoint`.
         limits: bounds of the events that wait, and the grace period while Redis is unreachable.
 
     Attributes:
@@ -88,12 +83,7 @@ class RedisStore:
 
     def __init__(self, url: str, limits: Limits) -> None:
         self._limits = limits
-        try:
-            self._redis: Any = redis.Redis.from_url(
-                url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE, retry=Retry(NoBackoff(), 0)
-            )
-        except ValueError as error:
-            raise ConfigError(f"rpcwebsocketeventstore: {error}") from None
+        self._endpoint = RedisEndpoint(url, _PATIENCE)
         self._queue = WriteQueue(limits)
         self._writer_name = secrets.token_hex(8)
         self._write_count = 0
@@ -144,9 +134,9 @@ class RedisStore:
             logger.error("Redis did not take all events before the end: %d are lost", len(self._queue))
         self._threads = []
         if self._lease is not None:
-            with contextlib.suppress(*_FAULTS):
-                self._lease.resign(self._redis)
-        self._redis.close()
+            with contextlib.suppress(*FAULTS):
+                self._lease.resign(self._endpoint.client)
+        self._endpoint.close()
 
     @any_thread
     def attach(self, topic: Topic) -> None:
@@ -189,15 +179,18 @@ class RedisStore:
         if self._lease is not None:
             raise ConfigError("this server tries to lead already")
         names = ",".join(sorted(topic.name for topic in topics))
-        self._lease = Lease(f"{_PREFIX}leader:{names}", topics, self._writer_name, self._limits.history.leader_patience)
+        self._lease = Lease(
+            self._name("leader", names), topics, self._writer_name, self._limits.history.leader_patience
+        )
         return self._lease
 
     def _run(self, name: str, step: Callable[[], None]) -> None:
         while not self._stopped.is_set():
             try:
                 step()
-            except _FAULTS as error:
+            except FAULTS as error:
                 logger.debug("Redis: %s", error)
+                self._endpoint.on_fault()
                 fault = StoreFault(kind_of(error), str(error))
                 self._on_unreachable(name, fault)
                 self._stopped.wait(_RETRY_SECONDS if fault.kind is StoreFaultKind.AWAY else _PERMANENT_RETRY_SECONDS)
@@ -215,10 +208,10 @@ class RedisStore:
                 epoch = self._queue.next_epoch()
                 if epoch is None:
                     break
-                self._replace_epoch(epoch.topic, self._redis.get(_keys(epoch.topic).epoch), epoch.token)
+                self._replace_epoch(epoch.topic, self._endpoint.client.get(self._keys(epoch.topic).epoch), epoch.token)
                 self._queue.remove(1)
                 continue
-            pipeline = self._redis.pipeline(transaction=False)
+            pipeline = self._endpoint.client.pipeline(transaction=False)
             for number, event in enumerate(events, 1):
                 self._add(pipeline, event, self._write_count + number, is_first=number == 1)
             results = pipeline.execute(raise_on_error=False)
@@ -229,7 +222,7 @@ class RedisStore:
             if failures:
                 raise results[stored]
         for loss in self._queue.losses():
-            self._replace_epoch(loss.topic, self._redis.get(_keys(loss.topic).epoch), loss.token)
+            self._replace_epoch(loss.topic, self._endpoint.client.get(self._keys(loss.topic).epoch), loss.token)
             self._queue.acknowledge(loss.topic)
         self._on_reachable("writer")
 
@@ -241,8 +234,8 @@ class RedisStore:
         pipeline.eval(
             PUBLISH,
             5,
-            *_keys(topic),
-            f"{_PREFIX}writer:{self._writer_name}",
+            *self._keys(topic),
+            self._name("writer", self._writer_name),
             self._lease_key,
             secrets.token_hex(8),
             count,
@@ -262,25 +255,35 @@ class RedisStore:
     @property
     def _lease_key(self) -> str:
         """The key of the lease. Without one it is a key that never exists, since a user may have rights on ours alone."""
-        return f"{_PREFIX}leader:" if self._lease is None else self._lease.key
+        return self._name("leader", "") if self._lease is None else self._lease.key
 
     def _replace_epoch(self, topic: Topic, epoch: bytes | None, token: str = "") -> None:
         """Start a new epoch in Redis, unless another server has done so since this epoch was read."""
         if epoch is not None:
-            self._redis.eval(REPLACE_EPOCH, 4, *_keys(topic), self._lease_key, secrets.token_hex(8), epoch, token)
+            self._endpoint.client.eval(
+                REPLACE_EPOCH, 4, *self._keys(topic), self._lease_key, secrets.token_hex(8), epoch, token
+            )
+
+    def _name(self, *parts: str) -> str:
+        """Return the name of a key."""
+        return self._endpoint.prefix + ":".join(parts)
+
+    def _keys(self, topic: Topic) -> _Keys:
+        """Return the keys of a topic."""
+        return _Keys(*(self._name(topic.name, kind) for kind in ("epoch", "head", "stream")))
 
     # Reading
 
     def _read(self) -> None:
         with self._lock:
-            topics = {_keys(topic).stream: topic for topic in self._topics.values()}
+            topics = {self._keys(topic).stream: topic for topic in self._topics.values()}
         for topic, position in self._read_heads(list(topics.values())).items():
             self._check(topic, position)
         self._on_reachable("reader")
         if self._lease is not None:
-            self._lease.step(self._redis, self)
+            self._lease.step(self._endpoint.client, self)
         positions = {key: f"{topic.log.position.seq}-0" for key, topic in topics.items()}
-        for key, rows in self._redis.xread(positions, count=_BATCH, block=_BLOCK_MS):
+        for key, rows in self._endpoint.client.xread(positions, count=_BATCH, block=_BLOCK_MS):
             self._append(topics[key.decode()], rows)
 
     @any_thread
@@ -290,7 +293,7 @@ class RedisStore:
 
     def _read_heads(self, topics: Sequence[Topic]) -> dict[Topic, _Head]:
         """Read epochs and heads by one command, so that each pair belongs together."""
-        found = self._redis.mget([key for topic in topics for key in _keys(topic)[:2]])
+        found = self._endpoint.client.mget([key for topic in topics for key in self._keys(topic)[:2]])
         return {
             topic: _Head(None if epoch is None else epoch.decode(), int(head or 0))
             for topic, epoch, head in zip(topics, found[::2], found[1::2], strict=True)
@@ -313,11 +316,11 @@ class RedisStore:
             topic.availability = Availability.AVAILABLE
 
     def _load(self, topic: Topic) -> None:
-        keys = _keys(topic)
-        self._redis.set(keys.epoch, secrets.token_hex(8), nx=True)
+        keys = self._keys(topic)
+        self._endpoint.client.set(keys.epoch, secrets.token_hex(8), nx=True)
         rows: list[tuple[bytes, dict[bytes, bytes]]] = []
         while True:
-            pipeline = self._redis.pipeline(transaction=True)
+            pipeline = self._endpoint.client.pipeline(transaction=True)
             pipeline.get(keys.epoch)
             pipeline.get(keys.head)
             pipeline.xrange(keys.stream, min=f"({rows[-1][0].decode()}" if rows else "-", count=_PAGE)
@@ -389,11 +392,6 @@ class RedisStore:
                 if topic.availability is Availability.STORE_UNREACHABLE:
                     topic.availability = Availability.AVAILABLE
         logger.warning("Redis is reachable again; %d events wait to be written", len(self._queue))
-
-
-def _keys(topic: Topic) -> _Keys:
-    """Return the keys of a topic."""
-    return _Keys(*(f"{_PREFIX}{topic.name}:{kind}" for kind in ("epoch", "head", "stream")))
 
 
 def _seq(id: bytes) -> int:

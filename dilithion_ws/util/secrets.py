@@ -9,7 +9,7 @@ __all__ = ["MASK", "mask_url"]
 MASK = "********"
 _PASSWORDS = (
     re.compile(r"(//[^:/]*:).*@", re.DOTALL),
-    re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE),
+    re.compile(r"([?&]\w*password=)[^&#]*", re.IGNORECASE),
 )
 
 

@@ -99,7 +99,7 @@ def test_a_former_leader_writes_nothing(
 
     cut, store = threading.Event(), first.events._store
     cut.set()
-    whole = store._redis
+    whole = store._endpoint._client
 
     class Cut:
         """What a cable does that has been pulled."""
@@ -109,7 +109,7 @@ def test_a_former_leader_writes_nothing(
                 raise ConnectionError("cut off")
             return getattr(whole, name)
 
-    store._redis = Cut()
+    store._endpoint._client = Cut()
     assert leading.term
     for _ in range(5):
         first.publish("t", {"n": "stale"})

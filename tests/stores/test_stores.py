@@ -546,5 +546,5 @@ def test_a_server_starts_without_its_redis(
 
 def test_what_a_store_may_be() -> None:
     for text in ("disk", "sqlite:", "redis:", "mongodb://x"):
-        with pytest.raises(ConfigError, match="it takes memory, sqlite:PATH or redis://"):
+        with pytest.raises(ConfigError, match="it takes memory, sqlite:PATH, redis://"):
             Config(event_store=text)
