@@ -113,6 +113,18 @@ def test_the_page_can_be_turned_off(start: ServerFactory) -> None:
 
 
 @needs_chromium
+def test_the_page_shows_that_the_event_store_cannot_be_used_until_it_can(start: ServerFactory, tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    server = start(event_store=f"sqlite:{folder / 'events.db'}", store_retry=0.5)
+    with Browser() as browser:
+        browser.open(f"http://localhost:{server.port}/")
+        wait_for(lambda: "can't be used: away" in text(browser, "storestate"), 20, "the banner")
+        assert browser.run("document.getElementById('storestate').hidden") is False
+        folder.mkdir()
+        wait_for(lambda: browser.run("document.getElementById('storestate').hidden"), 20, "its end")
+
+
+@needs_chromium
 def test_the_page_of_a_gateway_shows_that_its_node_is_down_and_what_a_block_has_mined() -> None:
     node = StandIn()
     config = GatewayConfig(upstream=node.url, poll_interval=0.1)
