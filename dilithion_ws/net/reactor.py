@@ -29,6 +29,10 @@ from .unadmitted_connections import UnadmittedConnections
 
 __all__ = ["Reactor"]
 
+_MOST_OBSOLETE = 1024
+"""Obsolete timers that may wait for their time, beyond two for each connection. Each keeps a closed connection, of about
+1.3 KB: at 2,000 connections per second these were 55 MB."""
+
 
 class Reactor:
     """State of one running server that is shared by the steps of the leader.
@@ -205,7 +209,10 @@ class Reactor:
         """Look at a connection no later than `at`."""
         if not connection.timer_at or at < connection.timer_at:
             connection.timer_at = at
-            self.timers.add(at, connection)
+            timers = self.timers
+            timers.add(at, connection)
+            if len(timers) > 2 * len(self.by_fd) + _MOST_OBSOLETE:
+                timers.prune(_is_live)
 
     @leader_only
     def timeout(self) -> float | None:
@@ -230,3 +237,8 @@ class Reactor:
         """Close the descriptors, after the loop has ended."""
         self.poller.close()
         self.mailbox.close()
+
+
+def _is_live(at: float, connection: Connection) -> bool:
+    """Return whether a timer is the present one of an open connection."""
+    return at == connection.timer_at and connection.state is not CLOSED

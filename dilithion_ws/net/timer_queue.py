@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 __all__ = ["TimerQueue"]
@@ -15,7 +15,7 @@ class TimerQueue(Generic[T]):
     """Items in the order of their times. For the leading thread only.
 
     Timers are not cancelled: the receiver of an item must recognise that it is obsolete. This keeps an entry to one
-    tuple, which matters with one entry for each connection.
+    tuple, which matters with one entry for each connection. The owner prunes obsolete items once they are many.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,11 @@ class TimerQueue(Generic[T]):
         """Make an item due when the clock has reached `at`."""
         self._count += 1
         heapq.heappush(self._heap, (at, self._count, item))
+
+    def prune(self, is_live: Callable[[float, T], bool]) -> None:
+        """Drop obsolete items. `is_live` gets a time and an item."""
+        self._heap[:] = [entry for entry in self._heap if is_live(entry[0], entry[2])]  # the list that `pop_due` reads
+        heapq.heapify(self._heap)
 
     def timeout(self, now: float) -> float | None:
         """Return the seconds until the next item is due, or None if there is none."""

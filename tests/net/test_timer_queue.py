@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import gc
+
+from dilithion_ws.net.connection import Connection
 from dilithion_ws.net.timer_queue import TimerQueue
+
+from ..support.net import Machine
 
 
 def test_timers_give_what_is_due_in_order() -> None:
@@ -14,6 +19,19 @@ def test_timers_give_what_is_due_in_order() -> None:
     assert len(timers) == 1
 
 
+def test_obsolete_timers_are_pruned_also_while_others_are_due() -> None:
+    timers: TimerQueue[int] = TimerQueue()
+    for item in range(100):
+        timers.add(100.0 - item, item)
+    seen = []
+    for _, item in timers.pop_due(60.0):
+        seen.append(item)
+        if item == 90:
+            timers.prune(lambda at, item: item % 2 == 0)
+    assert seen == [*range(99, 89, -1), *range(88, 39, -2)]
+    assert len(timers) == 20
+
+
 def test_timers_may_be_added_while_others_are_due() -> None:
     timers: TimerQueue[int] = TimerQueue()
     timers.add(1.0, 0)
@@ -22,3 +40,23 @@ def test_timers_may_be_added_while_others_are_due() -> None:
         seen.append(item)
         timers.add(at + 1.0, item + 1)
     assert seen == [0, 1, 2]
+
+
+def test_connections_that_are_closed_do_not_wait_for_their_timers() -> None:
+    machine = Machine()
+    try:
+        kept = machine.accept()
+        for _ in range(1500):
+            client = machine.accept()
+            machine.step()
+            client.close()
+            machine.step()
+        assert len(machine.reactor.timers) <= 2 + 1024 + 2
+        gc.collect()
+        assert sum(isinstance(one, Connection) for one in gc.get_objects()) <= 2 + 1024 + 2
+        machine.advance(10.5)
+        machine.step()
+        assert kept.recv(100).startswith(b"HTTP/1.1 408 "), "its own timer was kept"
+        kept.close()
+    finally:
+        machine.close()
