@@ -51,7 +51,9 @@ def run(options: argparse.Namespace) -> int:
         for row in export_lines(archive):
             sys.stdout.buffer.write(row + b"\n")
         sys.stdout.buffer.flush()
-        return 0
+        if archive.damaged:
+            print(f"dilithion-ws: {archive.damaged} events or logs are damaged, and missing here", file=sys.stderr)
+        return 1 if archive.damaged else 0
     except ConfigError as error:
         print(f"dilithion-ws: {error}", file=sys.stderr)
         return 1

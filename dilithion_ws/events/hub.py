@@ -158,7 +158,7 @@ class EventHub:
             if self._user_topics.get(topic.name) is topic:
                 del self._user_topics[topic.name]
                 if self._store is not None:
-                    self._store.detach(topic)
+                    self._store.forget(topic)
 
     def _drop_user_topic(self) -> None:
         """Drop the topic that was unused for longest and has no subscriber. Later readers notice that by the epoch."""

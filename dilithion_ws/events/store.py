@@ -68,6 +68,9 @@ class EventStore(Protocol):
     def detach(self, topic: Topic) -> None:
         """Drop a topic and its stored events."""
 
+    def forget(self, topic: Topic) -> None:
+        """Drop a topic for good, with what is stored of it for other servers, too."""
+
     def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
         """Store an event. Any thread, without blocking. Raises NotLeadingError if the term is over."""
 

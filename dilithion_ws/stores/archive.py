@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..errors import ConfigError
+from ..events.hub import USER_PREFIX
 from ..events.log import StoredEntry
 from ..util.secrets import mask_url
 from .checksums import checksum
@@ -26,6 +29,12 @@ __all__ = ["Archive", "describe", "export_lines", "import_lines", "read_store", 
 
 _FORMAT = {"format": "dilithion-ws events", "version": 1}
 _TIMEOUT = 5.0
+_EPOCH = re.compile("[A-Za-z0-9_-]{1,64}")
+_MOST_EVENTS = 1 << 53
+_LONGEST_NAME = 128
+_USER_KEPT = 86_400
+"""Seconds for which Redis keeps an imported topic of a user, unless a server uses it."""
+_MOST_TRIES, _PAUSE = 20, 0.05
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -76,13 +85,15 @@ def write_store(event_store: str, archive: Archive) -> None:
 
 
 def export_lines(archive: Archive) -> Iterator[bytes]:
-    """Yield the lines of an export."""
-    now = time.time()
+    """Yield the lines of an export. The last one has their number, so that one that was cut off is recognised."""
+    now, count = time.time(), 2
     yield _encode(_FORMAT)
     for topic, log in sorted(archive.logs.items()):
+        count += 1 + len(log.entries)
         yield _encode({"topic": topic, "epoch": log.epoch, "head": log.head})
         for entry in log.entries:
             yield _encode({"topic": topic, "seq": entry.seq, "at": now - entry.age, "event": msgspec.Raw(entry.data)})
+    yield _encode({"lines": count})
 
 
 def import_lines(lines: Iterable[bytes]) -> Archive:
@@ -92,26 +103,66 @@ def import_lines(lines: Iterable[bytes]) -> Archive:
         ConfigError: it is not an export, or has been cut off or changed.
     """
     now, logs = time.time(), dict[str, StoredLog]()
+    number, count = 0, None
     for number, line in enumerate(lines, 1):
         try:
             found = _decode(line)
+            if count is not None:
+                raise ValueError("it is after the last line")
             if number == 1:
                 if found != _FORMAT:
                     raise ValueError("it is not an export of events")
+            elif "lines" in found:
+                count = found["lines"]
             elif "epoch" in found:
-                logs[str(found["topic"])] = StoredLog(str(found["epoch"]), int(found["head"]), [])
+                _add_log(logs, found)
             else:
                 data = msgspec.json.decode(line, type=dict[str, msgspec.Raw])["event"]
-                age = max(0.0, now - float(found["at"]))
-                logs[found["topic"]].entries.append(StoredEntry(int(found["seq"]), bytes(data), age))
+                _add_entry(logs[found["topic"]], found, bytes(data), now)
         except (ValueError, LookupError, TypeError, UnicodeDecodeError) as error:
             raise ConfigError(f"line {number} of the export can't be used: {error}") from None
+    if count != number:
+        raise ConfigError(f"the export was cut off: it has {number} lines, and should have {count or 'more'}")
     return Archive(logs, 0)
+
+
+def _add_log(logs: dict[str, StoredLog], found: dict[str, Any]) -> None:
+    """Add a log. Raise ValueError if a store could not have it."""
+    topic, epoch, head = found["topic"], found["epoch"], found["head"]
+    if not isinstance(topic, str) or topic in logs or not topic.isprintable() or not 0 < len(topic) <= _LONGEST_NAME:
+        raise ValueError(f"{topic!r} is not a new topic")
+    if not isinstance(epoch, str) or not _EPOCH.fullmatch(epoch):
+        raise ValueError(f"{epoch!r} is not an epoch")
+    if type(head) is not int or not 0 <= head < _MOST_EVENTS:
+        raise ValueError(f"{head!r} is not a number of events")
+    logs[topic] = StoredLog(epoch, head, [])
+
+
+def _add_entry(log: StoredLog, found: dict[str, Any], data: bytes, now: float) -> None:
+    """Add an event. Raise ValueError if a store could not have it there."""
+    seq, at = found["seq"], float(found["at"])
+    last = log.entries[-1].seq if log.entries else 0
+    if type(seq) is not int or not last < seq <= log.head:
+        raise ValueError(f"{seq!r} does not follow {last}, or is beyond the head {log.head}")
+    if not 0 <= at < _MOST_EVENTS:
+        raise ValueError(f"{at!r} is not a time")
+    log.entries.append(StoredEntry(seq, data, max(0.0, now - at)))
 
 
 def _read_sqlite(path: str) -> Archive:
     if not os.path.exists(path):
         return Archive({}, 0)
+    for _ in range(_MOST_TRIES):
+        before = _stamp(path)
+        found = _read_copy(path)
+        if not found.damaged or _stamp(path) == before:
+            break
+        time.sleep(_PAUSE)  # a server has written meanwhile, and the copy is of two moments, which its checksums show
+    return found
+
+
+def _read_copy(path: str) -> Archive:
+    """Copy a file and its log of changes, and read that."""
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "events.db")
         try:
@@ -123,6 +174,16 @@ def _read_sqlite(path: str) -> Archive:
             raise ConfigError(f"{path} can't be read: {error}") from None
         file.close(clean=False)
         return Archive(file.logs, file.damaged)
+
+
+def _stamp(path: str) -> list[tuple[int, int]]:
+    """Return what changes when a server writes."""
+    found = []
+    for ending in ("", "-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(path + ending)
+            found.append((status.st_size, status.st_mtime_ns))
+    return found
 
 
 def _write_sqlite(path: str, archive: Archive) -> None:
@@ -137,6 +198,8 @@ def _write_sqlite(path: str, archive: Archive) -> None:
                 for entry in log.entries:
                     file.add_entry(topic, log.epoch, entry.seq, now - entry.age, entry.data)
                 file.save_topic(topic, log.epoch, log.head, 0)
+    except sqlite3.Error as error:
+        raise ConfigError(f"{path} can't be written: {error}") from None
     finally:
         file.close(clean=True)
 
@@ -160,16 +223,23 @@ def _read_redis(url: str) -> Archive:
     with _connected(url) as (client, prefix):
         for key in sorted(client.scan_iter(f"{prefix}*:epoch")):
             name = key.decode().removeprefix(prefix).removesuffix(":epoch")
-            epoch, head = client.mget(key, f"{prefix}{name}:head")
-            log = logs[name] = StoredLog(epoch.decode(), int(head or 0), [])
-            for id, fields in client.xrange(f"{prefix}{name}:stream"):
-                if fields[b"e"] != epoch:
+            pipeline = client.pipeline(transaction=True)  # a server may go on to write
+            pipeline.mget(key, f"{prefix}{name}:head")
+            pipeline.xrange(f"{prefix}{name}:stream")
+            (epoch, head), rows = pipeline.execute()
+            if epoch is None or head is None or not _EPOCH.fullmatch(epoch.decode("ascii", "replace")):
+                damaged += 1
+                continue
+            log = logs[name] = StoredLog(epoch.decode(), int(head), [])
+            for id, fields in rows:
+                data = fields.get(b"d", b"")
+                if fields.get(b"e") != epoch:
                     continue
-                if fields.get(b"c") not in (None, checksum(name, fields[b"d"]).encode()):
+                if fields.get(b"c") not in (None, checksum(name, data).encode()):
                     damaged += 1
                     continue
                 age = max(0.0, now - int(fields[b"t"]) / 1000)
-                log.entries.append(StoredEntry(int(id.partition(b"-")[0]), fields[b"d"], age))
+                log.entries.append(StoredEntry(int(id.partition(b"-")[0]), data, age))
     return Archive(logs, damaged)
 
 
@@ -187,6 +257,8 @@ def _write_redis(url: str, archive: Archive) -> None:
                     "c": checksum(topic, entry.data),
                 }
                 pipeline.xadd(f"{prefix}{topic}:stream", fields, f"{entry.seq}-0")
+            for kind in ("epoch", "head", "stream") if topic.startswith(USER_PREFIX) else ():
+                pipeline.expire(f"{prefix}{topic}:{kind}", _USER_KEPT)
         pipeline.execute()
 
 

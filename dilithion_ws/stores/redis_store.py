@@ -5,8 +5,9 @@ events included. So all servers have the same order. One thread writes and anoth
 events wait in a bounded queue; after a grace period, subscriptions end with an error, and new ones are refused. A write
 whose answer was lost is repeated; the script recognises it by the writer's count.
 
-Each topic has three keys: its epoch, its head (the last number) and the stream of entries. If the epoch is missing, or
-the head is lower than before, Redis has lost data: then a new epoch starts, and all readers learn of it.
+Each topic has three keys: its epoch, its head (the last number) and the stream of entries. If one of the first two is
+missing, or the head is lower than before, Redis has lost data: then a new epoch starts, and all readers learn of it. What
+is read back, and what is wrong with it, is the matter of `RedisReader`.
 """
 
 from __future__ import annotations
@@ -15,26 +16,23 @@ import contextlib
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..config.limits import Limits
 from ..errors import ConfigError, JsonRpcCode, NotLeadingError
 from ..events.cursor import EndOfStream
 from ..events.election import Leadership
-from ..events.hub import USER_PREFIX
-from ..events.log import StoredEntry
 from ..events.store import LogWriter, StoreStatus
 from ..events.topic import Availability, Topic
 from ..util.clock import Deadline, monotonic
-from ..util.position import Position
 from ..util.thread_contracts import any_thread, owner_only
 from .checksums import checksum
 from .lease import Lease
 from .redis_endpoint import FAULTS, RedisEndpoint
 from .redis_faults import kind_of
-from .redis_scripts import PUBLISH, REPLACE_EPOCH
+from .redis_reader import RedisReader, life_of
+from .redis_scripts import PUBLISH
 from .store_fault import StoreFault, StoreFaultKind
 from .write_queue import QueuedEvent, WriteQueue
 
@@ -43,31 +41,12 @@ __all__ = ["RedisStore"]
 logger = logging.getLogger("dilithion_ws.events")
 
 _BATCH = 200
-_PAGE = 1000
-"""Entries that are read at a time while a log is loaded."""
-_BLOCK_MS = 200
 _RETRY_SECONDS = 0.2
 _PERMANENT_RETRY_SECONDS = 2.0
 """The pause after an error that will be the same the next time, until a person has changed something."""
 _PATIENCE = 1.5
 _WRITER_KEPT = 86_400
-_USER_KEPT = 3600
-"""Seconds for which Redis keeps the counts of writers, and topics of users beyond the age of their events."""
-
-
-class _Keys(NamedTuple):
-    """The keys of a topic."""
-
-    epoch: str
-    head: str
-    stream: str
-
-
-class _Head(NamedTuple):
-    """Where a log ends in Redis. The epoch is None if Redis does not know the topic."""
-
-    epoch: str | None
-    seq: int
+"""Seconds for which Redis keeps the counts of writers."""
 
 
 class RedisStore:
@@ -76,14 +55,12 @@ class RedisStore:
     Args:
         url: where Redis is; see `redis_endpoint`.
         limits: bounds of the events that wait, and the grace period while Redis is unreachable.
-
-    Attributes:
-        damaged: how many stored events were not as they had been written.
     """
 
     def __init__(self, url: str, limits: Limits) -> None:
         self._limits = limits
         self._endpoint = RedisEndpoint(url, _PATIENCE)
+        self._reader = RedisReader(self._endpoint)
         self._queue = WriteQueue(limits)
         self._writer_name = secrets.token_hex(8)
         self._write_count = 0
@@ -97,19 +74,19 @@ class RedisStore:
         self._is_reported = False
         self._lease: Lease | None = None
         self._fault: StoreFault | None = None  # of the last step that has failed
-        self.damaged = 0
 
     @property
     def status(self) -> StoreStatus:
         """See `EventStore`."""
         with self._lock:
             fault = self._fault if self._unreachable_for else None
-        return StoreStatus("redis", "" if fault is None else fault.kind.value, str(fault or ""), self.damaged)
+        return StoreStatus("redis", "" if fault is None else fault.kind.value, str(fault or ""), self._reader.damaged)
 
     @owner_only
     def start(self, writer: LogWriter) -> None:
         """Start to read and write. Redis may be unreachable."""
         self._log_writer = writer
+        self._reader.start(writer)
         self._stopped.clear()
         if self._lease is not None:
             self._lease.resume()
@@ -153,6 +130,12 @@ class RedisStore:
                 del self._topics[topic.name]
 
     @any_thread
+    def forget(self, topic: Topic) -> None:
+        """Delete what Redis has of a topic, after what is queued, and stop to read it."""
+        self._queue.put(topic, None)
+        self.detach(topic)
+
+    @any_thread
     def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
         """Queue an event. An event of a topic that another server leads is dropped."""
         self._put(topic, data, term)
@@ -190,13 +173,17 @@ class RedisStore:
                 step()
             except FAULTS as error:
                 logger.debug("Redis: %s", error)
-                self._endpoint.on_fault()
-                fault = StoreFault(kind_of(error), str(error))
-                self._on_unreachable(name, fault)
-                self._stopped.wait(_RETRY_SECONDS if fault.kind is StoreFaultKind.AWAY else _PERMANENT_RETRY_SECONDS)
-            except Exception:
-                logger.exception("a step of the event store failed; going on")
-                self._stopped.wait(_RETRY_SECONDS)
+                self._on_fault(name, StoreFault(kind_of(error), str(error)))
+            except Exception as error:
+                logger.exception("a step of the event store failed")
+                self._on_fault(name, StoreFault(StoreFaultKind.OTHER, str(error)))
+
+    def _on_fault(self, thread: str, fault: StoreFault) -> None:
+        """Record that a step of a thread has failed, and wait until it is tried again."""
+        self._endpoint.on_fault()
+        self._reader.on_fault()
+        self._on_unreachable(thread, fault)
+        self._stopped.wait(_RETRY_SECONDS if fault.kind is StoreFaultKind.AWAY else _PERMANENT_RETRY_SECONDS)
 
     # Writing
 
@@ -208,7 +195,7 @@ class RedisStore:
                 epoch = self._queue.next_epoch()
                 if epoch is None:
                     break
-                self._replace_epoch(epoch.topic, self._endpoint.client.get(self._keys(epoch.topic).epoch), epoch.token)
+                self._replace_epoch(epoch.topic, epoch.token)
                 self._queue.remove(1)
                 continue
             pipeline = self._endpoint.client.pipeline(transaction=False)
@@ -222,7 +209,7 @@ class RedisStore:
             if failures:
                 raise results[stored]
         for loss in self._queue.losses():
-            self._replace_epoch(loss.topic, self._endpoint.client.get(self._keys(loss.topic).epoch), loss.token)
+            self._replace_epoch(loss.topic, loss.token)
             self._queue.acknowledge(loss.topic)
         self._on_reachable("writer")
 
@@ -230,26 +217,25 @@ class RedisStore:
         """Add the script that stores an event to a pipeline. `count` is the writer's own number of it."""
         topic = event.topic
         (epoch, seq), retention = topic.log.position, topic.log.retention
-        life = int(retention.seconds) + _USER_KEPT if topic.name.startswith(USER_PREFIX) else 0
         pipeline.eval(
             PUBLISH,
             5,
-            *self._keys(topic),
+            *self._reader.keys(topic),
             self._name("writer", self._writer_name),
             self._lease_key,
             secrets.token_hex(8),
             count,
             _WRITER_KEPT,
             2 * retention.entries,
-            int(time.time() * 1000),
             event.data,
             topic.log.first,
             epoch,
             seq,
             int(is_first),
-            life,
+            life_of(topic),
             event.token,
             checksum(topic.name, event.data),
+            self._reader.run or "",
         )
 
     @property
@@ -257,105 +243,26 @@ class RedisStore:
         """The key of the lease. Without one it is a key that never exists, since a user may have rights on ours alone."""
         return self._name("leader", "") if self._lease is None else self._lease.key
 
-    def _replace_epoch(self, topic: Topic, epoch: bytes | None, token: str = "") -> None:
-        """Start a new epoch in Redis, unless another server has done so since this epoch was read."""
+    def _replace_epoch(self, topic: Topic, token: str) -> None:
+        """Start a new epoch of a topic in Redis, unless that has not begun there, or another server does so now."""
+        epoch = self._endpoint.client.get(self._reader.keys(topic).epoch)
         if epoch is not None:
-            self._endpoint.client.eval(
-                REPLACE_EPOCH, 4, *self._keys(topic), self._lease_key, secrets.token_hex(8), epoch, token
-            )
+            self._reader.replace_epoch(topic, epoch, self._lease_key, token)
 
     def _name(self, *parts: str) -> str:
         """Return the name of a key."""
         return self._endpoint.prefix + ":".join(parts)
 
-    def _keys(self, topic: Topic) -> _Keys:
-        """Return the keys of a topic."""
-        return _Keys(*(self._name(topic.name, kind) for kind in ("epoch", "head", "stream")))
-
     # Reading
 
     def _read(self) -> None:
         with self._lock:
-            topics = {self._keys(topic).stream: topic for topic in self._topics.values()}
-        for topic, position in self._read_heads(list(topics.values())).items():
-            self._check(topic, position)
-        self._on_reachable("reader")
+            topics = list(self._topics.values())
+        self._reader.check_all(topics)
         if self._lease is not None:
-            self._lease.step(self._endpoint.client, self)
-        positions = {key: f"{topic.log.position.seq}-0" for key, topic in topics.items()}
-        for key, rows in self._endpoint.client.xread(positions, count=_BATCH, block=_BLOCK_MS):
-            self._append(topics[key.decode()], rows)
-
-    @any_thread
-    def read_positions(self, topics: Sequence[Topic]) -> dict[Topic, Position]:
-        """Return where the logs of topics end in Redis. The epoch is "" if Redis does not know a topic."""
-        return {topic: Position(head.epoch or "", head.seq) for topic, head in self._read_heads(topics).items()}
-
-    def _read_heads(self, topics: Sequence[Topic]) -> dict[Topic, _Head]:
-        """Read epochs and heads by one command, so that each pair belongs together."""
-        found = self._endpoint.client.mget([key for topic in topics for key in self._keys(topic)[:2]])
-        return {
-            topic: _Head(None if epoch is None else epoch.decode(), int(head or 0))
-            for topic, epoch, head in zip(topics, found[::2], found[1::2], strict=True)
-        }
-
-    def _check(self, topic: Topic, stored: _Head) -> None:
-        """Compare a topic's log with the one in Redis, and load it if they are not the same."""
-        epoch, seq = topic.log.position
-        has_lost_events = stored.epoch == epoch and stored.seq < seq
-        if has_lost_events:
-            logger.error("Redis has lost events of %s: its log starts a new epoch", topic.name)
-            self._replace_epoch(topic, epoch.encode())
-        elif topic.availability is not Availability.LOADING and stored.epoch != epoch:
-            if stored.epoch is None:
-                logger.error("Redis has lost the history of %s: its log starts a new epoch", topic.name)
-            else:
-                logger.warning("the log of %s has a new epoch in Redis", topic.name)
-        if has_lost_events or stored.epoch != epoch or topic.availability is Availability.LOADING:
-            self._load(topic)
-            topic.availability = Availability.AVAILABLE
-
-    def _load(self, topic: Topic) -> None:
-        keys = self._keys(topic)
-        self._endpoint.client.set(keys.epoch, secrets.token_hex(8), nx=True)
-        rows: list[tuple[bytes, dict[bytes, bytes]]] = []
-        while True:
-            pipeline = self._endpoint.client.pipeline(transaction=True)
-            pipeline.get(keys.epoch)
-            pipeline.get(keys.head)
-            pipeline.xrange(keys.stream, min=f"({rows[-1][0].decode()}" if rows else "-", count=_PAGE)
-            epoch, head, page = pipeline.execute()
-            rows += page
-            if len(page) < _PAGE:
-                break
-        now = time.time()
-        entries = [
-            StoredEntry(_seq(id), fields[b"d"], max(0.0, now - int(fields[b"t"]) / 1000))
-            for id, fields in rows
-            if fields[b"e"] == epoch and self._is_whole(topic, id, fields)
-        ]
-        topic.log.load(epoch.decode(), int(head or 0), entries)
-        assert self._log_writer is not None
-        self._log_writer.announce(topic)
-
-    def _append(self, topic: Topic, rows: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
-        assert self._log_writer is not None
-        for id, fields in rows:
-            epoch, seq = topic.log.position
-            if fields[b"e"].decode() != epoch or _seq(id) <= seq:
-                return  # of another epoch, which the next `_check` notices
-            if not self._is_whole(topic, id, fields):
-                continue  # the next one is then after a gap, which no reader crosses
-            self._log_writer.append(topic, fields[b"d"], _seq(id))
-
-    def _is_whole(self, topic: Topic, id: bytes, fields: dict[bytes, bytes]) -> bool:
-        """Return whether an entry is as it was written. Servers before 0.2 wrote no checksum."""
-        found = fields.get(b"c")
-        if found is None or found == checksum(topic.name, fields.get(b"d", b"")).encode():
-            return True
-        self.damaged += 1
-        logger.error("the event %s of %s in Redis is damaged: it is left out", id.decode(), topic.name)
-        return False
+            self._lease.step(self._endpoint.client, self._reader)
+        self._reader.read_new(topics)
+        self._on_reachable("reader")
 
     # Outages
 
@@ -392,7 +299,3 @@ class RedisStore:
                 if topic.availability is Availability.STORE_UNREACHABLE:
                     topic.availability = Availability.AVAILABLE
         logger.warning("Redis is reachable again; %d events wait to be written", len(self._queue))
-
-
-def _seq(id: bytes) -> int:
-    return int(id.partition(b"-")[0])

@@ -9,16 +9,25 @@ name, epoch and head. So a byte that a disk has changed is found, wherever it is
 - A file that SQLite cannot read: it is set aside, and all logs start new epochs.
 
 Version 1 (dilithion_ws 0.1) had no checksums. Such a file is converted, and what is in it is believed.
+
+An epoch may be continued only by a file that has all of its events. So beside the file there is a mark, `PATH-session`,
+with the same random text as in the file. Each opening changes both. A server that has to keep events in memory
+removes the mark (`invalidate`), and a copy or an older version of the file does not fit to it: then all logs start new
+epochs. The same happens if the machine went down before the file was closed, since its last events may not have been
+written to the disk.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import logging
 import os
 import secrets
 import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -28,11 +37,12 @@ from ..util.files import open_private
 from .checksums import checksum
 from .store_fault import StoreFault, StoreFaultKind
 
-__all__ = ["SqliteFile", "StoredLog", "fault_of"]
+__all__ = ["SqliteFile", "StoredLog", "fault_of", "invalidate"]
 
 logger = logging.getLogger("dilithion_ws.events")
 
 _VERSION = "2"
+_MARK = "-session"
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS topics (
@@ -91,7 +101,8 @@ class SqliteFile:
 
     Args:
         path: the file; it is created if it does not exist.
-        is_copy: whether it is read only, as a copy: its logs are those of another boot, too.
+        is_copy: whether it is read only, as a copy: its logs are those of another boot or session, too.
+        patience: seconds to wait for another program that has locked it.
 
     Attributes:
         logs: what it contained, by topic.
@@ -101,24 +112,31 @@ class SqliteFile:
         StoreFault: it cannot be used.
     """
 
-    def __init__(self, path: str, is_copy: bool = False) -> None:
+    def __init__(self, path: str, is_copy: bool = False, patience: float = 1.0) -> None:
         self.path = path
         self._is_copy = is_copy
+        self._patience = patience
+        self._level = logging.DEBUG if is_copy else logging.ERROR
         self.logs: dict[str, StoredLog] = {}
         self.damaged = 0
         try:
-            self._db = self._open()
-        except _DamageError as error:
-            self._set_aside(error)
-            self.damaged += 1
-            self._db = self._open()
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            os.close(open_private(self.path, os.O_RDWR | os.O_CREAT))  # before SQLite makes one that others can read
+            try:
+                self._db = self._open()
+            except _DamageError as error:
+                self._set_aside(error)
+                self.logs.clear()
+                self.damaged += 1
+                self._db = self._open()
         except OSError as error:
             raise StoreFault(_kind_of_os_error(error), error.strerror or str(error)) from None
-        db = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        except _DamageError as error:
+            raise StoreFault(StoreFaultKind.OTHER, f"a new file is damaged, too: {error}") from None
+
+    def _open(self) -> sqlite3.Connection:
+        descriptor = open_private(self.path, os.O_RDWR | os.O_CREAT)  # before SQLite makes one that others can read
+        self._identity = _identity_of(os.fstat(descriptor))
+        os.close(descriptor)
+        db = sqlite3.connect(self.path, timeout=self._patience, isolation_level=None, check_same_thread=False)
         try:
             self._prepare(db)
         except sqlite3.Error as error:
@@ -143,12 +161,36 @@ class SqliteFile:
         if problem != b"ok":
             raise _DamageError(problem.decode("utf-8", "replace"))
         meta = self._check_schema(db)
-        if meta and meta.get("clean") != "1" and meta.get("boot") != _boot() and not self._is_copy:
-            logger.warning("%s was not closed before the machine went down: its logs start new epochs", self.path)
+        if meta and not self._is_copy and (problem := self._incompleteness(meta)):
+            logger.warning("%s %s: its logs start new epochs", self.path, problem)
             db.execute("DELETE FROM entries")
             db.execute("DELETE FROM topics")
         self._read(db)
-        db.execute("REPLACE INTO meta VALUES ('boot', ?), ('clean', '0'), ('version', ?)", (_boot(), _VERSION))
+        session = secrets.token_hex(16)
+        db.execute(
+            "REPLACE INTO meta VALUES ('boot', ?), ('clean', '0'), ('version', ?), ('session', ?)",
+            (_boot(), _VERSION, session),
+        )
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the disk knows from now on that the file is not closed
+        if not self._is_copy:
+            _write_mark(self.path, session)
+
+    def _incompleteness(self, meta: dict[str, str]) -> str:
+        """Return why the file may not have all events of its epochs, or nothing if it has them."""
+        if meta.get("clean") != "1" and meta.get("boot") != _boot():
+            return "was not closed before the machine went down"
+        if meta.get("version") != "1" and not _has_mark(self.path, meta.get("session", "")):
+            return "is a copy, or events were kept in memory since it was used"
+        return ""
+
+    def check_place(self) -> None:
+        """Raise StoreFault if the path is not of this file any more, so that nothing would find it after a restart."""
+        try:
+            is_there = _identity_of(os.stat(self.path)) == self._identity
+        except OSError as error:
+            raise StoreFault(_kind_of_os_error(error), error.strerror or str(error)) from None
+        if not is_there:
+            raise StoreFault(StoreFaultKind.AWAY, "it was replaced by another file")
 
     def _check_schema(self, db: sqlite3.Connection) -> dict[str, str]:
         """Make the tables, or check that they are ours, and convert those of an earlier version. Return the facts."""
@@ -199,7 +241,8 @@ class SqliteFile:
         for ending in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(self.path + ending, aside + ending)
-        logger.error("%s is damaged (%s): set aside as %s; all logs start new epochs", self.path, error, aside)
+        text = "%s is damaged (%s): set aside as %s; all logs start new epochs"
+        logger.log(self._level, text, self.path, error, aside)
 
     def _aside(self) -> str:
         return f"{self.path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
@@ -244,7 +287,8 @@ class SqliteFile:
             log = self.logs.get(topic)
             is_usable = log is not None and bool(log.entries) and log.entries[-1].seq == log.head
             outcome = "only what is after them is used" if is_usable else "its log starts a new epoch"
-            logger.error("%s: %d events of %s are damaged (a copy is %s): %s", self.path, count, topic, aside, outcome)
+            text = "%s: %d events of %s are damaged (a copy is %s): %s"
+            logger.log(self._level, text, self.path, count, topic, aside, outcome)
             if not is_usable:
                 self.logs.pop(topic, None)
                 db.execute("DELETE FROM entries WHERE topic = ?", (topic,))
@@ -258,11 +302,13 @@ class SqliteFile:
             before: Unix seconds.
             most: how many topics without an entry are kept.
         """
-        self._db.execute("DELETE FROM entries WHERE topic GLOB ? AND at < ?", (prefix + "*", before))
         now = time.time()
         for name, log in self.logs.items():
             if name.startswith(prefix):
-                log.entries[:] = [entry for entry in log.entries if now - entry.age >= before]
+                young = (index for index, entry in enumerate(log.entries) if now - entry.age >= before)
+                del log.entries[: next(young, len(log.entries))]  # all before it, in case the clock was set back
+                first = log.entries[0].seq if log.entries else log.head + 1
+                self._db.execute("DELETE FROM entries WHERE topic = ? AND seq < ?", (name, first))
         empty = [name for name, log in self.logs.items() if name.startswith(prefix) and not log.entries]
         for name in empty[most:]:
             self.delete_topic(name)
@@ -313,6 +359,50 @@ class SqliteFile:
             self._db.close()
 
 
+def invalidate(path: str) -> None:
+    """Have all logs of a file start new epochs when it is opened the next time, since events are kept in memory.
+
+    Where the mark beside the file cannot be removed, since the file system is read-only, there is another one among the
+    temporary files. It is gone after a restart of the machine, when the logs start new epochs anyway.
+    """
+    try:
+        os.truncate(path + _MARK, 0)  # needs no right on the folder
+        return
+    except FileNotFoundError:
+        return
+    except OSError:
+        pass
+    with contextlib.suppress(OSError):
+        os.close(open_private(_elsewhere(path), os.O_WRONLY | os.O_CREAT))
+
+
+def _write_mark(path: str, session: str) -> None:
+    with open(open_private(path + _MARK, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="ascii") as file:
+        file.write(session)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_elsewhere(path))
+
+
+def _has_mark(path: str, session: str) -> bool:
+    if os.path.exists(_elsewhere(path)):
+        return False
+    try:
+        with open(path + _MARK, encoding="ascii", errors="replace") as file:
+            return bool(session) and file.read(100) == session
+    except OSError:
+        return False
+
+
+def _elsewhere(path: str) -> str:
+    """Return the path of the mark that says that events were kept in memory."""
+    digest = hashlib.sha256(os.path.realpath(path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return os.path.join(tempfile.gettempdir(), f"dilithion-ws-{digest}")
+
+
+def _identity_of(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
 def _text(value: bytes | str | None) -> str:
     """Return a text of the file. One that is damaged has no checksum that fits."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
@@ -349,6 +439,10 @@ def _kind_of_words(text: str) -> StoreFaultKind | None:
 def _kind_of_os_error(error: OSError) -> StoreFaultKind:
     if isinstance(error, PermissionError):
         return StoreFaultKind.PERMISSIONS
+    if error.errno == errno.EROFS:
+        return StoreFaultKind.READ_ONLY
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return StoreFaultKind.FULL
     return StoreFaultKind.AWAY if isinstance(error, FileNotFoundError) else StoreFaultKind.OTHER
 
 

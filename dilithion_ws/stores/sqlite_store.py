@@ -27,8 +27,8 @@ from ..events.hub import USER_PREFIX
 from ..events.store import LogWriter, StoreStatus
 from ..events.topic import Topic
 from ..util.clock import Deadline, monotonic
-from ..util.thread_contracts import any_thread, owner_only
-from .sqlite_file import SqliteFile, StoredLog, fault_of
+from ..util.thread_contracts import any_thread, owner_only, requires
+from .sqlite_file import SqliteFile, StoredLog, fault_of, invalidate
 from .store_fault import StoreFault
 from .write_queue import QueuedEvent, WriteQueue
 
@@ -37,6 +37,8 @@ __all__ = ["SqliteStore"]
 logger = logging.getLogger("dilithion_ws.events")
 
 _BATCH = 500
+_RETURN_PATIENCE = 0.05
+"""Seconds to wait for another program that has locked the file, while events are delivered from memory."""
 
 
 class SqliteStore:
@@ -62,6 +64,7 @@ class SqliteStore:
         self._fault: StoreFault | None = None
         self._damaged = 0
         self._try_at = 0.0
+        self._look_at = 0.0
         self._thread: threading.Thread | None = None
         self._stop_by: Deadline | None = None
         self._detached: deque[str] = deque()
@@ -80,16 +83,17 @@ class SqliteStore:
         self._writer = writer
         self._stop_by = None
         self._fault = None
-        try:
-            self._open()
-        except StoreFault as fault:
-            if self._is_required:
-                raise ConfigError(f"rpcwebsocketeventstore: {self._path} can't be used: {fault}") from None
-            self._give_up(fault)
         with self._lock:
             topics = list(self._topics.values())
-        for topic in topics:
-            self._load(topic, at_start=True)
+        try:
+            self._open()
+            for topic in topics:
+                self._load_at_start(topic)
+        except StoreFault as fault:
+            if self._is_required:
+                self._close(clean=False)
+                raise ConfigError(f"rpcwebsocketeventstore: {self._path} can't be used: {fault}") from None
+            self._fail(fault)
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-sqlite", daemon=True)
         self._thread.start()
 
@@ -114,7 +118,6 @@ class SqliteStore:
         """Load the log of a new topic."""
         with self._lock:
             self._topics[topic.name] = topic
-        if self._writer is not None:
             self._load(topic)
 
     @any_thread
@@ -126,6 +129,11 @@ class SqliteStore:
             self._stored.pop(topic.name, None)
         self._detached.append(topic.name)
         self._queue.wake()
+
+    @any_thread
+    def forget(self, topic: Topic) -> None:
+        """Delete the stored log of a topic."""
+        self.detach(topic)
 
     @any_thread
     def publish(self, topic: Topic, data: bytes, term: int = 0) -> None:
@@ -147,6 +155,7 @@ class SqliteStore:
     def _open(self) -> None:
         """Open the file and read what it contains. Raise StoreFault if that is impossible."""
         file = SqliteFile(self._path)
+        self._look_at = monotonic() + self._limits.history.store_retry
         self._damaged += file.damaged
         try:
             file.forget_old(
@@ -160,22 +169,35 @@ class SqliteStore:
         self._heads = {name: log.head for name, log in file.logs.items()}
         self._file = file
 
-    def _load(self, topic: Topic, *, at_start: bool = False) -> None:
-        """Load the log of a topic with what the file contains of it, once."""
-        with self._lock:
-            stored = self._stored.pop(topic.name, None)
+    @requires("_lock")
+    def _load(self, topic: Topic) -> bool:
+        """Load the log of a topic with what the file contains of it, once. Return whether it contained something."""
+        stored = self._stored.pop(topic.name, None)
         if stored is not None:
             topic.log.load(stored.epoch, stored.head, stored.entries)
-        elif at_start and topic.log.position.seq:  # of an earlier run, whose file cannot be used any more
+        return stored is not None
+
+    def _load_at_start(self, topic: Topic) -> None:
+        """Load the log of a topic, or write its epoch to the file."""
+        with self._lock:
+            is_stored = self._load(topic)
+        if is_stored:
+            return
+        if topic.log.position.seq:  # of an earlier run, whose file cannot be used any more
             topic.log.start_new_epoch(secrets.token_hex(8))
-        if stored is None and at_start and self._file is not None:
-            self._write_topic(self._file, topic)
+        assert self._file is not None
+        try:
+            with self._file.transaction():
+                self._write_topic(self._file, topic)
+        except sqlite3.Error as error:
+            raise fault_of(error) from None
 
     # Writing
 
     def _run(self) -> None:
         while True:
-            self._queue.wait(None if self._fault is None else max(0.0, self._try_at - monotonic()))
+            due = self._look_at if self._fault is None else self._try_at
+            self._queue.wait(max(0.0, due - monotonic()))
             try:
                 self._write_all()
             except sqlite3.Error as error:
@@ -184,10 +206,36 @@ class SqliteStore:
                 logger.exception("a step of the event store failed")
                 self._fail(fault_of(error))
             if self._stop_by is not None:
-                self._close()
+                self._end()
                 return
-            if self._fault is not None and monotonic() >= self._try_at:
+            try:
+                self._look()
+            except StoreFault as fault:
+                self._fail(fault)
+            except Exception as error:
+                logger.exception("a step of the event store failed")
+                self._fail(fault_of(error))
+
+    def _look(self) -> None:
+        """Try to return to the file, or look whether it is still in its place, if that is due."""
+        now = monotonic()
+        if self._fault is not None and now >= self._try_at:
+            self._return_to_file()
+        elif self._file is not None and now >= self._look_at:
+            self._look_at = now + self._limits.history.store_retry
+            self._file.check_place()
+
+    def _end(self) -> None:
+        """Close the file, also one that can be used again. Logs whose events are left in the queue start new epochs."""
+        try:
+            if self._fault is not None:
                 self._return_to_file()
+            for topic in self._queue.topics() if self._file is not None else ():
+                self._start_new_epoch(topic)
+        except Exception:
+            logger.exception("the file can't be closed")
+            self._invalidate()
+        self._close()
 
     def _write_all(self) -> None:
         while (events := self._queue.next_events(_BATCH)) or self._queue.next_epoch():
@@ -202,13 +250,26 @@ class SqliteStore:
             self._delete_detached()
             numbers = [None] * len(events) if self._file is None else self._store(self._file, events)
             self._queue.remove(len(events))
-            for event, seq in zip(events, numbers, strict=True):
-                assert self._writer is not None
-                self._writer.append(event.topic, event.data, seq)
+            self._deliver(events, numbers)
         self._delete_detached()
         for loss in self._queue.losses():
             self._start_new_epoch(loss.topic)
             self._queue.acknowledge(loss.topic)
+
+    def _deliver(self, events: Sequence[QueuedEvent], numbers: Sequence[int | None]) -> None:
+        """Append events to the logs. A log that does not take one has lost it, and starts a new epoch."""
+        assert self._writer is not None
+        lost: dict[Topic, None] = {}
+        for event, seq in zip(events, numbers, strict=True):
+            if event.topic in lost:
+                continue
+            try:
+                self._writer.append(event.topic, event.data, seq)
+            except Exception:
+                logger.exception("an event of %s is lost", event.topic.name)
+                lost[event.topic] = None
+        for topic in lost:
+            self._start_new_epoch(topic)
 
     def _store(self, file: SqliteFile, events: Sequence[QueuedEvent]) -> list[int | None]:
         """Write events in one transaction. Return their numbers, and None for one of a topic that was dropped."""
@@ -232,14 +293,13 @@ class SqliteStore:
         return seq
 
     def _write_topic(self, file: SqliteFile, topic: Topic) -> None:
-        """Replace the log of a topic in the file by the one in memory."""
+        """Replace the log of a topic in the file by the one in memory, within a transaction."""
         (epoch, head), entries = topic.log.snapshot()
         now = time.time()
-        with file.transaction():
-            file.delete_topic(topic.name)
-            for entry in entries:
-                file.add_entry(topic.name, epoch, entry.seq, now - entry.age, entry.data)
-            file.save_topic(topic.name, epoch, head, head + 1 - len(entries))
+        file.delete_topic(topic.name)
+        for entry in entries:
+            file.add_entry(topic.name, epoch, entry.seq, now - entry.age, entry.data)
+        file.save_topic(topic.name, epoch, head, head + 1 - len(entries))
         self._heads[topic.name] = head
 
     def _delete_detached(self) -> None:
@@ -258,7 +318,7 @@ class SqliteStore:
             is_whole: whether nothing was lost: what is published next follows what the log has.
         """
         epoch = secrets.token_hex(8)
-        if self._file is not None:
+        if self._file is not None and self._topics.get(topic.name) is topic:  # another one may have its name by now
             with self._file.transaction():
                 self._file.delete_topic(topic.name)
                 self._file.save_topic(topic.name, epoch, 0, 1)
@@ -274,6 +334,7 @@ class SqliteStore:
         self._fault = fault
         self._try_at = monotonic() + self._limits.history.store_retry
         self._heads = {}
+        self._invalidate()
         logger.error(
             "%s can't be used (%s): %s; events are kept in memory only, and it is tried again every %g s (%s)",
             self._path,
@@ -284,11 +345,12 @@ class SqliteStore:
         )
 
     def _fail(self, fault: StoreFault) -> None:
-        """Continue in memory after the file could not be written."""
-        self._give_up(fault)
+        """Continue in memory: the file cannot be used."""
         self._close(clean=False)
+        self._give_up(fault)
         with self._lock:
             topics = list(self._topics.values())
+            self._stored = {}  # what the file has of other topics has ended, too
         for topic in topics:
             self._start_new_epoch(topic, is_whole=True)
         try:
@@ -300,7 +362,7 @@ class SqliteStore:
         """Use the file again, if that is possible now."""
         self._try_at = monotonic() + self._limits.history.store_retry
         try:
-            file = SqliteFile(self._path)
+            file = SqliteFile(self._path, patience=_RETURN_PATIENCE)
         except StoreFault as fault:
             if self._fault is None or fault.kind is not self._fault.kind:
                 logger.error("%s still can't be used (%s): %s", self._path, fault.kind.value, fault)
@@ -310,16 +372,22 @@ class SqliteStore:
         with self._lock:
             topics = list(self._topics.values())
         try:
-            with file.transaction():
+            with file.transaction():  # all or nothing, since memory goes on under the same epochs if this fails
                 file.clear()
-            for topic in topics:
-                self._write_topic(file, topic)
+                for topic in topics:
+                    self._write_topic(file, topic)
         except sqlite3.Error as error:
             file.close(clean=False)
+            self._heads = {}
             self._fault = fault_of(error)
+            self._invalidate()
             return
+        self._look_at = monotonic() + self._limits.history.store_retry
         self._file, self._fault = file, None
         logger.warning("%s can be used again: events are kept in it", self._path)
+
+    def _invalidate(self) -> None:
+        invalidate(self._path)
 
     def _close(self, clean: bool = True) -> None:
         file, self._file = self._file, None

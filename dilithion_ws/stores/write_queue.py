@@ -133,6 +133,12 @@ class WriteQueue:
                     self._size -= len(item.data)
 
     @owner_only
+    def topics(self) -> list[Topic]:
+        """Return the topics of what is in the queue, or was dropped."""
+        with self._changed:
+            return list(dict.fromkeys([*(item.topic for item in self._items), *self._overflows]))
+
+    @owner_only
     def losses(self) -> list[Loss]:
         """Return the topics that have lost events, and whose earlier events are all stored."""
         with self._changed:

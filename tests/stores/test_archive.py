@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +81,32 @@ def test_damage_in_redis_is_counted(redis_server: RedisServer) -> None:
 def test_what_is_not_an_export(lines: list[bytes], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         import_lines(lines)
+
+
+TOPIC = {"topic": "t", "epoch": "e", "head": 5}
+EVENT = {"topic": "t", "seq": 5, "at": 1.0, "event": {}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([TOPIC], "cut off"),
+        ([TOPIC, EVENT], "cut off"),
+        ([TOPIC, EVENT, {"lines": 5}], "cut off"),
+        ([TOPIC, {"lines": 3}, EVENT], "line 4 of the export can't be used: it is after the last line"),
+        ([TOPIC, TOPIC], "not a new topic"),
+        ([{**TOPIC, "epoch": 'a"b'}], "is not an epoch"),
+        ([{**TOPIC, "head": 1 << 60}], "is not a number of events"),
+        ([{**TOPIC, "head": -1}], "is not a number of events"),
+        ([TOPIC, EVENT, EVENT], "5 does not follow 5"),
+        ([TOPIC, {**EVENT, "seq": 6}], "beyond the head 5"),
+        ([TOPIC, {**EVENT, "at": -1e308}], "is not a time"),
+    ],
+)
+def test_an_export_that_was_cut_off_or_changed(lines: list[Any], message: str) -> None:
+    head = {"format": "dilithion-ws events", "version": 1}
+    with pytest.raises(ConfigError, match=message):
+        import_lines(json.dumps(line).encode() for line in (head, *lines))
 
 
 def test_a_store_that_cannot_be_used(tmp_path: Path) -> None:
