@@ -65,6 +65,8 @@ class Acceptor:
         self._waker = Waker()
         self._stopping = False
         self._spare_file = os.open(os.devnull, os.O_RDONLY)
+        self._pause = selectors.DefaultSelector()  # made here, since it needs a descriptor, too
+        self._pause.register(self._waker.fd, selectors.EVENT_READ)
         self._refused: deque[_RefusedSocket] = deque()
         self._log_budget = LogBudget(clock, _LOG_BURST, _LOG_LINES_PER_SECOND)
         self._thread = threading.Thread(target=self._run, name="dilithion-ws-acceptor", daemon=True)
@@ -85,6 +87,7 @@ class Acceptor:
         for refused in self._refused:
             refused.sock.close()
         self._close_spare_file()
+        self._pause.close()
         self._waker.close()
 
     def _run(self) -> None:
@@ -174,6 +177,4 @@ class Acceptor:
             self._spare_file = -1  # the number may belong to another file from now on
 
     def _back_off(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._waker.fd, selectors.EVENT_READ)
-            selector.select(_BACK_OFF_SECONDS)
+        self._pause.select(_BACK_OFF_SECONDS)

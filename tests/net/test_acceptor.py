@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import selectors
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -103,6 +104,18 @@ def test_accepting_goes_on_after_every_error(accept: Accept, number: int) -> Non
     wait_for(lambda: len(accepted) + sum(_refused(client) for client in clients) == 4)
     for client in clients:
         client.close()
+    for sock, _ in accepted:
+        sock.close()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EPERM])
+def test_a_pause_of_accepting_needs_no_descriptor(accept: Accept, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    port, accepted = accept(Limits(), number)
+    monkeypatch.setattr(selectors, "DefaultSelector", lambda: (_ for _ in ()).throw(OSError(errno.EMFILE, "none left")))
+    for _ in range(2):
+        with RawClient(port, upgrade=False) as client:
+            wait_for(lambda client=client: accepted or _refused(client))  # type: ignore[misc]
+    wait_for(lambda: accepted)
     for sock, _ in accepted:
         sock.close()
 
