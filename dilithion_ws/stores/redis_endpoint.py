@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 import redis
 from redis.backoff import NoBackoff
@@ -35,6 +35,16 @@ FAULTS = (redis.RedisError, OSError)
 
 _DEFAULT_PREFIX = "dilithion-ws"
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+
+
+_UNREADABLE = (
+    "the URL of Redis can't be read: its port is not a number, it has an option that redis-py does not have, or a "
+    "password whose characters / ? # @ are not encoded (%2F, %3F, %23, %40)"
+)
+
+
+class _UrlError(ValueError):
+    """What is wrong with a URL, in words without a password."""
 
 
 class RedisEndpoint:
@@ -57,8 +67,11 @@ class RedisEndpoint:
             self._kind = scheme.partition("+")[2]
             name = options.pop("prefix", _DEFAULT_PREFIX)
             self._options = _connection_options(scheme, options, hosts[0] if hosts else "", path)
-        except ValueError as error:
-            raise ConfigError(f"rpcwebsocketeventstore: {error}") from None
+            self._hosts = [_host_and_port(host) for host in hosts]
+            _check(self._options)
+        except (ValueError, TypeError) as error:
+            text = str(error) if isinstance(error, _UrlError) else _UNREADABLE
+            raise ConfigError(f"rpcwebsocketeventstore: {text}") from None
         if not name.strip() or not name.isprintable() or set("{}*?[]\\") & set(name):
             raise ConfigError(f"rpcwebsocketeventstore: {name[:64]!r} is not a prefix for names of keys")
         self.prefix = f"{{{name}}}:" if self._kind == "cluster" else f"{name}:"
@@ -67,8 +80,7 @@ class RedisEndpoint:
             "socket_connect_timeout": timeout,
             "retry": Retry(NoBackoff(), 0),
         }
-        self._hosts = [_host_and_port(host) for host in hosts]
-        self._service = path.partition("/")[0]
+        self._service = unquote(path.partition("/")[0])
         if self._kind == "sentinel" and not self._service:
             raise ConfigError(
                 "rpcwebsocketeventstore: the URL of Sentinels needs the name of a service after the hosts"
@@ -141,7 +153,7 @@ def _split(url: str) -> tuple[str, dict[str, str], list[str], str]:
     user, at, hosts = netloc.rpartition("@")
     first, *others = hosts.split(",")
     if not all((first, *others)):
-        raise ValueError("the URL has no host")
+        raise _UrlError("the URL has no host")
     return scheme, dict(parse_qsl(query)), [f"{user}{at}{first}", *others], path
 
 
@@ -149,7 +161,7 @@ def _connection_options(scheme: str, options: dict[str, str], first: str, path: 
     """Return the options of a connection, as redis-py reads them from the URL of one server."""
     kind, _, form = scheme.partition("+")
     if form not in ("", "sentinel", "cluster") or kind not in ("redis", "rediss", "unix") or (form and kind == "unix"):
-        raise ValueError(f"{scheme[:32]!r} is not the scheme of a Redis")
+        raise _UrlError(f"{scheme[:32]!r} is not the scheme of a Redis")
     query = f"?{urlencode(options)}" if options else ""
     if kind == "unix":
         return _parse(f"unix://{path}{query}")
@@ -158,6 +170,15 @@ def _connection_options(scheme: str, options: dict[str, str], first: str, path: 
     if form:
         found = {name: value for name, value in found.items() if name not in ("host", "port")}
     return found
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Raise TypeError if redis-py does not know an option."""
+    known = {name: value for name, value in options.items() if name not in _SENTINEL_OPTIONS}
+    connection_class = known.pop("connection_class", redis.Connection)
+    if connection_class is SSLConnection:
+        known.setdefault("ssl_check_hostname", True)
+    connection_class(**known)
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

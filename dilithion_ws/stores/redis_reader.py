@@ -75,7 +75,8 @@ class RedisReader:
 
     Attributes:
         damaged: how many stored events were not as they had been written.
-        run: the present run of Redis, as far as it is known.
+        run: the present run of Redis, None until it is known, "" if this user may not know it.
+        is_durable: whether Redis has all events after a restart.
     """
 
     def __init__(self, endpoint: RedisEndpoint) -> None:
@@ -83,7 +84,7 @@ class RedisReader:
         self._log_writer: LogWriter | None = None
         self._read_to: dict[Topic, int] = {}  # the last entry that was looked at
         self._renew_at = 0.0
-        self._is_durable = True
+        self.is_durable = True
         self._has_warned = False
         self.run: str | None = None
         self.damaged = 0
@@ -106,8 +107,7 @@ class RedisReader:
     @owner_only
     def check_all(self, topics: Sequence[Topic]) -> None:
         """Compare the logs of topics with those in Redis, and load those that are not the same."""
-        if self.run is None:
-            self._look_at_redis()
+        self.look_at_redis()
         for topic, found in self._read_heads(topics).items():
             self._guard(topic, lambda topic=topic, found=found: self._check(topic, _head_of(*found)))  # type: ignore[misc]
         if len(self._read_to) > len(topics):
@@ -139,6 +139,7 @@ class RedisReader:
         """Return where the logs of topics end in Redis. The epoch is "" if Redis does not know a topic."""
         return {topic: Position(*_head_of(*found)) for topic, found in self._read_heads(topics).items()}
 
+    @any_thread
     def replace_epoch(self, topic: Topic, epoch: str, lease_key: str = "", token: str = "") -> None:
         """Start a new epoch of a topic in Redis, unless another server has done so since this epoch was read.
 
@@ -148,19 +149,23 @@ class RedisReader:
             lease_key, token: of a leader, whose leadership must not be over.
         """
         keys = (*self.keys(topic), lease_key or f"{self._endpoint.prefix}leader:")
-        self._endpoint.client.eval(REPLACE_EPOCH, len(keys), *keys, secrets.token_hex(8), epoch, token)
+        self._endpoint.client.eval(REPLACE_EPOCH, len(keys), *keys, secrets.token_hex(8), epoch, token, life_of(topic))
 
-    def _look_at_redis(self) -> None:
-        """Learn which run of Redis this is, and whether it has all events after a restart."""
+    @any_thread
+    def look_at_redis(self) -> None:
+        """Learn which run of Redis this is, and whether it has all events after a restart, unless that is known."""
+        if self.run is not None:
+            return
         try:
             server, persistence = (self._endpoint.client.info(section) for section in ("server", "persistence"))
         except redis.exceptions.NoPermissionError:
             text = "this user of Redis may not call INFO: a restart of Redis without its last events is not noticed"
-            self.run, self._is_durable = "", True
+            self.is_durable, self.run = True, ""
         else:
             text = "Redis has no append-only file: servers that start after a restart of it begin new epochs"
-            self.run, self._is_durable = str(server["run_id"])[:_RUN_LENGTH], bool(persistence.get("aof_enabled"))
-        if not (self.run and self._is_durable) and not self._has_warned:
+            self.is_durable = bool(persistence.get("aof_enabled"))
+            self.run = str(server["run_id"])[:_RUN_LENGTH]
+        if not (self.run and self.is_durable) and not self._has_warned:
             self._has_warned = True
             logger.warning("%s (docs/events.md)", text)
 
@@ -216,8 +221,8 @@ class RedisReader:
             if len(page) < _PAGE:
                 break
         stored = _head_of(*found)
-        run = rows[-1][1].get(b"r", b"").decode("ascii", "replace") if rows else ""
-        if not has_memory and not self._is_durable and run not in ("", self.run):
+        run = rows[-1][1].get(b"r") if rows else None  # None also of a server before 0.2
+        if not has_memory and not self.is_durable and run not in (None, (self.run or "").encode()):
             logger.warning("Redis was restarted and may have lost events of %s: its log starts a new epoch", topic.name)
             self.replace_epoch(topic, stored.epoch)
             self._load(topic)

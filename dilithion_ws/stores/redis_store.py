@@ -19,6 +19,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import redis
+
 from ..config.limits import Limits
 from ..errors import ConfigError, JsonRpcCode, NotLeadingError
 from ..events.cursor import EndOfStream
@@ -32,7 +34,7 @@ from .lease import Lease
 from .redis_endpoint import FAULTS, RedisEndpoint
 from .redis_faults import kind_of
 from .redis_reader import RedisReader, life_of
-from .redis_scripts import PUBLISH
+from .redis_scripts import NOT_KEPT, PUBLISH
 from .store_fault import StoreFault, StoreFaultKind
 from .write_queue import QueuedEvent, WriteQueue
 
@@ -64,6 +66,7 @@ class RedisStore:
         self._queue = WriteQueue(limits)
         self._writer_name = secrets.token_hex(8)
         self._write_count = 0
+        self._lost: dict[Topic, str] = {}  # have lost events, with the fencing token; only the writer uses it
         self._lock = threading.Lock()  # guards `_topics` and the state of the connection
         self._topics: dict[str, Topic] = {}
         self._log_writer: LogWriter | None = None
@@ -189,6 +192,9 @@ class RedisStore:
 
     def _write(self) -> None:
         self._queue.wait(None)
+        self._reader.look_at_redis()
+        for topic in list(self._lost):
+            self._end_lost(topic)
         while not self._stopped.is_set():
             events = self._queue.next_events(_BATCH)
             if not events:
@@ -207,11 +213,37 @@ class RedisStore:
             self._write_count += stored
             self._queue.remove(stored)
             if failures:
-                raise results[stored]
+                self._on_refused(events[stored], results[stored])
         for loss in self._queue.losses():
-            self._replace_epoch(loss.topic, loss.token)
-            self._queue.acknowledge(loss.topic)
+            self._lost[loss.topic] = loss.token
+            self._queue.acknowledge(loss.topic)  # what is published from now on follows the new epoch
+            self._end_lost(loss.topic)
         self._on_reachable("writer")
+
+    def _end_lost(self, topic: Topic) -> None:
+        """Start a new epoch of a topic that has lost events, before any other event of it is written."""
+        self._replace_epoch(topic, self._lost[topic])
+        del self._lost[topic]
+
+    def _on_refused(self, event: QueuedEvent, error: Exception) -> None:
+        """Look why an event was not stored. Raise the error if that is a fault of Redis as a whole."""
+        text = str(error)
+        if "WRONGTYPE" in text:
+            logger.error("Redis has keys of another kind in place of %s: its log starts a new epoch", event.topic.name)
+            self._reader.replace_epoch(event.topic, "")
+        elif NOT_KEPT in text:
+            # It is an older copy, without the last events of this server, some of which it may not have read back.
+            logger.error("Redis has lost events of this server: all logs that it writes start new epochs")
+            self._writer_name, self._write_count = secrets.token_hex(8), 0
+            with self._lock:
+                topics = list(self._topics.values())
+            self._lost = {topic: "" for topic in topics if self._lease is None or topic not in self._lease.topics}
+            if self._lease is not None and (token := self._lease.token(self._lease.term)):
+                self._lost |= dict.fromkeys(self._lease.topics, token)
+            for topic in list(self._lost):
+                self._end_lost(topic)
+        else:
+            raise error
 
     def _add(self, pipeline: Any, event: QueuedEvent, count: int, *, is_first: bool) -> None:
         """Add the script that stores an event to a pipeline. `count` is the writer's own number of it."""
@@ -236,6 +268,7 @@ class RedisStore:
             event.token,
             checksum(topic.name, event.data),
             self._reader.run or "",
+            int(self._reader.is_durable),
         )
 
     @property
@@ -244,10 +277,14 @@ class RedisStore:
         return self._name("leader", "") if self._lease is None else self._lease.key
 
     def _replace_epoch(self, topic: Topic, token: str) -> None:
-        """Start a new epoch of a topic in Redis, unless that has not begun there, or another server does so now."""
-        epoch = self._endpoint.client.get(self._reader.keys(topic).epoch)
-        if epoch is not None:
-            self._reader.replace_epoch(topic, epoch, self._lease_key, token)
+        """Start a new epoch of a topic in Redis, unless another server does so now."""
+        try:
+            epoch = self._endpoint.client.get(self._reader.keys(topic).epoch)
+        except redis.ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            epoch = ""  # any
+        self._reader.replace_epoch(topic, epoch or "", self._lease_key, token)
 
     def _name(self, *parts: str) -> str:
         """Return the name of a key."""

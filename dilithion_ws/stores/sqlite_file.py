@@ -11,9 +11,9 @@ name, epoch and head. So a byte that a disk has changed is found, wherever it is
 Version 1 (dilithion_ws 0.1) had no checksums. Such a file is converted, and what is in it is believed.
 
 An epoch may be continued only by a file that has all of its events. So beside the file there is a mark, `PATH-session`,
-with the same random text as in the file. Each opening changes both. A server that has to keep events in memory
-removes the mark (`invalidate`), and a copy or an older version of the file does not fit to it: then all logs start new
-epochs. The same happens if the machine went down before the file was closed, since its last events may not have been
+with the same random text as in the file (see `session_mark`). Each opening and closing changes both. A server that has to
+keep events in memory empties the mark, and a copy or an older version of the file does not fit to it: then all logs start
+new epochs. The same happens if the machine went down before the file was closed, since its last events may not have been
 written to the disk.
 """
 
@@ -21,13 +21,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import logging
 import os
 import secrets
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -35,14 +33,15 @@ from typing import NamedTuple
 from ..events.log import StoredEntry
 from ..util.files import open_private
 from .checksums import checksum
+from .session_mark import SessionMark, invalidate
 from .store_fault import StoreFault, StoreFaultKind
 
-__all__ = ["SqliteFile", "StoredLog", "fault_of", "invalidate"]
+__all__ = ["SqliteFile", "StoredLog", "fault_of"]
 
 logger = logging.getLogger("dilithion_ws.events")
 
 _VERSION = "2"
-_MARK = "-session"
+_OPENED, _CLOSED = {"clean": "0"}, {"clean": "1"}
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS topics (
@@ -103,6 +102,7 @@ class SqliteFile:
         path: the file; it is created if it does not exist.
         is_copy: whether it is read only, as a copy: its logs are those of another boot or session, too.
         patience: seconds to wait for another program that has locked it.
+        is_obsolete: whether what is in it will be replaced, and is not read. `begin` says when that is done.
 
     Attributes:
         logs: what it contained, by topic.
@@ -112,11 +112,14 @@ class SqliteFile:
         StoreFault: it cannot be used.
     """
 
-    def __init__(self, path: str, is_copy: bool = False, patience: float = 1.0) -> None:
+    def __init__(self, path: str, is_copy: bool = False, patience: float = 1.0, *, is_obsolete: bool = False) -> None:
         self.path = path
         self._is_copy = is_copy
+        self._is_obsolete = is_obsolete
         self._patience = patience
         self._level = logging.DEBUG if is_copy else logging.ERROR
+        self._mark: SessionMark | None = None
+        self._session = ""
         self.logs: dict[str, StoredLog] = {}
         self.damaged = 0
         try:
@@ -139,14 +142,14 @@ class SqliteFile:
         db = sqlite3.connect(self.path, timeout=self._patience, isolation_level=None, check_same_thread=False)
         try:
             self._prepare(db)
-        except sqlite3.Error as error:
+        except BaseException as error:
             db.close()
-            raise _fault_or_damage(error) from error
-        except (ValueError, TypeError, OverflowError) as error:
-            db.close()
-            raise _DamageError(str(error)) from error
-        except BaseException:
-            db.close()
+            if self._mark is not None:
+                self._mark.close()
+            if isinstance(error, sqlite3.Error):
+                raise _fault_or_damage(error) from error
+            if isinstance(error, (ValueError, TypeError, OverflowError)):
+                raise _DamageError(str(error)) from error
             raise
         return db
 
@@ -161,25 +164,40 @@ class SqliteFile:
         if problem != b"ok":
             raise _DamageError(problem.decode("utf-8", "replace"))
         meta = self._check_schema(db)
-        if meta and not self._is_copy and (problem := self._incompleteness(meta)):
+        if meta and not self._is_copy and not self._is_obsolete and (problem := self._incompleteness(meta)):
             logger.warning("%s %s: its logs start new epochs", self.path, problem)
             db.execute("DELETE FROM entries")
             db.execute("DELETE FROM topics")
-        self._read(db)
-        session = secrets.token_hex(16)
-        db.execute(
-            "REPLACE INTO meta VALUES ('boot', ?), ('clean', '0'), ('version', ?), ('session', ?)",
-            (_boot(), _VERSION, session),
-        )
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the disk knows from now on that the file is not closed
+        if not self._is_obsolete:
+            self._read(db)
         if not self._is_copy:
-            _write_mark(self.path, session)
+            self._mark = SessionMark(self.path)
+            if not self._is_obsolete:
+                self._begin_session(db, _OPENED, meta.get("session", ""))
+
+    def begin(self) -> None:
+        """Say that an obsolete file has everything from now on."""
+        self._begin_session(self._db, _OPENED, "")
+
+    def _begin_session(self, db: sqlite3.Connection, facts: dict[str, str], before: str) -> None:
+        """Give the file and the mark another text. If that is interrupted, the mark still fits to the file."""
+        assert self._mark is not None
+        facts = {"boot": _boot(), "version": _VERSION, **facts}
+        session = secrets.token_hex(16)
+        self._mark.write(before, session)
+        rows = [part for fact in {**facts, "session": session}.items() for part in fact]
+        db.execute(f"REPLACE INTO meta VALUES {', '.join(['(?, ?)'] * (len(rows) // 2))}", rows)
+        self._mark.write(session)
+        self._session = session
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the disk knows, too, whether it is closed
 
     def _incompleteness(self, meta: dict[str, str]) -> str:
         """Return why the file may not have all events of its epochs, or nothing if it has them."""
         if meta.get("clean") != "1" and meta.get("boot") != _boot():
             return "was not closed before the machine went down"
-        if meta.get("version") != "1" and not _has_mark(self.path, meta.get("session", "")):
+        found = SessionMark.read(self.path)
+        session = meta.get("session", "")
+        if (session not in found or not session) if meta.get("version") != "1" else found is not SessionMark.ABSENT:
             return "is a copy, or events were kept in memory since it was used"
         return ""
 
@@ -198,7 +216,7 @@ class SqliteFile:
         found = {name: self._columns(db, name) for name in names if not name.startswith("sqlite_")}
         meta: dict[str, str] = {}
         if found.get("meta") == _COLUMNS["meta"]:
-            meta = {name.decode(): value.decode() for name, value in db.execute("SELECT name, value FROM meta")}
+            meta = {_text(name): _text(value) for name, value in db.execute("SELECT name, value FROM meta")}
         version = meta.get("version")
         if version is None and found:
             if any(found.get(name) == columns for name, columns in _COLUMNS.items() if name != "meta"):
@@ -352,51 +370,20 @@ class SqliteFile:
 
     def close(self, clean: bool) -> None:
         """Close the file. `clean` says that all that was published is in it."""
-        with contextlib.suppress(sqlite3.Error):
-            if clean:
-                self._db.execute("UPDATE meta SET value = '1' WHERE name = 'clean'")
+        with contextlib.suppress(sqlite3.Error, OSError):
+            if clean and self._mark is not None:
+                self._begin_session(self._db, _CLOSED, self._session)
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
+        if self._mark is not None:
+            self._mark.close()
 
-
-def invalidate(path: str) -> None:
-    """Have all logs of a file start new epochs when it is opened the next time, since events are kept in memory.
-
-    Where the mark beside the file cannot be removed, since the file system is read-only, there is another one among the
-    temporary files. It is gone after a restart of the machine, when the logs start new epochs anyway.
-    """
-    try:
-        os.truncate(path + _MARK, 0)  # needs no right on the folder
-        return
-    except FileNotFoundError:
-        return
-    except OSError:
-        pass
-    with contextlib.suppress(OSError):
-        os.close(open_private(_elsewhere(path), os.O_WRONLY | os.O_CREAT))
-
-
-def _write_mark(path: str, session: str) -> None:
-    with open(open_private(path + _MARK, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="ascii") as file:
-        file.write(session)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(_elsewhere(path))
-
-
-def _has_mark(path: str, session: str) -> bool:
-    if os.path.exists(_elsewhere(path)):
-        return False
-    try:
-        with open(path + _MARK, encoding="ascii", errors="replace") as file:
-            return bool(session) and file.read(100) == session
-    except OSError:
-        return False
-
-
-def _elsewhere(path: str) -> str:
-    """Return the path of the mark that says that events were kept in memory."""
-    digest = hashlib.sha256(os.path.realpath(path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return os.path.join(tempfile.gettempdir(), f"dilithion-ws-{digest}")
+    def give_up(self) -> None:
+        """Close the file, and have all logs start new epochs when it is opened the next time."""
+        with contextlib.suppress(sqlite3.Error):  # it may be in another place by now, where its mark is
+            self._db.execute("UPDATE meta SET value = '' WHERE name = 'session'")
+        self.close(clean=False)
+        invalidate(self.path)
 
 
 def _identity_of(found: os.stat_result) -> tuple[int, int]:

@@ -13,6 +13,7 @@ replaces what it had.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import sqlite3
 import threading
@@ -28,7 +29,8 @@ from ..events.store import LogWriter, StoreStatus
 from ..events.topic import Topic
 from ..util.clock import Deadline, monotonic
 from ..util.thread_contracts import any_thread, owner_only, requires
-from .sqlite_file import SqliteFile, StoredLog, fault_of, invalidate
+from .session_mark import invalidate
+from .sqlite_file import SqliteFile, StoredLog, fault_of
 from .store_fault import StoreFault
 from .write_queue import QueuedEvent, WriteQueue
 
@@ -51,7 +53,7 @@ class SqliteStore:
     """
 
     def __init__(self, path: str, limits: Limits, is_required: bool = False) -> None:
-        self._path = path
+        self._path = os.path.abspath(path)  # the host may change its directory
         self._limits = limits
         self._is_required = is_required
         self._queue = WriteQueue(limits)
@@ -68,6 +70,7 @@ class SqliteStore:
         self._thread: threading.Thread | None = None
         self._stop_by: Deadline | None = None
         self._detached: deque[str] = deque()
+        self._lost: dict[Topic, None] = {}  # have lost events, and must start new epochs before anything else
 
     @property
     def status(self) -> StoreStatus:
@@ -155,6 +158,8 @@ class SqliteStore:
     def _open(self) -> None:
         """Open the file and read what it contains. Raise StoreFault if that is impossible."""
         file = SqliteFile(self._path)
+        for name in list(self._detached):  # while the file was closed
+            file.logs.pop(name, None)
         self._look_at = monotonic() + self._limits.history.store_retry
         self._damaged += file.damaged
         try:
@@ -233,11 +238,16 @@ class SqliteStore:
             for topic in self._queue.topics() if self._file is not None else ():
                 self._start_new_epoch(topic)
         except Exception:
-            logger.exception("the file can't be closed")
-            self._invalidate()
+            logger.exception("the file can't be closed in order")
+            file, self._file = self._file, None
+            if file is not None:
+                file.give_up()
         self._close()
 
     def _write_all(self) -> None:
+        for topic in list(self._lost):
+            self._start_new_epoch(topic)
+            del self._lost[topic]
         while (events := self._queue.next_events(_BATCH)) or self._queue.next_epoch():
             if not events:
                 epoch = self._queue.next_epoch()
@@ -253,8 +263,10 @@ class SqliteStore:
             self._deliver(events, numbers)
         self._delete_detached()
         for loss in self._queue.losses():
+            self._lost[loss.topic] = None
+            self._queue.acknowledge(loss.topic)  # what is published from now on follows the new epoch
             self._start_new_epoch(loss.topic)
-            self._queue.acknowledge(loss.topic)
+            del self._lost[loss.topic]
 
     def _deliver(self, events: Sequence[QueuedEvent], numbers: Sequence[int | None]) -> None:
         """Append events to the logs. A log that does not take one has lost it, and starts a new epoch."""
@@ -334,7 +346,6 @@ class SqliteStore:
         self._fault = fault
         self._try_at = monotonic() + self._limits.history.store_retry
         self._heads = {}
-        self._invalidate()
         logger.error(
             "%s can't be used (%s): %s; events are kept in memory only, and it is tried again every %g s (%s)",
             self._path,
@@ -346,13 +357,18 @@ class SqliteStore:
 
     def _fail(self, fault: StoreFault) -> None:
         """Continue in memory: the file cannot be used."""
-        self._close(clean=False)
+        file, self._file = self._file, None
+        if file is not None:
+            file.give_up()
+        else:
+            invalidate(self._path)
         self._give_up(fault)
         with self._lock:
             topics = list(self._topics.values())
             self._stored = {}  # what the file has of other topics has ended, too
         for topic in topics:
-            self._start_new_epoch(topic, is_whole=True)
+            self._start_new_epoch(topic, is_whole=topic not in self._lost)
+        self._lost.clear()
         try:
             self._write_all()
         except Exception:
@@ -362,7 +378,7 @@ class SqliteStore:
         """Use the file again, if that is possible now."""
         self._try_at = monotonic() + self._limits.history.store_retry
         try:
-            file = SqliteFile(self._path, patience=_RETURN_PATIENCE)
+            file = SqliteFile(self._path, patience=_RETURN_PATIENCE, is_obsolete=True)
         except StoreFault as fault:
             if self._fault is None or fault.kind is not self._fault.kind:
                 logger.error("%s still can't be used (%s): %s", self._path, fault.kind.value, fault)
@@ -376,18 +392,15 @@ class SqliteStore:
                 file.clear()
                 for topic in topics:
                     self._write_topic(file, topic)
-        except sqlite3.Error as error:
-            file.close(clean=False)
+            file.begin()
+        except (sqlite3.Error, OSError) as error:
+            file.give_up()
             self._heads = {}
             self._fault = fault_of(error)
-            self._invalidate()
             return
         self._look_at = monotonic() + self._limits.history.store_retry
         self._file, self._fault = file, None
         logger.warning("%s can be used again: events are kept in it", self._path)
-
-    def _invalidate(self) -> None:
-        invalidate(self._path)
 
     def _close(self, clean: bool = True) -> None:
         file, self._file = self._file, None

@@ -46,13 +46,19 @@ def publish(server: WebSocketServer, *numbers_: int) -> None:
         ("redis+cluster://", "has no host"),
         ("redis+cluster://127.0.0.1:1,,127.0.0.1:2", "has no host"),
         ("redis://127.0.0.1:1/0?prefix=a{b", "is not a prefix"),
-        ("redis://127.0.0.1:x/0", "rpcwebsocketeventstore"),
-        ("redis://127.0.0.1:1/0?health_check_interval=x", "Invalid value"),
+        ("redis://127.0.0.1:x/0", "can't be read"),
+        ("redis+cluster://127.0.0.1:1,127.0.0.1:x", "can't be read"),
+        ("redis+cluster://127.0.0.1:1,[::1", "can't be read"),
+        ("redis://:secret/word@127.0.0.1/0", "can't be read"),
+        ("redis://127.0.0.1:1/0?health_check_interval=x", "can't be read"),
+        ("redis://127.0.0.1:1/0?unknown=x", "can't be read"),
     ],
 )
 def test_what_is_not_a_url_of_redis_says_why(url: str, problem: str) -> None:
-    with pytest.raises(ConfigError, match=problem):
+    with pytest.raises(ConfigError, match=problem) as error:
         RedisEndpoint(url, 1.0)
+    assert "secret" not in str(error.value)
+    assert find_store_problem(url) == str(error.value)
 
 
 def test_a_setting_that_is_no_store_names_the_forms() -> None:

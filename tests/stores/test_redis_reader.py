@@ -210,3 +210,74 @@ def test_an_export_beside_a_server_that_writes_is_of_one_moment(
         ).stdout.strip()
         == b"2000"
     )
+
+
+def test_a_server_goes_on_after_redis_came_back_with_an_older_copy(
+    serve: ServerFactory, connect: ClientFactory, tmp_path: Path
+) -> None:
+    port = free_port()
+    with running(tmp_path, port=port) as process:
+        server = serve(f"redis://127.0.0.1:{port}/0", store_unavailable_grace=60)
+        server.topic("other")
+        wait_for(lambda: not server.events.topic("other").availability.value)
+        clients = {name: connect(server) for name in ("t", "other")}
+        for name, client in clients.items():
+            subscribe(client, name)
+        publish(server, "t", 1)
+        publish(server, "other", 1)
+        at(server, "other", 1)
+        with redis.Redis(port=port) as direct:
+            direct.save()
+        publish(server, "t", 2, 3)
+        at(server, "t", 3)
+        process.kill()
+        process.wait(10)
+    with running(tmp_path, port=port):
+        publish(server, "t", 4)
+        publish(server, "other", 5)
+        for name, client in clients.items():
+            found = client.answer()["params"]
+            while "error" not in found:
+                found = client.answer()["params"]
+            assert found["error"]["data"]["reason"] == "epoch"
+            begin = {"epoch": found["epoch"], "seq": 0}
+            assert subscribe(client, name, since=begin)["recovered"] is True
+            assert events(client, 1)[0]["result"] == {"n": 4 if name == "t" else 5}
+
+
+def test_a_topic_that_is_written_before_it_was_read_does_not_continue_an_older_copy(
+    serve: ServerFactory, tmp_path: Path
+) -> None:
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    with running(tmp_path, port=port) as process:
+        server = serve(url)
+        server.publish("user/bob", {"n": 1})
+        at(server, "user/bob", 1)
+        place = server.events.topic("user/bob").log.position
+        with redis.Redis(port=port) as direct:
+            direct.save()
+        process.kill()
+        process.wait(10)
+    server.stop(0)
+    with running(tmp_path, port=port):
+        again = serve(url)
+        again.publish("user/bob", {"n": 2})
+        at(again, "user/bob", 1)
+        assert again.events.topic("user/bob").log.position.epoch != place.epoch
+
+
+def test_a_key_of_another_kind_in_place_of_a_forgotten_topic_holds_up_no_other(
+    serve: ServerFactory, redis_server: RedisServer
+) -> None:
+    server = serve(redis_server.url)
+    server.publish("user/alice", {"n": 1})
+    at(server, "user/alice", 1)
+    with redis.Redis.from_url(redis_server.url) as direct:
+        direct.delete("dilithion-ws:user/alice:epoch")
+        direct.hset("dilithion-ws:user/alice:epoch", "a", "b")
+        server.events.forget_user("alice")
+        publish(server, "t", 1)
+        at(server, "t", 1)
+        wait_for(lambda: direct.type("dilithion-ws:user/alice:epoch") == b"string")
+        assert 0 < int(str(direct.ttl("dilithion-ws:user/alice:epoch"))) <= 3900

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from dilithion_ws import ConfigError, WebSocketServer
-from dilithion_ws.stores import sqlite_file
-from dilithion_ws.stores.sqlite_file import SqliteFile, invalidate
+from dilithion_ws.stores import session_mark, sqlite_file
+from dilithion_ws.stores.session_mark import SessionMark, invalidate
+from dilithion_ws.stores.sqlite_file import SqliteFile
 from dilithion_ws.stores.sqlite_store import SqliteStore
+from dilithion_ws.util.files import open_private
 from dilithion_ws.util.position import Position
 
 from ..support import wait_for
@@ -275,8 +277,15 @@ def test_where_nothing_can_be_written_the_mark_is_made_elsewhere(
     with file.transaction():
         file.save_topic("t", "e", 5, 6)
     file.close(clean=True)
+    original = open_private
+
+    def read_only(name: str, flags: int) -> int:
+        if name.endswith("-session"):
+            raise OSError(30, "Read-only file system")
+        return original(name, flags)
+
     with monkeypatch.context() as patch:
-        patch.setattr(os, "truncate", lambda *args: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
+        patch.setattr(session_mark, "open_private", read_only)
         invalidate(str(path))
     assert len(list((tmp_path / "temporary").iterdir())) == 1
     again = SqliteFile(str(path))
@@ -298,3 +307,141 @@ def test_a_clock_that_was_set_back_makes_no_gap(path: Path) -> None:
     last = SqliteFile(str(path))
     assert (last.damaged, last.logs["user/a"].head) == (0, 4)
     last.close(clean=True)
+
+
+def test_a_copy_of_the_last_run_is_recognised(serve: ServerFactory, path: Path, tmp_path: Path) -> None:
+    """It was made while the server ran, and is put back after a clean stop."""
+    server = serve(f"sqlite:{path}")
+    publish(server, "t", 1)
+    for ending in ("", "-wal"):
+        shutil.copy(f"{path}{ending}", tmp_path / f"copy{ending}")
+    place = publish(server, "t", 2)
+    stopped(server)
+    for ending in ("", "-wal"):
+        shutil.copy(tmp_path / f"copy{ending}", f"{path}{ending}")
+    assert serve(f"sqlite:{path}").events.topic("t").log.position.epoch != place.epoch
+
+
+def test_a_folder_that_is_away_for_a_while(serve: ServerFactory, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    server = serve(f"sqlite:{folder / 'events.db'}", store_retry=0.2)
+    place = publish(server, "t", 1)
+    folder.rename(tmp_path / "elsewhere")
+    wait_for(lambda: fault(server) == "away")
+    publish(server, "t", 2)
+    stopped(server)
+    (tmp_path / "elsewhere").rename(folder)
+    assert serve(f"sqlite:{folder / 'events.db'}").events.topic("t").log.position.epoch != place.epoch
+
+
+def test_a_second_server_leaves_the_file_of_the_first_as_it_is(serve: ServerFactory, path: Path) -> None:
+    first = serve(f"sqlite:{path}")
+    place = publish(first, "t", 1)
+    second = serve(f"sqlite:{path}", store_retry=60)
+    assert fault(second) == "in use"
+    stopped(second)
+    stopped(first)
+    assert serve(f"sqlite:{path}").events.topic("t").log.position == place
+
+
+def test_a_start_that_is_interrupted_continues_the_epoch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = SqliteFile(str(path))
+    with file.transaction():
+        file.save_topic("t", "e", 5, 6)
+    file.close(clean=True)
+    original, writes = SessionMark.write, []
+
+    def write(self: SessionMark, *sessions: str) -> None:
+        writes.append(sessions)
+        if len(writes) in (2, 3):  # after the file was changed, and before it
+            raise KeyboardInterrupt
+        original(self, *sessions)
+
+    monkeypatch.setattr(SessionMark, "write", write)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            SqliteFile(str(path))
+    monkeypatch.undo()
+    again = SqliteFile(str(path))
+    assert again.logs["t"].head == 5
+    again.close(clean=True)
+
+
+def test_a_return_that_is_interrupted_leaves_a_file_that_does_not_count(path: Path) -> None:
+    file = SqliteFile(str(path))
+    with file.transaction():
+        file.save_topic("t", "e", 5, 6)
+    file.give_up()
+    returning = SqliteFile(str(path), is_obsolete=True)
+    returning.close(clean=False)
+    again = SqliteFile(str(path))
+    assert again.logs == {}
+    again.close(clean=True)
+
+
+def test_users_that_were_forgotten_while_the_server_did_not_run_stay_so(serve: ServerFactory, path: Path) -> None:
+    server = serve(f"sqlite:{path}")
+    publish(server, "user/alice", 1)
+    stopped(server)
+    server.events.forget_user("alice")
+    server.start()
+    assert server.events.topic("user/alice").log.position.seq == 0
+    stopped(server)
+
+
+def test_a_mark_that_is_not_a_file_of_ours_is_not_followed(serve: ServerFactory, path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("mine")
+    Path(f"{path}-session").symlink_to(other)
+    server = serve(f"sqlite:{path}", store_retry=60)
+    assert fault(server) != ""
+    publish(server, "t", 1)
+    stopped(server)
+    assert other.read_text() == "mine"
+
+
+def test_what_somebody_puts_among_the_temporary_files_does_no_harm(serve: ServerFactory, path: Path) -> None:
+    first = serve(f"sqlite:{path}")
+    place = publish(first, "t", 1)
+    stopped(first)
+    Path(session_mark._elsewhere(str(path))).mkdir()
+    assert serve(f"sqlite:{path}").events.topic("t").log.position == place
+
+
+def test_a_fact_without_a_value_is_damage(path: Path, serve: ServerFactory) -> None:
+    stopped(serve(f"sqlite:{path}"))
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE meta SET value = NULL WHERE name = 'version'")
+    server = serve(f"sqlite:{path}")
+    publish(server, "t", 1)
+
+
+def test_events_between_a_loss_and_its_new_epoch_are_kept(
+    serve: ServerFactory, connect: ClientFactory, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(f"sqlite:{path}", event_backlog=1)
+    client = connect(server)
+    old = subscribe(client, "t")["epoch"]
+    original = SqliteStore._start_new_epoch
+    blocked, go_on = threading.Event(), threading.Event()
+
+    def start(self: SqliteStore, topic: Any, **options: Any) -> None:
+        original(self, topic, **options)
+        server.publish("t", {"n": "between"})
+
+    monkeypatch.setattr(SqliteStore, "_start_new_epoch", start)
+    insert = SqliteStore._insert
+    monkeypatch.setattr(SqliteStore, "_insert", lambda *args: (blocked.set(), go_on.wait(10), insert(*args))[2])
+    server.publish("t", {"n": 1})
+    assert blocked.wait(10)
+    for n in range(2, 9):
+        server.publish("t", {"n": n})
+    go_on.set()
+    seen = events(client, 1)[0]
+    while "error" not in seen:
+        seen = events(client, 1)[0]
+    assert seen["error"]["data"]["reason"] == "epoch"
+    log = server.events.topic("t").log
+    wait_for(lambda: log.position.epoch != old and log.position.seq >= 1)
+    assert server.events.topic("t").since(log.position.epoch, 0) == [{"n": "between"}]
