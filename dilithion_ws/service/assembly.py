@@ -16,7 +16,7 @@ import msgspec
 from ..auth.authenticator import Authenticator
 from ..auth.credential_files import CredentialFiles
 from ..config.config import Config, parse_method_timeout, parse_network
-from ..config.limits import limit_reached
+from ..config.limits import Limits, limit_reached
 from ..events.hub import EventHub
 from ..events.store import EventStore
 from ..net.connection_limiter import ConnectionLimiter
@@ -33,6 +33,7 @@ from ..rpc.table import RpcTable
 from ..session import Session
 from ..util.clock import Clock, Deadline
 from ..util.file_watcher import FileWatcher
+from ..util.memory_limit import available_memory
 from ..util.open_files import available_files
 from .access_control import AccessControl
 from .callbacks import Callbacks
@@ -54,6 +55,9 @@ from .upgrades import UpgradePolicy
 __all__ = ["Host", "RunningServer", "assemble"]
 
 logger = logging.getLogger("dilithion_ws")
+
+_CONNECTION_SIZE = 10_000
+"""Bytes that a connection takes, as a rule, with its buffers in the process."""
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -153,6 +157,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
             available,
             limit_reached(limits, "connections"),
         )
+    _warn_about_memory(limits, len(events.topics()))
     limiter = ConnectionLimiter(limits, available, access, proxies)
     statistics = StatisticsSource(registry, limiter, pool, host.rpc, events, authenticator, files.audit)
 
@@ -189,6 +194,21 @@ def _make_executor(config: Config, clock: Clock, events: EventHub) -> Executor:
 
 def _make_tls(config: Config) -> TlsContext:
     return TlsContext(config.certificate, config.private_key, config.client_ca, config.require_client_certificate)
+
+
+def _warn_about_memory(limits: Limits, topics: int) -> None:
+    """Log a warning if the process may not take what its connections and the histories of its topics need at most."""
+    available = available_memory()
+    needed = limits.connections.connections * _CONNECTION_SIZE + topics * limits.history.history_size
+    if available is not None and available < needed:
+        logger.warning(
+            "the process may take %d MB more, and the %s with the histories of %d topics (rpcwebsockethistorysize) needs "
+            "up to %d MB: raise it (ulimit -v, MemoryMax), or lower these",
+            available >> 20,
+            limit_reached(limits, "connections"),
+            topics,
+            needed >> 20,
+        )
 
 
 def _start(server: RunningServer, host: Host, files: CredentialFiles, reloader: Reloader, clock: Clock) -> None:

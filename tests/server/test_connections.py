@@ -512,6 +512,19 @@ def test_disconnects_in_the_middle_of_everything(start: ServerFactory, rpc: RpcT
     )
 
 
+@pytest.mark.parametrize(("memory", "lines"), [(100 << 20, 1), (1 << 30, 0), (None, 0)])
+def test_a_limit_of_memory_below_what_is_needed_is_said_once(
+    start: ServerFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    memory: int | None,
+    lines: int,
+) -> None:
+    monkeypatch.setattr("dilithion_ws.service.assembly.available_memory", lambda: memory)
+    start(connections=1000)
+    assert caplog.text.count("the process may take 100 MB more") == lines
+
+
 @pytest.mark.parametrize("files", [100, 5000])
 def test_a_limit_of_the_process_below_that_of_connections_is_said_once(
     start: ServerFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, files: int
