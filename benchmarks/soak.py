@@ -179,7 +179,7 @@ class Phase(NamedTuple):
 
 PHASES = {
     "connections": Phase(_connect, 0.5),
-    "tls": Phase(_connect, 0.1, uses_tls=True),
+    "tls": Phase(_connect, 0.5, uses_tls=True),
     "calls": Phase(_call),
     "errors": Phase(_raise),
     "subscriptions": Phase(_subscribe),

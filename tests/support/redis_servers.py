@@ -156,15 +156,17 @@ class Cluster:
             slots: Any = client.execute_command("CLUSTER", "SLOTS")
         return all(one[2][1] != gone for one in slots)
 
-    def move_slots(self, source: int, target: int) -> None:
-        """Move all slots of one master to another."""
-        ids = {}
-        for port in (source, target):
-            with redis.Redis(port=port) as client:
-                ids[port] = str(client.execute_command("CLUSTER", "MYID"), "ascii")
-        between = ["--cluster-from", ids[source], "--cluster-to", ids[target], "--cluster-slots", "16384"]
-        move = ["redis-cli", "--cluster", "reshard", f"127.0.0.1:{target}", *between, "--cluster-yes"]
-        subprocess.run(move, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    def move_slot(self, key: str, source: int, target: int) -> None:
+        """Move the slot of a key from one master to another, with all keys in it."""
+        with redis.Redis(port=source) as old, redis.Redis(port=target) as new:
+            slot: Any = old.execute_command("CLUSTER", "KEYSLOT", key)
+            old_id, new_id = (client.execute_command("CLUSTER", "MYID") for client in (old, new))
+            new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
+            old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
+            while keys := old.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+                old.execute_command("MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *keys)
+            for client in (new, old):
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
 
 
 @contextmanager
