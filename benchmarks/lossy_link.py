@@ -50,6 +50,7 @@ class LossyLink:
         delay: seconds for each packet, in each direction.
         jitter: seconds that are added at random, so that packets also change their order.
         loss: share of the packets that are lost.
+        rate: bytes per second in each direction; 0 for no limit.
         seed: of the choice of packets.
 
     Attributes:
@@ -59,8 +60,8 @@ class LossyLink:
         packets, lost: how many were sent, and how many of them were lost.
     """
 
-    def __init__(self, delay: float, loss: float, jitter: float = 0.0, seed: int = 1) -> None:
-        self._delay, self._loss, self._jitter = delay, loss, jitter
+    def __init__(self, delay: float, loss: float, jitter: float = 0.0, seed: int = 1, rate: float = 0.0) -> None:
+        self._delay, self._loss, self._jitter, self._rate = delay, loss, jitter, rate
         self._chance = random.Random(seed)
         names = [f"{end}{os.getpid()}" for end in ("near", "far")]
         self._names = names
@@ -98,6 +99,7 @@ class LossyLink:
         there = dict(zip(self._devices, reversed(self._devices), strict=True))
         order = itertools.count()
         waiting: list[tuple[float, int, int, bytes]] = []
+        free_at = dict.fromkeys(self._devices, 0.0)  # when a direction has sent what came before
         while not self._stopping:
             wait = min(_WAIT, max(0.0, waiting[0][0] - time.monotonic())) if waiting else _WAIT
             for device in select.select(self._devices, [], [], wait)[0]:
@@ -106,7 +108,10 @@ class LossyLink:
                 if self.is_down or self._chance.random() < self._loss:
                     self.lost += 1
                     continue
-                due = time.monotonic() + self._delay + self._chance.random() * self._jitter
+                sent = max(time.monotonic(), free_at[device])
+                if self._rate:
+                    sent = free_at[device] = sent + len(packet) / self._rate
+                due = sent + self._delay + self._chance.random() * self._jitter
                 heapq.heappush(waiting, (due, next(order), there[device], packet))
             while waiting and waiting[0][0] <= time.monotonic():
                 _, _, device, packet = heapq.heappop(waiting)

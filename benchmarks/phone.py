@@ -136,7 +136,9 @@ def _report(name: str, lines: list[dict[str, Any]], went_down: float, came_up: f
     )
 
 
-def run(delay: float, loss: float, calm: float, dead: float, modules: Path) -> list[Report]:
+def run(
+    delay: float, loss: float, calm: float, dead: float, modules: Path, *, jitter: float = 0.0, rate: float = 0.0
+) -> list[Report]:
     """Run the clients and return a report of each.
 
     Args:
@@ -144,8 +146,9 @@ def run(delay: float, loss: float, calm: float, dead: float, modules: Path) -> l
         calm: seconds before the link dies.
         dead: seconds for which it is dead.
         modules: the folder with Node's packages.
+        jitter, rate: of the link.
     """
-    with LossyLink(delay, loss) as link, contextlib.ExitStack() as processes:
+    with LossyLink(delay, loss, jitter, rate=rate) as link, contextlib.ExitStack() as processes:
         serve = [*link.far, sys.executable, "-m", "benchmarks.phone", "--serve"]
         server = processes.enter_context(
             subprocess.Popen(serve, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT)

@@ -229,7 +229,7 @@ def clock(terms: Terms) -> str:
 
 @scenario("link")
 def link(terms: Terms) -> str:
-    """A link that delays, loses and reorders packets, and then loses all of them: every client gets every event once"""
+    """A slow link that delays, loses and reorders packets, and then loses all: every client gets every event once"""
     if not has_links() or shutil.which("node") is None:
         raise NotHereError("needs root, ip, /dev/net/tun and node")
     from ..phone import run
@@ -237,7 +237,8 @@ def link(terms: Terms) -> str:
     modules = Path(__file__).resolve().parents[2] / ".cache/node_modules"
     if not modules.is_dir():
         raise NotHereError("needs Node's ws (scripts/prepare)")
-    reports = run(delay=0.1, loss=0.05, calm=terms.choose(4, 30), dead=terms.choose(3, 60), modules=modules)
+    calm, dead = terms.choose(4, 30), terms.choose(3, 60)
+    reports = run(0.1, 0.05, calm, dead, modules, jitter=0.1, rate=50_000)
     return ", ".join(
         f"{report.name}: {report.ticks} events, median {report.lags[len(report.lags) // 2]:.2f} s" for report in reports
     )

@@ -246,8 +246,7 @@ class SqliteStore:
 
     def _write_all(self) -> None:
         for topic in list(self._lost):
-            self._start_new_epoch(topic)
-            del self._lost[topic]
+            self._end_lost(topic)
         while (events := self._queue.next_events(_BATCH)) or self._queue.next_epoch():
             if not events:
                 epoch = self._queue.next_epoch()
@@ -265,23 +264,26 @@ class SqliteStore:
         for loss in self._queue.losses():
             self._lost[loss.topic] = None
             self._queue.acknowledge(loss.topic)  # what is published from now on follows the new epoch
-            self._start_new_epoch(loss.topic)
-            del self._lost[loss.topic]
+            self._end_lost(loss.topic)
+
+    def _end_lost(self, topic: Topic) -> None:
+        """Start a new epoch of a topic that has lost events, before any other event of it is written."""
+        self._start_new_epoch(topic)
+        del self._lost[topic]
 
     def _deliver(self, events: Sequence[QueuedEvent], numbers: Sequence[int | None]) -> None:
         """Append events to the logs. A log that does not take one has lost it, and starts a new epoch."""
         assert self._writer is not None
-        lost: dict[Topic, None] = {}
         for event, seq in zip(events, numbers, strict=True):
-            if event.topic in lost:
+            if event.topic in self._lost:
                 continue
             try:
                 self._writer.append(event.topic, event.data, seq)
             except Exception:
                 logger.exception("an event of %s is lost", event.topic.name)
-                lost[event.topic] = None
-        for topic in lost:
-            self._start_new_epoch(topic)
+                self._lost[event.topic] = None
+        for topic in list(self._lost):
+            self._end_lost(topic)
 
     def _store(self, file: SqliteFile, events: Sequence[QueuedEvent]) -> list[int | None]:
         """Write events in one transaction. Return their numbers, and None for one of a topic that was dropped."""
