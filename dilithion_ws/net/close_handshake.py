@@ -170,6 +170,7 @@ class CloseHandshake:
         self._reactor.remove(connection)
         with connection.lock:
             connection.transition(CLOSED)
+            connection.timer_at = 0.0  # its timers are obsolete
             connection.write_buffer = None
             in_tls_step = connection.in_tls_step
         self._release(connection)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
 
-__all__ = ["TimerQueue"]
+__all__ = ["Scheduled", "TimerQueue"]
+
+
+class Scheduled(Protocol):
+    """An item that knows its present timer.
+
+    Attributes:
+        timer_at: the time of it, or 0 if there is none.
+    """
+
+    timer_at: float
+
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Scheduled)
 
 
 class TimerQueue(Generic[T]):
@@ -30,10 +42,11 @@ class TimerQueue(Generic[T]):
         self._count += 1
         heapq.heappush(self._heap, (at, self._count, item))
 
-    def prune(self, is_live: Callable[[float, T], bool]) -> None:
-        """Drop obsolete items. `is_live` gets a time and an item."""
-        self._heap[:] = [entry for entry in self._heap if is_live(entry[0], entry[2])]  # the list that `pop_due` reads
-        heapq.heapify(self._heap)
+    def prune(self: TimerQueue[S]) -> None:
+        """Drop the timers that are not the present ones of their items."""
+        heap = self._heap
+        heap[:] = [entry for entry in heap if entry[0] == entry[2].timer_at]  # in place, since `pop_due` reads it
+        heapq.heapify(heap)
 
     def timeout(self, now: float) -> float | None:
         """Return the seconds until the next item is due, or None if there is none."""
