@@ -96,10 +96,12 @@ class RedisReader:
         self._read_to.clear()
         self.run = None
 
+    @any_thread
     def on_fault(self) -> None:
         """Record that a command has failed. Redis may have been restarted."""
         self.run = None
 
+    @any_thread
     def keys(self, topic: Topic) -> RedisKeys:
         """Return the keys of a topic."""
         return RedisKeys(*(f"{self._endpoint.prefix}{topic.name}:{kind}" for kind in ("epoch", "head", "stream")))
