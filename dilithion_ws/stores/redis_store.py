@@ -191,7 +191,7 @@ class RedisStore:
     # Writing
 
     def _write(self) -> None:
-        self._queue.wait(None)
+        self._queue.wait(0 if self._lost else None)
         self._reader.look_at_redis()
         for topic in list(self._lost):
             self._end_lost(topic)
