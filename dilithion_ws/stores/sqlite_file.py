@@ -20,7 +20,6 @@ written to the disk.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import secrets
@@ -34,9 +33,10 @@ from ..events.log import StoredEntry
 from ..util.files import open_private
 from .checksums import checksum
 from .session_mark import SessionMark, invalidate
+from .sqlite_faults import DamageError, fault_or_damage, kind_of_os_error
 from .store_fault import StoreFault, StoreFaultKind
 
-__all__ = ["SqliteFile", "StoredLog", "fault_of"]
+__all__ = ["SqliteFile", "StoredLog"]
 
 logger = logging.getLogger("dilithion_ws.events")
 
@@ -57,34 +57,6 @@ _COLUMNS = {
     "topics": {"name", "epoch", "head", "sum"},
     "entries": {"topic", "seq", "at", "data", "sum"},
 }
-
-
-_KINDS = {
-    3: StoreFaultKind.PERMISSIONS,
-    5: StoreFaultKind.IN_USE,
-    6: StoreFaultKind.IN_USE,
-    8: StoreFaultKind.READ_ONLY,
-    10: StoreFaultKind.OTHER,
-    13: StoreFaultKind.FULL,
-    14: StoreFaultKind.AWAY,
-    23: StoreFaultKind.PERMISSIONS,
-}
-"""By primary result code of SQLite (https://sqlite.org/rescode.html): faults of a file that is not damaged."""
-_SIGNS_OF_DAMAGE = (8, 522)
-"""SQLITE_READONLY itself, for a file that was opened for writing: its header demands a later SQLite. And
-SQLITE_IOERR_SHORT_READ: it was cut off."""
-_WORDS = {
-    "locked": StoreFaultKind.IN_USE,
-    "readonly": StoreFaultKind.READ_ONLY,
-    "full": StoreFaultKind.FULL,
-    "unable to open": StoreFaultKind.AWAY,
-    "disk I/O": StoreFaultKind.OTHER,
-}
-"""By words in the messages of these errors, for Python 3.10, whose exceptions have no code."""
-
-
-class _DamageError(Exception):
-    """The file's content is not what was written."""
 
 
 class StoredLog(NamedTuple):
@@ -125,14 +97,14 @@ class SqliteFile:
         try:
             try:
                 self._db = self._open()
-            except _DamageError as error:
+            except DamageError as error:
                 self._set_aside(error)
                 self.logs.clear()
                 self.damaged += 1
                 self._db = self._open()
         except OSError as error:
-            raise StoreFault(_kind_of_os_error(error), error.strerror or str(error)) from None
-        except _DamageError as error:
+            raise StoreFault(kind_of_os_error(error), error.strerror or str(error)) from None
+        except DamageError as error:
             raise StoreFault(StoreFaultKind.OTHER, f"a new file is damaged, too: {error}") from None
 
     def _open(self) -> sqlite3.Connection:
@@ -147,9 +119,9 @@ class SqliteFile:
             if self._mark is not None:
                 self._mark.close()
             if isinstance(error, sqlite3.Error):
-                raise _fault_or_damage(error) from error
+                raise fault_or_damage(error) from error
             if isinstance(error, (ValueError, TypeError, OverflowError)):
-                raise _DamageError(str(error)) from error
+                raise DamageError(str(error)) from error
             raise
         return db
 
@@ -162,7 +134,7 @@ class SqliteFile:
         db.execute("COMMIT")
         problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != b"ok":
-            raise _DamageError(problem.decode("utf-8", "replace"))
+            raise DamageError(problem.decode("utf-8", "replace"))
         meta = self._check_schema(db)
         if meta and not self._is_copy and not self._is_obsolete and (problem := self._incompleteness(meta)):
             logger.warning("%s %s: its logs start new epochs", self.path, problem)
@@ -206,7 +178,7 @@ class SqliteFile:
         try:
             is_there = _identity_of(os.stat(self.path)) == self._identity
         except OSError as error:
-            raise StoreFault(_kind_of_os_error(error), error.strerror or str(error)) from None
+            raise StoreFault(kind_of_os_error(error), error.strerror or str(error)) from None
         if not is_there:
             raise StoreFault(StoreFaultKind.AWAY, "it was replaced by another file")
 
@@ -220,7 +192,7 @@ class SqliteFile:
         version = meta.get("version")
         if version is None and found:
             if any(found.get(name) == columns for name, columns in _COLUMNS.items() if name != "meta"):
-                raise _DamageError("its version is missing")
+                raise DamageError("its version is missing")
             raise StoreFault(StoreFaultKind.FOREIGN, "it is a database of another program")
         if version == "1":
             self._convert(db)
@@ -229,7 +201,7 @@ class SqliteFile:
             text = f"it is of version {version[:20]!r}, and this dilithion_ws knows up to {_VERSION}"
             raise StoreFault(StoreFaultKind.VERSION, text)
         if found and found != _COLUMNS:
-            raise _DamageError(f"its tables are {sorted(found)}")
+            raise DamageError(f"its tables are {sorted(found)}")
         db.executescript(_SCHEMA)
         return meta
 
@@ -401,36 +373,6 @@ def _sum_of_topic(name: str, epoch: str, head: int) -> str:
 
 def _sum_of_entry(topic: str, epoch: str, seq: int, at: float, data: bytes) -> str:
     return checksum(topic, epoch, repr((seq, at)), data)  # `repr`, as what is damaged may be of any type
-
-
-def fault_of(error: Exception) -> StoreFault:
-    """Return the fault that an error while writing means."""
-    found = _fault_or_damage(error) if isinstance(error, sqlite3.Error) else None
-    return found if isinstance(found, StoreFault) else StoreFault(StoreFaultKind.OTHER, str(error))
-
-
-def _fault_or_damage(error: sqlite3.Error) -> Exception:
-    """Return what an error while opening a file means."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if isinstance(error, sqlite3.OperationalError) and code not in _SIGNS_OF_DAMAGE:
-        kind = _KINDS.get(code & 0xFF) if code is not None else _kind_of_words(str(error))
-        if kind is not None:
-            return StoreFault(kind, str(error))
-    return _DamageError(str(error))
-
-
-def _kind_of_words(text: str) -> StoreFaultKind | None:
-    return next((kind for words, kind in _WORDS.items() if words in text), None)
-
-
-def _kind_of_os_error(error: OSError) -> StoreFaultKind:
-    if isinstance(error, PermissionError):
-        return StoreFaultKind.PERMISSIONS
-    if error.errno == errno.EROFS:
-        return StoreFaultKind.READ_ONLY
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return StoreFaultKind.FULL
-    return StoreFaultKind.AWAY if isinstance(error, FileNotFoundError) else StoreFaultKind.OTHER
 
 
 def _boot() -> str:

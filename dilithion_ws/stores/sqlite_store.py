@@ -30,7 +30,8 @@ from ..events.topic import Topic
 from ..util.clock import Deadline, monotonic
 from ..util.thread_contracts import any_thread, owner_only, requires
 from .session_mark import invalidate
-from .sqlite_file import SqliteFile, StoredLog, fault_of
+from .sqlite_faults import fault_of
+from .sqlite_file import SqliteFile, StoredLog
 from .store_fault import StoreFault
 from .write_queue import QueuedEvent, WriteQueue
 
@@ -343,20 +344,6 @@ class SqliteStore:
 
     # Without the file
 
-    def _give_up(self, fault: StoreFault) -> None:
-        """Keep events in memory from now on."""
-        self._fault = fault
-        self._try_at = monotonic() + self._limits.history.store_retry
-        self._heads = {}
-        logger.error(
-            "%s can't be used (%s): %s; events are kept in memory only, and it is tried again every %g s (%s)",
-            self._path,
-            fault.kind.value,
-            fault,
-            self._limits.history.store_retry,
-            "rpcwebsocketstoreretry",
-        )
-
     def _fail(self, fault: StoreFault) -> None:
         """Continue in memory: the file cannot be used."""
         file, self._file = self._file, None
@@ -364,7 +351,10 @@ class SqliteStore:
             file.give_up()
         else:
             invalidate(self._path)
-        self._give_up(fault)
+        retry = self._limits.history.store_retry
+        self._fault, self._try_at, self._heads = fault, monotonic() + retry, {}
+        text = "%s can't be used (%s): %s; events are kept in memory only, and it is tried again every %g s (%s)"
+        logger.error(text, self._path, fault.kind.value, fault, retry, "rpcwebsocketstoreretry")
         with self._lock:
             topics = list(self._topics.values())
             self._stored = {}  # what the file has of other topics has ended, too

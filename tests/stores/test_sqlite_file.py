@@ -18,7 +18,8 @@ import pytest
 from dilithion_ws import ConfigError, RpcTable, WebSocketServer
 from dilithion_ws.client import Client
 from dilithion_ws.events.log import StoredEntry
-from dilithion_ws.stores.sqlite_file import SqliteFile, _boot, fault_of
+from dilithion_ws.stores.sqlite_faults import fault_of
+from dilithion_ws.stores.sqlite_file import SqliteFile, _boot
 from dilithion_ws.stores.store_fault import StoreFault, StoreFaultKind
 
 from ..support import wait_for
