@@ -13,7 +13,7 @@ from benchmarks.chaos.scenario import SCENARIOS, NotHereError, Terms
 from benchmarks.chaos.swarm import Subscriber, Swarm
 
 ROOT = Path(__file__).parent.parent
-IN_CI = ("upgrade", "kill", "full-disk", "read-only", "few-files", "reorganisation")
+IN_CI = ("upgrade", "kill", "full-disk", "few-files", "reorganisation")
 assert all(module.__doc__ for module in (machine, node, stores)), "they add their scenarios"
 
 
