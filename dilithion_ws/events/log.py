@@ -295,8 +295,8 @@ class EventLog:
         now = self._clock()
         oldest, prompt = now - retention.seconds, now - retention.lag
         while entries:
-            excess = max(len(entries) / retention.entries, self._size / retention.size)
+            times = 2 if entries[0].at > prompt else 1
             is_old = entries[0].at < oldest and len(entries) > retention.min_entries
-            if not is_old and (excess <= 1 or (excess <= 2 and entries[0].at > prompt)):
+            if not is_old and len(entries) <= times * retention.entries and self._size <= times * retention.size:
                 return
             self._size -= len(entries.popleft().data)

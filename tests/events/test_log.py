@@ -63,6 +63,12 @@ def test_a_burst_is_kept_for_those_who_are_a_little_behind() -> None:
     assert log.first == 2
 
 
+def test_a_log_may_keep_nothing() -> None:
+    log, _ = make(entries=0, size=0)
+    assert log.append(b"x") == 1
+    assert (len(log), log.first) == (0, 2)
+
+
 def test_entries_are_read_back_from_a_position() -> None:
     log, _ = make()
     for _ in range(6):
