@@ -57,10 +57,11 @@ class CallScheduler:
         classes, session = self._pool.classes, work.session
         # Local programs without users have one address, and limits by address do not apply to them.
         tenant = session.user or (session.rate_limit_key if session.is_rate_limited else None)
-        if work.kind is not TaskKind.LOGIN:
-            job_class = classes.requests if work.kind is TaskKind.REQUEST else classes.calls
+        kind = work.kind
+        if kind is not TaskKind.LOGIN:
+            job_class = classes.requests if kind is TaskKind.REQUEST else classes.calls
             reason = self._queue_full
-            job = QueuedJob(work.run, 0, tenant, lambda: work.evict(reason), work.kind is TaskKind.BRIEF_CALL)
+            job = QueuedJob(work.run, 0, tenant, lambda: work.evict(reason), kind is TaskKind.BRIEF_CALL)
             return None if self._pool.submit(job, job_class) else reason
         reason = self._login_queue_full
         job = QueuedJob(

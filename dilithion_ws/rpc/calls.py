@@ -55,7 +55,7 @@ class SingleCall(Invocation):
     @property
     def is_serial(self) -> bool:
         """Whether the client's next message must wait for the end of this call, since it may depend on its login."""
-        return self.kind is TaskKind.LOGIN
+        return self.target is not None and self.target.is_login
 
     def run(self) -> bytes | Future[bytes | None] | None:
         """Run the handler. Never raises.
