@@ -25,11 +25,11 @@ import tempfile
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
+from dilithion_ws import Config, Limits, RpcError, RpcTable, WebSocketServer
 from dilithion_ws.client import Client
 
 _CLIENTS = 4
@@ -110,12 +110,6 @@ def serve(folder: str, traced: str) -> None:
     server.stop(5.0)
 
 
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    with contextlib.suppress(Exception):
-        yield
-
-
 def _url(server: Server, context: ssl.SSLContext | None) -> str:
     return f"{'wss' if context else 'ws'}://localhost:{server.port}"
 
@@ -135,7 +129,7 @@ def _call(server: Server, context: ssl.SSLContext | None, cycles: int) -> None:
 def _raise(server: Server, context: ssl.SSLContext | None, cycles: int) -> None:
     with Client(_url(server, context)) as client:
         for number in range(cycles):
-            with _quietly():
+            with contextlib.suppress(RpcError):
                 client.call("raises" if number % 2 else "unknown")
 
 

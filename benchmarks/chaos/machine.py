@@ -11,13 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from dilithion_ws import RpcError
 from dilithion_ws.client import Client
 
 from ..lossy_link import has_links
-from .processes import host, swarm, wait_for
+from .processes import host, swarm, told, wait_for
 from .scenario import NotHereError, Terms, scenario
 
 _SUBSCRIBERS = 20
@@ -25,10 +24,6 @@ _FAKETIME = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
 )
-
-
-def _told(report: dict[str, Any]) -> int:
-    return sum(count for name, count in report.items() if name.startswith("told: "))
 
 
 @contextlib.contextmanager
@@ -80,7 +75,7 @@ def upgrade(terms: Terms) -> str:
             report = bees.wait_until_all_are_at(server.status["seq"] + 20)
         refused = {name: count for name, count in report.items() if name.startswith(("refused", "lost"))}
         assert not refused, refused
-        assert _told(report) == 0, report
+        assert told(report) == 0, report
         return f"{restarts} restarts, {report['connections']} connections, {report['highest']} events for each"
 
 
@@ -93,7 +88,7 @@ def stopped_server(terms: Terms) -> str:
             bees.wait_until_all_are_at(100)
             server.pause(seconds)
             report = bees.wait_until_all_are_at(server.status["seq"] + 100)
-            assert _told(report) == 0, report
+            assert told(report) == 0, report
             outcomes.append(f"{seconds} s: {report['connections'] - _SUBSCRIBERS} connected again")
     return ", ".join(outcomes)
 
@@ -110,7 +105,7 @@ def stopped_client(terms: Terms) -> str:
             seq = server.status["seq"]
             report = bees.wait_until_all_are_at(seq)
             other = others.wait_until_all_are_at(seq)
-            assert _told(report) == 0, report
+            assert told(report) == 0, report
             assert other["connections"] == 5, other
             outcomes.append(f"{seconds} s: {report['connections'] - 5} connected again")
     return ", ".join(outcomes)
@@ -222,7 +217,7 @@ def clock(terms: Terms) -> str:
                 bees.wait_until_all_are_at(server.status["seq"] + int(terms.choose(50, 300)))
             report = bees.report
             assert report["connections"] == 10, report
-            assert _told(report) == 0, report
+            assert told(report) == 0, report
             outcomes.append(f"{store.partition(':')[0]}: {report['highest']} events")
     return ", ".join(outcomes)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["Host", "Process", "SwarmProcess", "free_port", "host", "swarm", "wait_for"]
+__all__ = ["Host", "Process", "SwarmProcess", "free_port", "host", "swarm", "told", "wait_for"]
 
 
 def free_port() -> int:
@@ -150,6 +150,11 @@ class SwarmProcess(Process):
 
         found: dict[str, Any] = wait_for(all_are_there, seconds, f"all {self.count} subscribers at event {seq}")
         return found
+
+
+def told(report: dict[str, Any]) -> int:
+    """Return how often the server has said that events are missing."""
+    return sum(count for name, count in report.items() if name.startswith("told: "))
 
 
 def _as_descriptor_3(sock: socket.socket) -> None:

@@ -14,14 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .processes import Host, SwarmProcess, free_port, host, swarm, wait_for
+from .processes import Host, SwarmProcess, free_port, host, swarm, told, wait_for
 from .scenario import NotHereError, Terms, scenario
 
 _SUBSCRIBERS = 20
-
-
-def _told(report: dict[str, Any]) -> int:
-    return sum(count for name, count in report.items() if name.startswith("told: "))
 
 
 def _stored(server: Host, seq: int) -> str:
@@ -54,7 +50,7 @@ def kill(terms: Terms) -> str:
             server = stack.enter_context(host(**settings, life=str(life + 1)))
         report = _settle(server, bees)
         assert report["epochs"] == 1, "one numbering through all of it"
-        assert _told(report) == 0, report
+        assert told(report) == 0, report
         return f"{kills} kills, {report['highest']} events, {report['connections']} connections"
 
 
@@ -93,14 +89,14 @@ def full_disk(terms: Terms) -> str:
             wait_for(lambda: server.status["store"]["fault"] == "", 30, "the return to the file")
             report = _settle(server, bees)
             assert report["continued in a new epoch"] == _SUBSCRIBERS, report
-            assert _told(report) == 0, report
+            assert told(report) == 0, report
             place = server.status["seq"], server.status["epoch"]
             port = server.port
             server.close()
             with host(**{**settings, "rate": 0, "port": port}) as again:
                 assert (again.status["seq"], again.status["epoch"]) == place, "the file has what was in memory"
                 report = _settle(again, bees)
-                assert _told(report) == 0, report
+                assert told(report) == 0, report
                 return f"{report['different events']} events, {_SUBSCRIBERS} subscribers continued in the new epoch"
 
 
@@ -119,7 +115,7 @@ def full_at_start(terms: Terms) -> str:
             filling.unlink()
             wait_for(lambda: server.status["store"]["fault"] == "", 30, "the use of the file")
             report = _settle(server, bees)
-            assert _told(report) == 0, report
+            assert told(report) == 0, report
             return f"{report['highest']} events"
 
 
@@ -154,7 +150,7 @@ def read_only(terms: Terms) -> str:
             trigger.write_text("1")
             fault = wait_for(lambda: server.status["store"]["fault"], 30, "the fault")
             report = _settle(server, bees)
-            assert _told(report) == 0, report
+            assert told(report) == 0, report
             return f"{fault}; {report['different events']} events"
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
@@ -182,9 +178,9 @@ def damage(terms: Terms) -> str:
             again = stack.enter_context(host(**settings, life="2"))
             bees = stack.enter_context(swarm(port, 5, place=(epoch, 20)))
             later = stack.enter_context(swarm(port, 5, place=(epoch, 400)))
-            assert _told(_settle(again, later)) == 0, "what is after the damage is whole"
+            assert told(_settle(again, later)) == 0, "what is after the damage is whole"
             report = _settle(again, bees)
-            assert _told(report) == 5, report
+            assert told(report) == 5, report
             assert again.status["store"]["damaged"] > 0
             outcomes.append(f"{kind}: {report['told: expired']} told")
     return ", ".join(outcomes)
@@ -283,7 +279,7 @@ def redis_faults(terms: Terms) -> str:
         ("flushed", _flushed, 0, 0, True),
     ):
         reports = _with_redis(terms, name, terms.choose(short, long), harm)
-        told = sum(_told(report) for report in reports)
-        assert bool(told) is is_loss, (name, reports)
-        outcomes.append(f"{name}: {reports[0]['different events']} events" + (f", {told} told" if told else ""))
+        count = sum(told(report) for report in reports)
+        assert bool(count) is is_loss, (name, reports)
+        outcomes.append(f"{name}: {reports[0]['different events']} events" + (f", {count} told" if count else ""))
     return "; ".join(outcomes)

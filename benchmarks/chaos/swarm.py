@@ -179,7 +179,7 @@ class Subscriber:
         if result.get("recovered") is False:
             self.tell(result["reason"], result.get("next"))
             if "next" in result:
-                self.again()
+                self.subscribe()
                 return
         if self.place is None or result.get("recovered") is False:
             self.place = result["epoch"], result["seq"]
@@ -190,14 +190,10 @@ class Subscriber:
             self.tell(error["data"]["reason"], error["data"].get("next"))
             if "next" not in error["data"]:
                 self.place = None
-            self.again()
+            self.subscribe()
         else:
             self.swarm.counts[f"ended with {error['code']}"] += 1
             self.lose("lost")
-
-    def again(self) -> None:
-        """Subscribe again on the same connection."""
-        self.subscribe()
 
     def tell(self, reason: str, following: dict[str, Any] | None) -> None:
         """Note that the server has said that events are gone, or where the log continues without a loss."""

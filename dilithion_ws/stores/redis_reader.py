@@ -39,8 +39,9 @@ _PAGE = 1000
 """Entries that are read at a time, live and while a log is loaded."""
 _BLOCK_MS = 200
 _USER_KEPT = 3600
+"""Seconds for which Redis keeps topics of users beyond the age of their events."""
 _RENEWED_AFTER = 600.0
-"""Seconds for which Redis keeps topics of users beyond the age of their events, and between two renewals of that."""
+"""Seconds after which that is renewed for those in use."""
 _EPOCH = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _MOST_EVENTS = 1 << 53
 _RUN_LENGTH = 8

@@ -1,7 +1,7 @@
 """The mark beside a SQLite file, which fits only to the file that has all events.
 
-While a server uses the file, it holds a lock on the mark (flock, where there is one). So another server that finds the
-file in use leaves the mark of the first one alone.
+A server that uses the file holds a lock on the mark, if the system has `flock`. Another server that finds the file in use
+then does not change the mark.
 
 On a read-only file system the mark cannot be emptied. Then there is another one among the temporary files. That is as
 much as can be done there: if it vanishes before the process ends and the file system becomes writable again without a
@@ -41,7 +41,7 @@ class SessionMark:
     """
 
     ABSENT: ClassVar[frozenset[str]] = frozenset({"no mark"})
-    """What `read` returns where there is none."""
+    """What `read` returns if the file has no mark."""
 
     def __init__(self, path: str) -> None:
         self._path = path
