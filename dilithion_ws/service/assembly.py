@@ -49,6 +49,7 @@ from .raw_messages import MessageHandler
 from .reloader import Reloader
 from .rpc_service import RpcService, ServiceParts
 from .statistics import StatisticsSource
+from .statistics_method import StatisticsMethod
 from .subscription_methods import SubscriptionMethods
 from .upgrades import UpgradePolicy
 
@@ -165,6 +166,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
         "authenticate": LoginMethod(access, events, registry).method(),
         **SubscriptionMethods(events, registry, access).methods(),
         "rpc.ping": ping_method(),
+        "rpc.statistics": StatisticsMethod(statistics, clock).method(),
     }
     openrpc = OpenRpcDocument(host.rpc, builtin, access, events)
     builtin[openrpc.method.name] = openrpc.method

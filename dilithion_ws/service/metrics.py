@@ -99,15 +99,13 @@ class PrometheusCollector:
         yield from _topic_families(statistics)
         if statistics.store is not None:
             yield from _store_families(statistics.store)
-        events = statistics.audit_events
-        rows = [((event,), events.get(event, 0)) for event in _REFUSALS]
+        rows = [((event,), count) for event, count in statistics.refusals.items()]
         yield _family("counter", "refusals", "Clients and calls that were refused", ("event",), rows)
-        rows = [((event,), count) for event, count in events.items()]
+        rows = [((event,), count) for event, count in statistics.audit_events.items()]
         yield _family("counter", "audit_events", "Events in the audit log", ("event",), rows)
         yield from self._gauges.collect()
 
 
-_REFUSALS = ("refused", "denied", "rate limited", "login failed", "locked out")
 _Row = tuple[tuple[str, ...], float]
 
 

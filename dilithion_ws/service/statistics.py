@@ -25,6 +25,10 @@ __all__ = [
 ]
 
 
+_REFUSALS = ("refused", "denied", "rate limited", "login failed", "locked out")
+"""Kinds of audit events that are refusals."""
+
+
 class ConnectionStatistics(msgspec.Struct, frozen=True):
     """Connections.
 
@@ -117,6 +121,11 @@ class ServerStatistics(msgspec.Struct, frozen=True):
     audit_events: Mapping[str, int]
     tracked_addresses: int
     store: StoreStatus | None
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """Clients and calls that were refused, by kind, also those of which there were none."""
+        return {kind: self.audit_events.get(kind, 0) for kind in _REFUSALS}
 
 
 class StatisticsSource(msgspec.Struct, frozen=True):
