@@ -1,6 +1,7 @@
 """The page at `GET /`, and the client for JavaScript that it uses, at `GET /client.js`: two static files.
 
-The content security policy of the page allows nothing else.
+The page is written as markup, a style sheet and modules in `page/`, and sent as one file with all of them in it. The
+content security policy of the page allows nothing else.
 """
 
 from __future__ import annotations
@@ -16,10 +17,42 @@ from ..protocol.http import HttpResponse
 __all__ = ["client_script", "page"]
 
 
+_FOLDER = Path(__file__).parent / "page"
+_IMPORT = re.compile(r"^import \{ ([^}]*) \} from '\./([\w-]+\.js)';\n", re.MULTILINE)
+_CLIENT = "client.js"
+
+
+def _script() -> str:
+    """Return all modules as one: what a module imports stands before it, and the client stays a module of its own."""
+    modules: dict[str, str] = {}
+    from_client: set[str] = set()
+
+    def add(name: str) -> None:
+        if name in modules:
+            return
+        text = (_FOLDER / name).read_text(encoding="utf-8")
+        for names, other in _IMPORT.findall(text):
+            if other == _CLIENT:
+                from_client.update(names.split(", "))
+            else:
+                add(other)
+        modules[name] = re.sub(r"^export ", "", _IMPORT.sub("", text), flags=re.MULTILINE)
+
+    add("main.js")
+    return f"import {{ {', '.join(sorted(from_client))} }} from './{_CLIENT}';\n" + "\n".join(modules.values())
+
+
+def _assemble() -> str:
+    """Return the page with its style sheet and script in it."""
+    text = (_FOLDER / "index.html").read_text(encoding="utf-8")
+    style = (_FOLDER / "style.css").read_text(encoding="utf-8")
+    return text.replace("/* style.css */", style).replace("/* main.js */", _script())
+
+
 @lru_cache(maxsize=1)
 def _parts() -> tuple[bytes, str]:
     """Return the page, and the part of its policy that allows its own script and style."""
-    text = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    text = _assemble()
     sources = []
     for tag, others in (("script", "'self' "), ("style", "")):
         (content,) = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", text, re.DOTALL)

@@ -74,7 +74,7 @@ class Browser:
         self.command("Input.insertText", text=text)
 
     def press(self, key: str) -> None:
-        codes = {"Tab": 9, "Enter": 13}
+        codes = {"Tab": 9, "Enter": 13, "ArrowUp": 38, "ArrowDown": 40}
         text = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
             self.command(
@@ -82,12 +82,22 @@ class Browser:
             )
 
     def screenshot(self, path: Path, *, width: int, height: int, dark: bool) -> None:
+        self.resize(width, height, dark=dark)
+        path.write_bytes(base64.b64decode(self.command("Page.captureScreenshot")["data"]))
+
+    def used_memory(self) -> int:
+        """Return the bytes of JavaScript that are in use after a collection."""
+        self.command("HeapProfiler.collectGarbage")
+        used: int = self.command("Runtime.getHeapUsage")["usedSize"]
+        return used
+
+    def resize(self, width: int, height: int, *, dark: bool) -> None:
+        """Show pages in a window of this size."""
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.command("Emulation.setEmulatedMedia", features=features)
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
         )
-        path.write_bytes(base64.b64decode(self.command("Page.captureScreenshot")["data"]))
 
     def close_process(self) -> None:
         self.process.kill()

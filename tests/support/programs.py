@@ -25,16 +25,17 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "ch
 
 _NEEDED = ("ws", "@open-rpc/generator", "@types/lodash", "typescript", "vite", "esbuild")
 needs_node = pytest.mark.skipif(
-    not shutil.which("node")
-    or not all(
-        (NODE_MODULES / name).exists()
-        for name in ("ws", "@open-rpc/generator", "@types/lodash", "typescript", "vite", "esbuild")
-    ),
+    not shutil.which("node") or not all((NODE_MODULES / name).exists() for name in _NEEDED),
     reason="needs Node.js with ws, TypeScript, Vite and others (apt-get install npm, then scripts/prepare)",
 )
 
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
+
+
+needs_axe = pytest.mark.skipif(
+    not (NODE_MODULES / "axe-core").exists(), reason="needs axe-core (apt-get install npm, then scripts/prepare)"
+)
 
 
 @contextmanager
