@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from enum import Enum
@@ -22,6 +23,8 @@ from .subscription_requests import SubscriptionRequests
 from .subscription_state import SubscriptionState
 
 __all__ = ["ClientCore", "LinkState", "notification"]
+
+logger = logging.getLogger("dilithion_ws.client")
 
 _FINAL_CODES = (CloseCode.NOT_AUTHENTICATED, CloseCode.FORBIDDEN, CloseCode.TIMED_OUT)
 _STEADY_SECONDS = 5.0
@@ -63,6 +66,7 @@ class ClientCore:
         self._clock = clock
         self._next_pause = backoff[0]
         self._connected_at = 0.0
+        self._has_lost = False
         self._outgoing = Outgoing(clock)
         self._calls = self._outgoing.calls
         self._subscriptions = SubscriptionRequests(self._outgoing)
@@ -122,6 +126,8 @@ class ClientCore:
         if self.state is LinkState.OVER:
             return False
         self._become(LinkState.CONNECTED)
+        if self._has_lost:
+            logger.info("connected again")
         self._connected_at = self._clock()
         self._patient = True
         self._outgoing.is_connected = True
@@ -167,6 +173,8 @@ class ClientCore:
         if code in _FINAL_CODES:
             self._give_up(RefusedError(code, reason))
             return None
+        self._has_lost = True
+        logger.info("%s; connecting again", lost)
         return self._pause()
 
     def on_connect_failed(self, error: Exception) -> float | None:
