@@ -54,7 +54,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "initialize": {"msgspec"},
     "devnode": {"typing_extensions"},
     "gateway": {"msgspec", "typing_extensions", "urllib3", "zmq"},
-    "cli": {"msgspec"},
+    "cli": {"msgspec", "shtab"},
 }
 
 IO = {"socket", "select", "selectors", "threading", "time", "asyncio", "concurrent", "queue", "os", "ssl"}

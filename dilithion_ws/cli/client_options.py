@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..util.files import read_bounded_text
 from .config_options import CONF, COOKIE, GATEWAY_COOKIE, conf_file
 
-__all__ = ["add_connection", "connect"]
+__all__ = ["add_connection", "connect", "server_url", "tls_context"]
 
 DEFAULT_PORT = 8333
 _PASSWORD = "DILITHION_RPCPASSWORD"
@@ -68,22 +68,37 @@ def connect(options: argparse.Namespace, *, wait_for_server: bool = True) -> Cli
     cookie = config.cookie_file or (own if os.path.exists(own) else os.path.join(folder or ".", COOKIE))
     if user is None and folder is not None and os.path.exists(cookie):
         user, _, password = read_bounded_text(cookie, _MOST_CHARACTERS).strip().partition(":")
-    context = None
-    if options.ca is not None:
-        try:
-            context = ssl.create_default_context(cafile=options.ca)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"--ca: {options.ca} can't be used: {error}") from None
-    url = options.url or config.url(config.port or DEFAULT_PORT)
     try:
         return Client(
-            url,
+            options.url or config.url(config.port or DEFAULT_PORT),
             user=user,
             password=password,
-            ssl_context=context,
+            ssl_context=tls_context(options),
             timeout=options.timeout,
             connect_timeout=min(options.timeout, _CONNECT_SECONDS),
             wait_for_server=wait_for_server,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def server_url(options: argparse.Namespace) -> str:
+    """Return the address of the server that the options name. Raise ConfigError if they cannot be used."""
+    if options.url:
+        return str(options.url)
+    environment = dict(os.environ)
+    if options.user is not None:
+        environment.pop(_PASSWORD, None)
+        environment.pop("DILITHION_RPCUSER", None)
+    config = Config.load(conf_file(options), environment)
+    return config.url(config.port or DEFAULT_PORT)
+
+
+def tls_context(options: argparse.Namespace) -> ssl.SSLContext | None:
+    """Return a TLS context for the options, or None for the usual one. Raise ConfigError if they cannot be used."""
+    if options.ca is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=options.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--ca: {options.ca} can't be used: {error}") from None

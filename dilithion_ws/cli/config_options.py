@@ -12,6 +12,7 @@ from ..config.reference import shown_value
 from ..config.sources import ENVIRONMENT_PREFIX, LoadedConfig, read_secret
 from ..errors import ConfigError
 from ..util.secrets import mask_url
+from .command_parser import advanced_group
 
 __all__ = [
     "CONF",
@@ -31,8 +32,13 @@ GATEWAY_COOKIE = ".gateway-cookie"
 """Not `.cookie`, which in the node's own directory is the node's."""
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add `--conf`, `--datadir`, `--cookie`, and an option for each key."""
+def add_settings(parser: argparse.ArgumentParser, defaults: Mapping[str, str] | None = None) -> None:
+    """Add `--conf`, `--datadir`, `--cookie`, and an option for each key.
+
+    Args:
+        parser: of a command.
+        defaults: what help says by key, where the command's defaults are not those of the table.
+    """
     files = parser.add_argument_group("files")
     files.add_argument("--conf", metavar="FILE", help="configuration file (default: that of --datadir, or none)")
     files.add_argument(
@@ -45,12 +51,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     text = "Each option overrides the configuration key in brackets."
     keys = parser.add_argument_group("settings", text)
-    limits = parser.add_argument_group("limits", text)
+    limits = advanced_group(parser, "limits", text)
     for setting in SETTINGS.values():
-        add_setting(limits if setting.group else keys, setting)
+        add_setting(limits if setting.group else keys, setting, (defaults or {}).get(setting.key))
 
 
-def add_setting(group: argparse._ArgumentGroup, setting: Setting) -> None:
+def add_setting(group: argparse._ArgumentGroup, setting: Setting, default: str | None = None) -> None:
     """Add the option that overrides a key, or for a secret the one that names a file with it."""
     if setting.secret:
         text = f"File with it in the first line. {setting.description} [{setting.key}]"
@@ -58,7 +64,7 @@ def add_setting(group: argparse._ArgumentGroup, setting: Setting) -> None:
         plain = setting.option.removesuffix("-file")
         group.add_argument(plain, dest=setting.key, action=_RefuseSecret, help=argparse.SUPPRESS)
         return
-    default = shown_value(setting, setting.default)
+    default = shown_value(setting, setting.default) if default is None else default
     kinds = {"int": "N", "float": "S", "bool": "0|1", "path": "FILE", "list": "LIST", "text": "TEXT"}
     group.add_argument(
         setting.option,

@@ -37,7 +37,7 @@ def add_gateway(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     add_log_format(parser)
     add_gateway_settings(parser)
-    add_settings(parser)
+    add_settings(parser, {_PORT: "the node's port plus one"})
     parser.set_defaults(run=gateway)
 
 

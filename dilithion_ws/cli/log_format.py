@@ -22,11 +22,15 @@ def add_log_format(parser: argparse.ArgumentParser) -> None:
 
 
 def configure_logging(options: argparse.Namespace) -> None:
-    """Log to standard error, as the options of a command say."""
+    """Log to standard error, as the options of a command say.
+
+    A command that does not run for long reports like any other program does, unless it is to log more.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    is_json = getattr(options, "log_format", "text") == "json"
-    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(JsonFormatter() if is_json else text)
+    chosen = getattr(options, "log_format", None)
+    is_short = chosen is None and not options.verbose
+    text = "dilithion-ws: %(message)s" if is_short else "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(JsonFormatter() if chosen == "json" else logging.Formatter(text))
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, handlers=[handler])
 
 

@@ -6,33 +6,29 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from .._version import __version__
-from .call_command import add_call, add_watch
+from .call_command import add_call
 from .check_command import add_check
+from .command_parser import CommandParser
+from .completion_command import add_completion
 from .config_command import add_config
 from .gateway_command import add_gateway
+from .inspect_commands import add_methods, add_status, add_topics
 from .log_format import configure_logging
 from .serve_command import add_serve
 from .store_command import add_store
 from .token_command import add_token
 from .types_command import add_types
 from .user_command import add_user
+from .watch_command import add_watch
 
 __all__ = ["main"]
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that takes no abbreviated options: a later version may have two that begin with one."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return the exit status: 0 for success, 1 for a failure, 2 for wrong usage."""
-    parser: argparse.ArgumentParser = _Parser(
+    parser: argparse.ArgumentParser = CommandParser(
         prog="dilithion-ws", description="A WebSocket server for Dilithion nodes: JSON-RPC 2.0 over RFC 6455."
     )
     parser.add_argument("--version", action="version", version=f"dilithion-ws {__version__}")
@@ -44,10 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_store(commands)
     add_user(commands)
     add_token(commands)
+    add_status(commands)
+    add_topics(commands)
+    add_methods(commands)
     add_call(commands)
     add_watch(commands)
     add_types(commands)
-    options = parser.parse_args(arguments)
+    add_completion(commands, parser)
+    options, more = parser.parse_known_args(arguments)
+    params: list[str] | None = getattr(options, "params", None)
+    if params is not None and not any(text.startswith("--") for text in more):
+        params += more  # those after an option, which argparse does not add
+    elif more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     configure_logging(options)
     try:
         status: int = options.run(options)

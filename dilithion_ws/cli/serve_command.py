@@ -41,7 +41,7 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--block-interval", type=float, default=2.0, metavar="S", help="seconds between blocks (default: %(default)s)"
     )
     add_log_format(parser)
-    add_settings(parser)
+    add_settings(parser, {"rpcwebsocketport": DEFAULT_PORT})
     parser.set_defaults(run=serve)
 
 

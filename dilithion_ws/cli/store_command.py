@@ -28,7 +28,7 @@ def add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "way from one kind of store to another.",
     )
     helps = "; ".join(f"{name}: {text}" for name, text in _ACTIONS.items())
-    parser.add_argument("action", choices=_ACTIONS, help=helps)
+    parser.add_argument("action", choices=list(_ACTIONS), help=helps)
     parser.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
     add_settings(parser)
     parser.set_defaults(run=run)

@@ -7,8 +7,8 @@ import sys
 
 from ..client import ClientError
 from ..errors import ConfigError, RpcError
-from .call_command import clean
 from .client_options import add_connection, connect
+from .event_lines import clean
 from .typescript import typescript_of
 
 __all__ = ["add_types"]

@@ -1,48 +1,18 @@
-"""`dilithion-ws call` and `dilithion-ws watch` against a server in this process."""
+"""`dilithion-ws call` against a server in this process."""
 
 from __future__ import annotations
 
 import io
 import json
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dilithion_ws import WebSocketServer
-from dilithion_ws.cli import main
-from dilithion_ws.cli.call_command import clean
 
-from ..support import free_port, wait_for
-from ..support.accounts import write_users
+from ..support import free_port
 from ..support.certificates import Authority
-from ..support.fixtures import ServerFactory
-
-Run = Callable[..., "tuple[int, str, str]"]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command, and returns its exit status, its output and its errors."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(arguments)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def server(start: ServerFactory) -> WebSocketServer:
-    return start()
-
-
-@pytest.fixture
-def url(server: WebSocketServer) -> tuple[str, str]:
-    return ("--url", server.url)
-
+from ..support.fixtures import Run, ServerFactory
 
 # Calls
 
@@ -100,8 +70,26 @@ def test_options_that_cannot_be_used_are_named(run: Run, options: tuple[str, ...
     assert words in errors
 
 
-def test_unprintable_characters_are_escaped() -> None:
-    assert clean("a\x1b[0m\tb\nc") == "a\\x1b[0m\tb\nc"
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        (("--strings", "5"), "5"),
+        (("--strings", "aGVsbG8="), "aGVsbG8="),
+        (("--params", '["true"]'), "true"),
+        (("--params", '{"value": 0.10}'), 0.1),
+    ],
+)
+def test_a_param_can_be_a_string_that_looks_like_something_else(
+    run: Run, url: tuple[str, str], arguments: tuple[str, ...], sent: object
+) -> None:
+    assert json.loads(run("call", "echo", *arguments, "--json", *url)[1]) == sent
+
+
+@pytest.mark.parametrize("arguments", [("--params", "5"), ("--params", "{"), ("1", "--params", "[1]")])
+def test_params_take_an_array_or_an_object(run: Run, url: tuple[str, str], arguments: tuple[str, ...]) -> None:
+    status, _, errors = run("call", "echo", *arguments, *url)
+    assert status == 1
+    assert "--params takes one JSON array or object" in errors
 
 
 # Credentials
@@ -165,118 +153,3 @@ def test_an_authority_can_be_trusted(run: Run, start: ServerFactory, tmp_path: P
     address = ("--url", f"wss://localhost:{server.port}")
     assert run("call", "getblockcount", "--ca", str(authority.root), *address)[0] == 0
     assert "can't be verified" in run("call", "getblockcount", *address)[2]
-
-
-# Events
-
-
-def price(amount: int) -> dict[str, object]:
-    return {"kind": "added" if amount % 2 else "removed", "amount": amount, "text": "a b"}
-
-
-@pytest.fixture
-def feed(start: ServerFactory) -> tuple[str, ...]:
-    """Options to watch the three events of the topic `prices`, from the first on."""
-    server = start()
-    topic = server.topic("prices", permission="READ_BLOCKCHAIN", filters={"amount": "amount"})
-    for amount in (1, 2, 3):
-        server.publish("prices", price(amount))
-    return ("prices", "--url", server.url, "--since", f"{topic.log.position.epoch}:1")
-
-
-def test_events_are_printed_one_a_line(run: Run, feed: tuple[str, ...]) -> None:
-    status, output, _ = run("watch", "--count", "2", *feed)
-    assert status == 0
-    assert output == "prices 2 removed amount=2 text=a b\nprices 3 added amount=3 text=a b\n"
-
-
-def test_events_are_printed_as_json(run: Run, feed: tuple[str, ...]) -> None:
-    event = json.loads(run("watch", "--count", "1", "--json", *feed)[1])
-    assert (event["topic"], event["seq"], event["event"]) == ("prices", 2, price(2))
-
-
-def test_a_filter_is_sent(run: Run, feed: tuple[str, ...]) -> None:
-    output = run("watch", "--count", "1", "--filter", '{"amount": 3}', *feed)[1]
-    assert output.startswith("prices 3 ")
-
-
-def test_colours_are_for_a_terminal(run: Run, feed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert "\033[31mremoved\033[0m" in run("watch", "--count", "1", *feed)[1]
-
-
-def test_the_newest_event_is_enough_for_latest(run: Run, feed: tuple[str, ...]) -> None:
-    assert run("watch", "--count", "1", "--latest", *feed)[1].startswith("prices 3 ")
-
-
-def test_lost_events_are_reported(run: Run, start: ServerFactory) -> None:
-    server = start()
-    server.topic("prices", permission="READ_BLOCKCHAIN")
-    is_over = threading.Event()
-
-    def publish() -> None:
-        while not is_over.wait(0.02):
-            server.publish("prices", price(1))
-
-    publisher = threading.Thread(target=publish)
-    publisher.start()
-    try:
-        status, output, errors = run("watch", "prices", "--url", server.url, "--since", "another:1", "--count", "1")
-    finally:
-        is_over.set()
-        publisher.join()
-    assert status == 0
-    assert output.startswith("prices ")
-    assert "events of prices are lost" in errors
-
-
-def test_interrupting_ends_it(run: Run, feed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("dilithion_ws.cli.call_command._print", interrupt)
-    assert run("watch", *feed)[0] == 0
-
-
-def test_a_subscription_that_the_server_ends_exits_with_1(
-    run: Run, start: ServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The user loses a permission after the client has printed an event, so that it knows of its subscription."""
-    path = tmp_path / "users.json"
-    write_users(path, reader="wallet")
-    server = start(users_file=str(path))
-    conf = tmp_path / "client.conf"
-    conf.write_text("rpcuser=reader\nrpcpassword=readerreader\n")
-    server.topic("prices", permission="WRITE_WALLET")
-    printed = threading.Event()
-    monkeypatch.setattr("dilithion_ws.cli.call_command._print", lambda *arguments: printed.set())
-    demoter = threading.Thread(target=lambda: _demote_once_printed(server, path, printed))
-    demoter.start()
-    status, _, errors = run("watch", "prices", "--url", server.url, "--conf", str(conf))
-    demoter.join()
-    assert status == 1
-    assert "you may not read this any more" in errors
-
-
-def _demote_once_printed(server: WebSocketServer, path: Path, printed: threading.Event) -> None:
-    wait_for(lambda: server.statistics().topics["prices"].subscriptions)
-    server.publish("prices", {})
-    assert printed.wait(10)
-    write_users(path, reader="readonly")
-    assert server.reload()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["nosuch"], "there is no topic 'nosuch'"),
-        (["blocks", "--filter", "{"], "--filter is not JSON"),
-        (["blocks", "--filter", "[]"], "--filter takes an object"),
-        (["blocks", "--since", "x"], "--since is 'x'; it takes HEIGHT, HEIGHT:HASH, or EPOCH:SEQ"),
-        (["blocks", "peers", "--since", "x:1"], "goes with one topic"),
-    ],
-)
-def test_what_cannot_be_watched_exits_with_1(run: Run, url: tuple[str, str], arguments: list[str], words: str) -> None:
-    status, _, errors = run("watch", *arguments, *url)
-    assert status == 1
-    assert words in errors

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +30,51 @@ def test_wrong_calls_exit_with_2(arguments: list[str], capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2, lines
+    assert "error:" in lines[0]
+    assert lines[1].endswith("--help")
+
+
+def test_short_help_is_short_and_whole_help_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {}
+    for option in ("--help", "--help-all"):
+        with pytest.raises(SystemExit) as caught:
+            main(["serve", option])
+        assert caught.value.code == 0
+        texts[option] = capsys.readouterr().out
+    assert "--ping-interval" not in texts["--help"]
+    assert "--ping-interval" in texts["--help-all"]
+    assert "--port" in texts["--help"]
+    assert len(texts["--help"].splitlines()) < 120
+    assert texts["--help"].startswith("usage: dilithion-ws serve [OPTION ...]")
+    assert "exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted" in texts["--help"]
+
+
+@pytest.mark.parametrize(("command", "port"), [("serve", "8333"), ("gateway", "the node's port plus one")])
+def test_defaults_in_help_are_those_of_the_command(command: str, port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"[rpcwebsocketport] (default: {port})" in text
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_completion_script_has_all_commands(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "--block-interval" in script
+    assert "gateway" in script
+    if shutil.which(shell):
+        path = tmp_path / "script"
+        path.write_text(script)
+        assert subprocess.run([shell, "-n", path], check=False).returncode == 0
+
+
+def test_completion_names_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["completion", "bash"]) == 1
+    assert "pip install shtab" in capsys.readouterr().err
 
 
 def test_a_command_runs_as_a_module() -> None:

@@ -1,0 +1,105 @@
+"""`dilithion-ws watch`: events at the command line, as they come."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from typing import Any
+
+from ..client import AfterBlock, ClientError, Event, EventsLostError, Position, Subscription, merged
+from ..errors import ConfigError, RpcError
+from ..util.json import encode_json
+from .client_options import add_connection, connect
+from .event_lines import EventLines, clean
+
+__all__ = ["add_watch"]
+
+
+def add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "watch",
+        help="print events as they come",
+        description="Subscribes to topics of a running server and prints their events until interrupted: a line for "
+        "each, or with --json a JSON object. After a lost connection it resumes where it was, and says so. It reports "
+        "lost events.",
+    )
+    parser.add_argument("topics", nargs="+", metavar="TOPIC", help="such as blocks, mempool, peers, mining")
+    parser.add_argument("--filter", metavar="JSON", help='which events, such as {"kind": "added"}')
+    parser.add_argument(
+        "--since",
+        metavar="PLACE",
+        help="begin after this block (HEIGHT or HEIGHT:HASH) or position (EPOCH:SEQ), of one topic",
+    )
+    parser.add_argument("--latest", action="store_true", help="skip to the newest whenever there is more than one")
+    parser.add_argument("--count", type=int, metavar="N", help="stop after so many events")
+    add_connection(parser)
+    parser.set_defaults(run=watch)
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Print events. Return the exit status, 1 after an error."""
+    try:
+        filter = None if options.filter is None else _filter(options.filter)
+        since = None if options.since is None else _since(options.since, options.topics)
+        with connect(options) as client:
+            mode = "latest" if options.latest else None
+            subscriptions = [client.subscribe(topic, filter=filter, since=since, mode=mode) for topic in options.topics]
+            return _print_all(subscriptions, options)
+    except (RpcError, ClientError, ConfigError) as error:
+        print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _print_all(subscriptions: list[Subscription], options: argparse.Namespace) -> int:
+    found, left = merged(*subscriptions), options.count
+    is_terminal = sys.stdout.isatty()
+    lines = EventLines(options.topics, shutil.get_terminal_size().columns if is_terminal else None, is_terminal)
+    while left is None or left > 0:
+        try:
+            event = next(found)
+        except StopIteration:
+            return 1
+        except EventsLostError as error:
+            print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr, flush=True)
+        else:
+            _print(event, None if options.json else lines)
+            left = None if left is None else left - 1
+    return 0
+
+
+def _print(event: Event, lines: EventLines | None) -> None:
+    if lines is not None:
+        print(lines.line(event, time.time()), flush=True)
+        return
+    line = {"topic": event.topic, "epoch": event.epoch, "seq": event.seq, "event": event.data}
+    if event.seq is None:
+        line = {"topic": event.topic, "since": event.since._asdict(), "event": event.data}
+    print(encode_json(line).decode(), flush=True)
+
+
+def _filter(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"--filter is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError('--filter takes an object, such as {"kind": "added"}')
+    return found
+
+
+def _since(text: str, topics: list[str]) -> AfterBlock | Position:
+    first, colon, last = text.rpartition(":")
+    if len(topics) != 1:
+        raise ConfigError("--since goes with one topic only")
+    if text.isdecimal():
+        return AfterBlock(int(text))
+    if not colon or not (first.isdecimal() or last.isdecimal()):
+        raise ConfigError(f"--since is {text!r}; it takes HEIGHT, HEIGHT:HASH, or EPOCH:SEQ, as --json prints them")
+    # An epoch and a hash are hexadecimal, and may have no letters. Epochs have 16 digits, and hashes 64.
+    return AfterBlock(int(first), last) if len(last) > 20 else Position(first, int(last))
