@@ -153,10 +153,9 @@ def _topic_families(statistics: ServerStatistics) -> Iterator[Any]:
     yield _family("counter", "events", "Events published by topic", ("topic",), rows)
     rows = [((name,), topic.history) for name, topic in topics]
     yield _family("gauge", "history", "Events kept by topic", ("topic",), rows)
-    subscribed = [(name, topic) for name, topic in topics if topic.subscriptions]
-    rows = [((name,), topic.subscriptions) for name, topic in subscribed]
+    rows = [((name,), topic.subscriptions) for name, topic in topics]
     yield _family("gauge", "subscriptions", "Subscriptions by topic", ("topic",), rows)
-    rows = [((name,), topic.max_lag) for name, topic in subscribed]
+    rows = [((name,), topic.max_lag) for name, topic in topics]
     yield _family("gauge", "lag", "Events that the slowest subscriber has not received", ("topic",), rows)
 
 

@@ -10,6 +10,7 @@ from ..auth.audit_log import AuditLog
 from ..auth.authenticator import Authenticator
 from ..events.hub import EventHub
 from ..events.store import StoreStatus
+from ..net.connection import ConnectionState
 from ..net.connection_limiter import ConnectionLimiter
 from ..net.connection_registry import ConnectionRegistry
 from ..net.worker_pool import WorkerPool
@@ -164,9 +165,9 @@ class StatisticsSource(msgspec.Struct, frozen=True):
     def _connections(self) -> ConnectionStatistics:
         registry = self.registry
         connections = registry.all()
-        by_state: dict[str, int] = {}
+        by_state = {state.value: 0 for state in ConnectionState}
         for connection in connections:
-            by_state[connection.state.value] = by_state.get(connection.state.value, 0) + 1
+            by_state[connection.state.value] += 1
         return ConnectionStatistics(
             by_state=by_state,
             accepted=self.limiter.accepted,
