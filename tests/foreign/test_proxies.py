@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
 import ssl
@@ -205,16 +204,16 @@ def test_proxy_headers_without_trusted_proxies_are_a_mistake() -> None:
         Config(trusted_proxies=("nginx",))
 
 
-# Real proxies, with the configurations of docs/operations.md
+# Real proxies, with the configurations in deploy/
 
 
 class Proxy:
-    """nginx or haproxy with a configuration from the documentation, its names put in."""
+    """nginx or haproxy with a configuration of `deploy/`, its names put in."""
 
     def __init__(self, folder: Path, name: str, backend: int, tls: Authority | None) -> None:
         self.port = free_port()
         folder.mkdir(exist_ok=True)
-        text = _configuration(name)
+        text = (ROOT / "deploy" / CONFIGURATIONS[name]).read_text()
         pem = folder / "both.pem"
         if tls is not None:
             pem.write_bytes(tls.certificate.read_bytes() + tls.key.read_bytes())
@@ -255,12 +254,7 @@ class Proxy:
         self._log.close()
 
 
-def _configuration(name: str) -> str:
-    """The block of the documentation that begins with a comment of this name."""
-    text = (ROOT / "docs/operations.md").read_text()
-    found = [block for block in re.findall(r"```\w+\n(.*?)```", text, re.DOTALL) if block.startswith(f"# {name}\n")]
-    assert len(found) == 1, name
-    return str(found[0])
+CONFIGURATIONS = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "haproxy-tcp": "haproxy-tcp.cfg"}
 
 
 @pytest.fixture(scope="module")
