@@ -13,6 +13,8 @@ import pytest
 from benchmarks.abuse import Outcome, measure, percentile
 from benchmarks.attacks import ATTACKS
 
+pytestmark = pytest.mark.load
+
 ROOT = Path(__file__).parent.parent
 FACTOR = 50
 """Of what the first version met, most was a hundred times as slow as without an attack, and some a thousand times."""

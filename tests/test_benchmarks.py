@@ -10,6 +10,8 @@ from benchmarks.report import ratio, table
 from benchmarks.scenarios import SCENARIOS, visits
 from benchmarks.servers import BARE, PEERS, US
 
+pytestmark = pytest.mark.load
+
 TAKEN: list[tuple[int, str, dict[str, Any]]] = [
     (0, US, {"per_s": 200.0, "cpu_us": 5.0}),
     (0, "picows", {"per_s": 100.0, "cpu_us": 20.0}),

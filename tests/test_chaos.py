@@ -12,6 +12,8 @@ from benchmarks.chaos import machine, node, stores
 from benchmarks.chaos.scenario import SCENARIOS, NotHereError, Terms
 from benchmarks.chaos.swarm import Subscriber, Swarm
 
+pytestmark = pytest.mark.load
+
 ROOT = Path(__file__).parent.parent
 IN_CI = ("upgrade", "kill", "full-disk", "few-files", "reorganisation")
 assert all(module.__doc__ for module in (machine, node, stores)), "they add their scenarios"

@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks import soak
 
+pytestmark = pytest.mark.load
+
 ROOT = Path(__file__).parent.parent
 
 

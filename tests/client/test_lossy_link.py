@@ -10,6 +10,7 @@ from benchmarks.phone import run
 from ..support.programs import NODE_MODULES, needs_node
 
 
+@pytest.mark.load
 @needs_node
 @pytest.mark.skipif(not has_links(), reason="needs root, ip, and /dev/net/tun")
 def test_events_arrive_late_but_all_of_them() -> None:

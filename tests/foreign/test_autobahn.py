@@ -9,6 +9,7 @@ import pytest
 from ..support.commands import ROOT
 
 
+@pytest.mark.load
 @pytest.mark.timeout(300)
 def test_autobahn() -> None:
     """Sections 1 to 7, 9 and 10 and a sample of 12 and 13, if there is a Python 2.7 to run the suite on."""

@@ -170,6 +170,7 @@ def test_urls_of_nodes() -> None:
         GatewayConfig(upstream="http://a:1,http://b:2", upstream_cookie="x")
 
 
+@pytest.mark.load
 @needs_litecoind
 @pytest.mark.timeout(100)
 def test_real_nodes_of_one_chain(tmp_path: Path, gateways: GatewayFactory) -> None:

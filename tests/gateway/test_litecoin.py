@@ -256,6 +256,7 @@ class Publisher:
         self._context.term()
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("way", ["polling", "longpoll", "zmq"])
 def test_every_view_is_the_node_s_chain(
     way: str, litecoin: Litecoin, gateways: GatewayFactory, monkeypatch: pytest.MonkeyPatch
@@ -318,6 +319,7 @@ def _live(litecoin: Litecoin, random: random.Random, settle: Callable[[], None])
     settle()
 
 
+@pytest.mark.load
 def test_a_block_of_four_thousand_transactions(litecoin: Litecoin, gateways: GatewayFactory) -> None:
     """Prompt readers lose nothing, also those that filter by an address, and a log of the usual length suffices."""
     signed, target = _four_thousand_payments(litecoin)
@@ -358,6 +360,7 @@ def _four_thousand_payments(litecoin: Litecoin) -> tuple[list[str], str]:
     return [one["hex"] for one in signed], addresses[0]
 
 
+@pytest.mark.load
 def test_a_node_with_one_thread_that_hangs_for_a_minute_loses_no_event(
     litecoin: Litecoin, gateways: GatewayFactory
 ) -> None:

@@ -101,6 +101,7 @@ def test_transactions_that_were_mined_between_two_polls_are_told_with_their_addr
         assert [one.get(10).data["txids"] for one in (paid, followed)] == [["quick"], ["quick"]]
 
 
+@pytest.mark.load
 def test_a_block_of_thousands_is_one_event_and_readers_of_its_transactions_lose_none(
     standin: StandIn, gateways: GatewayFactory
 ) -> None:
@@ -273,6 +274,7 @@ def test_of_several_gateways_one_watches_and_all_serve(
         assert second.poller.polls
 
 
+@pytest.mark.load
 def test_two_thousand_clients_cost_the_node_no_more_than_one(standin: StandIn, gateways: GatewayFactory) -> None:
     gateway = ready(gateways(standin.url, connections=3000, poll_interval=0.2))
 

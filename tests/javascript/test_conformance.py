@@ -14,6 +14,8 @@ from ..support.commands import ROOT
 from ..support.conformance import CUTS, ENDS, ChainServer, CuttingProxy, try_out
 from ..support.programs import NODE_MODULES, needs_chromium, needs_node
 
+pytestmark = pytest.mark.load
+
 CLIENT = ROOT / "javascript" / "client.js"
 PROGRAM = ROOT / "tests" / "javascript" / "follow_blocks.mjs"
 

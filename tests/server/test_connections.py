@@ -441,6 +441,7 @@ def test_two_hundred_slow_lorises_delay_no_other_client(start: ServerFactory, co
         assert client.call("getblockcount")["result"] == 840000
 
 
+@pytest.mark.load
 def test_five_thousand_idle_connections_add_no_thread(start: ServerFactory) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 5000

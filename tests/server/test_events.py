@@ -270,6 +270,7 @@ def test_state_and_stream_join_without_a_hole(start: ServerFactory, connect: Cli
         thread.join()
 
 
+@pytest.mark.load
 def test_publishing_costs_the_same_whatever_the_number_of_subscribers(
     start: ServerFactory, connect: ClientFactory, record_property: Any
 ) -> None:

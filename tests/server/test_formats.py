@@ -174,6 +174,7 @@ def test_large_messages_deflated_both_ways(start: ServerFactory) -> None:
         assert json.loads(client.recv())["result"] == text
 
 
+@pytest.mark.load
 def test_bombs_on_fifty_connections_at_once(start: ServerFactory, connect: ClientFactory) -> None:
     server = start(deflate=1)
     healthy = connect(server)

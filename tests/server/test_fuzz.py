@@ -83,6 +83,7 @@ def target() -> Iterator[FuzzTarget]:
         yield target
 
 
+@pytest.mark.load
 def test_a_sample_of_the_long_fuzz(target: FuzzTarget) -> None:
     """The first cases of scripts/fuzz, which has run a million of them."""
     for pieces in itertools.islice(cases(1), 3000):

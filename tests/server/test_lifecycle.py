@@ -128,6 +128,7 @@ def test_calls_on_a_server_that_does_not_run(rpc: RpcTable) -> None:
             call()
 
 
+@pytest.mark.load
 def test_two_hundred_starts_and_stops_leave_no_thread_and_no_file(rpc: RpcTable) -> None:
     wait_for(lambda: our_threads() == [])
     with WebSocketServer(rpc) as server:

@@ -89,6 +89,7 @@ def finish(attack: Attack) -> None:
     assert attack.server.statistics().tracked_addresses <= 500
 
 
+@pytest.mark.load
 def test_ten_thousand_wrong_logins_from_one_address_leave_others_alone(server: WebSocketServer) -> None:
     attack = Attack(server, 10_000, spread=False)
     attack.start()
@@ -101,6 +102,7 @@ def test_ten_thousand_wrong_logins_from_one_address_leave_others_alone(server: W
     )
 
 
+@pytest.mark.load
 def test_ten_thousand_wrong_logins_from_as_many_addresses(server: WebSocketServer) -> None:
     """A user with an earlier login gets in at the first try, a new user by trying again after Retry-After."""
     assert attempt(server, "127.250.0.1", basic("user0", "hush")) == 101

@@ -102,6 +102,7 @@ class Follower(threading.Thread):
             epoch, last = seen_epoch, seq
 
 
+@pytest.mark.load
 @pytest.mark.timeout(
     180
 )  # two hundred clients are four hundred threads of Python, and more slowly when they are traced
