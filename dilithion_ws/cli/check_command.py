@@ -55,7 +55,11 @@ def _find(options: argparse.Namespace) -> list[Finding]:
             try:
                 from .node_checks import check_node
             except ImportError as error:
-                return [Finding(Level.ERROR, "gateway", f"the extra gateway is not installed: {error.name} is missing")]
+                return [
+                    Finding(
+                        Level.ERROR, "gateway", f"the gateway needs the package {error.name}: pip install {error.name}"
+                    )
+                ]
             gateway = load_gateway(options)
             loaded = load_gateway_server(options, gateway)
             lends_account = gateway.has_account

@@ -55,7 +55,7 @@ def gateway(options: argparse.Namespace) -> int:
     try:
         from ..gateway import Gateway
     except ImportError as error:
-        print(f"dilithion-ws: the gateway needs the extra gateway ({error.name} is missing)", file=sys.stderr)
+        print(f"dilithion-ws: the gateway needs the package {error.name}: pip install {error.name}", file=sys.stderr)
         return 1
     try:
         config = load_gateway(options)

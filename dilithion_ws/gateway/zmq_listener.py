@@ -58,7 +58,7 @@ class ZmqListener:
         try:
             import zmq
         except ImportError:
-            raise ConfigError("--zmq needs the extra zmq (pip install dilithion-ws[zmq])") from None
+            raise ConfigError("--zmq needs the package pyzmq: pip install pyzmq") from None
         self._zmq = zmq
         self._addresses = addresses
         self._hint = hint

@@ -83,7 +83,7 @@ class PrometheusCollector:
             from prometheus_client import CollectorRegistry, generate_latest
         except ImportError:
             raise MissingExtraError(
-                "metrics need the extra prometheus (pip install dilithion-ws[prometheus])"
+                "metrics need the package prometheus-client: pip install prometheus-client"
             ) from None
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)

@@ -210,7 +210,7 @@ def _connected(url: str) -> Iterator[tuple[Any, str]]:
     try:
         from .redis_endpoint import FAULTS, RedisEndpoint
     except ImportError:
-        raise ConfigError("Redis needs the extra redis (pip install dilithion-ws[redis])") from None
+        raise ConfigError("Redis needs the package redis: pip install redis") from None
     try:
         with contextlib.closing(RedisEndpoint(url, _TIMEOUT)) as endpoint:
             yield endpoint.client, endpoint.prefix

@@ -24,8 +24,6 @@ def make_store(config: Config) -> EventStore | None:
         try:
             from .redis_store import RedisStore
         except ImportError:
-            raise ConfigError(
-                "rpcwebsocketeventstore: Redis needs the extra redis (pip install dilithion-ws[redis])"
-            ) from None
+            raise ConfigError("rpcwebsocketeventstore: Redis needs the package redis: pip install redis") from None
         return RedisStore(config.event_store, config.limits)
     return None

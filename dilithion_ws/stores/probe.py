@@ -43,7 +43,7 @@ def _redis_problem(url: str) -> str:
     try:
         from .redis_endpoint import FAULTS, RedisEndpoint
     except ImportError:
-        return "it needs the extra redis (pip install dilithion-ws[redis])"
+        return "it needs the package redis: pip install redis"
     try:
         with contextlib.closing(RedisEndpoint(url, _TIMEOUT)) as endpoint:
             endpoint.client.ping()

@@ -350,7 +350,7 @@ def test_metrics_without_their_library_are_a_clear_answer(
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     status, _, body = request(start(), "GET", "/metrics")
     assert status == 501
-    assert b"dilithion-ws[prometheus]" in body
+    assert b"pip install prometheus-client" in body
 
 
 # Clients of the node as they are today

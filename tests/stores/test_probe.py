@@ -73,4 +73,4 @@ def test_a_redis_answers_or_does_not(redis_server: RedisServer) -> None:
 def test_without_its_library_a_redis_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "dilithion_ws.stores.redis_endpoint", raising=False)
     monkeypatch.setitem(sys.modules, "redis", None)
-    assert "needs the extra redis" in find_store_problem("redis://127.0.0.1/0")
+    assert "needs the package redis: pip install redis" in find_store_problem("redis://127.0.0.1/0")
