@@ -62,7 +62,12 @@ class FuzzTarget(logging.Handler):
         logging.getLogger("dilithion_ws").addHandler(self)
         self._machine = Machine(**self._options)
         config = make_config(**self._options)
-        service = _make_service(config, self._machine)
+        audit = AuditLog("", self._machine.clock)
+        user = User("reader", "readonly", 7, hash_password("right", "node"))
+        self._authenticator = Authenticator(config, UserDirectory([user]), self._machine.clock, audit)
+        service = _make_service(
+            config, self._machine, AccessControl(config, self._authenticator, self._machine.clock, audit)
+        )
         machine = self._machine
         machine.reactor.service = machine.loop.handler.messages.service = service
         gc.collect()
@@ -76,6 +81,7 @@ class FuzzTarget(logging.Handler):
         gc.enable()
         gc.unfreeze()
         self._machine.close()
+        self._authenticator.close()
         logging.getLogger("dilithion_ws").removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -142,13 +148,10 @@ class FuzzTarget(logging.Handler):
         raise AssertionError("the loop does not come to rest")
 
 
-def _make_service(config: Config, machine: Machine) -> RpcService:
-    clock, limits, audit = machine.clock, config.limits, AuditLog("", machine.clock)
+def _make_service(config: Config, machine: Machine, access: AccessControl) -> RpcService:
+    clock, limits = machine.clock, config.limits
     rpc = RpcTable()
     rpc.register("getblockcount", lambda: 840000)
-    user = User("reader", "readonly", 7, hash_password("right", "node"))
-    authenticator = Authenticator(config, UserDirectory([user]), clock, audit)
-    access = AccessControl(config, authenticator, clock, audit)
     events = EventHub(limits, clock)
     registry = machine.registry
     builtin = {"authenticate": LoginMethod(access, events, registry).method()}
