@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +12,7 @@ import msgspec
 from ..client import ClientError
 from ..errors import ConfigError, RpcError
 from ..util.json import encode_json
-from .client_options import add_connection, connect
+from .client_options import add_connection, connect, report_failure
 from .event_lines import clean
 
 __all__ = ["add_call"]
@@ -43,8 +42,7 @@ def call(options: argparse.Namespace) -> int:
         with connect(options, wait_for_server=False) as client:
             result = client.request(options.method, params)
     except (RpcError, ClientError, ConfigError) as error:
-        print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr)
-        return 1
+        return report_failure(error)
     text = encode_json(result)
     if options.json:
         print(text.decode())

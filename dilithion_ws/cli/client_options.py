@@ -13,8 +13,9 @@ from ..config.config import Config
 from ..errors import ConfigError
 from ..util.files import read_bounded_text
 from .config_options import CONF, COOKIE, GATEWAY_COOKIE, conf_file
+from .event_lines import clean
 
-__all__ = ["add_connection", "connect", "server_url", "tls_context"]
+__all__ = ["add_connection", "connect", "report_failure", "server_url", "tls_context"]
 
 DEFAULT_PORT = 8333
 _PASSWORD = "DILITHION_RPCPASSWORD"
@@ -80,6 +81,14 @@ def connect(options: argparse.Namespace, *, wait_for_server: bool = True) -> Cli
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def report_failure(error: Exception) -> int:
+    """Print why a command has failed, in one line. Return its exit status, 1."""
+    text = clean(str(error))
+    hint = "; is the server running?" if "Connection refused" in text else ""
+    print(f"dilithion-ws: {text}{hint}", file=sys.stderr, flush=True)
+    return 1
 
 
 def server_url(options: argparse.Namespace) -> str:

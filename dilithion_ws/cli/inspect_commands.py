@@ -14,7 +14,7 @@ from typing import Any
 from ..client import Client, ClientError
 from ..errors import ConfigError, JsonRpcCode, RpcError
 from ..util.json import encode_json
-from .client_options import add_connection, connect, server_url, tls_context
+from .client_options import add_connection, connect, report_failure, server_url, tls_context
 from .event_lines import clean
 
 __all__ = ["add_methods", "add_status", "add_topics"]
@@ -75,8 +75,7 @@ def _add(
         try:
             return action(options)
         except (RpcError, ClientError, ConfigError) as error:
-            print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr)
-            return 1
+            return report_failure(error)
 
     parser.set_defaults(run=run)
     return parser

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from ..client import ClientError
 from ..errors import ConfigError, RpcError
-from .client_options import add_connection, connect
-from .event_lines import clean
+from .client_options import add_connection, connect, report_failure
 from .typescript import typescript_of
 
 __all__ = ["add_types"]
@@ -31,7 +29,6 @@ def types(options: argparse.Namespace) -> int:
         with connect(options, wait_for_server=False) as client:
             document = client.call("rpc.discover")
     except (RpcError, ClientError, ConfigError) as error:
-        print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr)
-        return 1
+        return report_failure(error)
     print(typescript_of(document), end="")
     return 0

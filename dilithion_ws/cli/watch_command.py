@@ -12,8 +12,8 @@ from typing import Any
 from ..client import AfterBlock, ClientError, Event, EventsLostError, Position, Subscription, merged
 from ..errors import ConfigError, RpcError
 from ..util.json import encode_json
-from .client_options import add_connection, connect
-from .event_lines import EventLines, clean
+from .client_options import add_connection, connect, report_failure
+from .event_lines import EventLines
 
 __all__ = ["add_watch"]
 
@@ -50,8 +50,7 @@ def watch(options: argparse.Namespace) -> int:
             subscriptions = [client.subscribe(topic, filter=filter, since=since, mode=mode) for topic in options.topics]
             return _print_all(subscriptions, options)
     except (RpcError, ClientError, ConfigError) as error:
-        print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr)
-        return 1
+        return report_failure(error)
     except KeyboardInterrupt:
         return 0
 
@@ -66,7 +65,7 @@ def _print_all(subscriptions: list[Subscription], options: argparse.Namespace) -
         except StopIteration:
             return 1
         except EventsLostError as error:
-            print(f"dilithion-ws: {clean(str(error))}", file=sys.stderr, flush=True)
+            report_failure(error)
         else:
             _print(event, None if options.json else lines)
             left = None if left is None else left - 1

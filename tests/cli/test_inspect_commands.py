@@ -89,7 +89,7 @@ def test_the_status_over_tls(run: Run, start: ServerFactory, tmp_path: Path) -> 
 def test_without_a_server_each_fails_with_the_cause(run: Run, command: str) -> None:
     status, output, errors = run(command, "--url", f"ws://127.0.0.1:{free_port()}")
     assert (status, output) == (1, "")
-    assert "Connection refused" in errors
+    assert errors.endswith("Connection refused; is the server running?\n")
     assert errors.count("\n") == 1
 
 

@@ -21,10 +21,13 @@ from dilithion_ws import Config, ConfigError, RpcTable, WebSocketServer
 from dilithion_ws.client import Client
 
 from ..support import REQUEST, RawClient, free_port, wait_for
+from ..support.browser import Browser
 from ..support.certificates import Authority
 from ..support.configs import make_config
 from ..support.fixtures import ServerFactory
+from ..support.programs import needs_chromium
 from ..support.proxy_headers import SIGNATURE, version_1, version_2
+from ..support.subscriptions import block
 
 ROOT = Path(__file__).parent.parent.parent
 os.environ["PATH"] += ":/usr/sbin"
@@ -210,7 +213,7 @@ def test_proxy_headers_without_trusted_proxies_are_a_mistake() -> None:
 class Proxy:
     """nginx or haproxy with a configuration of `deploy/`, its names put in."""
 
-    def __init__(self, folder: Path, name: str, backend: int, tls: Authority | None) -> None:
+    def __init__(self, folder: Path, name: str, backend: int, tls: Authority | None, path: str = "/") -> None:
         self.port = free_port()
         folder.mkdir(exist_ok=True)
         text = (ROOT / "deploy" / CONFIGURATIONS[name]).read_text()
@@ -227,6 +230,8 @@ class Proxy:
             "60s": "1500ms",
         }.items():
             text = text.replace(old, new)
+        if path != "/":  # of nginx: below this path is the server's whole site
+            text = text.replace("location / {", f"location {path} {{").replace(f":{backend};", f":{backend}/;")
         if tls is None:
             text = text.replace(" ssl;", ";").replace(f" ssl crt {pem}", "")
             text = "".join(line for line in text.splitlines(True) if "ssl_certificate" not in line)
@@ -366,3 +371,19 @@ def test_another_host_is_refused_through_a_proxy_too(proxied: Proxied) -> None:
             with sock:
                 sock.sendall(REQUEST.replace(b"localhost", host.encode()))
                 assert sock.recv(4096).startswith(b"HTTP/1.1 %d" % status)
+
+
+@needs_chromium
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx (apt-get install nginx-light)")
+def test_the_page_works_below_a_path_of_a_proxy(serve: ServerFactory, tmp_path: Path) -> None:
+    server = serve()
+    proxy = Proxy(tmp_path / "nginx", "nginx", server.port, None, path="/node/")
+    try:
+        with Browser() as browser:
+            browser.open(f"http://localhost:{proxy.port}/node/")
+            wait_for(lambda: browser.run("document.getElementById('state')?.className") == "open", 20, "the connection")
+            server.publish("blocks", block(7))
+            wait_for(lambda: "7" in browser.run("document.getElementById('height').textContent"), 20, "the block")
+            assert browser.problems == []
+    finally:
+        proxy.close()
