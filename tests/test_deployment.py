@@ -122,9 +122,9 @@ def test_the_command_of_the_unit_runs_as_its_user_with_its_paths() -> None:
         os.chown(state, USER, USER)
         port = free_port()
         conf = settings / "dilithion.conf"
-        conf.write_text(
-            f"rpcgatewayupstream={node.url}\nrpcuser=admin\nrpcpassword=adminadmin\nrpcwebsocketport={port}\n"
-        )
+        text = (DEPLOY / "dilithion.conf").read_text().replace("http://127.0.0.1:8332", node.url)
+        text = text.replace("=8333", f"={port}").replace("/var/lib/dilithion-ws", str(state))
+        conf.write_text(re.sub("^#(rpc(?:user|password)=)", r"\1", text, flags=re.MULTILINE))
         os.chmod(conf, 0o640)
         os.chown(conf, 0, USER)
 
@@ -132,11 +132,10 @@ def test_the_command_of_the_unit_runs_as_its_user_with_its_paths() -> None:
             return text.replace("/etc/dilithion-ws", str(settings)).replace("/var/lib/dilithion-ws", str(state))
 
         (command,) = re.findall(r"^ExecStart=/opt/dilithion-ws/bin/dilithion-ws (.*)$", UNIT, re.MULTILINE)
-        variables = dict(line.split("=", 1) for line in re.findall(r"^Environment=(.*)$", placed(UNIT), re.MULTILINE))
         process = subprocess.Popen(
             [sys.executable, "-c", AS_USER.format(user=USER, arguments=placed(command).split())],
             cwd=state,
-            env={**os.environ, **variables, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -145,7 +144,7 @@ def test_the_command_of_the_unit_runs_as_its_user_with_its_paths() -> None:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line.startswith("Listening on"), line + process.communicate(timeout=20)[1]
-            with Client(f"ws://127.0.0.1:{port}", user="admin", password="adminadmin") as client:
+            with Client(f"ws://127.0.0.1:{port}", user="admin", password="change-me-admin") as client:
                 assert client.call("getblockcount") == 0
             wait_for(lambda: (state / "events.db").exists() and (state / "audit.log").exists(), 20, "its files")
             assert (state / "events.db").stat().st_uid == USER
@@ -240,6 +239,16 @@ def test_the_audit_log_is_rotated_and_written_again(tmp_path: Path) -> None:
 # Backup and restore
 
 
+def run_script(folder: Path, name: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script of `deploy/` with this interpreter's program."""
+    program = folder / "dilithion-ws"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dilithion_ws "$@"\n')
+    program.chmod(0o700)
+    command = [str(DEPLOY / name), *map(str, arguments)]
+    environment = {**os.environ, "DILITHION_WS": str(program), "DILITHION_WS_USER": "", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
 def test_users_and_events_survive_a_backup_and_a_restore(tmp_path: Path) -> None:
     folder, store = tmp_path / "etc", tmp_path / "events.db"
     folder.mkdir()
@@ -251,34 +260,44 @@ def test_users_and_events_survive_a_backup_and_a_restore(tmp_path: Path) -> None
     def serve() -> WebSocketServer:
         return WebSocketServer(RpcTable(), Config(event_store=f"sqlite:{store}", users_file=str(users)))
 
-    def run(name: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
-        program = tmp_path / "dilithion-ws"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dilithion_ws "$@"\n')
-        program.chmod(0o700)
-        command = [str(DEPLOY / name), *map(str, arguments)]
-        environment = {**os.environ, "DILITHION_WS": str(program), "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
     backup = tmp_path / "backups" / "one"
     with serve() as server:
         for height in (1, 2, 3):
             server.publish("blocks", block(height))
         wait_for(lambda: server.events.topic("blocks").log.position.seq == 3)
         position = server.events.topic("blocks").log.position
-        done = run("backup", conf, backup)
+        done = run_script(tmp_path, "backup", conf, backup)
         assert done.returncode == 0, done.stderr
-        assert run("backup", conf, backup).returncode == 1, "a backup is never overwritten"
+        assert run_script(tmp_path, "backup", conf, backup).returncode == 1, "a backup is never overwritten"
     assert (backup / "events.jsonl").stat().st_mode & 0o077 == 0
     for path in (conf, users, *tmp_path.glob("events.db*")):
         path.unlink()
 
-    restored = run("restore", backup, conf)
+    restored = run_script(tmp_path, "restore", backup, conf)
     assert restored.returncode == 0, restored.stderr
     with serve() as server, Client(server.url, user="reader", password="readerreader") as client:
         subscription = client.subscribe("blocks", since=(position.epoch, 1))
         assert [subscription.get(10).data["height"] for _ in range(2)] == [2, 3]
-    again = run("restore", backup, conf)
+    users.write_text("{}")
+    again = run_script(tmp_path, "restore", backup, conf)
     assert again.returncode == 1, "a store that has events is not overwritten"
+    assert users.read_text() == "{}", "and then nothing is changed"
+
+
+def test_a_backup_without_stored_events_says_so(tmp_path: Path) -> None:
+    conf = tmp_path / "dilithion.conf"
+    conf.write_text("rpcwebsocketport=0\n")
+    done = run_script(tmp_path, "backup", conf, tmp_path / "backup")
+    assert done.returncode == 0, done.stderr
+    assert "events are kept in memory only" in done.stderr
+    assert [path.name for path in (tmp_path / "backup").iterdir()] == ["dilithion.conf"]
+
+
+@pytest.mark.parametrize("name", ["backup", "restore"])
+def test_without_arguments_a_script_explains_itself(tmp_path: Path, name: str) -> None:
+    done = run_script(tmp_path, name)
+    assert done.returncode == 2
+    assert f"deploy/{name} " in done.stderr
 
 
 # Containers

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import itertools
 import re
-import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,6 @@ import pytest
 from dilithion_ws import ConfigError, RpcError
 from dilithion_ws.cli import main
 from dilithion_ws.client import Client
-from dilithion_ws.config.config import SETTINGS
 from dilithion_ws.gateway import GatewayConfig
 
 from ..support import RedisServer, needs_redis, wait_for
@@ -159,25 +155,6 @@ def test_the_commands_of_the_documentation_run(tmp_path: Path) -> None:
             conf.touch()
         with running(*options) as (_, url), Client(url) as client:
             assert client.call("getnodestate")["kind"] == "down"  # there is no node here
-
-
-def test_the_service_is_one_that_systemd_knows(tmp_path: Path) -> None:
-    text = (ROOT / "docs/operations.md").read_text()
-    unit, socket_unit = re.findall(r"```ini\n(.*?)```", text, re.DOTALL)
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment]
-    parser.read_string(unit)
-    assert parser["Service"]["ExecStart"].split()[1:] == ["gateway", "--datadir", "/etc/dilithion-ws"]
-    key = parser["Service"]["Environment"].partition("=")[0]
-    assert key.removeprefix("DILITHION_").lower() in SETTINGS
-    if shutil.which("systemd-analyze"):
-        path = tmp_path / "dilithion-ws.service"
-        path.write_text(unit.replace("/opt/dilithion-ws/bin/dilithion-ws", sys.executable))
-        of_socket = path.with_suffix(".socket")
-        of_socket.write_text(socket_unit)
-        command = ["systemd-analyze", "verify", str(path), str(of_socket)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert "dilithion-ws" not in result.stderr
 
 
 def test_with_an_account_and_no_users_it_makes_a_cookie(tmp_path: Path) -> None:
