@@ -483,6 +483,7 @@ export class Client extends EventTarget {
     }
     if (socket !== this.#socket) return;
     this.#attempt = 0;
+    this.reason = undefined;
     this._connection = { waits: new Set() };
     this.#show('open');
     for (const { resolve } of this.#ready.splice(0)) resolve();

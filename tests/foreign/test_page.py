@@ -145,6 +145,35 @@ def test_a_block_s_details_can_be_followed_to_its_parent_and_copied(chain: WebSo
 
 
 @needs_chromium
+def test_a_log_that_begins_anew_costs_no_block_if_the_chain_can_be_read(
+    chain: WebSocketServer, shown: PageReader
+) -> None:
+    shown.open(chain.port)
+    wait_for(lambda: len(shown.heights()) == 24, SECONDS, "the history")
+    chain.events.start_new_epoch("blocks")
+    chain.publish("blocks", {**block(41), "time": int(time.time())})
+    wait_for(lambda: shown.heights()[0] == "41", SECONDS, "the next block")
+    assert len(shown.heights()) == 25
+    assert shown.text("banners") == ""
+
+
+@needs_chromium
+def test_a_secret_is_not_shown(chain: WebSocketServer, shown: PageReader) -> None:
+    chain.rpc.register("walletpassphrase", lambda passphrase: None)
+    shown.open(chain.port)
+    shown.wait_text("method", "getblockcount")
+    shown.type("search", "walletpassphrase")
+    shown.wait("document.querySelectorAll('#methods button').length === 1", "the search")
+    shown.browser.press("Enter")
+    shown.wait("document.activeElement.type === 'password'", "the focus on a field for secrets")
+    shown.browser.insert("correct horse")
+    shown.wait_text("code", "•••")
+    shown.browser.run("document.getElementById('call').click()")
+    shown.wait_text("results", "walletpassphrase")
+    assert "correct horse" not in shown.browser.run("document.body.innerText + document.body.innerHTML")
+
+
+@needs_chromium
 def test_the_method_browser(chain: WebSocketServer, shown: PageReader) -> None:
     shown.open(chain.port)
     shown.wait_text("method", "getblockcount")
@@ -219,7 +248,7 @@ def test_the_dialog_says_why_a_login_failed_and_takes_no_focus(start: ServerFact
             shown.type("password", f"wrong{guess}")
             shown.browser.press("Enter")
             wait_for(lambda: shown.text("reason") != "Logging in …", SECONDS, "an answer")
-        shown.wait_text("reason", "the server accepts none for")
+        shown.wait_text("wait", "The server accepts none for")
         shown.browser.run("document.getElementById('cancel').click()")
         assert not shown.browser.run("document.getElementById('log-in').hidden"), "there is a way back"
         assert shown.browser.problems == []
@@ -270,8 +299,16 @@ def test_missed_events_are_marked_and_the_banner_goes_away(start: ServerFactory,
     server = start()
     shown.open(server.port)
     wait_for(lambda: len(server.events.cursors.all()) == 4, SECONDS, "all four subscriptions")
-    server.events.start_new_epoch("peers")
-    shown.wait_text("l-peers", "events are missing here")
+    server.publish("blocks", block(6))
+    wait_for(lambda: shown.heights() == ["6"], SECONDS, "a block")
+    for topic in ("blocks", "mempool", "peers"):
+        server.events.start_new_epoch(topic)
+    shown.wait_text("banners", "Events of blocks were missed (epoch)")
+    for id in ("l-peers", "mempool"):
+        shown.wait_text(id, "events are missing here")
+    assert shown.heights() == [], "blocks of which the page does not know whether they are still there"
+    server.publish("blocks", block(9))
+    wait_for(lambda: shown.heights() == ["9"], SECONDS, "the next block")
     shown.wait("document.getElementById('banners').textContent === ''", "the end of the banner")
     server.publish("peers", {"kind": "connected", "id": 7, "addr": "203.0.113.7:1", "inbound": True, "peers": 3})
     shown.wait_text("l-peers", "203.0.113.7:1")

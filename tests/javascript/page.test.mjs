@@ -28,19 +28,20 @@ test('hashes keep both ends', () => {
   assert.equal(shortened('short'), 'short');
 });
 
-test('a series keeps its order, its gaps and its bound', () => {
-  const series = new Series(100);
-  for (let n = 0; n < 86400; n += 1) {
+test('a series has a day of samples, its gaps and a bound', () => {
+  const series = new Series();
+  for (let n = 0; n < 2 * 86400; n += 1) {
     series.add(n * 1000, n);
     if (n % 10000 === 5000) series.add(n * 1000 + 1, null);
-    assert.ok(series.samples.length <= 100);
+    assert.ok(series.samples.length <= 2500);
   }
   const times = series.samples.map(([time]) => time);
   assert.deepEqual(times, [...times].sort((one, other) => one - other));
-  assert.equal(series.last, 86399);
+  assert.equal(series.last, 2 * 86400 - 1);
+  assert.ok(times[0] >= 85000e3 && times[0] <= 90000e3, `the oldest sample is of ${times[0]}`);
+  const widest = times.slice(1).map((time, index) => time - times[index]);
+  assert.ok(Math.max(...widest) <= 181000, `at most ${Math.max(...widest)} ms apart`);
   assert.ok(series.samples.filter(([, value]) => value === null).length >= 8, 'gaps stay');
-  series.add(1500, 7);
-  assert.equal(series.at(1600)[1], 7);
 });
 
 test('a value holds until the next one, and not in a gap', () => {
@@ -101,7 +102,15 @@ test('params are by position as long as none is left out, and keep the digits th
 test('what a field cannot take names the field', () => {
   const fields = fieldsOf(method);
   assert.throws(() => readFields(fields, ['', '1', '', '', '', '']), (error) => error instanceof FieldError && /address/.test(error.message));
-  assert.throws(() => readFields(fields, ['D', '1', '1e', '', '', '']), /count: 1e is not a number/);
+  for (const text of ['1e', '007', '.5']) {
+    assert.throws(() => readFields(fields, ['D', '1', text, '', '', '']), new RegExp(`count: ${text} is not a number`));
+  }
+});
+
+test('fields for secrets are known by their names', () => {
+  const names = ['passphrase', 'mnemonic', 'address', 'privkey'];
+  const fields = fieldsOf({ params: names.map((name) => ({ name, schema: { type: 'string' } })) });
+  assert.deepEqual(fields.map(({ isSecret }) => isSecret), [true, true, false, true]);
 });
 
 test('the same call in other languages is quoted as they want it', () => {

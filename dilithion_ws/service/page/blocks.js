@@ -40,9 +40,11 @@ export class BlockList {
     this.#draw();
   }
 
-  /** Forget all: the chain is read again. */
+  /** Forget all: the chain is read again, or another user is logged in. */
   clear() {
     this.#blocks = [];
+    el('details').hidden = true;
+    this.#draw();
   }
 
   /** Ask the node for the sizes and miners of the newest blocks. */
@@ -54,7 +56,8 @@ export class BlockList {
         const { size, miner } = await this.call('getblock', [block.hash]);
         Object.assign(block, { size, miner });
       } catch {
-        return; // the cards do without
+        block.isAsked = false; // the next reading tries again; until then the card does without
+        return;
       }
       this.#draw();
     }
@@ -76,7 +79,7 @@ export class BlockList {
       button.onclick = () => this.look(block.hash);
       return make('li', {}, button);
     }));
-    if (focused) el('blocks').querySelector(`[data-block="${focused}"]`)?.focus();
+    if (focused) el('blocks').querySelector(`[data-block="${focused}"]`)?.focus({ preventScroll: true });
     this.age();
   });
 

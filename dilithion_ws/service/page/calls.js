@@ -8,7 +8,7 @@ export function fieldsOf(method, resolve = (schema) => schema) {
   return (method.params ?? []).map(({ name, required, schema: given, description }) => {
     const schema = resolve(given ?? {});
     const types = typesOf(schema).filter((one) => one !== 'null');
-    const field = { name, required: required === true, description: description ?? '', placeholder: '' };
+    const field = { name, required: required === true, description: description ?? '', placeholder: '', isSecret: SECRET.test(name) };
     if (schema.default !== undefined && schema.default !== null) field.placeholder = JSON.stringify(schema.default);
     if (schema.enum) return { ...field, kind: 'choice', choices: schema.enum };
     if (types.length === 1 && types[0] === 'boolean') return { ...field, kind: 'flag', choices: [true, false] };
@@ -18,7 +18,8 @@ export function fieldsOf(method, resolve = (schema) => schema) {
   });
 }
 
-const NUMBER = /^\s*-?\d+(\.\d+)?([eE][+-]?\d+)?\s*$/;
+const NUMBER = /^\s*-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?\s*$/;
+const SECRET = /pass|mnemonic|seed|priv|secret|preimage/i;
 
 /** A value that a field cannot take. */
 export class FieldError extends Error {

@@ -34,7 +34,6 @@ export function coalesce(action, milliseconds = 100) {
 
 /** Copy a text, and say so on the button for a moment. */
 async function copy(button, text) {
-  const before = button.textContent;
   try {
     await navigator.clipboard.writeText(text);
     button.textContent = 'copied';
@@ -44,7 +43,7 @@ async function copy(button, text) {
     const shown = button.previousElementSibling;
     if (shown) getSelection().selectAllChildren(shown);
   }
-  setTimeout(() => { button.textContent = before; }, 1500);
+  setTimeout(() => { button.textContent = 'copy'; }, 1500);
 }
 
 /** Return a button that copies what a function returns. */

@@ -34,6 +34,7 @@ export class LoginDialog {
   open(reason, error) {
     this.#until = error?.data?.retry_after_ms ? Date.now() + error.data.retry_after_ms : 0;
     el('reason').textContent = reason;
+    el('wait').textContent = '';
     this.#count();
     el('log-in').hidden = false;
     el('log-out').hidden = true;
@@ -47,8 +48,7 @@ export class LoginDialog {
     if (!this.#until) return;
     const left = (this.#until - Date.now()) / 1000;
     if (left <= 0) this.#until = 0;
-    el('reason').textContent = left > 0
-      ? `Too many failed attempts: the server accepts none for ${duration(left)} more.` : 'You can try again now.';
+    el('wait').textContent = left > 0 ? `The server accepts none for ${duration(left)} more.` : 'You can try again now.';
   }
 
   /** The login was accepted, or none is needed. */

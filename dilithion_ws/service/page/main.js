@@ -14,6 +14,7 @@ import { ServerPanel } from './server.js';
 const HISTORY_BLOCKS = 24;
 const HISTORY_EVENTS = 30;
 const MOST_LINES = 50;
+const LOST_SECONDS = 6; // for which a loss of events is shown
 const READ_SECONDS = 60; // between two readings of what events do not carry
 const SERVER_SECONDS = 5;
 const ADDRESS = new URL('.', location.href).href.replace(/^http/, 'ws');
@@ -36,31 +37,54 @@ const charts = [
   new Chart('c-calls', { name: 'Calls for each second', format: (value) => withPrefix(value, ''), series: series.calls }),
 ];
 
-/** Connect, as a user or without a login, and show what the server has. */
-async function start(login = {}) {
-  client?.close();
+/** Connect, as a user or without a login. */
+function start(login = {}) {
+  const before = client;
   const mine = client = new Client(ADDRESS, { backoff: [500, 15000], ...login });
+  before?.close();
+  mine.hasLogin = Boolean(login.user || login.token);
+  mine.followed = new Set();
   mine.addEventListener('state', () => mine === client && showState());
+  mine.ready({ timeout: 2 ** 31 - 1 }).catch((error) => mine === client && refused(error));
+}
+
+/** Show what the server has, each time that there is a connection. */
+async function greet(mine) {
   try {
-    const topics = await mine.call('topics', [], { timeout: 2 ** 31 - 1 });
+    const topics = await mine.call('topics');
     if (mine !== client) return;
     dialog.done(mine.user);
-    browser.show(await mine.call('rpc.discover').catch(() => ({ methods: [] })));
-    for (const topic of topics) if (topic.topic in handlers) follow(mine, topic);
+    banner('error', '');
+    for (const topic of topics) {
+      if (!(topic.topic in handlers) || mine.followed.has(topic.topic)) continue;
+      mine.followed.add(topic.topic);
+      follow(mine, topic);
+    }
     for (const name of ['mempool', 'peers', 'mining']) {
       el(`s-${name}`).classList.toggle('denied', !topics.some(({ topic }) => topic === name));
     }
+    browser.show(await mine.call('rpc.discover'));
   } catch (error) {
-    if (mine === client) refused(error);
+    if (mine !== client) return;
+    if (error.code === -32001) return refused(error);
+    banner('error', `The server can't say what it has: ${error.message}. Trying again …`);
+    setTimeout(() => mine === client && mine.state === 'open' && greet(mine), error.retryAfter ?? 2000);
   }
 }
 
 /** The server wants a login, or ended the one that there was. Nothing is tried again before the user has answered. */
 function refused(error) {
-  const hasUser = Boolean(client.user);
+  const { hasLogin } = client;
   client.close();
-  if (error.code === -32001) dialog.open(hasUser ? `You were logged out: ${error.message}` : '');
-  else banner('error', `The server refused: ${error.message}`);
+  if (!hasLogin) return dialog.open('');
+  // What this user was allowed to see is not for the next one.
+  browser.forget();
+  server.hide();
+  blocks.clear();
+  mempool.clear();
+  for (const list of document.querySelectorAll('.lines')) list.replaceChildren();
+  el('who').textContent = '';
+  dialog.open(`You were logged out: ${error.message}`);
 }
 
 /** Try a login by itself, so that its reason can be shown in the dialog, and connect with it. */
@@ -68,7 +92,6 @@ async function logIn(login) {
   const trial = new Client(ADDRESS);
   try {
     await trial.call('authenticate', login.token ? ['__token__', login.token] : [login.user, login.password]);
-    banner('error', '');
     start(login);
   } catch (error) {
     dialog.open(error.message, error);
@@ -90,7 +113,9 @@ function showState() {
   if (isOpen) {
     lostAt = 0;
     banner('connection', '');
+    greet(client);
     read();
+    readServer();
     return;
   }
   if (!lostAt) {
@@ -98,6 +123,7 @@ function showState() {
     for (const one of Object.values(series)) if (one !== series.intervals) one.add(lostAt, null);
     server.interrupt();
   }
+  if (state === 'closed' && client.hasLogin) dialog.open('You were logged out.');
   if (state === 'waiting') {
     banner('connection', `The connection is lost (${client.reason}). What is shown is as of ${timeOfDay(lostAt)}. Connecting again …`);
   }
@@ -107,34 +133,47 @@ function showState() {
 async function follow(mine, { topic, epoch, seq, first }) {
   const past = { epoch, seq: Math.max(first - 1, seq - HISTORY_EVENTS) };
   let isPast = true;
+  let triesChain = false;
   let options = { since: past };
   if (topic === 'node') options = {};
   if (topic === 'blocks') {
     const height = await mine.call('getblockcount').catch(() => null);
-    if (height !== null) options = { since: { height: Math.max(0, height - HISTORY_BLOCKS) } };
+    if (height !== null) {
+      options = { since: { height: Math.max(0, height - HISTORY_BLOCKS) } };
+      triesChain = true;
+    }
   }
   let subscription = mine.subscribe(topic, options);
   while (!subscription.closed) {
     try {
       for await (const event of subscription) {
-        if (isPast && event.since?.epoch === epoch && event.since.seq > seq) isPast = false;
+        if (isPast && (event.since?.epoch !== epoch || event.since.seq > seq)) isPast = false;
         handlers[topic](event.data, isPast && topic !== 'blocks' && topic !== 'node');
-        banner(`lost-${topic}`, '');
       }
     } catch (error) {
       if (mine !== client) return;
       if (error instanceof EventsLostError) {
-        if (topic === 'blocks' && !blocks.tip) {
+        if (triesChain && !blocks.tip) {
           // This host cannot read its chain back: then by what the server remembers.
+          triesChain = false;
           subscription.close();
           subscription = mine.subscribe(topic, { since: past });
           continue;
         }
-        // Numbers are read again. What the lists miss is marked where it is missing.
-        banner(`lost-${topic}`, `Events of ${topic} were missed (${error.reason}). The list goes on from here.`, 'warn');
-        if (topic === 'blocks') blocks.clear();
+        // Numbers are read again, and blocks too if possible. What a list misses is marked where it is missing.
+        banner(`lost-${topic}`, `Events of ${topic} were missed (${error.reason}). What follows is complete again.`, 'warn');
+        setTimeout(() => banner(`lost-${topic}`, ''), LOST_SECONDS * 1000);
+        if (topic === 'blocks') {
+          blocks.clear();
+          if (triesChain) {
+            subscription.close();
+            const height = await mine.call('getblockcount').catch(() => null);
+            subscription = mine.subscribe(topic, height === null ? {} : { since: { height: Math.max(0, height - HISTORY_BLOCKS) } });
+          }
+        }
+        if (topic === 'mempool') mempool.clear();
         line(topic, ['…', 'events are missing here']);
-        read().then(() => banner(`lost-${topic}`, ''));
+        read();
       } else if (error.code === -32001) {
         return refused(error);
       }
@@ -144,8 +183,8 @@ async function follow(mine, { topic, epoch, seq, first }) {
 
 /** Put a line of texts or elements at the head of a list. */
 function line(list, parts) {
-  const target = el(`l-${list}`);
-  if (!target) return;
+  const target = list === 'mempool' ? el('mempool') : el(`l-${list}`);
+  if (!target) return; // blocks are read again
   target.prepend(make('li', {}, ...parts.map((part, index) => make(index ? 'span' : 'b', {}, part))));
   while (target.childElementCount > MOST_LINES) target.lastChild.remove();
 }
@@ -178,6 +217,8 @@ const handlers = {
   // In a gateway only. While its node is down, what the page shows may be old.
   node(event) {
     document.body.classList.toggle('node-down', event.kind === 'down');
+    if (event.kind === 'down') for (const name of ['mempool', 'peers', 'mining']) series[name].add(Date.now(), null);
+    else later();
     banner('node', {
       up: '',
       down: `The node behind this gateway is down: ${event.reason}. What is shown here may be old.`,
@@ -217,7 +258,7 @@ async function read() {
 const later = coalesce(() => client.state === 'open' && read(), 1000);
 
 async function readServer() {
-  if (document.hidden || client.state !== 'open') return;
+  if (client.state !== 'open') return;
   try {
     server.show(await call('rpc.statistics'));
   } catch (error) {
@@ -245,4 +286,4 @@ setInterval(() => client.state === 'open' && read(), READ_SECONDS * 1000);
 setInterval(readServer, SERVER_SECONDS * 1000);
 document.addEventListener('visibilitychange', draw);
 new ResizeObserver(draw).observe(el('charts'));
-start().then(readServer);
+start();

@@ -30,12 +30,19 @@ export class MempoolPanel {
     const { size, bytes } = await this.call('getmempoolinfo', []);
     this.#count(size);
     el('mempool-bytes').textContent = withPrefix(bytes, 'B');
-    if (size > MOST_READ || size <= this.#rates.size) return;
+    if (size > MOST_READ || size === this.#rates.size) return;
     const entries = await this.call('getrawmempool', [true]);
     if (Array.isArray(entries)) return; // ids only: fees are known of what comes from now on
+    this.#rates.clear();
     for (const [txid, entry] of Object.entries(entries)) {
       this.#know(txid, entry.fee ?? entry.fees?.base, entry.vsize ?? entry.size);
     }
+    this.#draw();
+  }
+
+  /** Forget all: events were missed, or another user is logged in. */
+  clear() {
+    this.#rates.clear();
     this.#draw();
   }
 

@@ -102,15 +102,23 @@ export class MethodBrowser {
   #input(field, text) {
     if (field.choices) {
       const options = ['', ...field.choices.map(String)].map((one) => make('option', { value: one }, one));
-      return make('select', { value: text }, ...options);
+      const select = make('select', {}, ...options);
+      select.value = text;
+      return select;
     }
-    const input = field.kind === 'json' ? make('textarea', { rows: 1 }) : make('input', {});
+    const input = field.kind === 'json' && !field.isSecret ? make('textarea', { rows: 1 }) : make('input', {});
+    if (field.isSecret) input.type = 'password';
     if (field.kind === 'number') input.inputMode = 'decimal';
     return Object.assign(input, { value: text, placeholder: field.placeholder, autocomplete: 'off', spellcheck: false });
   }
 
-  #read() {
-    const texts = this.#inputs.map((input) => input.value);
+  /** Return what was typed, with secrets as dots if it will be shown. */
+  #texts(isShown) {
+    return this.#inputs.map((input, index) => (isShown && this.#fields[index].isSecret && input.value ? '•••' : input.value));
+  }
+
+  #read(isShown = false) {
+    const texts = this.#texts(isShown);
     if (!this.#fields[0]?.whole) return readFields(this.#fields, texts, this.#method.paramStructure);
     if (!texts[0].trim()) return [];
     let params;
@@ -134,7 +142,7 @@ export class MethodBrowser {
     if (!this.#method) return;
     try {
       const address = new URL('.', location.href).href;
-      el('code').textContent = snippets(address, this.#method.name, this.#read())[this.language];
+      el('code').textContent = snippets(address, this.#method.name, this.#read(true))[this.language];
     } catch (error) {
       el('code').textContent = error.message;
     }
@@ -154,11 +162,12 @@ export class MethodBrowser {
       input.setAttribute('aria-invalid', 'true');
       return input.focus();
     }
-    this.#earlier.push([name, this.#inputs.map((input) => input.value)]);
+    this.#earlier.push([name, this.#inputs.map((input, index) => (this.#fields[index].isSecret ? '' : input.value))]);
     this.#earlier.splice(0, this.#earlier.length - MOST_CALLS);
     this.#at = this.#earlier.length;
-    const summary = make('summary', {}, make('code', {}, `${name}(${toJson(params).slice(1, -1)})`), make('span', {}, ' …'));
+    const summary = make('summary', {}, make('code', {}, `${name}(${toJson(this.#read(true)).slice(1, -1)})`), make('span', {}, ' …'));
     const answer = make('details', { open: true, className: 'answer' }, summary);
+    el('outcome').textContent = '';
     el('results').prepend(answer);
     while (el('results').childElementCount > MOST_RESULTS) el('results').lastElementChild.remove();
     const begin = performance.now();
@@ -166,13 +175,23 @@ export class MethodBrowser {
     try {
       const result = await this.call(name, forClient(params));
       summary.lastChild.textContent = took();
+      el('outcome').textContent = `${name} has returned.`;
       answer.append(make('div', { className: 'value' }, tree(result, this.follow)), copyButton(() => JSON.stringify(result, null, 2), 'copy the result'));
     } catch (error) {
       summary.lastChild.textContent = took();
       const code = error.code === undefined ? '' : ` (${error.code})`;
+      el('outcome').textContent = `${name} has failed: ${error.message}`;
       answer.append(make('p', { className: 'error' }, error.message + code));
       if (error.data !== undefined) answer.append(make('div', { className: 'value' }, tree(error.data, this.follow)));
     }
+  }
+
+  /** Forget what was called: another user is logged in. */
+  forget() {
+    this.#earlier = [];
+    this.#at = 0;
+    el('results').replaceChildren();
+    if (this.#method) this.select(this.#method.name);
   }
 
   #searchKey(event) {

@@ -1,10 +1,12 @@
 // One number over time, in bounded memory, and the ticks of its axes. Nothing here knows the document.
 
+/** How far apart samples of an age are, both in milliseconds: enough for a chart of that range. Older ones are dropped. */
+const RESOLUTIONS = [[600000, 1000], [3600000, 10000], [86400000, 90000]];
+const MOST_SAMPLES = 2500; // before they are thinned to those resolutions, which leave about 1800
+
 /** Samples of a number over time. The value of a sample holds until the next one; null is a gap, in which it is unknown. */
 export class Series {
-  /** @param most how many samples are kept: then every second one of the older half is dropped. */
-  constructor(most = 1000) {
-    this.most = most;
+  constructor() {
     this.samples = [];
   }
 
@@ -15,12 +17,7 @@ export class Series {
     while (at > 0 && samples[at - 1][0] > time) at -= 1;
     if (value === null && (at === 0 || samples[at - 1][1] === null)) return;
     samples.splice(at, 0, [time, value]);
-    if (samples.length > this.most) {
-      const half = this.most >> 1;
-      // A gap is kept, so that no line is drawn through it.
-      const older = samples.slice(0, half).filter(([, one], index) => index % 2 || one === null);
-      this.samples = [...older.slice(-half + 1), ...samples.slice(half)];
-    }
+    if (samples.length > MOST_SAMPLES) this.samples = thinned(samples).slice(-MOST_SAMPLES + 1);
   }
 
   /** Remove the samples with a value that fits. */
@@ -45,6 +42,19 @@ export class Series {
     const found = this.samples.findLast(([one]) => one <= time);
     return found?.[1] === null ? undefined : found;
   }
+}
+
+/** Return the last sample of each stretch of time, and all gaps, so that no line is drawn through them. */
+function thinned(samples) {
+  const now = samples.at(-1)[0];
+  const stretch = (time) => {
+    const width = RESOLUTIONS.find(([age]) => now - time <= age)?.[1];
+    return width && `${width} ${Math.floor(time / width)}`;
+  };
+  return samples.filter(([time, value], index) => {
+    const own = stretch(time);
+    return own && (value === null || index === samples.length - 1 || samples[index + 1][1] === null || stretch(samples[index + 1][0]) !== own);
+  });
 }
 
 const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];

@@ -45,10 +45,11 @@ export class ServerPanel {
   /** The connection is lost: what is counted next belongs to another server, perhaps. */
   interrupt() {
     this.#before = null;
+    this.series.add(Date.now(), null);
   }
 
   hide() {
     el('server').hidden = true;
-    this.#before = null;
+    this.interrupt();
   }
 }
