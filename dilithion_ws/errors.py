@@ -66,7 +66,6 @@ class CloseCode(IntEnum):
     FELL_BEHIND = 4108
     NOT_AUTHENTICATED = 4401
     FORBIDDEN = 4403
-    TIMED_OUT = 4408
 
 
 class CloseStatus(NamedTuple):
