@@ -15,7 +15,7 @@ from ..util.files import read_bounded_text
 from .config_options import CONF, COOKIE, GATEWAY_COOKIE, conf_file
 from .event_lines import clean
 
-__all__ = ["add_connection", "connect", "report_failure", "server_url", "tls_context"]
+__all__ = ["add_connection", "check_timeout", "connect", "report_failure", "server_url", "tls_context"]
 
 DEFAULT_PORT = 8333
 _PASSWORD = "DILITHION_RPCPASSWORD"
@@ -51,8 +51,7 @@ def connect(options: argparse.Namespace, *, wait_for_server: bool = True) -> Cli
     Raises:
         ConfigError: they do not fit together.
     """
-    if not 0 < options.timeout < _MAX_TIMEOUT:
-        raise ConfigError(f"--timeout is {options.timeout:g}; it takes seconds, more than 0")
+    check_timeout(options)
     folder = options.datadir or (os.path.dirname(options.conf) if options.conf else None)
     path = conf_file(options)
     environment = dict(os.environ)
@@ -89,6 +88,12 @@ def report_failure(error: Exception) -> int:
     hint = "; is the server running?" if "Connection refused" in text else ""
     print(f"dilithion-ws: {text}{hint}", file=sys.stderr, flush=True)
     return 1
+
+
+def check_timeout(options: argparse.Namespace) -> None:
+    """Raise ConfigError if --timeout cannot be used."""
+    if not 0 < options.timeout < _MAX_TIMEOUT:
+        raise ConfigError(f"--timeout is {options.timeout:g}; it takes seconds, more than 0")
 
 
 def server_url(options: argparse.Namespace) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
-import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -14,7 +14,7 @@ from typing import Any
 from ..client import Client, ClientError
 from ..errors import ConfigError, JsonRpcCode, RpcError
 from ..util.json import encode_json
-from .client_options import add_connection, connect, report_failure, server_url, tls_context
+from .client_options import add_connection, check_timeout, connect, report_failure, server_url, tls_context
 from .event_lines import clean
 
 __all__ = ["add_methods", "add_status", "add_topics"]
@@ -148,7 +148,10 @@ def _read_statistics(client: Client) -> dict[str, Any]:
 
 def _read_health(options: argparse.Namespace) -> dict[str, Any]:
     """Return what `GET /health` answers."""
+    check_timeout(options)
     url = server_url(options)
+    if not url.startswith(("ws://", "wss://")):
+        raise ConfigError(f"{url!r} is not the address of a server, such as ws://127.0.0.1:8333")
     address = "http" + url.removeprefix("ws").rstrip("/") + "/health"
     context = tls_context(options) if url.startswith("wss:") else None
     # Proxies of the environment are for the internet, not for a node of one's own.
@@ -162,7 +165,7 @@ def _read_health(options: argparse.Namespace) -> dict[str, Any]:
         if error.code != 503:
             raise ConfigError(f"{address} has the status {error.code}; is it a server of dilithion_ws?") from None
         text = error.read(_MOST_HEALTH)
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise ConfigError(f"{address} can't be read: {getattr(reason, 'strerror', None) or reason}") from None
     try:

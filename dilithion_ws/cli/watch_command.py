@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import time
@@ -45,7 +46,7 @@ def watch(options: argparse.Namespace) -> int:
     try:
         filter = None if options.filter is None else _filter(options.filter)
         since = None if options.since is None else _since(options.since, options.topics)
-        with connect(options) as client:
+        with connect(options, wait_for_server=False) as client:
             mode = "latest" if options.latest else None
             subscriptions = [client.subscribe(topic, filter=filter, since=since, mode=mode) for topic in options.topics]
             return _print_all(subscriptions, options)
@@ -93,12 +94,16 @@ def _filter(text: str) -> dict[str, Any]:
 
 
 def _since(text: str, topics: list[str]) -> AfterBlock | Position:
-    first, colon, last = text.rpartition(":")
+    first, _, last = text.rpartition(":")
     if len(topics) != 1:
         raise ConfigError("--since goes with one topic only")
-    if text.isdecimal():
+    if re.fullmatch(r"\d+", text, re.ASCII):
         return AfterBlock(int(text))
-    if not colon or not (first.isdecimal() or last.isdecimal()):
-        raise ConfigError(f"--since is {text!r}; it takes HEIGHT, HEIGHT:HASH, or EPOCH:SEQ, as --json prints them")
-    # An epoch and a hash are hexadecimal, and may have no letters. Epochs have 16 digits, and hashes 64.
-    return AfterBlock(int(first), last) if len(last) > 20 else Position(first, int(last))
+    # An epoch and a hash are hexadecimal, and may have no letters, so their lengths tell them apart.
+    if re.fullmatch(r"\d+:[0-9a-f]{33,}", text, re.ASCII):
+        return AfterBlock(int(first), last)
+    if re.fullmatch(r"[^:]+:\d{1,19}", text, re.ASCII):
+        return Position(first, int(last))
+    raise ConfigError(
+        f"--since is {text!r}; it takes HEIGHT, HEIGHT:HASH with the whole hash, or EPOCH:SEQ, as --json prints them"
+    )

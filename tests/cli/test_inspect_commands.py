@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,37 @@ def test_without_a_server_each_fails_with_the_cause(run: Run, command: str) -> N
     assert (status, output) == (1, "")
     assert errors.endswith("Connection refused; is the server running?\n")
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--url", "ws://127.0.0.1:abc"), "can't be read"),
+        (("--url", "http://127.0.0.1"), "is not the address of a server"),
+        (("--timeout", "-1"), "--timeout is -1"),
+    ],
+)
+def test_options_that_cannot_be_used_are_named(run: Run, options: tuple[str, ...], words: str) -> None:
+    status, _, errors = run("status", *options)
+    assert status == 1
+    assert words in errors
+
+
+def test_a_port_that_speaks_something_else_is_not_a_server(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def speak() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(65536)
+                peer.sendall(b"SSH-2.0-test\r\n")
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        status, _, errors = run("status", "--url", f"ws://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert status == 1
+    assert "can't be read" in errors
 
 
 def test_another_program_s_answer_is_not_a_status(run: Run) -> None:

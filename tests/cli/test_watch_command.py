@@ -124,7 +124,9 @@ def _demote_once_printed(server: WebSocketServer, path: Path, printed: threading
         (["nosuch"], "there is no topic 'nosuch'"),
         (["blocks", "--filter", "{"], "--filter is not JSON"),
         (["blocks", "--filter", "[]"], "--filter takes an object"),
-        (["blocks", "--since", "x"], "--since is 'x'; it takes HEIGHT, HEIGHT:HASH, or EPOCH:SEQ"),
+        (["blocks", "--since", "x"], "--since is 'x'; it takes HEIGHT, HEIGHT:HASH with the whole hash, or EPOCH:SEQ"),
+        (["blocks", "--since", "114:00f72845…11b2b8eb"], "with the whole hash"),
+        (["blocks", "--since", "114:abc"], "with the whole hash"),
         (["blocks", "peers", "--since", "x:1"], "goes with one topic"),
     ],
 )
@@ -132,6 +134,12 @@ def test_what_cannot_be_watched_exits_with_1(run: Run, url: tuple[str, str], arg
     status, _, errors = run("watch", *arguments, *url)
     assert status == 1
     assert words in errors
+
+
+def test_without_a_server_it_fails_at_once(run: Run) -> None:
+    status, _, errors = run("watch", "blocks", "--url", f"ws://127.0.0.1:{free_port()}")
+    assert status == 1
+    assert errors.endswith("Connection refused; is the server running?\n")
 
 
 def test_a_lost_connection_is_reported_and_nothing_is_missed(
