@@ -40,6 +40,7 @@ class Reader:
         self._environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
         for name in [name for name in self._environment if name.startswith("DILITHION_")]:
             del self._environment[name]
+        self._environment["DILITHION_RPCWEBSOCKETPORT"] = self.ports["8333"]  # in place of the default
 
     def placed(self, text: str) -> str:
         """Return a text with the ports of this reader."""
@@ -68,6 +69,13 @@ class Reader:
                 ["sh", "-c", f"exec {last}"], cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL
             )
         )
+
+    def restart(self, number: int) -> None:
+        """Stop a program that runs on, and start it again."""
+        before = self._running[number]
+        before.terminate()
+        before.wait(30)
+        self._running[number] = subprocess.Popen(before.args, cwd=self.folder, env=self._environment)
 
     def run(self, text: str) -> str:
         """Run a block of commands. Return what it prints."""
@@ -127,7 +135,7 @@ def test_embed_the_server(reader: Reader) -> None:
     assert "ready" in shown
     assert "getblockcount" in shown
     with pytest.raises(AssertionError, match=r"Expected getblockcount\(\)"):
-        reader.run("dilithion-ws call getblockcount 5 --url ws://127.0.0.1:" + reader.ports["8333"])
+        reader.run("dilithion-ws call getblockcount 5")
 
 
 @needs_chromium
@@ -142,7 +150,10 @@ def test_show_the_events_in_a_browser(reader: Reader) -> None:
         browser.open(f"http://localhost:{reader.ports['8000']}/")
         script = "Number(document.getElementById('height')?.textContent)"
         first = wait_for(lambda: browser.run(script), 20, "a height")
-        wait_for(lambda: browser.run(script) > first, 20, "the next one")
+        wait_for(lambda: browser.run(script) > first + 1, 20, "the next ones")
+        reader.restart(0)
+        wait_for(lambda: browser.run(script) <= first, 20, "the height after a restart")
+        wait_for(lambda: browser.run(script) > 1, 20, "the next one")
         browser.open(f"http://localhost:{reader.ports['8333']}/")
         wait_for(lambda: browser.run("document.querySelectorAll('#blocks button').length"), 20, "the page's blocks")
 
