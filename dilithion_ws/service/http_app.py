@@ -242,8 +242,10 @@ class HttpApp:
                 "fault": store.fault,
                 "damaged": store.damaged,
             }
-        asked = {part.partition("=")[0] for part in query[:_MAX_QUERY].split("&") if not part.endswith("=0")}
-        is_good = not stopping and all(reports[name]["good"] for name in asked if name in reports)
+        parts = [part.partition("=") for part in query[:_MAX_QUERY].split("&")]
+        asked = [name for name, equals, value in parts if name and (not equals or value == "1")]
+        # What was not reported is not known to be good: a gateway may not have polled its node yet.
+        is_good = not stopping and all(name in reports and reports[name]["good"] for name in asked)
         state = {"live": True, "ready": not stopping, "version": __version__, **reports}
         return writer.json(200 if is_good else 503, state)
 

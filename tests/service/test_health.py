@@ -20,7 +20,8 @@ def health(server: WebSocketServer, query: str = "") -> tuple[int, Any]:
 
 def test_a_report_of_the_host_counts_for_those_who_ask_for_it(rpc: RpcTable) -> None:
     with WebSocketServer(rpc, Config()) as server:
-        assert health(server, "?node=1")[0] == 200, "nothing was reported"
+        assert health(server, "?node=1")[0] == 503, "what was not reported is not known to be good"
+        assert health(server, "?t=17")[0] == 200, "a query that asks for nothing"
         server.health.report("node", False, {"state": "down", "reason": "x"})
         server.health.report("disk", True)
         status, found = health(server)
