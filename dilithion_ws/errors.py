@@ -65,7 +65,6 @@ class CloseCode(IntEnum):
     TRY_AGAIN_LATER = 1013
     FELL_BEHIND = 4108
     NOT_AUTHENTICATED = 4401
-    FORBIDDEN = 4403
 
 
 class CloseStatus(NamedTuple):

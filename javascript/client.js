@@ -55,7 +55,7 @@ export const decimal = (digits) => {
 const MARK = '\u0001';
 const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 const SUBSCRIBE_AGAIN = new Set([-32002, -32005, -32007, -32009]);
-const FINAL_CLOSES = new Set([4401, 4403]);
+const FINAL_CLOSES = new Set([4401]);
 const LONGEST = 2 ** 31 - 1; // of a timer
 
 /** JSON with BigInt, and with what `decimal` returns. */

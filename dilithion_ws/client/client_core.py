@@ -26,7 +26,7 @@ __all__ = ["ClientCore", "LinkState", "notification"]
 
 logger = logging.getLogger("dilithion_ws.client")
 
-_FINAL_CODES = (CloseCode.NOT_AUTHENTICATED, CloseCode.FORBIDDEN)
+_FINAL_CODES = (CloseCode.NOT_AUTHENTICATED,)
 _STEADY_SECONDS = 5.0
 """How long a connection must have held for the next pause to be the first one again."""
 
