@@ -213,7 +213,7 @@ def test_proxy_headers_without_trusted_proxies_are_a_mistake() -> None:
 class Proxy:
     """nginx or haproxy with a configuration of `deploy/`, its names put in."""
 
-    def __init__(self, folder: Path, name: str, backend: int, tls: Authority | None, path: str = "/") -> None:
+    def __init__(self, folder: Path, name: str, backend: int, tls: Authority | None, below: str = "/") -> None:
         self.port = free_port()
         folder.mkdir(exist_ok=True)
         text = (ROOT / "deploy" / CONFIGURATIONS[name]).read_text()
@@ -230,8 +230,8 @@ class Proxy:
             "60s": "1500ms",
         }.items():
             text = text.replace(old, new)
-        if path != "/":  # of nginx: below this path is the server's whole site
-            text = text.replace("location / {", f"location {path} {{").replace(f":{backend};", f":{backend}/;")
+        if below != "/":  # of nginx: below this path is the server's whole site
+            text = text.replace("location / {", f"location {below} {{").replace(f":{backend};", f":{backend}/;")
         if tls is None:
             text = text.replace(" ssl;", ";").replace(f" ssl crt {pem}", "")
             text = "".join(line for line in text.splitlines(True) if "ssl_certificate" not in line)
@@ -377,7 +377,7 @@ def test_another_host_is_refused_through_a_proxy_too(proxied: Proxied) -> None:
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx (apt-get install nginx-light)")
 def test_the_page_works_below_a_path_of_a_proxy(serve: ServerFactory, tmp_path: Path) -> None:
     server = serve()
-    proxy = Proxy(tmp_path / "nginx", "nginx", server.port, None, path="/node/")
+    proxy = Proxy(tmp_path / "nginx", "nginx", server.port, None, below="/node/")
     try:
         with Browser() as browser:
             browser.open(f"http://localhost:{proxy.port}/node/")

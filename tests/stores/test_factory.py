@@ -28,7 +28,7 @@ def test_the_scheme_selects_the_store(text: str, kind: type, tmp_path: Path) -> 
 
 def test_without_its_library_redis_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dilithion_ws.stores.redis_store", None)
-    with pytest.raises(ConfigError, match=r"pip install dilithion-ws\[redis\]"):
+    with pytest.raises(ConfigError, match=r"needs the package redis: pip install redis"):
         make_store(Config(event_store="redis://127.0.0.1:1/0"))
 
 
