@@ -311,7 +311,7 @@ def test_the_files_that_containers_use_exist_and_load() -> None:
         assert (DEPLOY / "compose" / name).exists()
     assert (ROOT / re.findall(r"dockerfile: (deploy/\S+)", compose)[0]).exists()
     path = str(DEPLOY / "compose" / "dilithion.conf")
-    config = Config.load(path, {})
-    assert config.has_users
-    assert config.port == 8333
-    assert load(GatewayConfig, GATEWAY_TABLE, path, {}, {}).config.upstream == "http://node:8332"
+    assert Config.load(path, {}).has_users
+    gateway = load(GatewayConfig, GATEWAY_TABLE, path, {}, {}).config
+    assert gateway.listen_port == 8333
+    assert gateway.upstream == "http://node:8332"

@@ -29,7 +29,8 @@ def run(code: str) -> str:
 def test_the_embedding_example() -> None:
     code = blocks("python")[0]
     assert "port=8333" in code
-    run(code.replace("port=8333", "port=0"))
+    assert code.endswith("server.wait()\n")
+    run(code.replace("port=8333", "port=0").replace("server.wait()", "server.stop()"))
 
 
 def test_the_client_example() -> None:
