@@ -174,7 +174,10 @@ class LoginLimits(SettingsGroup, frozen=True, kw_only=True):
     ] = 4 * KIB
     unauthenticated_connections: Annotated[
         int,
-        limit("connections", "Connections that have yet to log in; past that an idle one of the network with the most is closed."),
+        limit(
+            "connections",
+            "Connections that have yet to log in; past that one of the busiest network is closed.",
+        ),
     ] = 512
     unauthenticated_per_turn: Annotated[
         int, limit("connections", "Connections that have yet to log in which are served in a turn of the event loop.")

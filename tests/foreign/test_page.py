@@ -15,6 +15,7 @@ from dilithion_ws.gateway import Gateway, GatewayConfig
 from dilithion_ws.service.page import page
 
 from ..support import wait_for
+from ..support.accounts import write_users
 from ..support.browser import Browser
 from ..support.fixtures import ServerFactory
 from ..support.gateways import ready, transaction
@@ -292,6 +293,30 @@ def test_the_page_from_log_in_over_a_restart_to_log_out(rpc: RpcTable, tmp_path:
         assert shown.browser.problems == []
     finally:
         server.stop(2.0)
+
+
+@needs_chromium
+def test_a_user_sees_what_the_role_allows(start: ServerFactory, tmp_path: Path, shown: PageReader) -> None:
+    path = tmp_path / "users.json"
+    write_users(path, watcher="metrics")
+    shown.open(start(users_file=str(path)).port)
+    log_in(shown, "watcher", "watcherwatcher")
+    shown.wait_text("who", "watcher (metrics)")
+    shown.wait("!document.getElementById('server').hidden", "the server's numbers")
+    shown.wait("document.querySelectorAll('section.denied').length === 3", "the topics that the user may not read")
+    assert shown.browser.problems == []
+
+
+@needs_chromium
+def test_a_node_that_is_syncing_has_a_banner_until_it_is_up(start: ServerFactory, shown: PageReader) -> None:
+    server = start()
+    server.topic("node", permission="READ_BLOCKCHAIN")
+    shown.open(server.port)
+    wait_for(lambda: len(server.events.cursors.all()) == 5, SECONDS, "all five subscriptions")
+    server.publish("node", {"kind": "syncing", "blocks": 1000, "headers": 5000})
+    shown.wait_text("banners", "is syncing: block 1,000 of 5,000")
+    server.publish("node", {"kind": "up", "blocks": 5000})
+    shown.wait("document.getElementById('banners').textContent === ''", "the end of the banner")
 
 
 @needs_chromium

@@ -6,6 +6,7 @@ from typing import Any
 
 from dilithion_ws import WebSocketServer
 from dilithion_ws.auth.passwords import hash_password
+from dilithion_ws.auth.permissions import ROLES
 from dilithion_ws.auth.users import User, UsersFile, render_users
 
 from ..support.fixtures import ClientFactory
@@ -22,8 +23,7 @@ def with_header(header: str) -> bytes:
 
 def write_users(path: Path, **roles: str) -> None:
     """A users file in which every password is the name, doubled."""
-    rights = {"readonly": 0x0F, "wallet": 0x3F, "admin": 0xFFFFFFFF}
-    users = {name: User(name, role, rights[role], hash_password(name * 2, CHEAP)) for name, role in roles.items()}
+    users = {name: User(name, role, ROLES[role], hash_password(name * 2, CHEAP)) for name, role in roles.items()}
     path.write_text(render_users(UsersFile(users, {})))
     path.chmod(0o600)
 
