@@ -15,6 +15,8 @@ from typing import Any
 from .processes import SwarmProcess, free_port, swarm, wait_for
 from .scenario import NotHereError, Terms, scenario
 
+_LONG_CHAIN = "-vbparams=mweb:9999999998:9999999999"
+"""Without it the node makes no block beyond height 431 of its test chain, as one with MWEB would have to be signalled."""
 _SUBSCRIBERS = 10
 
 
@@ -31,7 +33,7 @@ def _beside(terms: Terms, *options: str) -> Iterator[tuple[Any, int, SwarmProces
     chain.call("createwallet", "w")
     _mine(chain, 20)
     chain.stop()  # so that a kill loses no block of these
-    chain.start(*options)
+    chain.start(_LONG_CHAIN, *options)
     _load(chain)
     port = free_port()
     login = terms.folder / "login"
