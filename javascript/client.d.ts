@@ -149,6 +149,8 @@ export class Client<Methods = AnyMethods, Topics = NodeTopics> extends EventTarg
   readonly state: 'connecting' | 'open' | 'waiting' | 'closed';
   /** Why the last connection was lost. */
   readonly reason: string | undefined;
+  /** When the last message arrived, in milliseconds since 1970. */
+  readonly lastReceived: number;
   readonly user: User | null;
 
   /** Wait until the client is connected and logged in. */

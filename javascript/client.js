@@ -283,6 +283,11 @@ export class Client extends EventTarget {
     else this.#connect();
   }
 
+  /** When the last message arrived, in milliseconds since 1970: what is known is of that time. */
+  get lastReceived() {
+    return this.#lastReceived;
+  }
+
   // Calls
 
   /** Call a method. Return its result. */

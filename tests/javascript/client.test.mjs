@@ -27,6 +27,12 @@ withClient('calls by position, by name and without params', {}, async (client) =
   assert.equal(await client.call('rpc.ping'), true);
 });
 
+withClient('the time of the last message is known', {}, async (client) => {
+  const before = Date.now();
+  await client.call('rpc.ping');
+  assert.ok(client.lastReceived >= before && client.lastReceived <= Date.now());
+});
+
 withClient('errors have code and data', {}, async (client) => {
   await assert.rejects(client.call('fail'), (error) => {
     assert.ok(error instanceof RpcError);

@@ -119,8 +119,8 @@ function showState() {
     return;
   }
   if (!lostAt) {
-    lostAt = Date.now();
-    for (const one of Object.values(series)) if (one !== series.intervals) one.add(lostAt, null);
+    lostAt = client.lastReceived; // a dead link is noticed later
+    for (const one of Object.values(series)) if (one !== series.intervals) one.interrupt(lostAt);
     server.interrupt();
   }
   if (state === 'closed' && client.hasLogin) dialog.open('You were logged out.');
@@ -217,7 +217,7 @@ const handlers = {
   // In a gateway only. While its node is down, what the page shows may be old.
   node(event) {
     document.body.classList.toggle('node-down', event.kind === 'down');
-    if (event.kind === 'down') for (const name of ['mempool', 'peers', 'mining']) series[name].add(Date.now(), null);
+    if (event.kind === 'down') for (const name of ['mempool', 'peers', 'mining']) series[name].interrupt(Date.now());
     else later();
     banner('node', {
       up: '',

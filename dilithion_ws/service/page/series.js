@@ -20,6 +20,11 @@ export class Series {
     if (samples.length > MOST_SAMPLES) this.samples = thinned(samples).slice(-MOST_SAMPLES + 1);
   }
 
+  /** Begin a gap at a time, or after the last sample. */
+  interrupt(time) {
+    this.add(Math.max(time, this.samples.at(-1)?.[0] ?? 0), null);
+  }
+
   /** Remove the samples with a value that fits. */
   remove(fits) {
     this.samples = this.samples.filter(([time, value]) => !fits(time, value));

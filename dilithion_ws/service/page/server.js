@@ -45,7 +45,7 @@ export class ServerPanel {
   /** The connection is lost: what is counted next belongs to another server, perhaps. */
   interrupt() {
     this.#before = null;
-    this.series.add(Date.now(), null);
+    this.series.interrupt(Date.now());
   }
 
   hide() {
