@@ -331,7 +331,8 @@ def test_missed_events_are_marked_and_the_banner_goes_away(start: ServerFactory,
     shown.wait_text("banners", "Events of blocks were missed (epoch)")
     for id in ("l-peers", "mempool"):
         shown.wait_text(id, "events are missing here")
-    assert shown.heights() == [], "blocks of which the page does not know whether they are still there"
+    # Blocks of which the page does not know whether they are still there are not shown.
+    wait_for(lambda: shown.heights() == [], SECONDS, "the end of the blocks")
     server.publish("blocks", block(9))
     wait_for(lambda: shown.heights() == ["9"], SECONDS, "the next block")
     shown.wait("document.getElementById('banners').textContent === ''", "the end of the banner")
