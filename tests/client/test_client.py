@@ -245,7 +245,6 @@ def test_it_says_so_where_events_are_lost(make: Callable[..., Client], rpc: RpcT
         client.close()
 
 
-@pytest.mark.load
 def test_a_reader_that_falls_behind_loses_nothing_and_calls_go_on(
     start: ServerFactory, make: Callable[..., Client]
 ) -> None:

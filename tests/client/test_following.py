@@ -73,7 +73,6 @@ def chain_server(request: pytest.FixtureRequest) -> Iterator[ChainServer]:
     found.close()
 
 
-@pytest.mark.load
 def test_whatever_happens_the_view_is_the_chain_at_last(client_class: type[Client], chain_server: ChainServer) -> None:
     proxy = CuttingProxy(chain_server.port)
     with client_class(

@@ -256,7 +256,6 @@ class Publisher:
         self._context.term()
 
 
-@pytest.mark.load
 @pytest.mark.parametrize("way", ["polling", "longpoll", "zmq"])
 def test_every_view_is_the_node_s_chain(
     way: str, litecoin: Litecoin, gateways: GatewayFactory, monkeypatch: pytest.MonkeyPatch
