@@ -320,6 +320,16 @@ def test_a_node_that_is_syncing_has_a_banner_until_it_is_up(start: ServerFactory
 
 
 @needs_chromium
+def test_the_state_of_the_node_is_read_once(start: ServerFactory, shown: PageReader) -> None:
+    table = RpcTable()
+    table.register("getnodestate", lambda: {"kind": "up", "blocks": 5})
+    server = start(table)
+    shown.open(server.port)
+    shown.wait("performance.now() > 4000", "some seconds of the page's clock")
+    assert server.statistics().methods["getnodestate"].succeeded == 1
+
+
+@needs_chromium
 def test_missed_events_are_marked_and_the_banner_goes_away(start: ServerFactory, shown: PageReader) -> None:
     server = start()
     shown.open(server.port)

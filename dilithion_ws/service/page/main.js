@@ -216,9 +216,10 @@ const handlers = {
   },
   // In a gateway only. While its node is down, what the page shows may be old.
   node(event) {
+    const wasDown = document.body.classList.contains('node-down');
     document.body.classList.toggle('node-down', event.kind === 'down');
     if (event.kind === 'down') for (const name of ['mempool', 'peers', 'mining']) series[name].interrupt(Date.now());
-    else later();
+    else if (wasDown) later(); // and only then, since each reading reports the state, too
     banner('node', {
       up: '',
       down: `The node behind this gateway is down: ${event.reason}. What is shown here may be old.`,
@@ -269,7 +270,6 @@ async function readServer() {
 function draw() {
   if (document.hidden) return;
   const to = Date.now();
-  // Before the connection was lost, and not since then, values hold until the next one.
   for (const chart of charts) chart.draw(to - range * 1000, to);
   blocks.age();
 }
