@@ -53,16 +53,13 @@ def connect(options: argparse.Namespace, *, wait_for_server: bool = True) -> Cli
     """
     check_timeout(options)
     folder = options.datadir or (os.path.dirname(options.conf) if options.conf else None)
-    path = conf_file(options)
-    environment = dict(os.environ)
+    config = _load_config(options)
     user: str | None = options.user
-    if user is not None:  # then the variables are that user's, and not the server's
-        password = environment.pop(_PASSWORD, None)
-        environment.pop("DILITHION_RPCUSER", None)
+    if user is not None:
+        password = os.environ.get(_PASSWORD)
         if password is None:
             password = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
-    config = Config.load(path, environment)
-    if user is None:
+    else:
         user, password = config.user or None, config.password or None
     own = os.path.join(folder or ".", GATEWAY_COOKIE)
     cookie = config.cookie_file or (own if os.path.exists(own) else os.path.join(folder or ".", COOKIE))
@@ -100,12 +97,17 @@ def server_url(options: argparse.Namespace) -> str:
     """Return the address of the server that the options name. Raise ConfigError if they cannot be used."""
     if options.url:
         return str(options.url)
+    config = _load_config(options)
+    return config.url(config.port or DEFAULT_PORT)
+
+
+def _load_config(options: argparse.Namespace) -> Config:
+    """Return the configuration of the server. With --user, the variables for a user are that user's, not the server's."""
     environment = dict(os.environ)
     if options.user is not None:
         environment.pop(_PASSWORD, None)
         environment.pop("DILITHION_RPCUSER", None)
-    config = Config.load(conf_file(options), environment)
-    return config.url(config.port or DEFAULT_PORT)
+    return Config.load(conf_file(options), environment)
 
 
 def tls_context(options: argparse.Namespace) -> ssl.SSLContext | None:

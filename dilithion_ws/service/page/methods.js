@@ -77,7 +77,7 @@ export class MethodBrowser {
     const known = this.#methods.find((one) => one.name === name);
     this.#method = known ?? { name, summary: 'This method is not listed.', params: [] };
     // What has no description of its params, such as a node behind a gateway may have, takes them as JSON.
-    const isOpen = !known || known['x-params'] === 'unknown' || (known.params ?? []).some((one) => one.name === 'params' && known.params.length === 1);
+    const isOpen = !known || (known.params ?? []).some((one) => one.name === 'params' && known.params.length === 1);
     this.#fields = isOpen
       ? [{ name: 'params', kind: 'json', required: false, description: 'as JSON, such as [100] or {"height": 100}', placeholder: '[]', whole: true }]
       : fieldsOf(this.#method, this.#resolve);

@@ -30,11 +30,6 @@ export class Series {
     this.samples = this.samples.filter(([time, value]) => !fits(time, value));
   }
 
-  /** The last value, or null. */
-  get last() {
-    return this.samples.at(-1)?.[1] ?? null;
-  }
-
   /** Return the samples of a range of time, led by the one whose value holds at its begin. */
   between(from, to) {
     const first = this.samples.findIndex(([time]) => time > from);
