@@ -57,7 +57,7 @@ Accept = Callable[..., "tuple[int, list[Any]]"]
 
 @pytest.fixture
 def accept() -> Iterator[Accept]:
-    acceptors: list[Acceptor] = []
+    started: list[tuple[Acceptor, list[Any]]] = []
 
     def accept(limits: Limits, *errors: int) -> tuple[int, list[Any]]:
         (real,) = listen(Config("127.0.0.1")).sockets
@@ -66,13 +66,15 @@ def accept() -> Iterator[Accept]:
         acceptor = Acceptor(
             Listeners([listener]), ConnectionLimiter(limits, 1000, AllowAll()), Accepted(accepted), monotonic
         )
-        acceptors.append(acceptor)
+        started.append((acceptor, accepted))
         acceptor.start()
         return real.getsockname()[1], accepted
 
     yield accept
-    for acceptor in acceptors:
+    for acceptor, accepted in started:
         acceptor.stop(Deadline(monotonic, 5.0))
+        for sock, _ in accepted:
+            sock.close()
 
 
 def test_admitted_sockets_are_handed_on_without_blocking(accept: Accept) -> None:
@@ -83,7 +85,6 @@ def test_admitted_sockets_are_handed_on_without_blocking(accept: Accept) -> None
         assert address == client.sock.getsockname()
         assert sock.getblocking() is False
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        sock.close()
 
 
 def test_a_refused_client_gets_the_reason(accept: Accept) -> None:
@@ -93,8 +94,7 @@ def test_a_refused_client_gets_the_reason(accept: Accept) -> None:
         assert status == 503
         assert headers["retry-after"]
         assert b"connections limit of 1 connections (rpcwebsocketconnections)" in body
-        wait_for(lambda: accepted)
-        accepted[0][0].close()
+        wait_for(lambda: len(accepted) == 1)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.EPERM])
@@ -104,8 +104,6 @@ def test_accepting_goes_on_after_every_error(accept: Accept, number: int) -> Non
     wait_for(lambda: len(accepted) + sum(_refused(client) for client in clients) == 4)
     for client in clients:
         client.close()
-    for sock, _ in accepted:
-        sock.close()
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EPERM])
@@ -116,8 +114,6 @@ def test_a_pause_of_accepting_needs_no_descriptor(accept: Accept, monkeypatch: p
         with RawClient(port, upgrade=False) as client:
             wait_for(lambda client=client: accepted or _refused(client))  # type: ignore[misc]
     wait_for(lambda: accepted)
-    for sock, _ in accepted:
-        sock.close()
 
 
 def _refused(client: RawClient) -> bool:
@@ -142,12 +138,11 @@ def test_the_spare_descriptor_is_given_back_once(accept: Accept, monkeypatch: py
 
 
 def test_many_refused_at_once_are_kept_within_bounds(accept: Accept) -> None:
-    port, accepted = accept(Limits.from_names(connections=1))
+    port, _ = accept(Limits.from_names(connections=1))
     clients = [RawClient(port, upgrade=False) for _ in range(100)]
     assert [client.response()[0] for client in clients[1:]] == [503] * 99
     for client in clients:
         client.close()
-    accepted[0][0].close()
 
 
 def test_lines_about_refused_connections_are_limited(accept: Accept, caplog: pytest.LogCaptureFixture) -> None:
@@ -157,5 +152,4 @@ def test_lines_about_refused_connections_are_limited(accept: Accept, caplog: pyt
         for _ in range(120):
             with RawClient(port, upgrade=False) as client:
                 assert client.response()[0] == 503
-    accepted[0][0].close()
     assert 100 <= caplog.text.count("refused 127.0.0.1:") < 120
