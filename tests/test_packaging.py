@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.message
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -44,10 +45,14 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _build(hook: str, source: Path, target: Path) -> None:
+def _build(hook: str, source: Path, target: Path, **environment: str) -> None:
     program = f"import setuptools.build_meta as b; b.{hook}({str(target)!r})"
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", program], cwd=source, capture_output=True, check=False
+        [sys.executable, "-W", "error::UserWarning", "-c", program],
+        cwd=source,
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
 
@@ -102,6 +107,16 @@ def test_the_metadata_is_complete(released: Path) -> None:
     assert "Typing :: Typed" in (metadata.get_all("Classifier") or [])
     assert metadata.get_all("Project-URL")
     assert not [name for name in metadata.get_all("Classifier") or [] if name.startswith("License ::")]
+
+
+def test_links_of_the_description_are_absolute_in_a_release(released: Path) -> None:
+    unpacked = next((released / "unpacked").iterdir())
+    target = released / "linked"
+    target.mkdir()
+    _build("build_wheel", unpacked, target, DILITHION_WS_SOURCE="https://example.org/blob/v1")
+    links = re.findall(r"\]\(([^)]+)\)", str(metadata_of(target).get_payload()))
+    assert "https://example.org/blob/v1/docs/tutorial.md" in links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 
 def test_two_builds_are_equal(released: Path) -> None:
