@@ -1,4 +1,4 @@
-/** Types of the client. `dilithion-ws types URL` writes `Methods` and `Topics` for the methods and topics of a server. */
+/** Types of the client. `dilithion-ws types --url URL` writes `Methods` and `Topics` for the methods and topics of a server. */
 
 /** By method: its params, by position or by name, and its result. */
 export interface AnyMethods {

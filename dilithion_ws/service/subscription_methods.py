@@ -32,15 +32,22 @@ __all__ = ["SubscriberSource", "SubscriptionMethods"]
 
 
 class Since(msgspec.Struct, forbid_unknown_fields=True):
-    """Where a subscription begins: after a position of the log (epoch and seq), or after a block (height, hash)."""
+    """Where a subscription begins: after a position of the log (epoch and seq), or after a block (height, hash).
 
+    The position in an answer has its topic as well, and may be sent back as it is.
+    """
+
+    topic: str | None = None
     epoch: str | None = None
     seq: Annotated[int, msgspec.Meta(ge=0)] | None = None
     height: Annotated[int, msgspec.Meta(ge=-1, le=1 << 40)] | None = None
     hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{1,128}$")] | None = None
 
-    def position(self) -> Position | None:
-        """Return the position, or None if it is a block. Raise RpcError if it is neither or both."""
+    def position(self, topic: str) -> Position | None:
+        """Return the position, or None if it is a block. Raise RpcError if it is neither or both, or of another topic."""
+        if self.topic not in (None, topic):
+            text = f"Invalid params: `since` is a position in the topic {self.topic!r:.66}"
+            raise RpcError(JsonRpcCode.INVALID_PARAMS, text)
         by_position, by_block = (self.epoch is not None, self.seq is not None), self.height is not None
         is_hash = self.hash is None or self.hash.isalnum()  # `$` in a pattern also accepts a line feed at the end
         if by_block and is_hash and not any(by_position):
@@ -111,7 +118,7 @@ class SubscriptionMethods:
     ) -> dict[str, Any] | Future[dict[str, Any]]:
         """Subscribe to the events of a topic"""
         subscriber = self._subscriber(context)
-        position = None if since is None else since.position()
+        position = None if since is None else since.position(topic)
         if mode == "latest" and ((since is not None and position is None) or topic == TRANSACTIONS):
             raise RpcError(JsonRpcCode.INVALID_PARAMS, 'Invalid params: this takes the mode "all"')
         if position is not None and topic == TRANSACTIONS:

@@ -54,6 +54,10 @@ withClient('a position comes with the answers that have one', {}, async (client)
   const { result, position } = await client.callWithPosition('state');
   assert.equal(result, 'state');
   assert.equal(position.topic, 'mempool');
+  const events = client.subscribe('mempool', { since: position });
+  await client.call('remove_soon', ['aa']);
+  assert.equal((await events.next()).value.data.txid, 'aa');
+  await events.return();
   assert.equal((await client.callWithPosition('rpc.ping')).position, null);
 });
 

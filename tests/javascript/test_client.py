@@ -78,6 +78,10 @@ def serve(**options: Any) -> WebSocketServer:
             server.publish(topic, {"kind": "connected", "id": id, "addr": "a", "inbound": True, "peers": id})
 
     @rpc.method(permission="READ_BLOCKCHAIN")
+    def remove_soon(txid: str) -> None:
+        server.publish("mempool", {"kind": "removed", "txid": txid, "reason": "expired", "size": 1, "sequence": 1})
+
+    @rpc.method(permission="READ_BLOCKCHAIN")
     def new_epoch(topic: str) -> None:
         server.events.start_new_epoch(topic)
 

@@ -54,6 +54,15 @@ def test_a_subscription_ends_once(client: RawClient) -> None:
     assert "there is no subscription" in client.call("unsubscribe", id)["error"]["message"]
 
 
+def test_a_position_of_an_answer_can_be_sent_back_as_it_is(server: WebSocketServer, client: RawClient) -> None:
+    server.publish("prices", {"pair": "a", "price": 1})
+    epoch = server.events.topic("prices").log.position.epoch
+    position = {"topic": "prices", "epoch": epoch, "seq": 0}
+    error = client.call("subscribe", "blocks", None, position)["error"]
+    assert (error["code"], "`since` is a position in the topic 'prices'" in error["message"]) == (-32602, True)
+    assert client.call("subscribe", "prices", None, position)["result"]["recovered"] is True
+
+
 def test_topics_are_listed_with_filters_and_positions(server: WebSocketServer, client: RawClient) -> None:
     server.publish("prices", {"pair": "a", "price": 1})
     topics = {topic.pop("topic"): topic for topic in client.call("topics")["result"]}
