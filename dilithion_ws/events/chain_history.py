@@ -39,6 +39,10 @@ class ChainPoint(NamedTuple):
     height: int
     hash: str
 
+    def as_since(self) -> dict[str, Any]:
+        """Return it as `since` takes it."""
+        return {"height": self.height, "hash": self.hash}
+
 
 class HistoryStep(NamedTuple):
     """A block that is connected or disconnected: the event as JSON, the block, and the place after the event."""

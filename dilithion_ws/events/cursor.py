@@ -65,6 +65,8 @@ class Cursor:
         ended: whether it is over.
         end: why the server is about to end it, or None.
         is_ending: whether the error for that is being sent.
+        resume: where its client resumes, as members of the error that ends it; None for the position. The replay of a
+            chain sends no positions.
         followed_values: how many ids or addresses it follows, if its topic is followed.
         searched_events: how many events of the log are searched for it, since its filter was new or began later.
     """
@@ -75,6 +77,7 @@ class Cursor:
         "followed_values",
         "is_ending",
         "position",
+        "resume",
         "searched_events",
         "state",
         "stream",
@@ -91,6 +94,7 @@ class Cursor:
         self.ended = False
         self.end: EndOfStream | None = None
         self.is_ending = False
+        self.resume: dict[str, Any] | None = None
         self.followed_values = 0
         self.searched_events = 0
 
@@ -104,6 +108,10 @@ class Cursor:
         if self.stream.filter is not None or self.state is PENDING:
             return 0
         return self.topic.log.position.seq - self.position.seq
+
+    def where_to_resume(self) -> dict[str, Any]:
+        """Return the members of an error that say where its client resumes."""
+        return {"epoch": self.position.epoch, "seq": self.position.seq} if self.resume is None else self.resume
 
     def transition(self, state: CursorState) -> bool:
         """Change the state. Return False if the cursor has ended in the meantime."""

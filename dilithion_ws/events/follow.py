@@ -23,7 +23,7 @@ from .block_digest import BlockDigest
 from .chain_history import ChainPoint, HistoryStep
 from .cursor import Cursor
 
-__all__ = ["KEPT_DEEPER", "Follow", "FollowKeys", "as_since"]
+__all__ = ["KEPT_DEEPER", "Follow", "FollowKeys"]
 
 _CONFIRMATIONS = 6
 """Confirmations that are reported if the client does not ask for a number."""
@@ -190,14 +190,9 @@ class Follow:
         texts = []
         for index, event in enumerate(events):
             place = self.point if index == last else before
-            since = b"" if place is None else b'"since":%b,' % encode_json(as_since(place))
+            since = b"" if place is None else b'"since":%b,' % encode_json(place.as_since())
             texts.append(self.cursor.stream.message(since, encode_json(event)))
         return texts[0] if last == 0 else b"[%b]" % b",".join(texts) if texts else b""
-
-
-def as_since(point: ChainPoint) -> dict[str, Any]:
-    """Return a place as `since` takes it."""
-    return {"height": point.height, "hash": point.hash}
 
 
 def _invalid(text: str) -> RpcError:

@@ -78,6 +78,7 @@ class FollowTask:
 
     def __init__(self, follow: Follow, since: SinceBlock | None, reply: dict[str, Any], follower: TaskStarter) -> None:
         self.follow = follow
+        follow.cursor.resume = {}  # at the block of the last event, which has it
         self.since = since
         self.reply = reply
         self._follower = follower

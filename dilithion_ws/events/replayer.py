@@ -96,6 +96,12 @@ class Replay:
         self._replayer.start(self)
 
     @owner_only
+    def reach(self, point: ChainPoint) -> None:
+        """Move to the place that the client has reached, at which it resumes if the subscription ends there."""
+        self.point = point
+        self.cursor.resume = {"since": point.as_since()}
+
+    @owner_only
     def transition(self, state: ReplayState) -> None:
         """Change the state."""
         assert state in TRANSITIONS[self.state], f"{self!r} can't become {state.value}"
@@ -191,6 +197,7 @@ class Replayer:
         """Find where a client begins, and reply that it is recovered."""
         replay.point = self._history.start(replay.since.height, replay.since.hash)
         self._history.check(replay.point)  # a branch that is not known is refused by the reply
+        replay.reach(replay.point)
         replay.transition(WAITING)
         settle_future(replay.answer, {**replay.reply, "recovered": True})
 
@@ -234,7 +241,7 @@ class Replayer:
             frames = [encoder.encode(cursor.stream.message(b'"history":true,', event)) for event in wanted]
             result = cursor.subscriber.try_send(b"".join(frames), cursor)
         if result in (SENT, BUFFERED):
-            replay.point = after
+            replay.reach(after)
         if result is SENT:
             self._ready.append(replay)
         elif result is not CLOSED:
@@ -251,6 +258,7 @@ class Replayer:
         except EventsGoneError:
             return False  # dropped since the index was updated
         cursor.position = Position(*position)  # an object of its own: see invariant 3 in `cursor.py`
+        cursor.resume = None
         return True
 
 

@@ -213,7 +213,8 @@ class Shard:
         cursor.position = Position(*cursor.position)  # an object of its own: see invariant 3 in `cursor.py`
         subscriber = cursor.subscriber
         try:
-            frame = cursor.stream.encode_end(cursor.position, subscriber.encoder, *end)
+            data = {**cursor.where_to_resume(), **end.data}
+            frame = cursor.stream.encode_end(subscriber.encoder, end.code, end.message, data)
             cursor.is_ending = True  # before it is sent: a fast client subscribes again as soon as it has read it
             result = subscriber.try_send(frame, cursor)
         except Exception:

@@ -290,9 +290,9 @@ class Stream:
         return b'%b%b"result":%b}}' % (self._start, members, event)
 
     @any_thread
-    def encode_end(self, position: Position, encoder: Encoder, code: int, message: str, data: dict[str, Any]) -> bytes:
-        """Return the frame with the error that ends a subscription at a position."""
-        error = {"code": int(code), "message": message, "data": {"epoch": position.epoch, "seq": position.seq, **data}}
+    def encode_end(self, encoder: Encoder, code: int, message: str, data: dict[str, Any]) -> bytes:
+        """Return the frame with the error that ends a subscription."""
+        error = {"code": int(code), "message": message, "data": data}
         epoch, head = self._log.position
         payload = b'%b"%b","seq":%d,"error":%b}}' % (self._prefix, epoch.encode(), head, _encode(error))
         return encoder.encode(payload)

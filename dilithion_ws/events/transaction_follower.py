@@ -31,7 +31,7 @@ from .block_digest import BlockDigest, BlockDigests, TransactionHooks
 from .chain_feed import ChainFeed, Progress, chain_is_unreadable, ended_before_reply
 from .chain_history import ChainPoint, HistoryGapError, HistoryStep
 from .cursor import Cursor, EndOfStream
-from .follow import KEPT_DEEPER, Follow, FollowKeys, as_since
+from .follow import KEPT_DEEPER, Follow, FollowKeys
 from .follow_backlogs import Backlogs
 from .follow_index import FollowIndex
 from .follow_task import BEHIND, LIVE, RESOLVING, SCANNING, WAITING, FollowTask, SinceBlock
@@ -201,7 +201,7 @@ class TransactionFollower:
             place = task.before = self._history.back(task.follow.point, task.follow.keys.confirmations)
         task.scan = task.follow.point
         task.transition(WAITING)
-        settle_future(task.answer, {**reply, "since": as_since(place)})
+        settle_future(task.answer, {**reply, "since": place.as_since()})
 
     def _start(self, task: FollowTask) -> None:
         cursor = task.follow.cursor

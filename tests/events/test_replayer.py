@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from dilithion_ws import ConfigError, Retention
 from dilithion_ws.events.chain_history import CHUNK_BLOCKS, ChainHooks
+from dilithion_ws.events.cursor import EndOfStream
 from dilithion_ws.events.follow_task import SinceBlock
 from dilithion_ws.events.hub import EventHub
 from dilithion_ws.events.replayer import Replay
@@ -287,6 +288,21 @@ def test_a_client_that_may_not_read_any_more_is_told_in_between() -> None:
     reader.follow()
     assert reader.error is not None
     assert reader.error["code"] == -32003
+
+
+def test_who_is_ended_in_between_can_continue_at_the_block_that_was_reached() -> None:
+    """Not at the head of the log: the blocks that were not replayed yet would be missed."""
+    hub, reader = stuck_reader()
+    hub.end_all(hub.topic("chain"), EndOfStream(-32009, "Server busy", {"retry_after_ms": 1000}))
+    settle(hub)
+    reader.client.left = 1 << 30
+    hub.on_writable(1)
+    run(hub, [reader])
+    reader.follow()
+    assert reader.error is not None
+    last = reader.events[-1]
+    assert reader.error["data"] == {"retry_after_ms": 1000, "since": {"height": last["height"], "hash": last["hash"]}}
+    assert 3 < last["height"] < 999
 
 
 def test_a_client_that_does_not_read_and_unsubscribes_leaves_nothing() -> None:
