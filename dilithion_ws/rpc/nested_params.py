@@ -1,4 +1,5 @@
-"""What msgspec does not do with params: refuse unknown members of nested objects, and read bytes from hexadecimal digits.
+"""What msgspec does not do with params: refuse unknown members of nested objects and texts like "NaN" for a Decimal, and
+read bytes from hexadecimal digits.
 
 At registration the type hints of a function become a tree of the places that need a look. Most functions have none, and
 their calls cost nothing more.
@@ -6,6 +7,7 @@ their calls cost nothing more.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal, DecimalException
 from typing import Any
@@ -18,6 +20,7 @@ __all__ = ["NestedParams", "ParamError"]
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _MOST_NAMES = 12
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")  # of JSON
 _ARRAYS = (types.ListType, types.SetType, types.FrozenSetType, types.VarTupleType)
 _BYTES = (types.BytesType, types.ByteArrayType, types.MemoryViewType)
 _OBJECTS = (types.DataclassType, types.TypedDictType, types.StructType)
@@ -38,6 +41,7 @@ class _Place:
         items: of the items of an array.
         elements: of each element of an array with a fixed length.
         is_bytes: whether a text is hexadecimal digits.
+        is_decimal: whether a text is a number, as JSON has it.
         choices: of the types of a union; the others are unused then.
     """
 
@@ -48,6 +52,7 @@ class _Place:
         self.items: _Place | None = None
         self.elements: list[_Place | None] = []
         self.is_bytes = False
+        self.is_decimal = False
         self.choices: list[_Place] = []
 
     def takes(self, value: Any) -> bool:
@@ -60,7 +65,7 @@ class _Place:
             if self.tag is not None:
                 return bool(self.tag[0] == 0 and value and value[0] == self.tag[1])
             return self.items is not None or bool(self.elements)
-        return isinstance(value, str) and self.is_bytes
+        return isinstance(value, str) and (self.is_bytes or self.is_decimal)
 
 
 class NestedParams:
@@ -94,7 +99,7 @@ class NestedParams:
             names: of the parameters, in the order of the hints.
 
         Raises:
-            ParamError: a member is unknown, or a text is not hexadecimal.
+            ParamError: a member is unknown, or a text is not hexadecimal, or not a number.
         """
         try:
             value = _decode(params)
@@ -116,6 +121,8 @@ class NestedParams:
         if place is None:
             return value
         if isinstance(value, str):
+            if place.is_decimal and not _NUMBER.fullmatch(value):
+                raise ParamError(f"`{_shown(path)}` is not a number")
             return _from_hex(value, path) if place.is_bytes else value
         if isinstance(value, list):
             if place.elements:
@@ -166,6 +173,8 @@ class NestedParams:
         """Describe a type. Return whether there is something to look at."""
         if isinstance(kind, _BYTES):
             place.is_bytes = self.has_bytes = True
+        elif isinstance(kind, types.DecimalType):
+            place.is_decimal = True
         elif isinstance(kind, _ARRAYS):
             place.items = self._place(kind.item_type)
         elif isinstance(kind, types.TupleType):
@@ -188,7 +197,8 @@ class NestedParams:
             place.values = self._place(kind.value_type)
         elif isinstance(kind, types.UnionType):
             place.choices = [one for one in map(self._place, kind.types) if one is not None]
-        return bool(place.items or place.values or place.is_bytes or place.choices or any(place.elements))
+        is_text = place.is_bytes or place.is_decimal
+        return bool(is_text or place.items or place.values or place.choices or any(place.elements))
 
 
 def _shown(path: tuple[Any, ...]) -> str:

@@ -173,6 +173,24 @@ def test_numbers_that_are_not_finite_are_refused(params: bytes) -> None:
         ParamsBinder("take", take).bind(params, None)
 
 
+def amount(amount: Decimal) -> Any: ...
+def amounts(amounts: dict[str, list[Decimal | None]]) -> Any: ...
+
+
+@pytest.mark.parametrize("text", ["NaN", "sNaN", "-Infinity", "1_000", " 1 ", "1\n", "0x10", "", "\u0661"])
+def test_a_text_for_a_decimal_is_a_number_as_json_has_it(text: str) -> None:
+    with pytest.raises(RpcError, match="`amount` is not a number"):
+        bind(amount, [text])
+    with pytest.raises(RpcError, match=r"`amounts.a\[1\]` is not a number"):
+        bind(amounts, [{"a": [None, text]}])
+
+
+@pytest.mark.parametrize("text", ["0.10", "-1E-8", "21000000"])
+def test_a_decimal_keeps_the_digits_of_its_text(text: str) -> None:
+    assert str(bind(amount, [text])[0][0]) == text
+    assert bind(amounts, [{"a": [text]}])[0] == ({"a": [Decimal(text)]},)
+
+
 # What an attack found
 
 
