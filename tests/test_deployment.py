@@ -269,6 +269,9 @@ def test_users_and_events_survive_a_backup_and_a_restore(tmp_path: Path) -> None
         done = run_script(tmp_path, "backup", conf, backup)
         assert done.returncode == 0, done.stderr
         assert run_script(tmp_path, "backup", conf, backup).returncode == 1, "a backup is never overwritten"
+        for height in (4, 5):
+            server.publish("blocks", block(height))
+        wait_for(lambda: server.events.topic("blocks").log.position.seq == 5)
     assert (backup / "events.jsonl").stat().st_mode & 0o077 == 0
     for path in (conf, users, *tmp_path.glob("events.db*")):
         path.unlink()
@@ -276,8 +279,13 @@ def test_users_and_events_survive_a_backup_and_a_restore(tmp_path: Path) -> None
     restored = run_script(tmp_path, "restore", backup, conf)
     assert restored.returncode == 0, restored.stderr
     with serve() as server, Client(server.url, user="reader", password="readerreader") as client:
-        subscription = client.subscribe("blocks", since=(position.epoch, 1))
+        restored_at = server.events.topic("blocks").log.position
+        subscription = client.subscribe("blocks", since=(restored_at.epoch, 1))
         assert [subscription.get(10).data["height"] for _ in range(2)] == [2, 3]
+        for height in (4, 5, 6):
+            server.publish("blocks", block(height))  # numbers that were given before
+        reply = client.call("subscribe", "blocks", {"kind": "connected"}, {"epoch": position.epoch, "seq": 5})
+        assert (reply["recovered"], reply["reason"]) == (False, "epoch")
     users.write_text("{}")
     again = run_script(tmp_path, "restore", backup, conf)
     assert again.returncode == 1, "a store that has events is not overwritten"

@@ -30,6 +30,11 @@ def add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     helps = "; ".join(f"{name}: {text}" for name, text in _ACTIONS.items())
     parser.add_argument("action", choices=list(_ACTIONS), help=helps)
     parser.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--new-epochs",
+        action="store_true",
+        help="import: events were published after the export and are lost; who reads on gets an error that says so",
+    )
     add_settings(parser)
     parser.set_defaults(run=run)
 
@@ -40,6 +45,8 @@ def run(options: argparse.Namespace) -> int:
         store = load_settings(options, {}).config.event_store
         if options.action == "import":
             archive = import_lines(sys.stdin.buffer)
+            if options.new_epochs:
+                archive = archive.with_new_epochs()
             write_store(store, archive)
             print(f"{sum(len(log.entries) for log in archive.logs.values())} events were imported")
             return 0
