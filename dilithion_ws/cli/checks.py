@@ -196,7 +196,7 @@ def check_machine(config: Config) -> Iterator[Finding]:
             yield Finding(Level.ERROR, "port", str(error))
     limit = file_limit()
     wanted = config.limits.connections.connections
-    if limit is not None and limit < wanted + RESERVED_FILES:
+    if limit is not None and limit < wanted + 2 * RESERVED_FILES:  # its own, and those of the host
         text = f"this shell may open {limit} files, which is too few for {wanted} connections (ulimit -n, LimitNOFILE)"
         yield Finding(Level.WARNING, "files", text)
 

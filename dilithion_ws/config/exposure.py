@@ -71,7 +71,7 @@ def exposure_of(config: Config, lends_account: bool = False) -> Exposure:
     needs_users = reach is not Reach.MACHINE and not config.has_users
     if needs_tls or needs_users:
         missing = [text for text, is_missing in ((_TLS, needs_tls), (_USERS, needs_users)) if is_missing]
-        risks.append(Risk(f"{reason}, and there is no {' and no '.join(missing)}", "Configure that", key))
+        risks.append(Risk(f"{reason}, and the server has no {' and no '.join(missing)}", "Configure that", key))
     if lends_account and not config.has_users:
         text = "the gateway has an account at the node, and without users every client has the rights of that account"
         risks.append(Risk(text, f"Configure {_USERS}", "rpcwebsocketusersfile"))

@@ -195,7 +195,8 @@ class ChainFeed:
 
 def ended_before_reply() -> RpcError:
     """Return the error for a subscription that its client has ended, or left, before it began."""
-    return RpcError(JsonRpcCode.SERVER_BUSY, "Server busy: the subscription has ended before it began")
+    text = "Server busy: the subscription has ended before it began"
+    return RpcError(JsonRpcCode.SERVER_BUSY, text, {"retry_after_ms": _RETRY_MS})
 
 
 def chain_is_unreadable(error: Exception) -> RpcError:

@@ -65,7 +65,7 @@ def test_a_mistake_in_a_setting(check: Check) -> None:
 def test_what_is_unsafe_is_an_error_and_a_warning_if_it_is_meant(check: Check) -> None:
     status, findings = check("--bind", "0.0.0.0")
     assert status == 1
-    assert "there is no TLS" in found(findings, "error", "reach")
+    assert "the server has no TLS" in found(findings, "error", "reach")
     status, findings = check("--bind", "0.0.0.0", "--insecure", "1")
     assert status == 0
     assert "allowed by rpcwebsocketinsecure=1" in found(findings, "warning", "reach")

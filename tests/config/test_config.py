@@ -259,7 +259,7 @@ def test_paths_may_be_path_objects(tmp_path: Path) -> None:
     "settings", [{"trusted_proxies": ("127.0.0.1",)}, {"allow_hosts": ("localhost", "wallet.example")}]
 )
 def test_what_a_proxy_makes_known_to_a_network_needs_users(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="there is no users"):
+    with pytest.raises(ConfigError, match="the server has no users"):
         check_exposure(Config(**settings))
     check_exposure(Config(insecure=True, **settings))
     check_exposure(Config(user="a", password="b", **settings))
