@@ -1,6 +1,6 @@
 """Lock out clients that guess passwords, and no other ones, in bounded memory.
 
-Failed logins are counted three times. The narrowest count that is full decides who is locked out:
+Failed logins are counted in three ways. Each count that reaches its limit locks out:
 
     counted by          after   what is locked out
     address and name    5       logins of that name from that address

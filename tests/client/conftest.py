@@ -1,4 +1,4 @@
-"""Each test of a client runs with the synchronous one, and with that for asyncio."""
+"""Tests with one of these fixtures run with the synchronous client, and with that for asyncio."""
 
 from __future__ import annotations
 
