@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dilithion_ws import Limits
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 _METHOD = re.compile(r"`([A-Z]\w+)\.([a-z_]\w+)`|([A-Z]\w+)\.([a-z_]\w+)</text>")
@@ -30,6 +32,41 @@ def members() -> set[tuple[str, str]]:
 def named() -> set[tuple[str, str]]:
     texts = [PAGE, *(path.read_text() for path in (ROOT / "docs").glob("*.svg"))]
     return {(found[1] or found[3], found[2] or found[4]) for text in texts for found in _METHOD.finditer(text)}
+
+
+def defined() -> set[str]:
+    """Return the name of every class and function of the package."""
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    paths = (ROOT / "dilithion_ws").rglob("*.py")
+    nodes = (node for path in paths for node in ast.walk(ast.parse(path.read_text())))
+    return {node.name for node in nodes if isinstance(node, kinds)}
+
+
+def test_the_named_classes_and_functions_exist() -> None:
+    indented = "".join(re.findall(r"^    .*\n", PAGE, re.MULTILINE))
+    classes = set(re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", indented)) - {"WebSocket"}
+    functions = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", PAGE))
+    settings = {field for group in Limits.__annotations__ for field in getattr(Limits(), group).__struct_fields__}
+    elsewhere = {"outbox_full", "block_found", "check_hash"}
+    assert len(classes) > 10
+    assert len(functions) > 3
+    assert classes - defined() == set()
+    assert functions - defined() - settings - elsewhere == set()
+
+
+def test_the_dependencies_are_those_of_the_package() -> None:
+    table = PAGE.partition("## Dependencies\n")[2].partition("\n\nTests use")[0]
+    rows = dict(re.findall(r"^\| ([a-z][\w-]+)(?: \(extra `(\w+)`\))? \|", table, re.MULTILINE))
+    rows.pop("package")
+    text = (ROOT / "pyproject.toml").read_text()
+    core = re.findall(r'"([\w-]+)[>=]', re.findall(r"^dependencies = \[(.*)\]", text, re.MULTILINE)[0])
+    extras = re.findall(r"^(\w+) = \[(.*)\]$", text.partition("[project.optional-dependencies]\n")[2], re.MULTILINE)
+    named = dict.fromkeys(core, "")
+    for extra, packages in extras:
+        if extra != "docs":
+            for one in re.findall(r'"([\w-]+)[>=]', packages):
+                named.setdefault(one, extra)
+    assert rows == named
 
 
 def test_the_named_methods_exist() -> None:

@@ -7,13 +7,17 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from dilithion_ws import CloseCode, JsonRpcCode
+from benchmarks.attacks import ATTACKS
+from dilithion_ws import CloseCode, Config, JsonRpcCode, Limits, RpcTable, WebSocketServer
+from dilithion_ws.config.fields import settings_of
 
 from .support import free_port
+from .support.client_programs import PROGRAMS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "javascript" / "README.md"]
@@ -62,13 +66,14 @@ def program(name: str) -> str:
     return str(found).replace("port=8333", f"port={free_port()}")
 
 
-def test_the_program_that_ends_at_a_signal() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_program_that_ends_at_a_signal(number: signal.Signals) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", program("life_cycle.py")], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     assert process.stdout is not None
     assert process.stdout.readline().startswith("Listening on ws://")
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     process.communicate(timeout=20)
     assert process.returncode == 0
 
@@ -109,6 +114,59 @@ def test_a_made_certificate_serves(tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.communicate(timeout=20)
+
+
+# Numbers that several pages state
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "limit"),
+    [
+        ("wire-protocol.md", r"after (\d+) failures", "login_failures"),
+        ("wire-protocol.md", r"or (\d+) seconds without success", "authentication_timeout"),
+        ("wire-protocol.md", r"batch of more than (\d+)", "batch_size"),
+        ("wire-protocol.md", r"calls \((\d+) if the node is of", "core_batch_size"),
+        ("wire-protocol.md", r"accepts no data\s+for (\d+) seconds", "write_stall"),
+        ("embedding.md", r"waits up to (\d+) seconds for\s+running calls", "drain_timeout"),
+        ("embedding.md", r"A call has (\d+) seconds", "call_timeout"),
+        ("faq.md", r"accepts nothing for (\d+) seconds", "write_stall"),
+        (
+            "security.md",
+            r"limits\. (\d+) connections may be",
+            "unauthenticated_connections",
+        ),
+        ("http.md", r"`rpcwebsocketkeepalivetimeout` seconds \((\d+)", "keep_alive_timeout"),
+        ("http.md", r"The client has (\d+) seconds for a body", "handshake_timeout"),
+        ("architecture.md", r"occupy at most (\d+) of these", "calls_per_user"),
+        ("architecture.md", r"If the queue of (\d+)\s+is full", "queue"),
+        ("architecture.md", r"for up to (\d+) such calls", "overdue_calls"),
+        ("architecture.md", r"turn it looks at (\d+) frames", "frames_per_turn"),
+    ],
+)
+def test_a_number_is_the_default_of_its_limit(page: str, text: str, limit: str) -> None:
+    found = re.search(text, (ROOT / "docs" / page).read_text())
+    assert found is not None
+    (default,) = [setting.default for setting in settings_of(Limits) if setting.name == limit]
+    assert float(found[1]) == default
+
+
+def test_the_number_of_attacks_and_of_clients_is_right() -> None:
+    security, readme = (ROOT / "docs" / "security.md").read_text(), (ROOT / "README.md").read_text()
+    assert f"in {len(ATTACKS)} ways" in security
+    assert f"[{len(PROGRAMS)} client libraries and applications]" in readme
+
+
+# The metrics of docs/http.md
+
+
+def test_the_listed_metrics_are_those_of_a_server(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "http.md").read_text().partition("## Metrics\n")[2]
+    listed = {name.replace("…", "dilithion_ws") for name in re.findall(r"`(…\w+|dilithion_\w+)(?:\{[^`]*)?`", text)}
+    with WebSocketServer(RpcTable(), Config(event_store=f"sqlite:{tmp_path / 'events.db'}")) as server:
+        shown = urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10).read().decode()
+    own = {name for name in listed if name.startswith("dilithion_ws")}
+    named = {name.removesuffix("_total") for name in re.findall(r"^# TYPE (\w+)", shown, re.MULTILINE)}
+    assert {name.removesuffix("_total") for name in own} == {name for name in named if name.startswith("dilithion_ws_")}
 
 
 # The codes of docs/wire-protocol.md
