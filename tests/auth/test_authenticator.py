@@ -8,6 +8,7 @@ from dilithion_ws.auth.authenticator import Authenticator
 from dilithion_ws.auth.credentials import Credentials
 from dilithion_ws.auth.denial import Denial, DenialKind, NeedsPassword
 from dilithion_ws.auth.passwords import hash_password
+from dilithion_ws.auth.permissions import ROLES, UNDECLARED, WALLET_RIGHTS
 from dilithion_ws.auth.users import User, UserDirectory
 
 from ..support import Clock
@@ -190,6 +191,30 @@ def test_the_audit_log_names_the_user_who_was_removed(caplog: pytest.LogCaptureF
         desk.authenticator.refresh_rights(session)
     assert '"event": "removed"' in caplog.text
     assert '"user": "reader"' in caplog.text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("role", ["wallet", "admin"])
+def test_a_user_of_some_wallets_has_no_rights_over_others(role: str) -> None:
+    desk = Desk()
+    user = User("keeper", role, ROLES[role] | UNDECLARED, READER.password, wallets=frozenset({"a", ""}))
+    desk.authenticator.replace_directory(UserDirectory([user]))
+    for wallet, may in (("a", True), ("", True), ("b", False), (None, False)):
+        session = desk.session()
+        session.wallet = wallet
+        desk.authenticator.log_in(session, "keeper", "right")
+        assert bool(session.rights & WALLET_RIGHTS) is may
+        assert bool(session.rights & UNDECLARED) is may
+        assert session.rights & ROLES["readonly"] & ~WALLET_RIGHTS
+
+
+def test_a_name_that_no_user_has_is_never_in_the_audit_log(caplog: pytest.LogCaptureFixture) -> None:
+    """It may be a password that was typed into the wrong field."""
+    desk, session = Desk(), Desk().session()
+    with caplog.at_level("INFO", "dilithion_ws.audit"):
+        desk.authenticator.log_in(session, "hunter2", "x")
+    assert '"event": "login failed"' in caplog.text
+    assert '"user": null' in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 def test_sessions_get_the_rights_that_their_users_have_now() -> None:

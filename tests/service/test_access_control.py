@@ -33,6 +33,7 @@ from ..support import Clock, client_frame, open_files, wait_for
 from ..support.accounts import basic, code, log_in, with_header, write_users
 from ..support.configs import make_config
 from ..support.fixtures import ClientFactory, ServerFactory
+from ..support.http import authorization, request
 
 CHEAP = "scrypt:2:1:1"
 
@@ -196,8 +197,8 @@ def test_passwords_are_never_checked_in_the_leading_thread(
         assert code(other.call("getblockcount")) == -32001
     full = connect(server, upgrade=False)
     full.send(basic("reader"))
-    status, _, body = full.response()
-    assert status == 503
+    status, headers, body = full.response()
+    assert (status, headers["retry-after"]) == (503, "1")
     assert b"login queue limit of 2 logins (rpcwebsocketloginqueue)" in body
     assert code(other.call("authenticate", "reader", "readerreader")) == -32009
     gate.set()
@@ -555,13 +556,30 @@ def test_rates_survive_reconnects_and_count_every_element_of_a_batch(
     assert code(connect(server).call("getblockcount")) == -32005
 
 
-def test_who_keeps_on_is_closed(serve: ServerFactory, connect: ClientFactory) -> None:
-    client = connect(serve(limit_loopback=True, method_rates=("default=1/0.01",), max_rate_violations=5))
+def test_who_keeps_on_is_closed(serve: ServerFactory, connect: ClientFactory, tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    options: dict[str, Any] = {"method_rates": ("default=1/0.01",), "max_rate_violations": 5, "audit_log": str(log)}
+    client = connect(serve(limit_loopback=True, **options))
     for _ in range(6):
         client.call("getblockcount")
     found, reason = client.close_frame()
     assert found == 1008
     assert "rpcwebsocketratestrikes" in reason
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["rate limited"], "one line for all of them"
+    assert "rpcwebsocketmethodrates" in lines[0]["limit"]
+
+
+def test_requests_of_a_user_are_one_line_of_the_audit_log(
+    serve: ServerFactory, users_file: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "audit.log"
+    server = serve(users_file=str(users_file), audit_log=str(log))
+    for name in ("reader", "reader", "spender", "reader"):
+        headers = {"X-Dilithion-RPC": "1", **authorization(name)}
+        assert request(server, "POST", "/", {"method": "getblockcount", "id": 1}, headers)[0] == 200
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["event"], line["user"]) for line in lines] == [("login", "reader"), ("login", "spender")]
 
 
 def test_messages_bytes_and_connections_have_rates(serve: ServerFactory, connect: ClientFactory) -> None:
@@ -802,6 +820,10 @@ def test_the_audit_log_has_a_line_for_each_event_and_no_secret(
     assert all(line["time"] and "address" in line and "user" in line for line in lines)
     assert lines[1]["method"] == "sendtoaddress"
     assert lines[1]["user"] == "reader"
+    assert lines[7]["scope"] == "name at address"
+    users_file.write_text("{")
+    server.reload()
+    wait_for(lambda: '"reload failed"' in path.read_text())
     text = json.dumps(lines) + caplog.text
     for secret in ("hush-hush", "readerreader", "secret-address"):
         assert secret not in text

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import http.client
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -14,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from dilithion_ws import Config, ConfigError, RpcDialect, RpcTable, WebSocketServer
+from dilithion_ws import CallContext, Config, ConfigError, RpcDialect, RpcTable, WebSocketServer
 from dilithion_ws.auth.passwords import hash_password
 from dilithion_ws.auth.users import User, UsersFile, render_users
 
-from ..support import RawClient, wait_for
+from ..support import REQUEST, RawClient, wait_for
 from ..support.accounts import basic, write_users
 from ..support.fixtures import ClientFactory, ServerFactory
 from ..support.http import authorization, request
@@ -43,6 +46,9 @@ def test_calls_by_post(start: ServerFactory) -> None:
     assert [answer["id"] for answer in answers] == [1, None, None]
     text = "x" * 1_000_000
     assert call(server, {"method": "echo", "params": [text], "id": 1})[1]["result"] == text
+    assert call(server, b'\xef\xbb\xbf{"method":"getblockcount","id":1}')[1]["result"] == 840000, "a byte order mark"
+    small = start(batch_size=2)
+    assert call(small, [{"method": "getblockcount", "id": n} for n in range(3)])[1]["error"]["code"] == -32600
 
 
 def test_a_large_body_of_too_many_values_is_not_parsed(start: ServerFactory) -> None:
@@ -70,13 +76,31 @@ def test_the_header_against_forged_requests(start: ServerFactory) -> None:
         assert request(server, "POST", "/", {"method": "getblockcount", "id": 1}, {spelling: ""})[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": "application/json"}, 200),
+        ({"Content-Type": "application/json; charset=utf-8"}, 200),
+        ({"Content-Type": "text/plain"}, 403),
+        ({"Content-Type": "application/json", "Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+def test_a_content_type_that_no_form_of_a_page_can_send_is_enough(
+    start: ServerFactory, headers: dict[str, str], status: int
+) -> None:
+    assert request(start(), "POST", "/", {"method": "getblockcount", "id": 1}, headers)[0] == status
+
+
 def test_pages_of_other_origins_and_other_names(start: ServerFactory) -> None:
     server = start()
     body = {"method": "getblockcount", "id": 1}
     foreign = request(server, "POST", "/", body, {**CSRF, "Origin": "https://evil.example"})
     assert foreign[0] == 403
     assert "access-control-allow-origin" not in foreign[1]
-    assert request(server, "POST", "/", body, {**CSRF, "Host": "evil.example"})[0] == 403
+    assert b"rpcwebsocketalloworigin" in foreign[2]
+    foreign = request(server, "POST", "/", body, {**CSRF, "Host": "evil.example"})
+    assert foreign[0] == 403
+    assert b"rpcwebsocketallowhost" in foreign[2]
     own = f"http://localhost:{server.port}"
     status, headers, _ = request(server, "OPTIONS", "/", None, {"Origin": own})
     assert status == 204
@@ -100,6 +124,9 @@ def test_credentials_and_permissions(guarded: WebSocketServer) -> None:
     assert answer["error"]["error_code"] == "RPC-PERMISSION-DENIED"
     _, answers = call(guarded, [body, {"method": "echo", "params": [1], "id": 2}], **authorization("reader"))
     assert [answer.get("result") for answer in answers] == [5, None]
+    batch = [body, {"method": "sendtoaddress", "params": ["x", 1], "id": 2}]
+    status, answers = call(guarded, batch, **authorization("reader"))
+    assert (status, answers[1]["error"]["code"]) == (200, -32003)
     for guess in range(5):
         request(guarded, "POST", "/", body, {**CSRF, **authorization("root", f"wrong{guess}")})
     assert request(guarded, "POST", "/", body, {**CSRF, **authorization("root")})[0] == 429
@@ -211,6 +238,16 @@ def test_bodies_have_a_limit(start: ServerFactory, connect: ClientFactory) -> No
     assert b"rpcwebsocketmessagesize" in body
 
 
+def test_who_sends_far_too_much_still_reads_why_it_was_refused(start: ServerFactory, connect: ClientFactory) -> None:
+    """An answer beside unread bytes would be lost with the reset of the connection."""
+    client = connect(start(message_size=1000), upgrade=False)
+    client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 4000000\r\n\r\n")
+    client.sock.setblocking(True)
+    with contextlib.suppress(ConnectionError):
+        client.sock.sendall(b"x" * 4_000_000)
+    assert client.response()[0] == 413
+
+
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001
 
 
@@ -268,7 +305,8 @@ def test_a_server_that_stops_answers_running_requests_and_closes_idle_connection
     rpc = RpcTable()
     rpc.register("stuck", lambda: gate.wait(20), blocking=True)
     server = start(rpc)
-    waiting, kept, begun = (connect(server, upgrade=False) for _ in range(3))
+    waiting, kept, begun, late = (connect(server, upgrade=False) for _ in range(4))
+    late.send(b"GET /hea")
     body = b'{"method":"stuck","id":1}'
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\nX-Dilithion-RPC: 1\r\nContent-Length: %d\r\n\r\n" % len(body)
     waiting.send(head + body)
@@ -281,6 +319,8 @@ def test_a_server_that_stops_answers_running_requests_and_closes_idle_connection
     stopping.start()
     assert kept.sock.recv(100) == b"", "nothing was asked, so nothing is answered"
     assert begun.response()[0] == 503
+    assert late.response()[0] == 503
+    wait_for(lambda: _is_refused(server.port))
     gate.set()
     status, headers, answer = waiting.response()
     assert (status, headers["connection"], json.loads(answer)["result"]) == (200, "close", True)
@@ -288,6 +328,11 @@ def test_a_server_that_stops_answers_running_requests_and_closes_idle_connection
 
 
 # Metrics
+
+
+def _is_refused(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def test_metrics_count_what_happened(guarded: WebSocketServer, connect: ClientFactory) -> None:
@@ -481,7 +526,13 @@ def core_call(server: WebSocketServer, body: Any) -> tuple[int, Any]:
     return status, json.loads(answer) if answer else None
 
 
-def test_calls_by_post_in_the_dialect_of_bitcoin_core(start: ServerFactory, rpc: RpcTable) -> None:
+def test_calls_by_post_in_the_dialect_of_bitcoin_core(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable
+) -> None:
+    @rpc.method
+    def wallet_of(context: CallContext) -> str | None:
+        return context.wallet
+
     rpc.dialect = RpcDialect.CORE
     server = start()
     assert core_call(server, {"method": "add", "params": [1, 2], "id": 1}) == (
@@ -492,6 +543,11 @@ def test_calls_by_post_in_the_dialect_of_bitcoin_core(start: ServerFactory, rpc:
     assert (status, answer["result"], answer["error"]["code"], answer["id"]) == (404, None, -32601, "x")
     assert core_call(server, {"jsonrpc": "2.0", "method": "add", "params": [1, 2]}) == (204, None)
     assert core_call(server, []) == (200, [])
+    status, _, body = request(server, "POST", "/wallet/a%20b", {"method": "wallet_of", "id": 1})
+    assert (status, json.loads(body)["result"]) == (200, "a b")
+    client = connect(server, upgrade=False)
+    client.upgrade(REQUEST.replace(b"GET / ", b"GET /wallet/savings "))
+    assert client.call("wallet_of")["result"] == "savings"
     assert request(server, "GET", "/nothing")[0] == 404
     status, answer = core_call(server, b"\xff")
     assert (answer["error"]["code"], answer["id"]) == (-32700, None)
