@@ -406,6 +406,21 @@ def test_a_close_is_answered_while_calls_are_in_flight(desk: Desk) -> None:
     assert told == [False]
 
 
+@pytest.mark.parametrize("reason", ["in flight", "serial", "closing when idle"])
+def test_a_close_waits_while_nothing_is_read(make: Callable[..., Desk], reason: str) -> None:
+    desk = make(in_flight=1 if reason == "in flight" else 8)
+    desk.upgrade()
+    desk.send(Scripted(b"slow", is_serial=reason == "serial"))
+    if reason == "closing when idle":
+        (connection,) = desk.machine.registry.all()
+        desk.machine.registry.close_when_idle(connection.id, CloseStatus(1001, "bye"))
+        assert desk.turn() == []
+    desk.peer.send(client_frame(CLOSE, struct.pack("!H", 1000)))
+    assert desk.turn() == []
+    answer, close = desk.finish()
+    assert (answer[1], code(close)) == (b"slow", 1001 if reason == "closing when idle" else 1000)
+
+
 def test_a_server_that_stops_does_not_wait_for_a_client_that_has_closed(desk: Desk) -> None:
     desk.send(Scripted(b"slow"))
     desk.peer.send(client_frame(CLOSE, struct.pack("!H", 1000)))

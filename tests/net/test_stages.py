@@ -412,6 +412,31 @@ def test_clients_that_have_yet_to_log_in_are_served_a_few_in_a_turn(make: Callab
         sock.close()
 
 
+def test_who_has_logged_in_goes_first_and_the_others_in_the_order_in_which_they_were_ready(
+    make: Callable[..., Machine],
+) -> None:
+    machine = make(unauthenticated_per_turn=1)
+    socks = [machine.accept() for _ in range(4)]
+    machine.step()
+    connections = machine.registry.all()
+    socks[3].send(REQUEST)
+    machine.step()
+    assert connections[3].is_admitted
+    received(socks[3])
+    for sock in socks[:3]:
+        sock.send(GET)
+    socks[3].send(client_frame(TEXT, b"echo 1"))
+    ready = [(connections[at].fd, READ) for at in (2, 0, 1, 3)]
+    order = []
+    while len(order) < 4:
+        machine.loop.run_once(ready, machine.clock())
+        ready = []
+        order += sorted((at for at in range(4) if at not in order and received(socks[at])), key=lambda at: at != 3)
+    assert order == [3, 2, 0, 1]
+    for sock in socks:
+        sock.close()
+
+
 def test_nothing_is_read_behind_a_response_that_is_not_sent_yet(make: Callable[..., Machine]) -> None:
     machine, body = make(), b"x" * 60_000
     with machine.accept() as sock:
@@ -501,6 +526,7 @@ def test_a_client_that_has_yet_to_log_in_gives_way_to_another(
             answer = received(first)
             assert answer.startswith(b"\x88" if is_upgraded else b"HTTP/1.1 503 ")
             assert b"rpcwebsocketunauthenticatedconnections" in answer
+            assert not is_upgraded or answer[2:4] == (1013).to_bytes(2, "big")
             second.send(GET)
             machine.step()
             assert received(second).startswith(b"HTTP/1.1 200 ")

@@ -90,6 +90,22 @@ def test_a_tenant_leaves_a_share_of_the_workers_to_others(gate: threading.Event)
         wait_for(lambda: pool.idle == 5)
 
 
+def test_one_address_keeps_its_places_in_the_queue_of_logins_only(gate: threading.Event) -> None:
+    config = make_config(workers=3, login_workers=1, login_queue=4, login_queue_per_address=2)
+    waker = Waker()
+    pool = make_pool(config, 0, waker)
+    pool.start()
+    logins, evicted = pool.classes.logins, list[str]()
+    for tenant in "aaaaabc":
+        job = QueuedJob(waits_for(gate), tenant=tenant, on_evicted=lambda tenant=tenant: evicted.append(tenant))  # type: ignore[misc]
+        assert pool.submit(job, logins)
+    assert evicted == ["a", "a"], "one runs, and two of four kept their places"
+    assert not pool.submit(QueuedJob(waits_for(gate), tenant="d"), logins)
+    gate.set()
+    pool.shutdown(Deadline(monotonic, 2.0))
+    waker.close()
+
+
 def test_brief_jobs_of_a_tenant_use_every_free_thread_and_those_of_others_go_first(gate: threading.Event) -> None:
     with worker_pool(6, 8, max_per_tenant=2) as pool:
         calls, order = pool.classes.calls, list[str]()

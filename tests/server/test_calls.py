@@ -23,6 +23,10 @@ def answers(client: RawClient, count: int) -> dict[Any, Any]:
     return {answer["id"]: answer for answer in found}
 
 
+def test_a_browser_without_pings_can_call_one(start: ServerFactory, connect: ClientFactory) -> None:
+    assert connect(start()).call("rpc.ping")["result"] is True
+
+
 def test_many_calls_in_one_packet_are_answered_in_order(start: ServerFactory, connect: ClientFactory) -> None:
     client = connect(start())
     client.send(
@@ -278,6 +282,9 @@ def test_a_call_that_times_out_is_answered_once(
         assert error["code"] == -32002
         assert "call timeout limit of 0.2 s (rpcwebsocketcalltimeout)" in error["message"]
         assert client.call("getblockcount", id=2)["id"] == 2
+    # A thread of the pool is replaced. One that a call has taken from the leader is not.
+    assert server.statistics().overdue_calls == 1
+    wait_for(lambda: server.statistics().idle_workers == idle - 1)
     gate.set()
     assert ended.wait(5)
     assert client.call("getblockcount", id=3)["id"] == 3, "the late result is not sent"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -188,6 +189,59 @@ def test_stop_lets_running_calls_end(
     client.close()
     stopper.join(5)
     assert not stopper.is_alive()
+
+
+def test_stop_of_a_signal_handler_answers_running_calls_without_waiting(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
+) -> None:
+    rpc.register("wait", lambda: gate.wait(10), blocking=True)
+    server = start()
+    client = connect(server)
+    client.request("wait", id=5)
+    wait_for(lambda: server.connections()[0].in_flight == 1)
+    assert server.stop(0) is False
+    gate.set()
+    assert client.answer()["result"] is True
+    assert client.close_frame()[0] == 1001
+    client.close()
+    assert server.wait(5)
+
+
+def test_no_signal_handler_is_installed(rpc: RpcTable) -> None:
+    def handlers() -> list[Any]:
+        return [signal.getsignal(number) for number in signal.valid_signals()]
+
+    before = handlers()
+    with WebSocketServer(rpc):
+        assert handlers() == before
+    assert handlers() == before
+
+
+def test_a_held_up_leader_is_not_responsive(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
+) -> None:
+    """So that the watchdog of systemd is not told that all is well."""
+    rpc.register("hold", lambda: gate.wait(10), blocking=False)
+    server = start(leader_stall_timeout=30.0)
+    assert server.is_responsive()
+    connect(server).request("hold")
+    wait_for(lambda: not server.is_responsive(0.1))
+    gate.set()
+    wait_for(lambda: server.is_responsive(1.0))
+
+
+def test_on_a_python_without_the_private_hook_of_the_exit_a_program_ends() -> None:
+    done = python(
+        """
+        import concurrent.futures.thread, threading
+        del threading._register_atexit
+        from dilithion_ws import RpcTable, WebSocketServer
+        server = WebSocketServer(RpcTable()).start()
+        assert server.stop(5)
+        print("ended")
+        """
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
 
 
 def test_stop_drops_clients_that_do_not_answer_at_its_deadline(start: ServerFactory, connect: ClientFactory) -> None:
