@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from dilithion_ws import WebSocketServer
+from dilithion_ws import RpcTable, WebSocketServer
 
 from ..support import free_port
 from ..support.certificates import Authority
@@ -33,6 +34,17 @@ def test_a_param_that_is_no_json_is_a_string(run: Run, url: tuple[str, str], tex
 
 def test_a_string_is_printed_without_quotes_and_control_characters(run: Run, url: tuple[str, str]) -> None:
     assert run("call", "echo", '"a\\u001b[31mb"', *url)[1] == "a\\x1b[31mb\n"
+
+
+@pytest.mark.parametrize("params", [["0.10000000"], ["value=0.10000000"], ["--params", "[0.10000000]"]])
+def test_a_number_keeps_its_digits(run: Run, start: ServerFactory, params: list[str]) -> None:
+    table = RpcTable()
+
+    @table.method
+    def echo(value: Decimal) -> Decimal:
+        return value
+
+    assert run("call", "echo", *params, "--json", "--url", start(table).url)[1] == "0.10000000\n"
 
 
 def test_an_object_is_printed_on_several_lines(run: Run, url: tuple[str, str]) -> None:

@@ -18,7 +18,8 @@ from dilithion_ws.cli import main
 from dilithion_ws.client import Client
 from dilithion_ws.gateway import GatewayConfig
 
-from ..support import RedisServer, needs_redis, wait_for
+from ..support import RedisServer, free_port, needs_redis, wait_for
+from ..support.accounts import write_users
 from ..support.commands import ROOT, started
 from ..support.standin import StandIn
 
@@ -41,10 +42,11 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return fails
 
 
-def test_it_serves_as_its_file_says_and_stops_at_a_signal(standin: StandIn, tmp_path: Path) -> None:
+def test_it_serves_as_its_file_says_and_stops_at_a_signal(tmp_path: Path) -> None:
     conf = tmp_path / "dilithion.conf"
+    node = StandIn("alice:hush")  # which the gateway uses at the node as well, since it has no other account
     conf.write_text(
-        f"rpcgatewayupstream={standin.url}\nrpcuser=alice\nrpcpassword=hush\n# and the node's own:\nport=8444\n"
+        f"rpcgatewayupstream={node.url}\nrpcuser=alice\nrpcpassword=hush\n# and the node's own:\nport=8444\n"
     )
     with running("--conf", str(conf)) as (process, url):
         with Client(url, user="alice", password="hush") as client:
@@ -54,6 +56,30 @@ def test_it_serves_as_its_file_says_and_stops_at_a_signal(standin: StandIn, tmp_
         assert process.wait(15) == 0
         assert process.stderr is not None
         assert "hush" not in process.stderr.read()
+    node.stop()
+
+
+@pytest.mark.parametrize(("key", "warns"), [("rpcwebsocketport", True), ("rpcgatewayport", False)])
+def test_a_port_that_the_node_would_open_too_is_warned_of(
+    standin: StandIn, tmp_path: Path, key: str, warns: bool
+) -> None:
+    conf, port = tmp_path / "dilithion.conf", free_port()
+    conf.write_text(f"rpcgatewayupstream={standin.url}\n{key}={port}\n")
+    with started("gateway", "--conf", str(conf)) as (process, line):
+        assert f":{port}," in line
+        process.terminate()
+        assert process.wait(15) == 0
+        assert process.stderr is not None
+        assert ("rpcwebsocketport, which a Dilithion node reads, too" in process.stderr.read()) is warns
+
+
+def test_users_are_read_again_at_a_signal(standin: StandIn, tmp_path: Path) -> None:
+    users, log = tmp_path / "users.json", tmp_path / "audit.log"
+    write_users(users, alice="readonly")
+    options = ("--upstream", standin.url, "--users-file", str(users), "--audit-log", str(log))
+    with running(*options) as (process, _):
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: log.exists() and '"event": "reload"' in log.read_text())
 
 
 def test_without_another_word_it_listens_behind_the_node_s_port(fails: Callable[..., str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dilithion_ws.cli import main
 
-from ..support import RawClient
+from ..support import RawClient, wait_for
 from ..support.commands import serving
 
 
@@ -32,13 +32,16 @@ def test_the_same_seed_gives_the_same_chain_to_two_processes() -> None:
 
 
 def test_a_cookie_and_a_reload_by_signal(tmp_path: Path) -> None:
-    with serving("--dev", "--datadir", str(tmp_path), "--cookie") as (process, port):
+    log = tmp_path / "audit.log"
+    options = ("--datadir", str(tmp_path), "--cookie", "--audit-log", str(log))
+    with serving("--dev", *options) as (process, port):
         secret = (tmp_path / ".cookie").read_text()
         with RawClient(port) as client:
             assert client.call("getblockcount")["error"]["code"] == -32001
             assert client.call("authenticate", *secret.split(":"))["result"]["role"] == "admin"
             assert client.call("getblockcount")["result"] >= 110
         process.send_signal(signal.SIGHUP)
+        wait_for(lambda: '"event": "reload"' in log.read_text())
         with RawClient(port) as client:
             assert client.call("getblockcount")["error"]["code"] == -32001, "still running, with the same users"
         process.send_signal(signal.SIGTERM)

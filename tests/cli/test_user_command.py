@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -45,6 +46,16 @@ def test_users_are_listed_with_role_and_scheme(
 ) -> None:
     assert user("list") == 0
     assert capsys.readouterr().out == "alice\twallet\tscrypt:16384:8:1\nbob\treadonly\tpbkdf2-sha3-256:100000\n"
+
+
+def test_remarks_are_kept(user: UserCommand, written: str, path: Path) -> None:
+    document = json.loads(written)
+    document["_comment"] = "for the pool"
+    document["users"]["alice"]["comment"] = "away in May"
+    path.write_text(json.dumps(document))
+    assert user("passwd", "bob", password="another long one") == 0
+    kept = json.loads(path.read_text())
+    assert (kept["_comment"], kept["users"]["alice"]["comment"]) == ("for the pool", "away in May")
 
 
 def test_the_file_is_for_its_owner_only(written: str, path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dilithion_ws import WebSocketServer
+from dilithion_ws import Config, RpcTable, WebSocketServer
 from dilithion_ws.cli.event_lines import EventLines, clean
 from dilithion_ws.client import Event, Position
 
@@ -45,6 +45,23 @@ def test_events_are_printed_one_a_line(run: Run, feed: tuple[str, ...]) -> None:
 def test_events_are_printed_as_json(run: Run, feed: tuple[str, ...]) -> None:
     event = json.loads(run("watch", "--count", "1", "--json", *feed)[1])
     assert (event["topic"], event["seq"], event["event"]) == ("prices", 2, price(2))
+
+
+@pytest.mark.parametrize("has_hash", [True, False])
+def test_it_begins_after_a_block(run: Run, start: ServerFactory, has_hash: bool) -> None:
+    def read(height: int, count: int) -> list[dict[str, object]]:
+        heights = range(height, min(height + count, 6))
+        members = {"previousblockhash": "00", "time": 1, "tx_count": 1}
+        return [
+            {"height": at, "hash": f"{at:064x}", **members, "previousblockhash": f"{at - 1:064x}"} for at in heights
+        ]
+
+    server = WebSocketServer(RpcTable(), Config(port=0))
+    server.history("blocks", read)
+    with server:
+        since = f"3:{3:064x}" if has_hash else "3"
+        status, output, _ = run("watch", "blocks", "--url", server.url, "--since", since, "--count", "1", "--json")
+    assert (status, json.loads(output)["event"]["height"]) == (0, 4)
 
 
 def test_a_filter_is_sent(run: Run, feed: tuple[str, ...]) -> None:

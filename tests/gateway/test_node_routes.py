@@ -12,7 +12,7 @@ from dilithion_ws.gateway import GatewayConfig
 
 from ..support import wait_for
 from ..support.accounts import write_users
-from ..support.gateways import GatewayFactory, put, ready
+from ..support.gateways import GatewayFactory, put, ready, transaction
 from ..support.http import authorization, request
 from ..support.litecoin import Litecoin, needs_litecoind
 from ..support.standin import StandIn
@@ -45,12 +45,16 @@ def test_the_rest_interface_is_passed_on_and_kept_until_something_changes(
     wait_for(lambda: gateway._published.tip().height == 1)
     assert get(gateway, "/api/v1/info") == (200, INFO[2])
     assert gets(standin).count("/api/v1/info") == 2
+    standin.mempool["a"] = transaction()
+    wait_for(lambda: gateway.server.events.topic("mempool").log.position.seq == 1)
+    get(gateway, "/api/v1/info")
+    assert gets(standin).count("/api/v1/info") == 3, "the mempool has changed"
     body, headers = json.dumps({"rawtx": "00"}).encode(), {"Content-Type": "application/json"}
     status, _, answer = request(gateway.server, "POST", "/api/v1/broadcast", body, headers)
     assert (status, json.loads(answer)) == (200, {"txid": "00"})
     assert standin.requests[-1].endswith(body)
     get(gateway, "/api/v1/info")
-    assert gets(standin).count("/api/v1/info") == 3, "a write may have changed it"
+    assert gets(standin).count("/api/v1/info") == 4, "a write may have changed it"
     for path in ("/api/v1/nosuch", "/api/v1/balance/", "/api/v1/balance/../x", "/api/v1/infox"):
         assert get(gateway, path)[0] == 404
     assert get(gateway, "/api/v1/tx/unknown") == (404, b'{"error":{"code":4004}}')
@@ -69,6 +73,12 @@ def test_what_a_client_may_do_is_decided_here(standin: StandIn, gateways: Gatewa
     public = ready(gateways(standin.url, public_api=True, **users))
     assert get(public, "/api/v1/info")[0] == 200
     assert request(public.server, "POST", "/api/v1/broadcast", b"{}")[0] == 404  # as the stand-in answers it
+    standin.pages |= dict.fromkeys(("/wallet", "/miner", "/api/stats", "/api/health"), INFO)
+    open_ = ready(gateways(standin.url, routes=("api", "pages"), statistics=standin.url, **users))
+    assert [get(open_, path)[0] for path in ("/wallet", "/miner")] == [200, 200]
+    for path in ("/api/stats", "/api/health"):
+        assert get(open_, path)[0] == 401
+        assert get(open_, path, authorization("reader"))[0] == 200
     limited = ready(gateways(standin.url, limit_loopback=True, method_rates=("api/v1/info=1/0.001",)))
     assert [get(limited, "/api/v1/info")[0] for _ in range(2)] == [200, 429]
 

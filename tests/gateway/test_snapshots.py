@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from dilithion_ws import RpcError
 from dilithion_ws.client import Client
 from dilithion_ws.gateway.node_view import MempoolTransaction, MempoolView, MinedBlock, MiningView, PeersView
 
 from ..support import RedisServer, needs_redis, wait_for
+from ..support.accounts import write_users
 from ..support.gateways import GatewayFactory, ready, take, transaction
 from ..support.standin import StandIn
 
@@ -33,6 +35,19 @@ def kept(gateway: Any) -> None:
 
     gateway.poller._snapshots._saved_at = float("-inf")
     wait_for(is_kept, what="views that are kept")
+
+
+def test_the_views_are_for_admins(standin: StandIn, gateways: GatewayFactory, tmp_path: Path) -> None:
+    users = tmp_path / "users.json"
+    write_users(users, reader="readonly", root="admin")
+    store = f"sqlite:{tmp_path / 'events.db'}"
+    gateway = ready(gateways(standin.url, event_store=store, users_file=str(users), insecure=False))
+    with Client(gateway.server.url, user="reader", password="readerreader") as client:
+        with pytest.raises(RpcError) as caught:
+            client.call("subscribe", "node/views")
+        assert caught.value.code == -32003
+    with Client(gateway.server.url, user="root", password="rootroot") as client:
+        assert client.call("subscribe", "node/views")["topic"] == "node/views"
 
 
 def change(standin: StandIn, name: str) -> None:

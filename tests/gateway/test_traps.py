@@ -273,6 +273,21 @@ def test_a_batch_goes_to_the_node_whole(client: Client, standin: StandIn) -> Non
     assert b'"getblockcount"' in bodies[0]
 
 
+def test_a_call_that_may_change_something_empties_the_cache(client: Client, standin: StandIn) -> None:
+    def reads() -> int:
+        client.call("getblockhash", 0)
+        return sum(b'"getblockhash"' in request for request in standin.requests)
+
+    before = reads()
+    assert reads() == before
+    client.call("sendtoaddress", "D1", 1)
+    after_a_write = reads()
+    assert after_a_write == before + 1
+    assert reads() == after_a_write
+    client.batch([("getblockcount", []), ("sendtoaddress", ["D1", 1])])
+    assert reads() == after_a_write + 1
+
+
 def test_a_batch_that_is_too_long_for_the_node_goes_in_parts(standin: StandIn, gateways: GatewayFactory) -> None:
     gateway = ready(gateways(standin.url, batch_size=250))
     with Client(gateway.server.url) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -169,6 +170,41 @@ def test_transactions_are_followed_from_a_block_only(
 ) -> None:
     error = connect(with_history).call("subscribe", "transactions", {"txid": ["aa"]}, {"epoch": "a", "seq": 1})["error"]
     assert (error["code"], "`since` takes a block here" in error["message"]) == (-32602, True)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [["blocks", None, {"height": 1}], ["transactions", {"txid": ["aa"]}]],
+    ids=["from a block", "transactions"],
+)
+def test_a_subscription_that_reads_the_chain_is_not_for_a_batch(
+    with_history: WebSocketServer, connect: Callable[..., RawClient], params: list[object]
+) -> None:
+    client = connect(with_history)
+    calls = [{"method": "subscribe", "params": params, "id": 1}, {"method": "topics", "id": 2}]
+    client.text(json.dumps(calls))
+    refused, topics = client.answer()
+    assert "can't be part of a batch" in refused["error"]["message"]
+    assert topics["result"]
+    assert client.call("subscriptions")["result"] == []
+
+
+def test_clients_of_other_chains_are_sent_to_subscribe_for_transactions(
+    with_history: WebSocketServer, connect: Callable[..., RawClient]
+) -> None:
+    client = connect(with_history)
+    error = client.call("dilithion_subscribe", "transactions", {"txid": ["aa"]})["error"]
+    assert (error["code"], "takes `subscribe`" in error["message"]) == (-32602, True)
+    assert client.call("subscriptions")["result"] == []
+
+
+def test_the_id_is_the_topic_unless_there_is_more_to_say(client: RawClient) -> None:
+    ids = [
+        client.call("subscribe", *params)["result"]["subscription"]
+        for params in (["prices"], ["prices", {"pair": "a"}], ["prices", {"pair": "b"}], ["prices", None, None, "all"])
+    ]
+    assert ids[0] == "prices"
+    assert len(set(ids)) == 4
 
 
 def test_a_filter_that_names_nothing_to_follow_leaves_no_subscription(

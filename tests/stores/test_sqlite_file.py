@@ -246,9 +246,11 @@ def test_a_full_disk_costs_no_event_and_the_file_is_used_again(
         while state_of(server)["good"]:
             publish(10)
         assert state_of(server)["fault"] == "full"
+        assert b'dilithion_ws_store_up{store="sqlite"} 0.0' in request(server, "GET", "/metrics")[2]
         publish(10)
         filling.unlink()
         wait_for(lambda: state_of(server)["good"])
+        assert b'dilithion_ws_store_up{store="sqlite"} 1.0' in request(server, "GET", "/metrics")[2]
         publish(10)
         place = subscription.position
     assert "events are kept in memory only" in caplog.text
