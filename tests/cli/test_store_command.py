@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def fill(store: str) -> tuple[str, int]:
     with WebSocketServer(RpcTable(), make_config(event_store=store)) as server:
         server.topic("t")
         for number in range(1, 21):
-            server.publish("t", {"n": number, "amount": 0.1})
+            server.publish("t", {"n": number, "amount": Decimal("0.10000000")})
         wait_for(lambda: server.events.topic("t").log.position.seq == 20)
         epoch, seq = server.events.topic("t").log.position
         return epoch, seq
@@ -55,7 +56,7 @@ def test_an_export_is_a_copy(
     assert main(["store", "export", "--event-store", store]) == 0
     lines = capsysbinary.readouterr().out
     assert json.loads(lines.splitlines()[0]) == {"format": "dilithion-ws events", "version": 1}
-    assert b'"event":{"n":20,"amount":0.1}' in lines
+    assert b'"event":{"n":20,"amount":0.10000000}' in lines
 
     def import_to(store: str, text: bytes) -> int:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))

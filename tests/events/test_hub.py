@@ -70,6 +70,12 @@ def test_an_event_that_cannot_be_encoded_is_an_error() -> None:
         hub.publish("none", {})
 
 
+def test_bytes_in_an_event_are_hexadecimal() -> None:
+    hub = make()
+    hub.publish("t", {"id": b"\x00\xff"})
+    assert hub.topic("t").log.newest().data == b'{"id":"00ff"}'
+
+
 def test_a_new_epoch_ends_in_a_loss_for_readers() -> None:
     hub, client = make(), FakeSubscriber(1)
     cursor, reply = hub.subscribe(client, "t")

@@ -40,7 +40,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         node.kill()
 
 
-@pytest.mark.load
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_the_client_works_unchanged(program: ClientProgram, served: Served) -> None:
     if not program.is_available:

@@ -460,7 +460,8 @@ def test_the_page_may_load_and_run_nothing_else() -> None:
 
 def test_the_page_can_be_turned_off(start: ServerFactory) -> None:
     assert request(start(), "GET", "/")[0] == 200
-    assert request(start(page=0), "GET", "/")[0] == 404
+    without = start(page=0)
+    assert [request(without, "GET", path)[0] for path in ("/", "/client.js")] == [404, 404]
 
 
 @needs_chromium

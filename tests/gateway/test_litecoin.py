@@ -359,7 +359,6 @@ def _four_thousand_payments(litecoin: Litecoin) -> tuple[list[str], str]:
     return [one["hex"] for one in signed], addresses[0]
 
 
-@pytest.mark.load
 def test_a_node_with_one_thread_that_hangs_for_a_minute_loses_no_event(
     litecoin: Litecoin, gateways: GatewayFactory
 ) -> None:

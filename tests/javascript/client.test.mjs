@@ -295,6 +295,50 @@ test('a pause ends when the server has really ended the subscription', async () 
   client.close();
 });
 
+test('a few large events fill the queue as many small ones do', async () => {
+  const client = new Client('ws://peer', { WebSocket: Peer, maxQueuedBytes: 1 });
+  client.subscribe('t');
+  await client.ready();
+  const peer = Peer.last;
+  peer.accept(await peer.next('subscribe'));
+  peer.event(1);
+  await peer.next('unsubscribe');
+  client.close();
+});
+
+test('a call is never sent again: the server may have executed it', async () => {
+  const client = new Client('ws://peer', { WebSocket: Peer, backoff: [5, 5] });
+  await client.ready();
+  const first = Peer.last;
+  const call = client.call('sendtoaddress', ['D1', 1]);
+  await first.next('sendtoaddress');
+  first.onclose({ code: 1006 });
+  await assert.rejects(call, ConnectionLostError);
+  await client.ready();
+  assert.notEqual(Peer.last, first);
+  await Peer.last.silence(30);
+  client.close();
+});
+
+test('when a page becomes visible its connection is checked, or made, at once', async () => {
+  const page = { document: Object.assign(new EventTarget(), { visibilityState: 'visible' }) };
+  Object.assign(globalThis, page, { addEventListener() {}, removeEventListener() {} });
+  try {
+    const client = new Client('ws://peer', { WebSocket: Peer, backoff: [60000, 60000] });
+    await client.ready();
+    const first = Peer.last;
+    document.dispatchEvent(new Event('visibilitychange'));
+    first.receive({ id: (await first.next('rpc.ping')).id, result: true });
+    first.onclose({ code: 1006 });
+    document.dispatchEvent(new Event('visibilitychange'));
+    await client.ready();
+    assert.notEqual(Peer.last, first);
+    client.close();
+  } finally {
+    for (const name of ['document', 'addEventListener', 'removeEventListener']) delete globalThis[name];
+  }
+});
+
 test('an equal subscription waits until the server has ended the first', async () => {
   const client = new Client('ws://peer', { WebSocket: Peer });
   await client.ready();

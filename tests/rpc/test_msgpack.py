@@ -17,6 +17,10 @@ def test_values_are_the_same_in_both_encodings(value: object) -> None:
     assert json.loads(CODEC.decode(packed)) == value
 
 
+def test_bytes_are_hexadecimal() -> None:
+    assert CODEC.decode(msgspec.msgpack.encode([b"\x00\xff"])) == b'["00ff"]'
+
+
 def test_integers_of_more_than_64_bits_are_text() -> None:
     packed = CODEC.encode(b'{"a":[18446744073709551616,1],"b":-9223372036854775809}')
     assert msgspec.msgpack.decode(packed) == {"a": ["18446744073709551616", 1], "b": "-9223372036854775809"}

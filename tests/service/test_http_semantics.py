@@ -83,6 +83,7 @@ def test_head_gets_no_body(server: WebSocketServer, connect: ClientFactory, head
         (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 204),
         (b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost:80\r\n\r\n", 400),
         (REQUEST.replace(b"GET / ", b"GET http://evil.example/ "), 403),
+        (REQUEST.replace(b"GET / ", b"GET /nosuch "), 404),
     ],
 )
 def test_request_targets(ask: Ask, data: bytes, status: int) -> None:

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from dilithion_ws.service import page as module
-from dilithion_ws.service.page import page
+from dilithion_ws.service.page import client_script, page
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,11 @@ def test_the_policy_allows_connections_to_the_server_only() -> None:
 )
 def test_the_page_has_the_headers_of_a_careful_site(name: str, value: str) -> None:
     assert header(name) == value
+
+
+def test_the_page_stores_nothing_in_the_browser() -> None:
+    code = page("x").body.decode() + client_script().decode()
+    assert [name for name in ("localStorage", "sessionStorage", "indexedDB", "document.cookie") if name in code] == []
 
 
 def test_the_page_is_html() -> None:

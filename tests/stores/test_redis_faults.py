@@ -151,6 +151,11 @@ def test_faults_are_told_apart(serve: ServerFactory, redis_server: RedisServer, 
         url = redis_server.url.replace("redis://", f"redis://{user}@")
         with WebSocketServer(rpc, make_config(event_store=url, store_unavailable_grace=0.1)) as other:
             wait_for(lambda other=other, kind=kind: fault_of(other) == kind)
+            with redis.Redis.from_url(redis_server.url) as direct:  # no restart is needed when the cause is removed
+                direct.execute_command("ACL", "SETUSER", "few", ">wrong", "~*", "+@all")
+            wait_for(lambda other=other: fault_of(other) == "", 20)
+            with redis.Redis.from_url(redis_server.url) as direct:
+                direct.execute_command("ACL", "SETUSER", "few", "<wrong")
     redis_server.kill()
     wait_for(lambda: fault_of(server) == "away")
     redis_server.start()

@@ -495,6 +495,18 @@ def test_redis_goes_away_and_comes_back(
 
 
 @needs_redis
+def test_events_that_redis_has_not_taken_at_the_end_are_counted(
+    serve: ServerFactory, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(redis_server.url, store_unavailable_grace=30.0)
+    redis_server.kill()
+    for height in (1, 2, 3):
+        server.publish("blocks", block(height))
+    server.stop(1)
+    assert "Redis did not take all events before the end: 3 are lost" in caplog.text
+
+
+@needs_redis
 def test_a_short_absence_is_not_noticed_by_clients(serve: ServerFactory, redis_server: RedisServer) -> None:
     server = serve(redis_server.url, store_unavailable_grace=30.0)
     with Client(server.url) as client:

@@ -25,6 +25,8 @@ def test_a_system_without_proc_counts_with_a_reserve(monkeypatch: pytest.MonkeyP
 def test_select_waits_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selectors, "DefaultSelector", selectors.SelectSelector)
     assert file_limit() == 512
+    monkeypatch.setattr("os.listdir", lambda path: (_ for _ in ()).throw(OSError("none")))
+    assert available_files() == 384
 
 
 def test_a_system_without_limits_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
