@@ -11,6 +11,7 @@ from ..protocol.http import HttpHead, HttpRefusal, HttpRequest
 from ..protocol.http_connection import HttpConnection, HttpLimits, HttpOutcome
 from ..protocol.message_encoder import MessageEncoder
 from ..protocol.message_parser import MessageParser
+from ..protocol.upgrade_fast_path import parse_usual_upgrade
 from ..util.thread_contracts import leader_only
 from .call_scheduler import CallScheduler
 from .close_handshake import CloseHandshake
@@ -57,6 +58,10 @@ class HandshakeHandler:
         """Parse received bytes of a request. If the connection is open afterwards, events may be deferred."""
         http = connection.http
         if http is None:
+            usual = parse_usual_upgrade(data, self._http_limits.head, self._http_limits.max_fields)
+            if usual is not None:
+                self._on_upgrade(connection, usual)
+                return
             http = connection.http = HttpConnection(self._http_limits)
         was_idle = http.is_idle
         outcome = http.receive(data)
@@ -123,9 +128,8 @@ class HandshakeHandler:
         if isinstance(decision, HttpRefusal):
             self._closer.refuse(connection, decision)
             return
-        assert connection.http is not None
         reactor, limits = self._reactor, self._reactor.limits
-        trailing = connection.http.trailing
+        trailing = request.trailing
         connection.http = None
         agreement = self._negotiate_deflate(request)
         deflater, window, headers = None, 0, decision.headers

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import dataclass
 
 import h11
+import msgspec
 
 from .http import Headers, HttpRefusal
 
@@ -27,19 +27,23 @@ Fields = dict[bytes, list[bytes]]
 """The headers of a request: values by lower-case name."""
 
 
-@dataclass(frozen=True, repr=False)  # the headers may contain a password
-class UpgradeRequest:
+class UpgradeRequest(msgspec.Struct, frozen=True):
     """A request for a WebSocket that satisfies section 4.2.1.
 
     Attributes:
         target: path and query.
         fields: its headers.
         key: the value of Sec-WebSocket-Key.
+        trailing: what has arrived behind it: the first frames.
     """
 
     target: str
     fields: Fields
     key: bytes
+    trailing: bytes
+
+    def __repr__(self) -> str:
+        return f"<UpgradeRequest {self.target!r}>"  # the headers may contain a password
 
     def offers(self) -> list[str]:
         """Return the subprotocols that the client offers, in its order (section 11.3.4)."""
@@ -52,9 +56,19 @@ class UpgradeRequest:
         return None if values is None else b", ".join(values).decode("latin-1")
 
 
-def check_upgrade(request: h11.Request, fields: Fields, target: str) -> UpgradeRequest | HttpRefusal:
-    """Return the upgrade that a request asks for, or a refusal whose status shows the client what to change."""
-    if request.method != b"GET":
+def check_upgrade(
+    method: bytes, version: bytes, fields: Fields, target: str, trailing: bytes
+) -> UpgradeRequest | HttpRefusal:
+    """Return the upgrade that a request asks for, or a refusal whose status shows the client what to change.
+
+    Args:
+        method: of the request.
+        version: of HTTP, such as `1.1`.
+        fields: its headers.
+        target: path and query.
+        trailing: what has arrived behind it.
+    """
+    if method != b"GET":
         return HttpRefusal(405, "this port speaks WebSocket: the method must be GET", ((b"Allow", b"GET"),))
     if b"websocket" not in tokens_of(fields, b"upgrade"):
         return HttpRefusal(
@@ -64,7 +78,7 @@ def check_upgrade(request: h11.Request, fields: Fields, target: str) -> UpgradeR
         )
     if b"upgrade" not in tokens_of(fields, b"connection"):
         return HttpRefusal(400, "the Connection header must contain Upgrade")
-    if request.http_version != b"1.1":
+    if version != b"1.1":
         return HttpRefusal(400, "a WebSocket upgrade needs HTTP/1.1")
     if len(fields.get(b"host", ())) != 1:  # pragma: no cover - h11 refuses such a request earlier
         return HttpRefusal(400, "exactly one Host header is needed")
@@ -75,7 +89,7 @@ def check_upgrade(request: h11.Request, fields: Fields, target: str) -> UpgradeR
     keys = fields.get(b"sec-websocket-key", [])
     if len(keys) != 1 or not _is_key(keys[0]):
         return HttpRefusal(400, "Sec-WebSocket-Key must be one base64 value of 16 bytes")
-    return UpgradeRequest(target, fields, keys[0])
+    return UpgradeRequest(target, fields, keys[0], trailing)
 
 
 def accept_response(request: UpgradeRequest, headers: Headers = ()) -> bytes:

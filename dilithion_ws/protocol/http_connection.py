@@ -3,7 +3,7 @@
 A request comes in two outcomes: its head, and the whole request. In between its receiver decides whether it wants the
 body (`accept_body`). A response instead of that ends the connection, unless the body has arrived already.
 
-Bytes that arrived in the same packet after an upgrade request are kept (`HttpConnection.trailing`): they are the first
+Bytes that arrived in the same packet after an upgrade request are kept (`UpgradeRequest.trailing`): they are the first
 frames.
 """
 
@@ -195,7 +195,8 @@ class HttpConnection:
                     if found.authority is not None:  # a Host header counts for nothing then (RFC 9112 section 3.2.2)
                         fields[b"host"] = [found.authority.encode("ascii")]
                 if limits.body < 0 or b"websocket" in tokens_of(fields, b"upgrade"):
-                    return check_upgrade(event, fields, target)
+                    trailing = self._connection.trailing_data[0]
+                    return check_upgrade(event.method, event.http_version, fields, target, trailing)
                 length = fields.get(b"content-length")
                 if b"transfer-encoding" in fields:
                     if length:
@@ -302,8 +303,3 @@ class HttpConnection:
             self._connection.start_next_cycle()
         self.has_more = bool(self._head)
         self.is_idle = not self._head
-
-    @property
-    def trailing(self) -> bytes:
-        """Bytes that were received after the request."""
-        return self._connection.trailing_data[0]

@@ -42,8 +42,9 @@ def test_a_request_in_single_bytes() -> None:
 def test_frames_behind_the_request_are_kept() -> None:
     upgrade = HttpConnection(HttpLimits(16384, ""))
     frames = client_frame(1, b"early") + b"\x81"
-    assert isinstance(upgrade.receive(REQUEST + frames), UpgradeRequest)
-    assert upgrade.trailing == frames
+    outcome = upgrade.receive(REQUEST + frames)
+    assert isinstance(outcome, UpgradeRequest)
+    assert outcome.trailing == frames
 
 
 def test_names_and_tokens_know_no_case() -> None:

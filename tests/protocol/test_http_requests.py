@@ -122,8 +122,9 @@ def test_a_client_that_waits_for_100_gets_it(http: HttpConnection) -> None:
 
 
 def test_an_upgrade_keeps_the_bytes_after_it(http: HttpConnection) -> None:
-    assert isinstance(http.receive(REQUEST + b"frame"), UpgradeRequest)
-    assert http.trailing == b"frame"
+    outcome = http.receive(REQUEST + b"frame")
+    assert isinstance(outcome, UpgradeRequest)
+    assert outcome.trailing == b"frame"
 
 
 def test_without_ordinary_requests_post_is_refused() -> None:
