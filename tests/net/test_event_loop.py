@@ -79,7 +79,7 @@ class Peer:
             if len(self.buffer) < 4:
                 return None
             (size,), at = struct.unpack("!H", self.buffer[2:4]), 4
-        if size == 127:
+        elif size == 127:
             if len(self.buffer) < 10:
                 return None
             (size,), at = struct.unpack("!Q", self.buffer[2:10]), 10
