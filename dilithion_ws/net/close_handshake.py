@@ -61,6 +61,7 @@ class CloseHandshake:
                 self.refuse_or_end(connection, HttpRefusal(503, status.reason))
         elif connection.state is OPEN:
             connection.close_status = status
+            self._reactor.registry.broadcasts.deliver(connection)
             if self._send_final(connection, encode_frame(CLOSE, close_payload(*status)), CLOSING):
                 connection.deferred_events = None
                 if connection.parser is not None and connection.parser.ended:

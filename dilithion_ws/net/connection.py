@@ -78,6 +78,19 @@ class PendingAnswer(Protocol):
         """Return the response to send when the deadline has passed."""
 
 
+class EarlierBroadcasts(Protocol):
+    """What the host has sent to all clients; implemented by `Broadcasts`.
+
+    Attributes:
+        head: the number of the newest one.
+    """
+
+    head: int
+
+    def deliver(self, connection: Connection) -> bool:
+        """Send a client those that it has not got yet."""
+
+
 class ConnectionState(Enum):
     """See the table above. The values are labels of `/metrics`, which keep the names of the first version."""
 
@@ -137,6 +150,8 @@ class Connection:
         lock: guards `write_buffer`, `bytes_sent`, writing to the socket, and changes of `state`.
         write_buffer: what the socket has not accepted yet, or None. Guarded by `lock`.
         bytes_sent: bytes that the socket has accepted. Guarded by `lock`.
+        broadcasts: what the host sends to all clients; set before it is open.
+        broadcast_at: the number of the last broadcast that was sent to it. Guarded by `lock`.
         proxy_header: the received part of the PROXY protocol header, or None.
         http: the HTTP stage, until the upgrade.
         admission: the decision on the HTTP request whose body is being received, or None.
@@ -171,6 +186,8 @@ class Connection:
         "_clock",
         "address",
         "admission",
+        "broadcast_at",
+        "broadcasts",
         "bytes_sent",
         "certificate",
         "close_status",
@@ -226,6 +243,8 @@ class Connection:
         self.is_paused = False
         self.is_tls = False
         self.bytes_sent = 0
+        self.broadcasts: EarlierBroadcasts | None = None
+        self.broadcast_at = 0
         self.read_size = _READ_SIZE_BEFORE
         self.in_tls_step = False
         self.tls_interest = READ
@@ -260,7 +279,12 @@ class Connection:
 
     @any_thread
     def send(self, data: bytes) -> SendResult:
-        """Send whole frames without blocking. What the socket does not accept goes to the write buffer."""
+        """Send whole frames without blocking. What the socket does not accept goes to the write buffer.
+
+        What was broadcast before is sent first: the answer of a handler that broadcasts follows its broadcast.
+        """
+        if self.broadcasts is not None and self.broadcast_at != self.broadcasts.head:
+            self.broadcasts.deliver(self)
         with self.lock:
             if self.state is not OPEN:
                 return REFUSED

@@ -157,6 +157,7 @@ class ConnectionHandler:
                 self.handshake.on_written(connection)
             elif connection.state is OPEN:
                 assert connection.session is not None
+                self._reactor.registry.broadcasts.on_writable(connection)
                 self._reactor.service.on_writable(connection.session)
         self.messages.resume(connection)
         return connection.state is not CLOSED

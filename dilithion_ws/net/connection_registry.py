@@ -7,12 +7,14 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from ..config.limits import Limits, limit_reached
-from ..errors import CloseCode, CloseStatus, ConnectionNotFoundError, OutboxFullError
+from ..config.limits import Limits
+from ..errors import CloseStatus, ConnectionNotFoundError, OutboxFullError
 from ..session import Session
 from ..util.enums import OfferResult
+from ..util.sync import WakeFlag
 from ..util.thread_contracts import any_thread, leader_only
-from .connection import BROKEN, BUFFERED, OPEN, REFUSED, SENT, Connection, SendResult
+from .broadcasts import Broadcasts
+from .connection import OPEN, REFUSED, SENT, Connection, SendResult
 from .mailbox import Mailbox
 from .message_fast_path import send_to_many
 
@@ -29,17 +31,21 @@ class ConnectionRegistry:
     Args:
         limits: the bound of what may be buffered for a client.
         mailbox: commands to the leader.
+        wakes: of the threads that deliver events.
 
     Attributes:
+        broadcasts: what the host sends to all clients.
         is_stopping: whether the server accepts no new work.
         bytes_received: bytes received so far.
         bytes_sent_closed: bytes sent so far on connections that are closed.
     """
 
-    def __init__(self, limits: Limits, mailbox: Mailbox) -> None:
+    def __init__(self, limits: Limits, mailbox: Mailbox, wakes: Sequence[WakeFlag]) -> None:
         self._limits = limits
         self.mailbox = mailbox
         self._by_id: dict[int, Connection] = {}
+        self._clients: dict[int, Connection] = {}  # those that were upgraded
+        self.broadcasts = Broadcasts(limits, self._clients, wakes, self._report, self._close)
         self._sending_threads: set[int] = set()
         self.is_stopping = False
         self.bytes_received = 0
@@ -51,16 +57,21 @@ class ConnectionRegistry:
         self._by_id[connection.id] = connection
 
     @leader_only
+    def on_open(self, connection: Connection) -> None:
+        """Note that a connection was upgraded."""
+        self._clients[connection.id] = connection
+
+    @leader_only
     def remove(self, connection: Connection) -> None:
         """Remove a connection that is about to be closed."""
         del self._by_id[connection.id]
+        self._clients.pop(connection.id, None)
         self.bytes_sent_closed += connection.bytes_sent
 
     @any_thread
     def find(self, connection_id: int) -> Connection | None:
         """Return the WebSocket connection of this number, or None."""
-        connection = self._by_id.get(connection_id)
-        return connection if connection is not None and connection.session is not None else None
+        return self._clients.get(connection_id)
 
     @any_thread
     def all(self) -> list[Connection]:
@@ -70,12 +81,12 @@ class ConnectionRegistry:
     @any_thread
     def websockets(self) -> list[Connection]:
         """Return the connections that were upgraded."""
-        return [connection for connection in self.all() if connection.session is not None]
+        return list(self._clients.values())
 
     @any_thread
     def sessions(self) -> list[Session]:
         """Return the sessions of the connections that were upgraded."""
-        return [connection.session for connection in self.all() if connection.session is not None]
+        return [connection.session for connection in self.websockets() if connection.session is not None]
 
     @any_thread
     def subscriber(self, connection_id: int) -> ConnectionSubscriber | None:
@@ -95,28 +106,31 @@ class ConnectionRegistry:
         """
         connection = self._get(connection_id)
         outbox = self._limits.connections.outbox
-        if connection.unsent > outbox:
-            raise OutboxFullError(
-                f"connection {connection_id} does not read: {connection.unsent} bytes wait, "
-                f"the limit is {outbox} (rpcwebsocketoutbox)"
-            )
-        if self._send(connection, data) is REFUSED:
+        thread = threading.get_ident()
+        self._sending_threads.add(thread)
+        try:
+            if connection.unsent > outbox or not self.broadcasts.deliver(connection):
+                raise OutboxFullError(
+                    f"connection {connection_id} does not read: {connection.unsent} bytes wait, "
+                    f"the limit is {outbox} (rpcwebsocketoutbox)"
+                )
+            result = connection.send(data)
+        finally:
+            self._sending_threads.discard(thread)
+        if result is REFUSED:
             raise ConnectionNotFoundError(f"connection {connection_id} is closing")
+        if result is not SENT:
+            self._report(connection, result)
 
     @any_thread
     def broadcast(self, data: bytes) -> int:
-        """Send the same frames to all clients. Return how many accepted them.
-
-        A client whose write buffer is full is closed with 4108 instead, so that it knows that it has missed something.
-        """
-        accepted = 0
-        for connection in self.websockets():
-            if connection.unsent > self._limits.connections.outbox:
-                reason = f"past the {limit_reached(self._limits, 'outbox')}"
-                self._close(connection, CloseStatus(CloseCode.FELL_BEHIND, reason))
-            elif self._send(connection, data) in (SENT, BUFFERED):
-                accepted += 1
-        return accepted
+        """Send the same frames to all clients. Return how many there are. See `Broadcasts`."""
+        thread = threading.get_ident()
+        self._sending_threads.add(thread)
+        try:
+            return self.broadcasts.append(data)
+        finally:
+            self._sending_threads.discard(thread)
 
     @any_thread
     def close(self, connection_id: int, status: CloseStatus) -> None:
@@ -154,16 +168,8 @@ class ConnectionRegistry:
     def _close(self, connection: Connection, status: CloseStatus) -> None:
         self.mailbox.post(lambda leader: leader.closer.start_close(connection, status))
 
-    def _send(self, connection: Connection, data: bytes) -> SendResult:
-        thread = threading.get_ident()
-        self._sending_threads.add(thread)
-        try:
-            result = connection.send(data)
-        finally:
-            self._sending_threads.discard(thread)
-        if result in (BUFFERED, BROKEN):
-            self.mailbox.post(lambda leader: leader.messages.after_send(connection, result))
-        return result
+    def _report(self, connection: Connection, result: SendResult) -> None:
+        self.mailbox.post(lambda leader: leader.messages.after_send(connection, result))
 
 
 class ConnectionSubscriber:

@@ -1,4 +1,4 @@
-"""Threads that deliver events: each steps one shard whenever that has something to do."""
+"""Threads that deliver events and broadcasts: each steps its shards whenever they have something to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("dilithion_ws.net")
 
 
 class DeliveryShard(Protocol):
-    """What is stepped. See `events.shard.Shard`.
+    """What is stepped. See `events.shard.Shard` and `BroadcastShard`.
 
     Attributes:
         wake: set when there is something to do.
@@ -31,37 +31,44 @@ class DeliveryShard(Protocol):
 
 
 class DeliveryThreads:
-    """One dedicated thread of the pool for each shard.
+    """Dedicated threads of the pool.
 
     Args:
         pool: has the threads.
-        shards: what they step.
+        shards: what each thread steps; all shards of one thread have the same `wake`.
     """
 
-    def __init__(self, pool: WorkerPool, shards: Sequence[DeliveryShard]) -> None:
+    def __init__(self, pool: WorkerPool, shards: Sequence[Sequence[DeliveryShard]]) -> None:
         self._pool = pool
         self._shards = shards
         self._stopping = False
 
     def start(self) -> None:
         """Start to deliver events, also those that were published earlier."""
-        for shard in self._shards:
-            shard.wake.set()
-            self._pool.run_dedicated(lambda shard=shard: self._run(shard))  # type: ignore[misc]
+        for shards in self._shards:
+            shards[0].wake.set()
+            self._pool.run_dedicated(lambda shards=shards: self._run(shards))  # type: ignore[misc]
 
     def stop(self) -> None:
         """End the threads after their present step."""
         self._stopping = True
-        for shard in self._shards:
-            shard.wake.set()
+        for shards in self._shards:
+            shards[0].wake.set()
 
-    def _run(self, shard: DeliveryShard) -> None:
+    def _run(self, shards: Sequence[DeliveryShard]) -> None:
         while not self._stopping:
-            shard.wake.wait(None)
-            try:
-                more = True
-                while more and not self._stopping:
-                    with shard.step_lock:  # a thread of an earlier run of the server may still be in its last step
-                        more = shard.step()
-            except Exception:
-                logger.exception("a step of delivering events failed; going on")
+            shards[0].wake.wait(None)
+            more = True
+            while more and not self._stopping:
+                outcomes = [_step(shard) for shard in shards]
+                more = any(outcomes)
+
+
+def _step(shard: DeliveryShard) -> bool:
+    """Step a shard. Return whether there is more to do; false after a fault, until it is woken again."""
+    try:
+        with shard.step_lock:  # a thread of an earlier run of the server may still be in its last step
+            return shard.step()
+    except Exception:
+        logger.exception("a step of delivering events failed; going on")
+        return False

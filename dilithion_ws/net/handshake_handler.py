@@ -148,11 +148,14 @@ class HandshakeHandler:
         connection.session = decision.session
         with connection.lock:
             connection.transition(OPEN)
+            connection.broadcasts = reactor.registry.broadcasts
+            connection.broadcast_at = connection.broadcasts.head
             result = connection.write(accept_response(request, headers))
         connection.deadline = reactor.now + decision.check_after
         connection.timer_at = 0.0  # the deadline of the handshake is obsolete
         reactor.schedule(connection, min(reactor.now + limits.connections.ping_interval, connection.deadline))
         reactor.update_interest(connection)
+        reactor.registry.on_open(connection)
         reactor.service.on_open(decision.session)
         if not reactor.after_send(connection, result):
             self._closer.abort(connection)

@@ -36,8 +36,6 @@ from .worker_pool import JobClass, JobClasses, WorkerPool
 
 __all__ = ["Transport", "make_event_loop", "make_pool"]
 
-"""Descriptors that are left to the host, for files, databases and its own sockets."""
-
 
 def make_pool(config: Config, dedicated: int, waker: Waker) -> WorkerPool:
     """Return the pool of a server, with `dedicated` threads in addition to the workers."""
@@ -93,7 +91,7 @@ class Transport:
         reactor: the connections.
         pool: the workers.
         tls: the server's TLS context, or None.
-        shards: deliver events; each is stepped by a thread of its own.
+        shards: deliver events; each is stepped by a thread of its own, which also sends broadcasts.
         resources: are stopped after the server.
         sockets: where it accepts connections; empty if it makes sockets as configured.
 
@@ -123,7 +121,7 @@ class Transport:
             self._undo.callback(listeners.close)
             self.port = listeners.port
             watch = WakeFlag()
-            self._delivery = DeliveryThreads(pool, shards)
+            self._delivery = DeliveryThreads(pool, list(zip(shards, reactor.registry.broadcasts.shards, strict=True)))
             loop = make_event_loop(reactor, pool, tls, watch)
             self._acceptor = Acceptor(listeners, reactor.limiter, reactor.mailbox, reactor.clock)
             self._undo.callback(self._acceptor.stop, Deadline(reactor.clock, 1.0))

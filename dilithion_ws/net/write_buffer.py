@@ -8,7 +8,8 @@ fill it, and each of them reacts as its bytes demand:
   (`PendingCall`).
 - The delivery of events stops before a connection with unsent bytes. The events wait in the log, where a slow client
   costs no more than a cursor.
-- `send` of the host raises `OutboxFullError`, and `broadcast` closes the connection, since it cannot report an error.
+- `send` of the host raises `OutboxFullError`. Broadcasts stop before a connection with unsent bytes, as events do, and
+  wait in their log; a client whose next one has left the log is closed (`Broadcasts`).
 
 Size alone does not show a dead client: a slow one may need minutes for a large answer. So the time since the last
 progress decides (`write_stall`), and any accepted byte counts as progress.

@@ -148,7 +148,7 @@ def _assemble(config: Config, clock: Clock, host: Host, files: CredentialFiles, 
     tls = _make_tls(config) if config.has_tls else None
 
     mailbox = Mailbox()
-    registry = ConnectionRegistry(limits, mailbox)
+    registry = ConnectionRegistry(limits, mailbox, [shard.wake for shard in events.shards])
     pool = make_pool(config, len(events.shards), mailbox.waker)
     proxies = [parse_network(text, "trusted_proxies") for text in config.trusted_proxies]
     available = available_files()

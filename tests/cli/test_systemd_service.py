@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from dilithion_ws.client import Client
 
 from ..support import RawClient, wait_for
 from ..support.commands import ROOT
+from ..support.standin import StandIn
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-socket-activate") is None, reason="needs systemd-socket-activate (apt-get install systemd)"
@@ -26,7 +27,7 @@ SERVE = (sys.executable, "-m", "dilithion_ws", "serve", "--dev", "--block-interv
 
 
 @contextmanager
-def activated(sock: socket.socket, **variables: str) -> Iterator[subprocess.Popen[str]]:
+def activated(sock: socket.socket, command: Sequence[str] = SERVE, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """A server that was given a listening socket as descriptor 3."""
 
     def as_descriptor_3() -> None:
@@ -34,7 +35,7 @@ def activated(sock: socket.socket, **variables: str) -> Iterator[subprocess.Pope
         os.set_inheritable(3, True)
 
     process = subprocess.Popen(
-        ["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "sh", *SERVE],
+        ["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "sh", *command],
         preexec_fn=as_descriptor_3,
         close_fds=False,  # the others are not inheritable
         stdout=subprocess.PIPE,
@@ -58,10 +59,15 @@ def notify_socket(tmp_path: Path) -> Iterator[socket.socket]:
         yield listener
 
 
-def test_it_reports_when_it_is_ready_that_it_lives_and_when_it_stops(notify_socket: socket.socket) -> None:
+@pytest.mark.parametrize("command", ["serve", "gateway"])
+def test_it_reports_when_it_is_ready_that_it_lives_and_when_it_stops(
+    notify_socket: socket.socket, standin: StandIn, command: str
+) -> None:
     address = str(notify_socket.getsockname())
+    gateway = (sys.executable, "-m", "dilithion_ws", "gateway", "--upstream", standin.url)
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        with activated(sock, NOTIFY_SOCKET=address, WATCHDOG_USEC="400000"):
+        own = SERVE if command == "serve" else gateway
+        with activated(sock, own, NOTIFY_SOCKET=address, WATCHDOG_USEC="400000"):
             assert notify_socket.recv(200).decode().splitlines()[0] == "READY=1"
             assert [notify_socket.recv(200) for _ in range(3)] == [b"WATCHDOG=1"] * 3
         received = notify_socket.recv(200)

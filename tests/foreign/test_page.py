@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from dilithion_ws import Config, HttpReply, RpcDialect, RpcError, RpcTable, WebSocketServer
+from dilithion_ws.auth.api_tokens import hash_token
 from dilithion_ws.gateway import Gateway, GatewayConfig
 from dilithion_ws.service.page import page
 
@@ -230,6 +232,23 @@ def log_in(shown: PageReader, user: str, password: str) -> None:
 
 
 @needs_chromium
+def test_a_token_logs_in(start: ServerFactory, shown: PageReader, tmp_path: Path) -> None:
+    secret = "dilithion_" + "t" * 40
+    tokens = {"bot": {"token_hash": hash_token(secret).hex(), "role": "readonly"}}
+    users = tmp_path / "users.json"
+    users.write_text(json.dumps({"version": 1, "users": {}, "tokens": tokens}))
+    users.chmod(0o600)
+    with start(users_file=str(users)) as server:
+        shown.open(server.port)
+        shown.wait("document.getElementById('login').open", "the dialog")
+        shown.browser.run("document.getElementById('by-token').click()")
+        shown.type("token", secret)
+        shown.browser.press("Enter")
+        shown.wait("!document.getElementById('login').open", "the end of the dialog")
+        wait_for(lambda: [one.user for one in server.connections()] == ["token:bot"], SECONDS, "the login")
+
+
+@needs_chromium
 def test_the_dialog_says_why_a_login_failed_and_takes_no_focus(start: ServerFactory, shown: PageReader) -> None:
     with start(user="alice", password="alicealice", authentication_timeout=0.5) as server:
         shown.open(server.port)
@@ -440,10 +459,11 @@ def test_first_content_comes_at_once_and_a_day_of_events_takes_no_memory(
             server.publish("blocks", block(height))
             wait_for(lambda: all(cursor.lag == 0 for cursor in server.events.cursors.all()), SECONDS)
         wait_for(lambda part=part: shown.heights()[:1] == [str(120 * part + 120)], 30, "the last block")
-        used.append(shown.browser.used_memory())
+        used.append(min(shown.browser.used_memory() for _ in range(3)))
     assert shown.browser.run("document.querySelectorAll('#blocks li').length") == 60
     assert shown.browser.run("document.querySelectorAll('#mempool li').length") == 50
-    assert used[2] - used[1] < 0.25 * used[1], f"bytes in use after 120, 240 and 360 blocks: {used}"
+    # The browser compiles and collects when it likes. Events that were kept would double this.
+    assert used[2] - used[0] < 0.4 * used[0], f"bytes in use after 120, 240 and 360 blocks: {used}"
     assert shown.browser.problems == []
 
 

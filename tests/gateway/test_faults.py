@@ -29,7 +29,7 @@ from dilithion_ws.gateway.upstream_errors import UpstreamError, UpstreamErrorKin
 from dilithion_ws.util.repeating_thread import Pause
 
 from ..support import TEST_TIMEOUT, Clock, RawClient, RedisServer, needs_redis, wait_for
-from ..support.gateways import GatewayFactory, put, ready, transaction
+from ..support.gateways import GatewayFactory, put, ready, take, transaction
 from ..support.litecoin import Litecoin, needs_litecoind
 from ..support.standin import StandIn
 
@@ -112,6 +112,19 @@ def test_with_one_connection_clients_and_the_long_poll_get_by(litecoin: Litecoin
         for _ in range(20):
             assert client.call("getblockcount") == 0
     assert waited() > before, "all were answered while it went on"
+
+
+@needs_litecoind
+def test_no_call_waits_in_the_node_if_that_is_not_wanted(litecoin: Litecoin, gateways: GatewayFactory) -> None:
+    gateway = put(litecoin, gateways, wait=False)
+    with Client(gateway.server.url) as client:
+        blocks = client.subscribe("blocks")
+        litecoin.call("createwallet", "w")
+        for _ in range(3):
+            litecoin.call("generatetoaddress", 1, litecoin.call("getnewaddress"))
+            take(blocks, 1)
+            commands = litecoin.call("getrpcinfo")["active_commands"]
+            assert "waitfornewblock" not in {command["method"] for command in commands}
 
 
 def test_slow_calls_of_clients_do_not_delay_polls(standin: StandIn, gateways: GatewayFactory) -> None:

@@ -214,6 +214,24 @@ def test_plain_http_on_a_tls_port_gets_an_answer_that_says_so(secure: Machine) -
         assert b"this port speaks TLS" in received(sock)
 
 
+def test_lines_about_failed_handshakes_are_limited(
+    make: Callable[..., Machine], authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = make(certificate=str(authority.certificate), private_key=str(authority.key), audit_burst=3)
+    with caplog.at_level("INFO", "dilithion_ws.net"):
+        for _ in range(8):
+            with machine.accept() as sock:
+                machine.step()
+                sock.send(b"\x16\x03\x01\x00\x05hello")
+                for _ in range(3):
+                    machine.step()
+                    while machine.pool.jobs:
+                        machine.run_job()
+                machine.step()
+    assert machine.limiter.total == 0
+    assert len([record for record in caplog.records if "TLS failed" in record.getMessage()]) == 3
+
+
 @pytest.mark.parametrize("data", [b"", b"\x16", b"\x16\x03\x01\x00\x05hello"])
 def test_a_broken_handshake_ends_the_connection(secure: Machine, data: bytes) -> None:
     with secure.accept() as sock:

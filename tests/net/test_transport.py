@@ -77,7 +77,7 @@ class Running:
         config = make_config(**{"workers": 3, "login_workers": 1, "request_workers": 1, **options})
         self.service, self.shard, self.resource = GateEcho(), CountingShard(), Resource()
         mailbox = Mailbox()
-        self.registry = ConnectionRegistry(config.limits, mailbox)
+        self.registry = ConnectionRegistry(config.limits, mailbox, [self.shard.wake])
         self.pool = make_pool(config, 1, mailbox.waker)
         self.worker_count = self.pool.idle
         self.limiter = ConnectionLimiter(config.limits, 1000, self.service)

@@ -362,7 +362,7 @@ def test_stop_by_a_signal_that_interrupts_a_send_does_not_wait(
 
     monkeypatch.setattr(Connection, "send", interrupted)
     wait_for(lambda: server.connection_count == 1)
-    server.broadcast("x")
+    server.send(server.connections()[0].id, "x")
     assert results == [False]
     assert server.stop(5)
 

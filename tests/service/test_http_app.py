@@ -347,6 +347,8 @@ def test_metrics_count_what_happened(guarded: WebSocketServer, connect: ClientFa
     client.upgrade(basic("reader"))
     client.call("subscribe", "blocks")
     guarded.publish("mining", {"kind": "stopped"})
+    for guess in range(5):
+        call(guarded, {"method": "getbalance", "id": 1}, **authorization("reader", f"wrong{guess}"))
     status, headers, body = request(guarded, "GET", "/metrics", None, authorization("root"))
     assert status == 200
     assert headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -360,6 +362,8 @@ def test_metrics_count_what_happened(guarded: WebSocketServer, connect: ClientFa
     assert found["dilithion_ws_call_seconds_count", "getbalance"] == 3
     assert found["dilithion_ws_call_seconds_bucket", "+Inf", "getbalance"] == 3
     assert found["dilithion_ws_refusals_total", "denied"] == 1
+    assert found["dilithion_ws_refusals_total", "locked out"] == 1
+    assert found["dilithion_ws_refusals_total", "login failed"] == 5
     assert found["dilithion_ws_connections", "open"] == 1
     assert found["dilithion_ws_connections_accepted_total",] >= 8
     assert found["dilithion_ws_bytes_total", "in"] > 500

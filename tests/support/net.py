@@ -27,6 +27,7 @@ from dilithion_ws.protocol.handshake import UpgradeRequest
 from dilithion_ws.protocol.http import HttpHead, HttpRefusal, HttpRequest, HttpResponse
 from dilithion_ws.util.clock import Deadline, monotonic
 from dilithion_ws.util.enums import Speed, TaskKind
+from dilithion_ws.util.sync import WakeFlag
 
 from . import Clock
 from .configs import make_config
@@ -171,7 +172,7 @@ class Machine:
         self.pool = ManualPool()
         config = make_config(**options)
         self.mailbox = Mailbox()
-        self.registry = ConnectionRegistry(config.limits, self.mailbox)
+        self.registry = ConnectionRegistry(config.limits, self.mailbox, [WakeFlag()])
         proxies = [parse_network(text, "trusted_proxies") for text in config.trusted_proxies]
         self.limiter = ConnectionLimiter(config.limits, 1000, self.service, proxies)
         tls = TlsContext(config.certificate, config.private_key, "") if config.has_tls else None
@@ -201,6 +202,14 @@ class Machine:
             except OwnershipLost:
                 pass
         raise AssertionError("the loop does not come to rest")
+
+    def send_broadcasts(self) -> None:
+        """Do what the delivering threads do."""
+        for shard in self.registry.broadcasts.shards:
+            with shard.step_lock:
+                while shard.step():
+                    pass
+        self.step()
 
     def run_job(self) -> None:
         """Run the oldest job of the pool."""
