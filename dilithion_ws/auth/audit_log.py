@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.handlers
 import threading
 from collections import OrderedDict
 from datetime import datetime, timezone
-from io import TextIOWrapper
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..util.clock import Clock, monotonic
-from ..util.files import open_private
 from ..util.ip import network_of
 from ..util.thread_contracts import any_thread
 from .rate_limiter import Rate, RateLimiter
+
+if TYPE_CHECKING:
+    from .audit_file import PrivateLogFile
 
 __all__ = ["AuditLog"]
 
@@ -38,6 +38,12 @@ class _Cause(NamedTuple):
     network: str
     user: str = ""
     hourly: bool = False
+
+
+def _open_file(path: str) -> PrivateLogFile:
+    from .audit_file import PrivateLogFile
+
+    return PrivateLogFile(path, delay=False)
 
 
 class AuditLog:
@@ -62,7 +68,7 @@ class AuditLog:
     def __init__(
         self, path: str = "", clock: Clock = monotonic, rate: Rate | None = None, max_causes: int = 10_000
     ) -> None:
-        self._file = _PrivateFile(path, delay=False) if path else None
+        self._file = _open_file(path) if path else None
         self.counts: dict[str, int] = {}
         self._rate = Rate(100, 1.0) if rate is None else rate
         self._limiter = RateLimiter(clock, max_causes)
@@ -127,10 +133,3 @@ class AuditLog:
                 self._file.handle(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
             except OSError as error:  # a decision must not depend on whether it can be written down
                 logger.error("the audit file can't be written: %s", error.strerror)
-
-
-class _PrivateFile(logging.handlers.WatchedFileHandler):
-    """A log file that only its owner can read."""
-
-    def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, "a", encoding="utf-8", opener=open_private)

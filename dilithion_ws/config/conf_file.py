@@ -7,7 +7,6 @@ belong to the value, so a password may contain them. Keys that the table does no
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 
 from ..errors import ConfigError
@@ -54,6 +53,8 @@ def is_known_key(key: str, where: str, keys: Collection[str], prefix: str) -> bo
     if key in keys:
         return True
     if key.startswith(prefix):
+        import difflib  # not before: most files have no such key
+
         similar = difflib.get_close_matches(key, keys, 1)
         hint = f"; did you mean {similar[0]}?" if similar else ""
         raise ConfigError(f"{where}: unknown key {key[:64]}{hint} (dilithion-ws config --example shows all keys)")

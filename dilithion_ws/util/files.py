@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 
 from ..errors import ConfigError
 
@@ -77,6 +76,8 @@ def replace_private_file(path: str, text: str) -> None:
     Raises:
         OSError: it cannot be written; the old file is unchanged.
     """
+    import tempfile  # not before: most servers write no such file, and it imports much
+
     target = os.path.realpath(path)
     fd, draft = tempfile.mkstemp(prefix=f".{os.path.basename(target)}.", dir=os.path.dirname(target))
     try:

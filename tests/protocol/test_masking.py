@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dilithion_ws.protocol.masking import unmask, unmask_in_python
+
+
+def test_the_function_in_c_is_used_without_its_package() -> None:
+    code = "import sys, dilithion_ws.protocol.masking as m; print(m.unmask.__name__, 'websockets' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown == "apply_mask False\n"
+
 
 payloads = st.one_of(
     st.binary(max_size=50), st.integers(990, 1100).map(lambda size: bytes(range(256)) * 5 + b"x" * size)
