@@ -1,6 +1,6 @@
-"""Counts the bytecodes that the server executes for a call, for the delivery of an event, and for a connection.
+"""Counts the bytecodes that the server executes for a call, an event or a broadcast to a client, and a connection.
 
-    python -m benchmarks.steps [call | event | connection]
+    python -m benchmarks.steps [call | event | broadcast | connection]
 
 Times of single steps are noise on most machines, counts are not: they tell which functions a microsecond goes to, and
 whether a change has made a path shorter. One bytecode takes about 25 ns on the machine of docs/performance.md, the C
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import collections
+import json
 import os
 import socket
 import sys
@@ -81,7 +82,7 @@ def _count(what: str, counter: Counter) -> int:
     server.topic("ticks", permission="READ_BLOCKCHAIN")
     step: Callable[[], None]
     with server:
-        clients = [_connect(server.port) for _ in range(_SUBSCRIBERS if what == "event" else 1)]
+        clients = [_connect(server.port) for _ in range(_SUBSCRIBERS if what in ("event", "broadcast") else 1)]
         for client in clients:
             _ask(client, _SUBSCRIBE if what == "event" else _CALL)
 
@@ -93,6 +94,11 @@ def _count(what: str, counter: Counter) -> int:
             for client in clients:
                 assert client.recv(4096)
 
+        def broadcast() -> None:
+            server.broadcast("x" * 200)
+            for client in clients:
+                assert client.recv(4096)
+
         def connection() -> None:
             with _connect(server.port) as client:
                 _ask(client, _CALL)
@@ -100,7 +106,7 @@ def _count(what: str, counter: Counter) -> int:
                 while client.recv(4096):
                     pass
 
-        step = {"call": call, "event": event, "connection": connection}[what]
+        step = {"call": call, "event": event, "broadcast": broadcast, "connection": connection}[what]
         step()
         counter.running = True
         for _ in range(_TIMES):
@@ -113,13 +119,17 @@ def _count(what: str, counter: Counter) -> int:
 
 def main() -> int:
     what = sys.argv[1] if len(sys.argv) > 1 else "call"
-    if what not in ("call", "event", "connection"):
+    as_json = sys.argv[2:] == ["--json"]
+    if what not in ("call", "event", "broadcast", "connection"):
         print(__doc__, file=sys.stderr)
         return 2
     counter = Counter()
     counter.install()
     times = _count(what, counter)
     total = sum(counter.by_code.values())
+    if as_json:
+        print(json.dumps(total / times))
+        return 0
     print(f"{total / times:.0f} bytecodes for one {what}; the functions with most of them:")
     for code, count in counter.by_code.most_common(40):
         print(
