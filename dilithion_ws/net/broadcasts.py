@@ -148,6 +148,8 @@ class Broadcasts:
     def behind(self, index: int) -> list[Connection]:
         """Return the open connections of a shard that have not got all frames."""
         count, head = len(self.shards), self.head
+        if count == 1:
+            return [one for one in list(self._clients.values()) if one.broadcast_at not in (head, _DROPPED)]
         return [
             connection
             for connection in list(self._clients.values())
@@ -164,17 +166,23 @@ class Broadcasts:
             connections: the clients. One that has gone on meanwhile is left out, as is one that does not read.
         """
         data, after = batch
-        anyone = False
+        size, anyone = len(data), False
         for connection in connections:
             with connection.lock:
-                if connection.state is not OPEN or connection.broadcast_at != before:
+                if connection.broadcast_at != before or connection.state is not OPEN:
                     continue
                 if connection.write_buffer is not None:
                     continue  # `on_writable` follows
-                connection.broadcast_at = after
-                anyone = True
-                result = connection.write(data)
-            if result in (BUFFERED, BROKEN):
+                connection.broadcast_at, anyone = after, True
+                try:  # as `send_to_many` does it
+                    accepted = connection.sock.send(data)
+                except OSError:
+                    accepted = 0  # `write` meets the error again and knows what it means
+                connection.bytes_sent += accepted
+                if accepted == size:
+                    continue
+                result = connection.write(memoryview(data)[accepted:])
+            if result is not SENT:
                 self._report(connection, result)
         return anyone
 

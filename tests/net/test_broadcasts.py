@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from dilithion_ws import CloseStatus
-from dilithion_ws.net.connection import Connection
 from dilithion_ws.protocol.frames import CLOSE, TEXT
 from dilithion_ws.protocol.message_encoder import encode_message
 
@@ -68,17 +67,18 @@ def broadcast(machine: Machine, *texts: str) -> None:
 
 def test_a_burst_is_one_batch_for_each_client(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     machine, peers = room(3)
-    writes: list[int] = []
-    original = Connection.write
+    broadcasts = machine.registry.broadcasts
+    sent: list[int] = []
+    original = broadcasts.send
 
-    def write(self: Connection, data: Any) -> Any:
-        writes.append(self.id)
-        return original(self, data)
+    def send(batch: Any, before: int, connections: Any) -> bool:
+        sent.append(len(connections))
+        return original(batch, before, connections)
 
-    monkeypatch.setattr(Connection, "write", write)
+    monkeypatch.setattr(broadcasts, "send", send)
     broadcast(machine, *(f"m{number}" for number in range(20)))
     machine.send_broadcasts()
-    assert len(writes) == 3
+    assert sent == [3]
     for peer in peers:
         assert texts_of(machine, peer) == [b"m%d" % number for number in range(20)]
 
