@@ -4,8 +4,8 @@
 one batch, made once for all clients that are at the same position, and a client that does not read costs nothing more.
 
 Invariants
-1. `Connection.broadcast_at`, the number of the last frame that it got, is guarded by the connection's lock. Whoever holds
-   that may send what follows, so the order is right whichever thread sends.
+1. `Connection.broadcast_at`, the number of the last frame that it got, is guarded by the connection's lock. A thread
+   that holds it may send what follows, so the order is right whichever thread sends.
 2. `deliver` sends what is outstanding before an answer or a message of the host to this client, and before a close frame.
    Only events may overtake a broadcast.
 3. A client whose next frame has left the log is closed with 4108: it knows then that it has missed something.

@@ -65,7 +65,7 @@ class DeliveryThreads:
 
 
 def _step(shard: DeliveryShard) -> bool:
-    """Step a shard. Return whether there is more to do; false after a fault, until it is woken again."""
+    """Step a shard. Return whether there is more to do. After a fault it waits until it is woken again."""
     try:
         with shard.step_lock:  # a thread of an earlier run of the server may still be in its last step
             return shard.step()

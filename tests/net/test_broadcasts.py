@@ -134,7 +134,7 @@ def test_who_falls_behind_by_more_than_the_outbox_is_closed(room: Room) -> None:
 
 
 def test_a_host_that_is_faster_than_the_threads_helps_them(room: Room) -> None:
-    """So that nobody who reads is closed, and nothing grows."""
+    """So that no client that reads is closed, and nothing grows."""
     machine, (peer,) = room(1, outbox=10_000)
     for number in range(100):
         broadcast(machine, f"{number} " + "x" * 1000)
