@@ -6,6 +6,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -39,6 +40,21 @@ def project(tmp_path: Path) -> Path:
         (modules / name).symlink_to(NODE_MODULES / name)
     (modules / "dilithion-ws").symlink_to(ROOT / "javascript")
     return tmp_path
+
+
+@needs_node
+def test_the_program_of_the_documentation(node: DevNode, project: Path) -> None:
+    (program,) = re.findall(r"```js\n(.*?)```", (ROOT / "docs" / "events.md").read_text(), re.DOTALL)
+    with serve_devnode(node) as server:
+        program = program.replace("'http://localhost:8333/client.js'", "'dilithion-ws'").replace("840000", "0")
+        program = "globalThis.WebSocket = (await import('ws')).WebSocket;\n" + program.replace("8333", str(server.port))
+        (project / "program.mjs").write_text(program)
+        with subprocess.Popen(["node", "program.mjs"], cwd=project, stdout=subprocess.PIPE, text=True) as running:
+            try:
+                assert running.stdout is not None
+                assert running.stdout.readline() == "connected 1 {\n"
+            finally:
+                running.kill()
 
 
 @needs_node

@@ -75,7 +75,7 @@ class Sentinels:
         port = free_port()
         watched.write_text(
             f"sentinel monitor node 127.0.0.1 {ports[0]} 1\nsentinel auth-pass node secret\n"
-            "sentinel down-after-milliseconds node 500\nsentinel failover-timeout node 3000\n"
+            "sentinel down-after-milliseconds node 500\nsentinel failover-timeout node 3000\nrequirepass watching\n"
         )
         process = subprocess.Popen(
             ["redis-server", str(watched), "--port", str(port), "--bind", "127.0.0.1", "--sentinel"],
@@ -84,7 +84,8 @@ class Sentinels:
         stack.callback(process.wait, 10)
         stack.callback(process.kill)
         self.url = f"redis+sentinel://:secret@127.0.0.1:{free_port()},127.0.0.1:{port}/node/0"
-        asked = redis.Redis(port=port)
+        self.url += "?sentinel_username=default&sentinel_password=watching"  # that of the servers is another one
+        asked = redis.Redis(port=port, password="watching")
         stack.callback(asked.close)
         wait_for(lambda: _answers(asked) and self._knows_the_replica(asked), 30)
 
