@@ -12,6 +12,7 @@ integers is faster below about 1 KiB, and wsproto's translation tables are faste
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
@@ -21,6 +22,7 @@ from wsproto.frame_protocol import XorMaskerSimple
 __all__ = ["unmask", "unmask_in_python"]
 
 _INT_IS_FASTER_BELOW = 1000
+_SPEEDUPS = "websockets.speedups"
 
 
 def unmask_in_python(payload: bytes, key: bytes) -> bytes:
@@ -35,20 +37,28 @@ def unmask_in_python(payload: bytes, key: bytes) -> bytes:
 def _unmask_in_c() -> Callable[[bytes, bytes], bytes] | None:
     """Return the function of `websockets`, or None if the extra is not installed or has no wheel for this platform.
 
-    Only that module is loaded. The package around it would import much that is not needed here: 25 ms and 2 MB.
+    Only that module is loaded. The package around it would import much that is not needed here: 25 ms and 2 MB. It does
+    not stay in `sys.modules`, so that a program that imports `websockets` gets it whole.
     """
-    package = find_spec("websockets")
-    if package is None:
-        return None
-    found = PathFinder.find_spec("websockets.speedups", package.submodule_search_locations)
-    if found is None or found.loader is None:
-        return None
+    is_loaded = _SPEEDUPS in sys.modules
     try:
-        module = module_from_spec(found)
-        found.loader.exec_module(module)
-    except ImportError:
+        if is_loaded:
+            module = sys.modules[_SPEEDUPS]
+        else:
+            package = find_spec("websockets")
+            if package is None or package.submodule_search_locations is None:
+                return None
+            found = PathFinder.find_spec(_SPEEDUPS, package.submodule_search_locations)
+            if found is None or found.loader is None:
+                return None
+            module = module_from_spec(found)
+            found.loader.exec_module(module)
+        return getattr(module, "apply_mask", None)
+    except (ImportError, ValueError):  # the latter if something else has this name
         return None
-    return getattr(module, "apply_mask", None)
+    finally:
+        if not is_loaded:
+            sys.modules.pop(_SPEEDUPS, None)
 
 
 unmask: Callable[[bytes, bytes], bytes] = _unmask_in_c() or unmask_in_python
