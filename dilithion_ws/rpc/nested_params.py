@@ -17,7 +17,8 @@ from msgspec import inspect as types
 
 __all__ = ["NestedParams", "ParamError"]
 
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_decode_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
+_decode_texts = msgspec.json.Decoder(float_hook=lambda text: None).decode  # numbers are not looked at
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _MOST_NAMES = 12
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")  # of JSON
@@ -38,6 +39,7 @@ class _Place:
         tag: name and value of the member that says of which type of a union an object is, or None. Of an array it is
             the index.
         values: of the values of an object that may have any member.
+        has_decimal_keys: whether the names of those are numbers.
         items: of the items of an array.
         elements: of each element of an array with a fixed length.
         is_bytes: whether a text is hexadecimal digits.
@@ -49,6 +51,7 @@ class _Place:
         self.members: dict[str, _Place | None] | None = None
         self.tag: tuple[str | int, Any] | None = None
         self.values: _Place | None = None
+        self.has_decimal_keys = False
         self.items: _Place | None = None
         self.elements: list[_Place | None] = []
         self.is_bytes = False
@@ -60,7 +63,7 @@ class _Place:
         if isinstance(value, dict):
             if self.tag is not None:
                 return bool(value.get(self.tag[0]) == self.tag[1])
-            return self.members is not None or self.values is not None
+            return self.members is not None or self.values is not None or self.has_decimal_keys
         if isinstance(value, list):
             if self.tag is not None:
                 return bool(self.tag[0] == 0 and value and value[0] == self.tag[1])
@@ -102,7 +105,7 @@ class NestedParams:
             ParamError: a member is unknown, or a text is not hexadecimal, or not a number.
         """
         try:
-            value = _decode(params)
+            value = (_decode_exactly if self.has_bytes else _decode_texts)(params)
         except DecimalException:
             raise ParamError("a number is too large, or too small") from None
         if not isinstance(value, (dict, list)):
@@ -121,8 +124,8 @@ class NestedParams:
         if place is None:
             return value
         if isinstance(value, str):
-            if place.is_decimal and not _NUMBER.fullmatch(value):
-                raise ParamError(f"`{_shown(path)}` is not a number")
+            if place.is_decimal:
+                _check_number(value, *path)
             return _from_hex(value, path) if place.is_bytes else value
         if isinstance(value, list):
             if place.elements:
@@ -130,6 +133,11 @@ class NestedParams:
                 places = zip([*place.elements, *rest], value, strict=False)
                 return [self._look(one, item, *path, at) for at, (one, item) in enumerate(places)]
             if place.items is None:
+                return value
+            if place.items.is_decimal:  # without a list of the same items, since there may be many
+                for at, item in enumerate(value):
+                    if item.__class__ is str:
+                        _check_number(item, *path, at)
                 return value
             return [self._look(place.items, item, *path, at) for at, item in enumerate(value)]
         if isinstance(value, dict):
@@ -139,6 +147,8 @@ class NestedParams:
     def _look_at_object(self, place: _Place, value: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
         members = place.members
         if members is None:
+            for name in value if place.has_decimal_keys else ():
+                _check_number(name, *path, name)
             if place.values is None:
                 return value
             return {name: self._look(place.values, item, *path, name) for name, item in value.items()}
@@ -192,13 +202,22 @@ class NestedParams:
             place.members.update((field.encode_name, self._place(field.type)) for field in kind.fields)
             return self._refuses_unknown or any(place.members.values())
         elif isinstance(kind, types.DictType):
-            if isinstance(kind.key_type, _BYTES):
+            key_type = kind.key_type.type if isinstance(kind.key_type, types.Metadata) else kind.key_type
+            if isinstance(key_type, _BYTES):
                 raise TypeError("bytes can't be the keys of an object; take texts and convert them")
+            place.has_decimal_keys = isinstance(key_type, types.DecimalType)
             place.values = self._place(kind.value_type)
         elif isinstance(kind, types.UnionType):
             place.choices = [one for one in map(self._place, kind.types) if one is not None]
         is_text = place.is_bytes or place.is_decimal
-        return bool(is_text or place.items or place.values or place.choices or any(place.elements))
+        return bool(
+            is_text or place.has_decimal_keys or place.items or place.values or place.choices or any(place.elements)
+        )
+
+
+def _check_number(text: str, *path: Any) -> None:
+    if not _NUMBER.fullmatch(text):
+        raise ParamError(f"`{_shown(path)}` is not a number")
 
 
 def _shown(path: tuple[Any, ...]) -> str:

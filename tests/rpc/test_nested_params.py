@@ -175,6 +175,8 @@ def test_numbers_that_are_not_finite_are_refused(params: bytes) -> None:
 
 def amount(amount: Decimal) -> Any: ...
 def amounts(amounts: dict[str, list[Decimal | None]]) -> Any: ...
+def prices(prices: dict[Decimal, int]) -> Any: ...
+def amount_and_more(amount: Decimal, more: Any) -> Any: ...
 
 
 @pytest.mark.parametrize("text", ["NaN", "sNaN", "-Infinity", "1_000", " 1 ", "1\n", "0x10", "", "\u0661"])
@@ -183,6 +185,14 @@ def test_a_text_for_a_decimal_is_a_number_as_json_has_it(text: str) -> None:
         bind(amount, [text])
     with pytest.raises(RpcError, match=r"`amounts.a\[1\]` is not a number"):
         bind(amounts, [{"a": [None, text]}])
+    with pytest.raises(RpcError):
+        bind(prices, [{text: 1}])
+
+
+def test_other_numbers_beside_a_decimal_are_read_as_before() -> None:
+    found, _ = ParamsBinder("m", amount_and_more).bind(b'["1", 1E-9999]', None)
+    assert found == (Decimal(1), 0.0)
+    assert bind(prices, [{"0.5": 1}])[0] == ({Decimal("0.5"): 1},)
 
 
 @pytest.mark.parametrize("text", ["0.10", "-1E-8", "21000000"])
