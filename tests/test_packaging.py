@@ -113,9 +113,16 @@ def test_links_of_the_description_are_absolute_in_a_release(released: Path) -> N
     unpacked = next((released / "unpacked").iterdir())
     target = released / "linked"
     target.mkdir()
-    _build("build_wheel", unpacked, target, DILITHION_WS_SOURCE="https://example.org/blob/v1")
+    _build(
+        "build_wheel",
+        unpacked,
+        target,
+        DILITHION_WS_SOURCE="https://example.org/blob/v1",
+        DILITHION_WS_IMAGES="https://raw.example.org/v1/",
+    )
     links = re.findall(r"\]\(([^)]+)\)", str(metadata_of(target).get_payload()))
     assert "https://example.org/blob/v1/docs/tutorial.md" in links
+    assert "https://raw.example.org/v1/docs/terminal.svg" in links
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 

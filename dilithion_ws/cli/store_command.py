@@ -42,6 +42,8 @@ def add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def run(options: argparse.Namespace) -> int:
     """Carry out one action. Return the exit status."""
     try:
+        if options.new_epochs and options.action != "import":
+            raise ConfigError("--new-epochs is for import")
         store = load_settings(options, {}).config.event_store
         if options.action == "import":
             archive = import_lines(sys.stdin.buffer)

@@ -29,13 +29,15 @@ def as_place(given: Any) -> Place:
     """Return the place that a caller, or a reply, means. Raise ValueError if it is none.
 
     Args:
-        given: a `Position` or an `AfterBlock`, a pair of epoch and number, or an object of JSON with their members.
+        given: a `Position` or an `AfterBlock`, a pair of epoch and number, or an object of JSON with their members, and
+            with the topic, as answers have it.
     """
     if isinstance(given, (Position, AfterBlock)):
         return given
     try:
         if isinstance(given, Mapping):
-            return AfterBlock(**given) if "height" in given else Position(**given)
+            members = {name: value for name, value in given.items() if name != "topic"}
+            return AfterBlock(**members) if "height" in members else Position(**members)
         epoch, seq = given
     except (TypeError, ValueError):
         raise ValueError(

@@ -41,7 +41,7 @@ class ChainPoint(NamedTuple):
 
     def as_since(self) -> dict[str, Any]:
         """Return it as `since` takes it."""
-        return {"height": self.height, "hash": self.hash}
+        return {"height": self.height, "hash": self.hash} if self.height >= 0 else {"height": self.height}
 
 
 class HistoryStep(NamedTuple):
