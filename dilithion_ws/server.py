@@ -278,11 +278,12 @@ class WebSocketServer(HostOffers):
 
     @any_thread
     def broadcast(self, message: Message) -> int:
-        """Send one message to all clients, encoded once, without waiting for any. Return how many clients there are.
+        """Send one message to all clients, encoded once. Return how many clients there are. It waits for no client.
 
         The threads that deliver events send it, several at once in a burst. Each client gets broadcasts in order, and
         later answers and messages after them; only events may arrive before. A client that has not read what was
-        broadcast before, and for which more than the limit `outbox` waits, is closed with 4108.
+        broadcast before, and for which more than the limit `outbox` waits, is closed with 4108. If the threads are behind
+        by more than that, the calling thread helps them.
         """
         return self._require_running().registry.broadcast(encode_message(message))
 

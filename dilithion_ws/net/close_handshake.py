@@ -60,8 +60,10 @@ class CloseHandshake:
             if connection.pending_request is None:  # otherwise the connection ends with the answer to it
                 self.refuse_or_end(connection, HttpRefusal(503, status.reason))
         elif connection.state is OPEN:
+            broadcasts = self._reactor.registry.broadcasts
+            if not broadcasts.deliver(connection):
+                status = broadcasts.fell_behind
             connection.close_status = status
-            self._reactor.registry.broadcasts.deliver(connection)
             if self._send_final(connection, encode_frame(CLOSE, close_payload(*status)), CLOSING):
                 connection.deferred_events = None
                 if connection.parser is not None and connection.parser.ended:

@@ -36,7 +36,7 @@ from ..protocol.proxy_protocol import ProxyHeader
 from ..session import Session
 from ..util.clock import Clock
 from ..util.thread_contracts import any_thread, leader_only, requires
-from .interfaces import Address, Admission
+from .interfaces import Address, Admission, EarlierBroadcasts
 from .poller import READ
 from .tls import WANTS
 from .write_buffer import WriteBuffer
@@ -76,19 +76,6 @@ class PendingAnswer(Protocol):
 
     def expire(self) -> HttpResponse:
         """Return the response to send when the deadline has passed."""
-
-
-class EarlierBroadcasts(Protocol):
-    """What the host has sent to all clients; implemented by `Broadcasts`.
-
-    Attributes:
-        head: the number of the newest one.
-    """
-
-    head: int
-
-    def deliver(self, connection: Connection) -> bool:
-        """Send a client those that it has not got yet."""
 
 
 class ConnectionState(Enum):
@@ -285,6 +272,11 @@ class Connection:
         """
         if self.broadcasts is not None and self.broadcast_at != self.broadcasts.head:
             self.broadcasts.deliver(self)
+        return self.send_control(data)
+
+    @any_thread
+    def send_control(self, data: bytes) -> SendResult:
+        """Do what `send` does, without what was broadcast before: a ping must not fill the write buffer."""
         with self.lock:
             if self.state is not OPEN:
                 return REFUSED

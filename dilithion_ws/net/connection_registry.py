@@ -14,7 +14,7 @@ from ..util.enums import OfferResult
 from ..util.sync import WakeFlag
 from ..util.thread_contracts import any_thread, leader_only
 from .broadcasts import Broadcasts
-from .connection import OPEN, REFUSED, SENT, Connection, SendResult
+from .connection import OPEN, REFUSED, SENT, Connection
 from .mailbox import Mailbox
 from .message_fast_path import send_to_many
 
@@ -45,7 +45,7 @@ class ConnectionRegistry:
         self.mailbox = mailbox
         self._by_id: dict[int, Connection] = {}
         self._clients: dict[int, Connection] = {}  # those that were upgraded
-        self.broadcasts = Broadcasts(limits, self._clients, wakes, self._report, self._close)
+        self.broadcasts = Broadcasts(limits, mailbox, self._clients, wakes)
         self._sending_threads: set[int] = set()
         self.is_stopping = False
         self.bytes_received = 0
@@ -106,6 +106,8 @@ class ConnectionRegistry:
         """
         connection = self._get(connection_id)
         outbox = self._limits.connections.outbox
+        if connection.state is not OPEN:
+            raise ConnectionNotFoundError(f"connection {connection_id} is closing")
         thread = threading.get_ident()
         self._sending_threads.add(thread)
         try:
@@ -120,7 +122,7 @@ class ConnectionRegistry:
         if result is REFUSED:
             raise ConnectionNotFoundError(f"connection {connection_id} is closing")
         if result is not SENT:
-            self._report(connection, result)
+            self.mailbox.post(lambda leader: leader.messages.after_send(connection, result))
 
     @any_thread
     def broadcast(self, data: bytes) -> int:
@@ -167,9 +169,6 @@ class ConnectionRegistry:
 
     def _close(self, connection: Connection, status: CloseStatus) -> None:
         self.mailbox.post(lambda leader: leader.closer.start_close(connection, status))
-
-    def _report(self, connection: Connection, result: SendResult) -> None:
-        self.mailbox.post(lambda leader: leader.messages.after_send(connection, result))
 
 
 class ConnectionSubscriber:

@@ -146,6 +146,7 @@ class HandshakeHandler:
         else:
             connection.parser = self._make_parser(window)
         connection.session = decision.session
+        reactor.registry.on_open(connection)  # before its client can know that it is open
         with connection.lock:
             connection.transition(OPEN)
             connection.broadcasts = reactor.registry.broadcasts
@@ -155,7 +156,6 @@ class HandshakeHandler:
         connection.timer_at = 0.0  # the deadline of the handshake is obsolete
         reactor.schedule(connection, min(reactor.now + limits.connections.ping_interval, connection.deadline))
         reactor.update_interest(connection)
-        reactor.registry.on_open(connection)
         reactor.service.on_open(decision.session)
         if not reactor.after_send(connection, result):
             self._closer.abort(connection)

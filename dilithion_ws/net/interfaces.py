@@ -15,7 +15,7 @@ from ..session import Session
 from ..util.enums import Speed, TaskKind
 from ..util.futures import Future
 
-__all__ = ["Accepted", "Address", "Admission", "RawReply", "Reply", "Service", "Task"]
+__all__ = ["Accepted", "Address", "Admission", "EarlierBroadcasts", "RawReply", "Reply", "Service", "Task"]
 
 Address = tuple[str, int]
 """IP address and port of a client."""
@@ -172,3 +172,16 @@ class Service(Protocol):
 
     def on_closed(self, session: Session, status: CloseStatus) -> None:
         """Called at the end of each connection that was open."""
+
+
+class EarlierBroadcasts(Protocol):
+    """What the host has sent to all clients; implemented by `Broadcasts`.
+
+    Attributes:
+        head: the number of the newest one.
+    """
+
+    head: int
+
+    def deliver(self, connection: Any) -> bool:
+        """Send a client those that it has not got yet."""

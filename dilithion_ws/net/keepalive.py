@@ -86,7 +86,7 @@ class Keepalive:
             # The pong is expected by the first check after the ping. It comes after the shorter of the two times, so that
             # pings keep their interval even if the timeout is longer.
             reactor.schedule(connection, now + min(limits.ping_interval, limits.pong_timeout))
-            if not reactor.after_send(connection, connection.send(_PING)):
+            if not reactor.after_send(connection, connection.send_control(_PING)):
                 self._closer.abort(connection)
         else:
             reactor.schedule(connection, connection.last_received_at + limits.ping_interval)
@@ -95,7 +95,7 @@ class Keepalive:
         """Drop a client that did not answer a ping. The close frame is an attempt only."""
         status = CloseStatus(CloseCode.INTERNAL_ERROR, limit_reached(self._reactor.limits, "pong_timeout"))
         connection.close_status = status
-        connection.send(encode_frame(CLOSE, close_payload(*status)))
+        connection.send_control(encode_frame(CLOSE, close_payload(*status)))
         self._closer.abort(connection)
 
     def _on_deadline(self, connection: Connection) -> None:

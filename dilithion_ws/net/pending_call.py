@@ -232,6 +232,8 @@ class PendingCall:
         data = self._encode(reply)
         outbox = limits.connections.outbox
         max_buffered = outbox + limits.messages.result_size
+        if data and connection.broadcasts is not None:
+            connection.broadcasts.deliver(connection)  # the answer of a handler that broadcasts follows its broadcast
         while True:
             with connection.lock:
                 if self.is_answered:

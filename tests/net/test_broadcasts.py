@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from dilithion_ws import CloseStatus
+from dilithion_ws.net.connection import BUFFERED, SENT
+from dilithion_ws.net.write_buffer import WriteBuffer
 from dilithion_ws.protocol.frames import CLOSE, TEXT
 from dilithion_ws.protocol.message_encoder import encode_message
 
@@ -68,17 +71,17 @@ def broadcast(machine: Machine, *texts: str) -> None:
 def test_a_burst_is_one_batch_for_each_client(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     machine, peers = room(3)
     broadcasts = machine.registry.broadcasts
-    sent: list[int] = []
-    original = broadcasts.send
+    made: list[int] = []
+    original = broadcasts.batch
 
-    def send(batch: Any, before: int, connections: Any) -> bool:
-        sent.append(len(connections))
-        return original(batch, before, connections)
+    def batch(position: int, size: int) -> Any:
+        made.append(position)
+        return original(position, size)
 
-    monkeypatch.setattr(broadcasts, "send", send)
+    monkeypatch.setattr(broadcasts, "batch", batch)
     broadcast(machine, *(f"m{number}" for number in range(20)))
     machine.send_broadcasts()
-    assert sent == [3]
+    assert made == [0], "one batch for all of them"
     for peer in peers:
         assert texts_of(machine, peer) == [b"m%d" % number for number in range(20)]
 
@@ -141,6 +144,64 @@ def test_a_host_that_is_faster_than_the_threads_helps_them(room: Room) -> None:
         peer.read()
         machine.step()
     assert [int(text.split()[0]) for text in texts_of(machine, peer)] == list(range(100))
+
+
+def test_a_client_that_catches_up_gets_all_batches(room: Room) -> None:
+    """Also if its socket takes each of them whole, so that no event of the poller follows."""
+    machine, (peer,) = room(1)
+    (connection,) = machine.registry.websockets()
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    with connection.lock:
+        connection.write_buffer = WriteBuffer(0.0)
+        connection.write_buffer.append(encode_message("before"))
+    machine.mailbox.post(lambda leader: leader.messages.after_send(connection, BUFFERED))
+    for number in range(9):
+        broadcast(machine, f"{number} " + "x" * 30_000)
+        for shard in machine.registry.broadcasts.shards:
+            with shard.step_lock:
+                shard.step()
+    machine.step()
+    machine.send_broadcasts()
+    assert connection.broadcast_at == 9
+    assert [text[:1] for text in texts_of(machine, peer)] == [b"b", *(b"%d" % number for number in range(9))]
+
+
+def test_a_large_frame_comes_before_the_close(room: Room) -> None:
+    machine, (peer,) = room(1, outbox=20_000)
+    (connection,) = machine.registry.websockets()
+    broadcast(machine, "small")
+    with machine.registry.broadcasts.shards[0].step_lock:  # the threads have not sent it when it is closed
+        machine.registry.broadcasts._frames.append(encode_message("x" * 300_000))
+        machine.registry.broadcasts.head += 1
+    machine.registry.close(connection.id, CloseStatus(4000, "enough"))
+    texts_of(machine, peer)
+    assert [len(payload) for opcode, payload in peer.frames if opcode == TEXT] == [5, 300_000]
+    assert peer.frames[-1][0] == CLOSE
+
+
+def test_clients_that_do_not_read_cost_no_copies(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, peers = room(4)
+    made: list[int] = []
+    for number in range(6):
+        broadcast(machine, f"{number} " + "x" * 30_000)
+        machine.send_broadcasts()
+    original = machine.registry.broadcasts.batch
+    monkeypatch.setattr(machine.registry.broadcasts, "batch", lambda *args: (made.append(1), original(*args))[1])
+    for _ in range(5):
+        broadcast(machine, "more")
+        machine.send_broadcasts()
+    assert made == []
+    for peer in peers:
+        assert len(texts_of(machine, peer)) == 11
+
+
+def test_a_ping_brings_no_backlog(room: Room) -> None:
+    machine, _ = room(1)
+    (connection,) = machine.registry.websockets()
+    broadcast(machine, "x" * 30_000)
+    assert connection.send_control(b"\x89\0") is SENT
+    assert connection.broadcast_at == 0
 
 
 @settings(max_examples=50, stateful_step_count=30)

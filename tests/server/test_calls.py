@@ -384,7 +384,10 @@ def test_faulty_handlers_cost_no_worker(
     assert sum(thread.name.startswith("dilithion-ws_") and thread.is_alive() for thread in threading.enumerate()) >= 4
 
 
-def test_a_handler_may_call_back_into_the_server(start: ServerFactory, connect: ClientFactory, rpc: RpcTable) -> None:
+@pytest.mark.parametrize("blocking", [None, False, True])
+def test_a_handler_may_call_back_into_the_server(
+    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, blocking: bool | None
+) -> None:
     def meddle(context: CallContext) -> Any:
         server.send(context.connection_id, "from the handler")
         reached = server.broadcast(b"to all")
@@ -392,7 +395,7 @@ def test_a_handler_may_call_back_into_the_server(start: ServerFactory, connect: 
         rpc.unregister("new")
         return [reached, server.connection_count, [info.id for info in server.connections()]]
 
-    rpc.register("meddle", meddle)
+    rpc.register("meddle", meddle, blocking=blocking)
     server = start()
     client = connect(server)
     client.request("meddle")
