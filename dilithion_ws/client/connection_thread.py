@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 from ..errors import ForkError
 from ..util.clock import Deadline, monotonic
+from ..util.sync import Latch
 from ..util.thread_contracts import any_thread
 from .client_connection import ClientConnection
 from .client_core import ClientCore
@@ -33,14 +34,14 @@ class AwaitedAnswer:
     """Lets a thread wait for one answer."""
 
     def __init__(self) -> None:
-        self._is_there = threading.Event()
+        self._is_there = Latch()  # a signal handler may interrupt the wait, and close the client
         self._answer = Answer()
 
     @any_thread
     def reply(self, answer: Answer) -> None:
         """Record the answer."""
         self._answer = answer
-        self._is_there.set()
+        self._is_there.open()
 
     @any_thread
     def wait(self, deadline: Deadline, what: str) -> Answer:

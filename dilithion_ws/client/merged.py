@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import overload
 
+from ..util.sync import WakeFlag
 from ..util.thread_contracts import owner_only
 from .async_subscription import AsyncSubscription
 from .subscription import Subscription
@@ -67,7 +67,7 @@ class _Turns:
 class _Merged:
     def __init__(self, subscriptions: Sequence[Subscription]) -> None:
         self._turns = _Turns(subscriptions)
-        self._something = threading.Event()
+        self._something = WakeFlag()
         for subscription in subscriptions:
             subscription.add_listener(self._something)
 
@@ -77,12 +77,11 @@ class _Merged:
     @owner_only
     def __next__(self) -> Event:
         while self._turns.open:
-            self._something.clear()  # before they are asked: what comes later sets it again
             event = self._turns.take()
             if event is not None:
                 return event
             if self._turns.open:
-                self._something.wait()
+                self._something.wait(None)
         raise StopIteration
 
 

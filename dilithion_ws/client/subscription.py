@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from ..util.clock import Deadline, monotonic
+from ..util.sync import WakeFlag
 from ..util.thread_contracts import any_thread
 from .base_subscription import BaseSubscription
 from .connection_thread import ConnectionThread
@@ -32,7 +33,7 @@ class Subscription(BaseSubscription):
         super().__init__(state)
         self._thread = thread
         self._changed = threading.Condition(thread.lock)
-        self._listeners: WeakSet[threading.Event] = WeakSet()
+        self._listeners: WeakSet[WakeFlag] = WeakSet()
         state.wake = self._wake
 
     def __iter__(self) -> Iterator[Event]:
@@ -90,8 +91,8 @@ class Subscription(BaseSubscription):
         self._thread.run_soon(lambda core: core.unsubscribe(self._state))
 
     @any_thread
-    def add_listener(self, listener: threading.Event) -> None:
-        """Set an event whenever there is something to read, and now. It is not kept alive for that."""
+    def add_listener(self, listener: WakeFlag) -> None:
+        """Set a flag whenever there is something to read, and now. It is not kept alive for that."""
         with self._changed:
             self._listeners.add(listener)
         listener.set()
