@@ -130,11 +130,7 @@ def test_a_made_certificate_serves(tmp_path: Path) -> None:
         ("embedding.md", r"waits up to (\d+) seconds for\s+running calls", "drain_timeout"),
         ("embedding.md", r"A call has (\d+) seconds", "call_timeout"),
         ("faq.md", r"accepts nothing for (\d+) seconds", "write_stall"),
-        (
-            "security.md",
-            r"limits\. (\d+) connections may be",
-            "unauthenticated_connections",
-        ),
+        ("security.md", r"limits\. (\d+) connections may be", "unauthenticated_connections"),
         ("http.md", r"`rpcwebsocketkeepalivetimeout` seconds \((\d+)", "keep_alive_timeout"),
         ("http.md", r"The client has (\d+) seconds for a body", "handshake_timeout"),
         ("architecture.md", r"occupy at most (\d+) of these", "calls_per_user"),

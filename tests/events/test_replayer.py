@@ -277,31 +277,31 @@ def test_a_client_that_has_gone_leaves_nothing() -> None:
     assert [len(kept) for kept in (replayer._full, replayer._ready, replayer._parked)] == [0, 0, 0]
 
 
-def test_a_client_that_may_not_read_any_more_is_told_in_between() -> None:
-    hub, reader = stuck_reader()
-    reader.client.session.rights = 0
-    hub.recheck_rights(reader.client.session)
+def error_behind(hub: EventHub, reader: Reader) -> Event:
+    """Let a client that was stuck read on, and return the error that ends its subscription."""
     settle(hub)
     reader.client.left = 1 << 30
     hub.on_writable(1)
     run(hub, [reader])
     reader.follow()
     assert reader.error is not None
-    assert reader.error["code"] == -32003
+    return reader.error
+
+
+def test_a_client_that_may_not_read_any_more_is_told_in_between() -> None:
+    hub, reader = stuck_reader()
+    reader.client.session.rights = 0
+    hub.recheck_rights(reader.client.session)
+    assert error_behind(hub, reader)["code"] == -32003
 
 
 def test_who_is_ended_in_between_can_continue_at_the_block_that_was_reached() -> None:
     """Not at the head of the log: the blocks that were not replayed yet would be missed."""
     hub, reader = stuck_reader()
     hub.end_all(hub.topic("chain"), EndOfStream(-32009, "Server busy", {"retry_after_ms": 1000}))
-    settle(hub)
-    reader.client.left = 1 << 30
-    hub.on_writable(1)
-    run(hub, [reader])
-    reader.follow()
-    assert reader.error is not None
+    error = error_behind(hub, reader)
     last = reader.events[-1]
-    assert reader.error["data"] == {"retry_after_ms": 1000, "since": {"height": last["height"], "hash": last["hash"]}}
+    assert error["data"] == {"retry_after_ms": 1000, "since": {"height": last["height"], "hash": last["hash"]}}
     assert 3 < last["height"] < 999
 
 

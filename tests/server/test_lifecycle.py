@@ -172,14 +172,21 @@ def test_stop_says_1001_to_idle_clients_and_returns_when_they_answer(
     assert not done.is_alive()
 
 
-def test_stop_lets_running_calls_end(
+@pytest.fixture
+def calling(
     start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
-) -> None:
+) -> tuple[WebSocketServer, RawClient]:
+    """A server, and a client whose call 5 runs until the gate opens."""
     rpc.register("wait", lambda: gate.wait(10), blocking=True)
     server = start()
     client = connect(server)
     client.request("wait", id=5)
     wait_for(lambda: server.connections()[0].in_flight == 1)
+    return server, client
+
+
+def test_stop_lets_running_calls_end(calling: tuple[WebSocketServer, RawClient], gate: threading.Event) -> None:
+    server, client = calling
     stopper = threading.Thread(target=server.stop)
     stopper.start()
     wait_for(lambda: refuses(server.port))
@@ -192,13 +199,9 @@ def test_stop_lets_running_calls_end(
 
 
 def test_stop_of_a_signal_handler_answers_running_calls_without_waiting(
-    start: ServerFactory, connect: ClientFactory, rpc: RpcTable, gate: threading.Event
+    calling: tuple[WebSocketServer, RawClient], gate: threading.Event
 ) -> None:
-    rpc.register("wait", lambda: gate.wait(10), blocking=True)
-    server = start()
-    client = connect(server)
-    client.request("wait", id=5)
-    wait_for(lambda: server.connections()[0].in_flight == 1)
+    server, client = calling
     assert server.stop(0) is False
     gate.set()
     assert client.answer()["result"] is True
