@@ -27,9 +27,9 @@ logger = logging.getLogger("dilithion_ws.gateway")
 _MAX_TIMEOUT_MS = 300_000
 _DEFAULT_TIMEOUT_MS = 30_000
 _DEADLINE_MARGIN = 0.5
+"""Seconds before a call's deadline at which it is answered with the present tip."""
 _TIMEOUT = _MAX_TIMEOUT_MS / 1000 + 2 * _DEADLINE_MARGIN
 """Seconds for a call: it waits as long as it asks for."""
-"""Seconds before a call's deadline at which it is answered with the present tip."""
 _POLL_SECONDS = 0.05
 """Interval between two polls of the log while a caller waits: another gateway may have written to it."""
 

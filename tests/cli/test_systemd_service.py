@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,32 @@ def test_it_reports_when_it_is_ready_that_it_lives_and_when_it_stops(
         while received == b"WATCHDOG=1":
             received = notify_socket.recv(200)
         assert received == b"STOPPING=1"
+
+
+def test_a_server_that_hangs_says_no_longer_that_it_lives(notify_socket: socket.socket) -> None:
+    """A stopped process stands for one that hangs: systemd hears nothing, and restarts it."""
+    address, period = str(notify_socket.getsockname()), 0.4
+    watchdog = str(int(period * 1e6))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as sock,
+        activated(sock, NOTIFY_SOCKET=address, WATCHDOG_USEC=watchdog) as process,
+    ):
+        while notify_socket.recv(200) != b"WATCHDOG=1":
+            pass
+        process.send_signal(signal.SIGSTOP)
+        try:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            notify_socket.setblocking(False)
+            with suppress(BlockingIOError):
+                while notify_socket.recv(200):  # what it said before
+                    pass
+            notify_socket.settimeout(2 * period)
+            with pytest.raises(TimeoutError):
+                notify_socket.recv(200)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        notify_socket.settimeout(20)
+        assert notify_socket.recv(200) == b"WATCHDOG=1"
 
 
 def test_a_restart_refuses_no_client() -> None:

@@ -133,6 +133,49 @@ def test_the_chain_s_latest_blocks_are_there_at_once(chain: WebSocketServer, sho
 
 
 @needs_chromium
+def test_charts_have_ranges_and_single_values_by_pointer_and_keys(chain: WebSocketServer, shown: PageReader) -> None:
+    def width_of_bars() -> float:
+        width: float = shown.browser.run(
+            "(bars => bars.at(-1).getAttribute('x') - bars[0].getAttribute('x'))"
+            "([...document.querySelectorAll('#c-intervals rect')])"
+        )
+        return width
+
+    def value() -> str:
+        found: str = shown.browser.run("document.querySelector('#c-intervals output').textContent")
+        return found
+
+    def seconds(text: str) -> int:
+        hours, minutes, rest = text.split(":")[:3]
+        return 3600 * int(hours) + 60 * int(minutes) + int(rest)
+
+    def press(key: str) -> int:
+        shown.browser.press(key)
+        assert value().endswith(": 10 s")
+        return seconds(value())
+
+    chart = "document.querySelector('#c-intervals svg')"
+    shown.open(chain.port)
+    shown.wait("document.querySelectorAll('#c-intervals rect').length === 23", "the bars of the history")
+    assert value() == ""
+    in_ten_minutes = width_of_bars()
+    shown.browser.run("document.querySelector('input[name=range][value=\"3600\"]').click()")
+    assert width_of_bars() == pytest.approx(in_ten_minutes / 6, rel=0.05)
+    shown.browser.run(f"{chart}.focus()")
+    last = press("ArrowLeft")
+    assert (last - press("ArrowLeft")) % 86400 == 10
+    assert press("ArrowRight") == press("ArrowRight") == last  # there is none to the right of the last
+    shown.browser.run(f"{chart}.blur()")
+    assert value() == ""
+    shown.browser.point_at(chart, 0.99)  # 36 s before now
+    assert value().endswith(": 10 s")
+    assert 0 < (last - seconds(value())) % 86400 < 60
+    shown.browser.point_at("document.querySelector('h1')", 0.5)
+    assert value() == ""
+    assert shown.browser.problems == []
+
+
+@needs_chromium
 def test_a_block_s_details_can_be_followed_to_its_parent_and_copied(chain: WebSocketServer, shown: PageReader) -> None:
     shown.open(chain.port)
     wait_for(lambda: len(shown.heights()) == 24, SECONDS, "the history")

@@ -26,8 +26,8 @@ class Chain:
         self.tip: Tip | None = FIRST
         self.waiters = BlockWaiters(lambda: self.tip, self.clock)
 
-    def call(self, method: str, *params: Any, **named: Any) -> Any:
-        context = CallContext(Session(1, ("127.0.0.1", 1)), method, 1, False, Deadline(self.clock, CALL_TIMEOUT))
+    def call(self, method: str, *params: Any, deadline: float = CALL_TIMEOUT, **named: Any) -> Any:
+        context = CallContext(Session(1, ("127.0.0.1", 1)), method, 1, False, Deadline(self.clock, deadline))
         return getattr(self.waiters, method)(context, *params, **named)
 
 
@@ -64,8 +64,9 @@ def test_a_call_whose_condition_is_true_already_does_not_wait(
         ((), {"timeout_ms": 3000}, 3.0),
         ((), {}, 30.0),
         ((10**9,), {}, CALL_TIMEOUT - 0.5),
+        ((10**9,), {"deadline": 1000.0}, 300.0),
     ],
-    ids=["timeout", "timeout_ms", "default", "not beyond the deadline of the call"],
+    ids=["timeout", "timeout_ms", "default", "not beyond the deadline of the call", "no longer than five minutes"],
 )
 def test_a_call_is_answered_with_the_present_tip_when_its_time_is_over(
     chain: Chain, params: tuple[Any, ...], named: dict[str, Any], seconds: float

@@ -74,12 +74,18 @@ class Browser:
         self.command("Input.insertText", text=text)
 
     def press(self, key: str) -> None:
-        codes = {"Tab": 9, "Enter": 13, "ArrowUp": 38, "ArrowDown": 40}
+        codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
         text = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
             self.command(
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **text
             )
+
+    def point_at(self, element: str, x: float) -> None:
+        """Move the pointer to a place in an element, `x` of its width from the left."""
+        box = self.run(f"(({element}).scrollIntoView(), ({element}).getBoundingClientRect().toJSON())")
+        place = {"x": box["x"] + x * box["width"], "y": box["y"] + box["height"] / 2}
+        self.command("Input.dispatchMouseEvent", type="mouseMoved", **place)
 
     def screenshot(self, path: Path, *, width: int, height: int, dark: bool) -> None:
         self.resize(width, height, dark=dark)
