@@ -25,6 +25,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a timed sample (default: 0.5)")
     parser.add_argument("--only", default="", help="scenarios, with commas between: " + ", ".join(SCENARIOS))
     parser.add_argument("--peers", default="", help="with commas between: " + ", ".join(PEERS))
+    parser.add_argument("--without-users", action="store_true", help="our server checks no more than the others")
     parser.add_argument("--samples", type=Path, help="a file to which every sample is added, as a line of JSON")
     parser.add_argument("--plot", type=Path, help="a PNG to draw")
     options = parser.parse_args()
@@ -34,7 +35,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _build(folder: Path) -> Tools:
+def _build(folder: Path, our_options: tuple[str, ...]) -> Tools:
     for name in ("load", "bare"):
         source = str(HERE / f"{name}.c")
         subprocess.run(["cc", "-O2", "-o", str(folder / name), source, "-lssl", "-lcrypto"], check=True)
@@ -51,6 +52,7 @@ def _build(folder: Path) -> Tools:
         folder / "certificate.pem",
         folder / "key.pem",
         modules if (modules / "ws").exists() and shutil.which("node") else None,
+        our_options,
     )
 
 
@@ -67,7 +69,7 @@ def main() -> int:
     plan = {name: visits(SCENARIOS[name], options.rounds, peers) for name in chosen}
     total, done, begun = sum(map(len, plan.values())), 0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        tools = _build(Path(folder))
+        tools = _build(Path(folder), ("open",) if options.without_users else ())
         for name, turns in plan.items():
             for number, server in turns:
                 done += 1

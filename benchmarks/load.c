@@ -9,6 +9,8 @@
  *     -m TEXT     the call                          -M SIZE   a call `echo` of that many bytes in place of it
  *     -g TEXT     first message of each client; one answer is awaited before the measurement
  *     -s N:TEXT   so many clients of `calls` send this one instead, and are counted apart
+ *     -R RATE     `calls` are made one after the other, so many a second, each by the next client that has its answer;
+ *                 without it each client calls again at once when it has its answer
  *     -H LINE     another header line               -z        offer permessage-deflate
  *     -T          over TLS                          -P PID    CPU time of this process is reported
  *
@@ -49,7 +51,7 @@ struct client {
     int fd;
     SSL *ssl;
     enum phase phase;
-    bool slow, waits_to_write;
+    bool slow, waits_to_write, idle;
     unsigned char *rest;           /* the beginning of a frame whose end has not arrived */
     size_t rest_size;
     uint64_t left;                 /* bytes of a long frame still to come */
@@ -71,7 +73,7 @@ static const char *call_text = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"getbl
 static int port, wanted = 1, in_flight = 1, at_once = 4, slow_wanted, rounds = 10;
 static long echo_size;
 static unsigned long per_round = 1;
-static double seconds = 2, warm_up = 0.5;
+static double seconds = 2, warm_up = 0.5, rate;
 static bool tls, deflate;
 static clockid_t server_clock;
 static bool has_server_clock;
@@ -84,7 +86,7 @@ static struct words call, greeting, slow_call, trigger;
 static struct samples fast_times, slow_times;
 static uint64_t answered, slow_answered, arrived, wrong, failed;
 static const char *first_failure = "";
-static bool measuring, ending;
+static bool measuring;
 static double now, give_up;
 static unsigned char *room;
 
@@ -304,7 +306,8 @@ static void on_message(struct client *client, bool right)
             else answered++;
         }
         *stamp = now;
-        if (!ending) client->due++;
+        if (rate) client->idle = true;
+        else client->due++;
     }
 }
 
@@ -340,9 +343,9 @@ static ssize_t take(struct client *client, const unsigned char *bytes, size_t si
         }
         if (size - at < head + length) break;
         const unsigned char *payload = bytes + at + head;
-        if (opcode == 1) {
+        if (opcode == 1 || opcode == 2) {
             bool error = !(bytes[at] & 0x40) && memmem(payload, length < 200 ? length : 200, "\"error\"", 7);
-            on_message(client, !error);
+            on_message(client, opcode == 1 && !error);
         } else if (opcode == 9) {
             client->control_size = put_frame(client->control, 10, (const char *)payload, length);
         } else if (opcode == 8) {
@@ -438,7 +441,7 @@ static void on_event(struct client *client, unsigned events)
 static void turn(void)
 {
     struct epoll_event events[512];
-    int count = epoll_wait(poller, events, 512, 100);
+    int count = epoll_wait(poller, events, 512, rate ? 0 : 100); /* with a rate it looks at the clock all the time */
     now = clock_of(CLOCK_MONOTONIC);
     for (int i = 0; i < count; i++) {
         struct client *client = events[i].data.ptr;
@@ -496,6 +499,23 @@ static void report(uint64_t items)
     printf(", \"wrong\": %lu, \"failed\": %lu, \"failure\": \"%s\"}\n", wrong, failed, first_failure);
 }
 
+/* The calls that are due by now, by the next clients that wait for no answer. */
+static void call_at_rate(void)
+{
+    static double due;
+    static int next;
+    if (!due) due = now;
+    for (int tries = 0; due <= now && tries < total_clients; tries++) {
+        struct client *client = &clients[next];
+        next = (next + 1) % total_clients;
+        if (!client->idle) continue;
+        client->idle = false;
+        client->sent_at[client->oldest] = due; /* so that a server that stands still is not asked less */
+        say(client, &call, 1);
+        due += 1 / rate;
+    }
+}
+
 static void for_some_time(void)
 {
     double until = now + warm_up;
@@ -504,6 +524,7 @@ static void for_some_time(void)
             if (!strcmp(mode, "churn"))
                 for (int i = 0; i < total_clients; i++)
                     if (!clients[i].phase) begin(&clients[i]);
+            if (rate) call_at_rate();
             turn();
         }
         if (phase) break;
@@ -520,7 +541,8 @@ static void run_calls(void)
     open_all();
     for (int i = 0; i < total_clients; i++) {
         for (int k = 0; k < in_flight; k++) clients[i].sent_at[k] = now;
-        say(&clients[i], clients[i].slow ? &slow_call : &call, in_flight);
+        clients[i].idle = true;
+        if (!rate) say(&clients[i], clients[i].slow ? &slow_call : &call, in_flight);
     }
     for_some_time();
 }
@@ -583,7 +605,7 @@ int main(int count, char **words)
     if (count < 2) stop_with("calls, fan, churn or hold?");
     mode = words[1];
     optind = 2;
-    while ((option = getopt(count, words, "p:n:d:t:w:m:M:g:s:H:zTP:q:b:k:r:")) != -1) {
+    while ((option = getopt(count, words, "p:n:d:t:w:m:M:g:s:H:zTP:q:b:k:r:R:")) != -1) {
         switch (option) {
         case 'p': port = atoi(optarg); break;
         case 'n': wanted = atoi(optarg); break;
@@ -602,6 +624,7 @@ int main(int count, char **words)
         case 'b': trigger_text = optarg; break;
         case 'k': per_round = strtoul(optarg, NULL, 10); break;
         case 'r': rounds = atoi(optarg); break;
+        case 'R': rate = atof(optarg); break;
         default: stop_with("an option that is not known");
         }
     }

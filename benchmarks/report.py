@@ -16,7 +16,9 @@ Samples = dict[str, list[tuple[int, str, Sample]]]
 
 def ratio(taken: Iterable[tuple[int, str, Sample]], peer: str, key: str = "per_s") -> float | None:
     """The median over the rounds of ours divided by the peer's; of processor time per item, the peer's by ours."""
-    values = {(number, name): sample[key] for number, name, sample in taken if sample.get(key)}
+    values = {
+        (number, name): sample[key] for number, name, sample in taken if sample.get(key) and "error" not in sample
+    }
     pairs = [
         (values[number, US], other)
         for (number, name), other in values.items()
@@ -66,7 +68,7 @@ def _row(scenario: Scenario, server: str, samples: list[Sample], taken: list[tup
     if server != US:
         found = [ratio(taken, server), ratio(taken, server, "cpu_us")]
         ratios = [f"{one:.2f}" if one else "" for one in found]
-        ratios.append(f"{scenario.targets[server]:.1f}" if server in scenario.targets else "")
+        ratios.append(f"{scenario.targets[server]:.2f}" if server in scenario.targets else "")
     row = [server, middle("per_s"), middle("cpu_us", 2), middle("p50_us"), middle("p99_us"), *ratios]
     if scenario.title.startswith("fast"):
         row += [middle("slow_p50_us", 1, 1e-3), middle("of_alone", 2)]

@@ -11,7 +11,7 @@ from .servers import BARE, PEERS, US, Server, Tools
 CALL = '{"jsonrpc":"2.0","id":1,"method":"getblockcount","params":[]}'
 WAIT = '{"jsonrpc":"2.0","id":1,"method":"wait","params":[]}'
 SUBSCRIBE = '{"jsonrpc":"2.0","id":1,"method":"subscribe","params":["ticks"]}'
-BROADCAST = '{"jsonrpc":"2.0","id":1,"method":"broadcast","params":[%d,200]}'
+SEND = '{"jsonrpc":"2.0","id":1,"method":"%s","params":[%d,200]}'
 
 Sample = dict[str, Any]
 
@@ -54,12 +54,15 @@ def _mixed(name: str, tools: Tools, seconds: float) -> Sample:
     return beside
 
 
-def _fan(clients: int, burst: int, rounds: int) -> Callable[[str, Tools, float], Sample]:
+def _fan(clients: int, burst: int, rounds: int, method: str = "publish") -> Callable[[str, Tools, float], Sample]:
+    """Messages to many clients. Only ours knows topics, so the others broadcast in any case."""
+
     def take(name: str, tools: Tools, seconds: float) -> Sample:
         with Server(name, tools) as server:
             return server.load(
                 *("fan", "-n", str(clients), "-k", str(burst), "-r", str(rounds), "-q", "16"),
-                *("-g", SUBSCRIBE if name == US else CALL, "-b", BROADCAST % burst),
+                *("-g", SUBSCRIBE if name == US and method == "publish" else CALL),
+                *("-b", SEND % (method if name == US else "broadcast", burst)),
             )
 
     return take
@@ -105,13 +108,21 @@ _LARGE = (US, BARE, *_MOST)
 """Those that have no thread for each client."""
 
 SCENARIOS: dict[str, Scenario] = {
-    "calls-1": Scenario("calls, 1 connection", "calls", {"picows": 1.0}, _calls("-n", "1")),
-    "calls-50": Scenario("calls, 50 connections", "calls", {"picows": 1.2}, _calls("-n", "50"), quick=True),
+    "calls-1": Scenario("calls, 1 connection", "calls", {"picows": 1.2, "socketify": 0.8}, _calls("-n", "1")),
+    "calls-50": Scenario("calls, 50 connections", "calls", {"picows": 1.3}, _calls("-n", "50"), quick=True),
     "calls-500": Scenario(
         "calls, 500 connections",
         "calls",
-        {"picows": 1.2, "websockets asyncio": 2.5, "websockets threads": 8.0},
+        {"picows": 1.25, "websockets asyncio": 2.5, "websockets threads": 8.0},
         _calls("-n", "500", "-w", "0.8"),
+        quick=True,
+    ),
+    "paced-500": Scenario(
+        "5,000 calls/s, evenly spread over 500 connections",
+        "calls",
+        {"picows": 1.0},
+        _calls("-n", "500", "-R", "5000"),
+        _LARGE,
         quick=True,
     ),
     "calls-2000": Scenario(
@@ -120,7 +131,7 @@ SCENARIOS: dict[str, Scenario] = {
     "calls-50x16": Scenario(
         "calls, 16 in flight on 50 connections",
         "calls",
-        {"socketify": 2.0},
+        {"socketify": 2.2},
         _calls("-n", "50", "-d", "16"),
         quick=True,
     ),
@@ -134,9 +145,24 @@ SCENARIOS: dict[str, Scenario] = {
     "fan-1000": Scenario(
         "an event to 1,000 subscribers",
         "events",
-        {"websockets asyncio": 1.5, "picows": 1.0, BARE: 0.8},
+        {"websockets asyncio": 1.5, "picows": 1.15, "socketify": 1.0, BARE: 0.8},
         _fan(1000, 1, 40),
         quick=True,
+    ),
+    "broadcast-1000": Scenario(
+        "a broadcast to 1,000 clients",
+        "messages",
+        {"picows": 1.15, "socketify": 1.0},
+        _fan(1000, 1, 40, "broadcast"),
+        _LARGE,
+        quick=True,
+    ),
+    "broadcast-1000x20": Scenario(
+        "bursts of 20 broadcasts to 1,000 clients",
+        "messages",
+        {"socketify": 0.8},
+        _fan(1000, 20, 10, "broadcast"),
+        _LARGE,
     ),
     "fan-5000": Scenario(
         "an event to 5,000 subscribers",
@@ -148,7 +174,7 @@ SCENARIOS: dict[str, Scenario] = {
     "fan-1000x20": Scenario(
         "bursts of 20 events to 1,000 subscribers",
         "events",
-        {"websockets asyncio": 10.0, "socketify": 0.8},
+        {"websockets asyncio": 10.0, "socketify": 1.0},
         _fan(1000, 20, 10),
         _LARGE,
         quick=True,
@@ -160,8 +186,16 @@ SCENARIOS: dict[str, Scenario] = {
         _fan(5000, 20, 3),
         _LARGE,
     ),
-    "churn": Scenario("connect, call, close", "connections", {"aiohttp": 1.0}, _churn(), quick=True),
-    "churn-tls": Scenario("connect, call, close over TLS", "connections", {BARE: 0.9}, _churn("tls"), (US, BARE)),
+    "churn": Scenario(
+        "connect, call, close", "connections", {"picows": 1.1, "aiohttp": 1.4, "socketify": 0.5}, _churn(), quick=True
+    ),
+    "churn-tls": Scenario(
+        "connect, call, close over TLS",
+        "connections",
+        {"picows": 1.0, "aiohttp": 1.0, "socketify": 1.0, BARE: 0.9},
+        _churn("tls"),
+        (US, BARE, "picows", "aiohttp", "socketify", "websockets asyncio"),
+    ),
     "bulk": Scenario(
         "messages of 1 MiB, there and back",
         "messages",

@@ -35,13 +35,14 @@ READY_WITHIN = 20.0
 
 
 class Tools(NamedTuple):
-    """What is made before the first run."""
+    """What is made before the first run. `our_options` are further words for the command line of our own server."""
 
     load: Path
     bare: Path
     certificate: Path
     key: Path
     node_modules: Path | None
+    our_options: tuple[str, ...] = ()
 
 
 class Server:
@@ -51,23 +52,27 @@ class Server:
         name: one of `PEERS`, `US` or `BARE`.
         tools: what was built.
         core: the processor that it may use; None for all.
-        options: more words for its command line: `deflate` or `tls`.
+        options: more words for its command line: `deflate` or `tls`, and for ours `open`: without users.
     """
 
     def __init__(self, name: str, tools: Tools, core: int | None = 0, options: Sequence[str] = ()) -> None:
         self.name, self.tools = name, tools
+        if name == US:
+            options = [*options, *tools.our_options]
         self.port = _free_port()
         self.tls = "tls" in options
         words = [str(self.port)]
+        self.logs_in = name == US and "open" not in options
+        certificate = [str(tools.certificate), str(tools.key)] * self.tls
         if name == BARE:
-            command = [str(tools.bare), *words] + [str(tools.certificate), str(tools.key)] * self.tls
+            command = [str(tools.bare), *words, *certificate]
         elif name == US:
-            words += [f"{tools.certificate},{tools.key}" if option == "tls" else option for option in options]
+            words += [",".join(certificate) if option == "tls" else option for option in options]
             command = [sys.executable, str(HERE / "peers" / "dilithion.py"), *words]
         else:
             program = PEERS[name]
             runner = "node" if program.endswith(".js") else sys.executable
-            command = [runner, str(HERE / "peers" / program), *words]
+            command = [runner, str(HERE / "peers" / program), *words, *certificate]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(HERE.parent)}
         if tools.node_modules is not None:
             environment["NODE_PATH"] = str(tools.node_modules)
@@ -109,7 +114,7 @@ class Server:
 
     def _command(self, words: Sequence[str], core: int | None) -> list[str]:
         command = [str(self.tools.load), *words, "-p", str(self.port), "-P", str(self._process.pid)]
-        if self.name == US:
+        if self.logs_in:
             command += ["-H", LOGIN]
         if self.tls:
             command.append("-T")
@@ -119,7 +124,7 @@ class Server:
         """Runs the load generator and returns what it found; `error` in it says why it could not."""
         done = subprocess.run(self._command(words, core), capture_output=True, text=True, check=False)
         line = done.stdout.strip().rpartition("\n")[2]
-        return json.loads(line) if line else {"error": f"the load generator died: {done.stderr[-200:]}"}
+        return read_sample(line) if line else {"error": f"the load generator died: {done.stderr[-200:]}"}
 
     def hold(self, *words: str) -> Holding:
         """Keeps connections open, for the length of a `with`."""
@@ -156,6 +161,15 @@ class Holding:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._process.communicate(timeout=60)
+
+
+def read_sample(line: str) -> dict[str, Any]:
+    """What the load generator has found. A single refused connection, or answer that is an error, is a failure."""
+    sample: dict[str, Any] = json.loads(line)
+    if sample.get("wrong") or sample.get("failed"):
+        wrong, failed = sample["wrong"], sample["failed"]
+        sample["error"] = f"{wrong} answers were errors, {failed} connections failed {sample['failure']}".strip()
+    return sample
 
 
 def _free_port() -> int:

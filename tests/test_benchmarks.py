@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from benchmarks.report import ratio, table
 from benchmarks.scenarios import SCENARIOS, visits
-from benchmarks.servers import BARE, PEERS, US
+from benchmarks.servers import BARE, PEERS, US, read_sample
 
 pytestmark = pytest.mark.load
 
@@ -17,7 +18,7 @@ TAKEN: list[tuple[int, str, dict[str, Any]]] = [
     (0, "picows", {"per_s": 100.0, "cpu_us": 20.0}),
     (1, US, {"per_s": 50.0, "cpu_us": 10.0}),
     (1, "picows", {"per_s": 100.0, "cpu_us": 10.0}),
-    (2, US, {"error": "no answer"}),
+    (2, US, {"error": "3 answers were errors", "per_s": 1e6, "cpu_us": 0.1}),
     (2, "picows", {"per_s": 1000.0, "cpu_us": 1.0}),
 ]
 
@@ -29,11 +30,23 @@ def test_a_ratio_is_the_median_of_those_within_a_round() -> None:
     assert ratio(TAKEN, "aiohttp") is None
 
 
+@pytest.mark.parametrize(
+    ("found", "is_failure"),
+    [
+        ({"wrong": 0, "failed": 0, "failure": ""}, False),
+        ({"wrong": 3, "failed": 0, "failure": ""}, True),
+        ({"wrong": 0, "failed": 1, "failure": "closed by the server"}, True),
+    ],
+)
+def test_a_sample_with_an_answer_that_is_an_error_has_failed(found: dict[str, Any], is_failure: bool) -> None:
+    assert ("error" in read_sample(json.dumps(found))) is is_failure
+
+
 def test_a_table_names_the_servers_that_failed() -> None:
     text = table("calls-50", [*TAKEN, (0, "aiohttp", {"error": "does not answer"})])
     assert "| aiohttp | failed: does not answer |" in text
     row = next(line for line in text.splitlines() if line.startswith("| picows"))
-    assert "| 1.25 | 2.50 | 1.2 |" in row
+    assert "| 1.25 | 2.50 | 1.30 |" in row
 
 
 def test_servers_with_a_target_are_measured_in_every_round_and_none_always_first() -> None:

@@ -3,7 +3,7 @@
 import sys
 
 from aiohttp import WSMsgType, web
-from answers import answer, events
+from answers import answer, events, tls_context
 
 clients: set[web.WebSocketResponse] = set()
 
@@ -29,4 +29,6 @@ async def handle(request: web.Request) -> web.WebSocketResponse:
 
 app = web.Application()
 app.router.add_get("/", handle)
-web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None, backlog=1024)
+web.run_app(
+    app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None, backlog=1024, ssl_context=tls_context()
+)

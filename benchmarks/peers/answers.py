@@ -1,6 +1,8 @@
 """What all peers in Python answer: nothing is checked, the standard library's json."""
 
 import json
+import ssl
+import sys
 from typing import Any
 
 
@@ -20,3 +22,12 @@ def events(call: dict[str, Any]) -> list[str]:
         return []
     count, size = call["params"]
     return ["x" * size] * count
+
+
+def tls_context() -> ssl.SSLContext | None:
+    """The context for certificate and key of the command line, if they are there."""
+    if len(sys.argv) < 4:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*sys.argv[2:4])
+    return context

@@ -11,6 +11,8 @@ options = {"user": "bench", "password": "bench-password"}
 for word in sys.argv[2:]:
     if word == "deflate":
         options["deflate"] = True
+    elif word == "open":
+        del options["user"], options["password"]
     else:
         options["certificate"], options["private_key"] = word.split(",")
 
@@ -36,9 +38,16 @@ def wait() -> bool:
 
 
 @rpc.method
-def broadcast(count: int, size: int) -> int:
+def publish(count: int, size: int) -> int:
     for _ in range(count):
         server.publish("ticks", "x" * size)
+    return count
+
+
+@rpc.method
+def broadcast(count: int, size: int) -> int:
+    for _ in range(count):
+        server.broadcast("x" * size)
     return count
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from answers import answer, events
+from answers import answer, events, tls_context
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
 clients: set[WSTransport] = set()
@@ -38,7 +38,13 @@ def listener(request: WSUpgradeRequest) -> WSListener:
 
 async def main() -> None:
     server = await ws_create_server(
-        listener, "127.0.0.1", int(sys.argv[1]), max_frame_size=1 << 26, backlog=1024, enable_auto_ping=True
+        listener,
+        "127.0.0.1",
+        int(sys.argv[1]),
+        max_frame_size=1 << 26,
+        backlog=1024,
+        enable_auto_ping=True,
+        ssl=tls_context(),
     )
     await server.serve_forever()
 

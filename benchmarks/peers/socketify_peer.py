@@ -3,7 +3,7 @@
 import sys
 
 from answers import answer, events
-from socketify import App, CompressOptions, OpCode
+from socketify import App, AppOptions, CompressOptions, OpCode
 
 
 def on_open(socket):
@@ -17,7 +17,8 @@ def on_message(socket, message, opcode):
     socket.send(text, OpCode.TEXT)
 
 
-app = App()
+tls = sys.argv[2:4]
+app = App(AppOptions(cert_file_name=tls[0], key_file_name=tls[1])) if tls else App()
 app.ws(
     "/",
     {

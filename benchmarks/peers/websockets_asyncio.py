@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from answers import answer, events
+from answers import answer, events, tls_context
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 clients: set[ServerConnection] = set()
@@ -22,7 +22,8 @@ async def handle(socket: ServerConnection) -> None:
 
 
 async def main() -> None:
-    async with serve(handle, "127.0.0.1", int(sys.argv[1]), compression=None, max_size=None, backlog=1024) as server:
+    options = {"compression": None, "max_size": None, "backlog": 1024, "ssl": tls_context()}
+    async with serve(handle, "127.0.0.1", int(sys.argv[1]), **options) as server:
         await server.serve_forever()
 
 
