@@ -59,6 +59,10 @@ class ConnectionLimits(SettingsGroup, frozen=True, kw_only=True):
             "s", "Seconds for which one connection's messages are answered before the others get their turn.", ge=0.0
         ),
     ] = 0.0005
+    answer_delay: Annotated[
+        float,
+        limit("s", "Seconds that an answer waits for those to other clients, to be sent with them; 0: not.", ge=0.0),
+    ] = 0.0005
     outbox: Annotated[
         int, limit("bytes", "Unsent bytes of one connection beyond which the server stops reading from it.", ge=KIB)
     ] = 1 * MIB

@@ -272,15 +272,14 @@ class Connection:
         """
         if self.broadcasts is not None and self.broadcast_at != self.broadcasts.head:
             self.broadcasts.deliver(self)
-        return self.send_control(data)
+        with self.lock:
+            return self.write(data) if self.state is OPEN else REFUSED
 
     @any_thread
     def send_control(self, data: bytes) -> SendResult:
         """Do what `send` does, without what was broadcast before: a ping must not fill the write buffer."""
         with self.lock:
-            if self.state is not OPEN:
-                return REFUSED
-            return self.write(data)
+            return self.write(data) if self.state is OPEN else REFUSED
 
     @requires("lock")
     def write(self, data: bytes | memoryview) -> SendResult:

@@ -108,10 +108,15 @@ class EventLoop:
                     reactor.waiting[connection] = reactor.waiting.get(connection, 0) | mask
             elif fd == mailbox.waker.fd:
                 mailbox.waker.drain()
+        answers = self.handler.messages.answers  # sent after each stage: in none a connection comes twice
+        if answers.waiting:
+            answers.send()
         if reactor.unpolled:
             self._read_unpolled_bytes()
+            answers.send()
         if reactor.waiting:
             self._serve_unadmitted()
+            answers.send()
         for at, due in reactor.timers.pop_due(now):
             self.handler.on_timer(due, at)
         if reactor.calls.timeouts:

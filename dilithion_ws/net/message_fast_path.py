@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from ..protocol.frames import BINARY
 from ..protocol.message_parser import MessageEvent
 from ..util.enums import OfferResult
+from .answer_batch import AnswerBatch
 from .connection import BUFFERED, OPEN, SENT, Connection, SendResult
 from .interfaces import RawReply, Reply, Service, Task
 from .pending_call import encode_reply
@@ -32,6 +33,7 @@ class MessageRunner(Protocol):
     """What `answer_events` requires of the `MessageServer`."""
 
     service: Service
+    answers: AnswerBatch
     pending_hooks: list[Any]
 
     def run_task(
@@ -41,8 +43,6 @@ class MessageRunner(Protocol):
     def is_paused(self, connection: Connection) -> bool: ...
 
     def serve(self, connection: Connection, events: list[MessageEvent]) -> None: ...
-
-    def after_send(self, connection: Connection, result: SendResult) -> None: ...
 
     def call_hooks(self) -> None: ...
 
@@ -66,9 +66,7 @@ def answer_events(runner: MessageRunner, connection: Connection, events: list[Me
             data = connection.encoder.encode(reply)
         else:
             data = encode_reply(reply, connection.encoder)  # type: ignore[arg-type]
-        result = connection.send(data)
-        if result is not SENT:
-            runner.after_send(connection, result)
+        runner.answers.add(connection, data)
     if runner.pending_hooks:
         runner.call_hooks()
     if session.close_after is not None:  # type: ignore[union-attr]

@@ -22,6 +22,7 @@ from ..protocol.message_parser import MessageEvent
 from ..util.enums import Speed, TaskKind
 from ..util.futures import Future
 from ..util.thread_contracts import leader_only
+from .answer_batch import AnswerBatch
 from .call_scheduler import CallScheduler
 from .close_handshake import CloseHandshake
 from .connection import CLOSED, OPEN, SENT, Connection, SendResult
@@ -50,6 +51,7 @@ class MessageServer:
         ownership: runs fast tasks.
 
     Attributes:
+        answers: single answers that are not sent yet.
         pending_hooks: hooks of answers that are not sent yet.
     """
 
@@ -62,6 +64,7 @@ class MessageServer:
         self._ownership = ownership
         self.service = reactor.service
         self.is_paused = reactor.is_paused
+        self.answers = AnswerBatch(reactor.clock, reactor.limits.connections.answer_delay, self.after_send)
         self.pending_hooks: list[Callable[[bool], None]] = []
 
     @leader_only
@@ -137,6 +140,8 @@ class MessageServer:
             not self._reactor.fast_calls_only
             and (speed <= MEASURED_FAST or (speed <= UNKNOWN and self._scheduler.has_idle_worker()))
         ):
+            if speed == UNKNOWN:
+                self.answers.send()
             outcome: Any = self._ownership.run(task, LeaderWork(connection, events, index, output))
             outcome_class = outcome.__class__
             if outcome is None or outcome_class is bytes or outcome_class is RawReply:
@@ -179,6 +184,7 @@ class MessageServer:
     @leader_only
     def call_hooks(self) -> None:
         """Call the hooks of answers that were queued: messages that must follow an answer may be sent now."""
+        self.answers.send()
         while self.pending_hooks:
             self.pending_hooks.pop(0)(True)
 
@@ -205,6 +211,7 @@ class MessageServer:
         """Close a connection if policy has demanded that (`Session.close_after`)."""
         session = connection.session
         if session is not None and session.close_after is not None:
+            self.answers.send()
             status, session.close_after = session.close_after, None
             self._closer.close_when_idle(connection, status)
 
@@ -371,6 +378,7 @@ class MessageServer:
     def on_ownership_revoked(self, revoked: RevokedWork) -> None:
         """Continue without a task that holds up its thread. Called by the thread that owns the loop now."""
         work, pending = revoked.work, revoked.pending
+        self.answers.send()
         pending.on_stall()
         self._track(pending)
         self.send_all(work.connection, work.output)
