@@ -83,8 +83,9 @@ class ConnectionHandler:
 
     @leader_only
     def on_accepted(self, sock: socket.socket, address: Address) -> None:
-        """Take over a socket that the acceptor has admitted."""
+        """Take over a socket that the acceptor has admitted, and make it non-blocking."""
         reactor = self._reactor
+        sock.setblocking(False)
         connection = Connection(next(_ids), sock, address, reactor.clock)
         self._proxy.on_accepted(connection)
         self._tls.on_accepted(connection)

@@ -77,13 +77,12 @@ def accept() -> Iterator[Accept]:
             sock.close()
 
 
-def test_admitted_sockets_are_handed_on_without_blocking(accept: Accept) -> None:
+def test_admitted_sockets_are_handed_on(accept: Accept) -> None:
     port, accepted = accept(Limits())
     with RawClient(port, upgrade=False) as client:
         wait_for(lambda: accepted)
         sock, address = accepted[0]
         assert address == client.sock.getsockname()
-        assert sock.getblocking() is False
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 

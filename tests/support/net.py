@@ -183,8 +183,7 @@ class Machine:
 
     def accept(self, host: str = "127.0.0.1") -> socket.socket:
         """Return the client's end of a new connection from an address."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+        ours, theirs = socket.socketpair()  # blocking, as `accept` returns it
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         theirs.setblocking(False)
         assert self.limiter.acquire(host) is None
