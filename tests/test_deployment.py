@@ -323,3 +323,18 @@ def test_the_files_that_containers_use_exist_and_load() -> None:
     gateway = load(GatewayConfig, GATEWAY_TABLE, path, {}, {}).config
     assert gateway.listen_port == 8333
     assert gateway.upstream == "http://node:8332"
+    (password,) = re.findall(r"-rpcpassword=([^\"]+)", compose)
+    assert gateway.upstream_password == password
+
+
+def test_the_health_check_of_the_container_follows_the_configuration(tmp_path: Path) -> None:
+    text = (DEPLOY / "Containerfile").read_text()
+    (program, *words) = json.loads(re.findall(r"^HEALTHCHECK CMD (\[.*\])$", text, re.MULTILINE)[0])
+    assert program == "dilithion-ws"
+    conf = tmp_path / "dilithion.conf"
+    assert words[-1] == "/etc/dilithion-ws/dilithion.conf"
+    command = [sys.executable, "-m", "dilithion_ws", *words[:-1], str(conf)]
+    with WebSocketServer(RpcTable()) as server:
+        conf.write_text(f"rpcgatewayport={server.port}\n")
+        assert subprocess.run(command, cwd=ROOT, timeout=30, check=False).returncode == 0
+    assert subprocess.run(command, cwd=ROOT, timeout=30, capture_output=True, check=False).returncode == 1

@@ -10,14 +10,14 @@ import sys
 
 from ..client import Client
 from ..config.config import Config
+from ..config.sources import load
 from ..errors import ConfigError
 from ..util.files import read_bounded_text
 from .config_options import CONF, COOKIE, GATEWAY_COOKIE, conf_file
 from .event_lines import clean
 
-__all__ = ["add_connection", "check_timeout", "connect", "report_failure", "server_url", "tls_context"]
+__all__ = ["add_connection", "check_timeout", "connect", "report_failure", "server_url"]
 
-DEFAULT_PORT = 8333
 _PASSWORD = "DILITHION_RPCPASSWORD"
 _MOST_CHARACTERS = 4096
 _MAX_TIMEOUT = 1e8
@@ -29,9 +29,13 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "connection", "Without --url and --user, address and credentials are those of the server's own configuration."
     )
-    group.add_argument("--url", help=f"ws:// or wss:// address (default: ws://127.0.0.1:{DEFAULT_PORT})")
+    group.add_argument("--url", help="ws:// or wss:// address (default: ws://127.0.0.1:8333)")
     group.add_argument("--user", help="name; the password is prompted for, or read from " + _PASSWORD)
-    group.add_argument("--ca", metavar="FILE", help="authorities to trust for wss:// (PEM)")
+    group.add_argument(
+        "--ca",
+        metavar="FILE",
+        help="authorities to trust for wss:// (PEM; default: the system's, and the certificate of --conf for its server)",
+    )
     group.add_argument("--conf", metavar="FILE", help="the server's configuration file")
     group.add_argument("--datadir", metavar="DIR", help=f"where {CONF} and {COOKIE} are")
     group.add_argument(
@@ -67,10 +71,10 @@ def connect(options: argparse.Namespace, *, wait_for_server: bool = True) -> Cli
         user, _, password = read_bounded_text(cookie, _MOST_CHARACTERS).strip().partition(":")
     try:
         return Client(
-            options.url or config.url(config.port or DEFAULT_PORT),
+            options.url or config.url(_port(options, config)),
             user=user,
             password=password,
-            ssl_context=tls_context(options),
+            ssl_context=_tls_context(options, config),
             timeout=options.timeout,
             connect_timeout=min(options.timeout, _CONNECT_SECONDS),
             wait_for_server=wait_for_server,
@@ -93,12 +97,22 @@ def check_timeout(options: argparse.Namespace) -> None:
         raise ConfigError(f"--timeout is {options.timeout:g}; it takes seconds, more than 0")
 
 
-def server_url(options: argparse.Namespace) -> str:
-    """Return the address of the server that the options name. Raise ConfigError if they cannot be used."""
-    if options.url:
-        return str(options.url)
+def server_url(options: argparse.Namespace) -> tuple[str, ssl.SSLContext | None]:
+    """Return the address of the server that the options name, and the context for TLS, or None for the usual one.
+
+    Raises:
+        ConfigError: they cannot be used.
+    """
     config = _load_config(options)
-    return config.url(config.port or DEFAULT_PORT)
+    return options.url or config.url(_port(options, config)), _tls_context(options, config)
+
+
+def _port(options: argparse.Namespace, config: Config) -> int:
+    """Return where a server listens that has this configuration: a gateway, if it says so."""
+    from ..gateway.gateway_config import GATEWAY_TABLE, GatewayConfig  # no other client needs it
+
+    gateway = load(GatewayConfig, GATEWAY_TABLE, conf_file(options)).config
+    return gateway.listen_port or config.port or gateway.port + 1
 
 
 def _load_config(options: argparse.Namespace) -> Config:
@@ -110,11 +124,23 @@ def _load_config(options: argparse.Namespace) -> Config:
     return Config.load(conf_file(options), environment)
 
 
-def tls_context(options: argparse.Namespace) -> ssl.SSLContext | None:
-    """Return a TLS context for the options, or None for the usual one. Raise ConfigError if they cannot be used."""
-    if options.ca is None:
+def _tls_context(options: argparse.Namespace, config: Config) -> ssl.SSLContext | None:
+    """Return a TLS context for the options, or None for the usual one.
+
+    A server that is found by its own configuration is known by the certificate that this names, of any authority.
+
+    Raises:
+        ConfigError: a file cannot be used.
+    """
+    own = config.certificate if not options.url else ""
+    name, path = ("--ca", options.ca) if options.ca else ("rpcsslcertificatechainfile", own)
+    if not path:
         return None
     try:
-        return ssl.create_default_context(cafile=options.ca)
+        context = ssl.create_default_context(cafile=path)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"--ca: {options.ca} can't be used: {error}") from None
+        raise ConfigError(f"{name}: {path} can't be used: {error}") from None
+    if not options.ca:
+        context.check_hostname = False  # its names are those of the outside, and this is the address inside
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context

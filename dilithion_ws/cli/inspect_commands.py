@@ -14,7 +14,7 @@ from typing import Any
 from ..client import Client, ClientError
 from ..errors import ConfigError, JsonRpcCode, RpcError
 from ..util.json import encode_json
-from .client_options import add_connection, check_timeout, connect, report_failure, server_url, tls_context
+from .client_options import add_connection, check_timeout, connect, report_failure, server_url
 from .event_lines import clean
 
 __all__ = ["add_methods", "add_status", "add_topics"]
@@ -27,13 +27,18 @@ Action = Callable[[argparse.Namespace], int]
 
 def add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    _add(
+    parser = _add(
         commands,
         "status",
         _status,
         "show how a server is",
         "Prints what a running server reports about itself: whether it is ready, its event store and its node, and, for "
         "users with READ_METRICS, connections, subscriptions, calls and refusals. Exits with 1 if something is not good.",
+    )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="print nothing, and exit with 0 if the server serves, whatever its node does",
     )
 
 
@@ -123,6 +128,8 @@ def _params(method: dict[str, Any]) -> str:
 
 def _status(options: argparse.Namespace) -> int:
     health = _read_health(options)
+    if options.live:
+        return 0 if health.get("ready") else 1
     statistics: dict[str, Any] | None = None
     reason = ""
     try:
@@ -149,14 +156,13 @@ def _read_statistics(client: Client) -> dict[str, Any]:
 def _read_health(options: argparse.Namespace) -> dict[str, Any]:
     """Return what `GET /health` answers."""
     check_timeout(options)
-    url = server_url(options)
+    url, context = server_url(options)
     if not url.startswith(("ws://", "wss://")):
         raise ConfigError(f"{url!r} is not the address of a server, such as ws://127.0.0.1:8333")
     address = "http" + url.removeprefix("ws").rstrip("/") + "/health"
-    context = tls_context(options) if url.startswith("wss:") else None
     # Proxies of the environment are for the internet, not for a node of one's own.
     handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
-    if context is not None:
+    if context is not None and url.startswith("wss:"):
         handlers.append(urllib.request.HTTPSHandler(context=context))
     try:
         with urllib.request.build_opener(*handlers).open(address, timeout=options.timeout) as response:

@@ -74,9 +74,9 @@ def load_users(path: str) -> UsersFile:
 
 
 def save_users(path: str, file: UsersFile) -> None:
-    """Replace a users file as a whole, readable for its owner only. Raise ConfigError if that fails."""
+    """Replace a users file as a whole. Those who could read it still can. Raise ConfigError if that fails."""
     try:
-        replace_private_file(path, render_users(file))
+        replace_private_file(path, render_users(file), keep_readers=True)
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}") from None
 

@@ -68,10 +68,17 @@ def open_private(path: str, flags: int) -> int:
     return fd
 
 
-def replace_private_file(path: str, text: str) -> None:
+def replace_private_file(path: str, text: str, *, keep_readers: bool = False) -> None:
     """Replace a file atomically, with mode 0600: a reader sees the old text or the new, never a part of either.
 
     The text is first written to a file with a random name, which did not exist before.
+
+    Args:
+        path: the file; a symbolic link stays, and what it leads to is replaced.
+        text: its new content.
+        keep_readers: whether the new file has the owner and the group of the old one, and the group may read it if it
+            could: a service reads its file also after root has edited it. That needs a folder that no other user can
+            write to; elsewhere one may have put the old file there, to become a reader of the new one.
 
     Raises:
         OSError: it cannot be written; the old file is unchanged.
@@ -83,6 +90,8 @@ def replace_private_file(path: str, text: str) -> None:
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             _make_private(fd)
+            if keep_readers:
+                _keep_readers(fd, target)
             file.write(text)
             file.flush()
             os.fsync(fd)
@@ -90,6 +99,19 @@ def replace_private_file(path: str, text: str) -> None:
     except BaseException:
         os.unlink(draft)
         raise
+
+
+def _keep_readers(fd: int, target: str) -> None:
+    """Give an open file the owner, the group and the group's right to read of an existing one. See above."""
+    if not _HAS_PERMISSIONS:
+        return
+    try:
+        old, folder = os.stat(target), os.stat(os.path.dirname(target))
+        if folder.st_mode & 0o022 == 0 and folder.st_uid in (0, old.st_uid):
+            os.fchown(fd, old.st_uid, old.st_gid)
+            os.fchmod(fd, 0o600 | old.st_mode & 0o040)
+    except (FileNotFoundError, PermissionError):
+        pass  # there is no old file, or this user may not give files away: the new one stays private
 
 
 def _make_private(fd: int) -> None:

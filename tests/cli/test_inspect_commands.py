@@ -68,6 +68,33 @@ def test_the_status_is_a_failure_if_something_is_not_good(
     assert "NOT GOOD: reason down" in output
 
 
+def test_whether_it_is_live_does_not_depend_on_its_node(
+    run: Run, server: WebSocketServer, url: tuple[str, str]
+) -> None:
+    server.health.report("node", False, {"reason": "down"})
+    assert run("status", "--live", *url) == (0, "", "")
+    assert run("status", "--live", "--url", f"ws://127.0.0.1:{free_port()}")[0] == 1
+
+
+def test_a_server_is_found_by_its_own_configuration(run: Run, start: ServerFactory, tmp_path: Path) -> None:
+    """By the gateway's port, and by its own certificate, of any authority."""
+    authority = Authority(tmp_path)
+    authority.renew("public.example.org")
+    certificate, key = str(authority.certificate), str(authority.key)
+    server = start(certificate=certificate, private_key=key)
+    conf = tmp_path / "dilithion.conf"
+    conf.write_text(
+        f"rpcgatewayport={server.port}\nrpcwebsocketport=1\n"
+        f"rpcsslcertificatechainfile={certificate}\nrpcsslprivatekeyfile={key}\n"
+    )
+    assert run("status", "--live", "--conf", str(conf)) == (0, "", "")
+    assert run("call", "getblockcount", "--conf", str(conf))[0] == 0
+    Authority(tmp_path)  # another one writes its certificate there
+    status, _, errors = run("status", "--live", "--conf", str(conf))
+    assert status == 1
+    assert "certificate verify failed" in errors
+
+
 def test_who_may_not_see_the_numbers_sees_the_health(run: Run, start: ServerFactory, tmp_path: Path) -> None:
     path = tmp_path / "users.json"
     write_users(path, reader="readonly")

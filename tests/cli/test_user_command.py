@@ -62,6 +62,13 @@ def test_the_file_is_for_its_owner_only(written: str, path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_service_that_reads_it_as_its_group_still_can(user: UserCommand, written: str, path: Path) -> None:
+    path.parent.chmod(0o750)
+    path.chmod(0o640)
+    user("remove", "alice")
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_no_password_is_stored(written: str) -> None:
     assert ALICE not in written
 

@@ -47,6 +47,50 @@ def test_a_private_file_is_replaced_with_its_mode(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize(
+    ("folder_mode", "old_mode", "new_mode"),
+    [(0o750, 0o640, 0o640), (0o755, 0o664, 0o640), (0o700, 0o600, 0o600), (0o770, 0o640, 0o600), (0o777, 0o640, 0o600)],
+    ids=["its group reads it", "others read it, too", "private", "its group writes there", "everyone writes there"],
+)
+def test_who_could_read_a_file_still_can_unless_another_may_have_put_it_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder_mode: int, old_mode: int, new_mode: int
+) -> None:
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.fchown", lambda fd, owner, group: given.append((owner, group)))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "file"
+    path.write_text("old")
+    path.chmod(old_mode)
+    folder.chmod(folder_mode)
+    replace_private_file(str(path), "new", keep_readers=True)
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == new_mode
+    assert given == ([] if folder_mode & 0o022 else [(os.geteuid(), os.getegid())])
+
+
+def test_a_new_file_is_private(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    path = tmp_path / "file"
+    replace_private_file(str(path), "new", keep_readers=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_that_may_not_be_given_to_its_group_stays_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.fchown", refuse)
+    tmp_path.chmod(0o755)
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(0o640)
+    replace_private_file(str(path), "new", keep_readers=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_a_private_file_that_cannot_be_written_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_text("old")
