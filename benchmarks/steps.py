@@ -1,6 +1,8 @@
 """Counts the bytecodes that the server executes for a call, an event or a broadcast to a client, and a connection.
 
-    python -m benchmarks.steps [call | event | broadcast | connection]
+    python -m benchmarks.steps [call | event | broadcast | connection | tls]
+
+`tls` is a connection over TLS.
 
 Times of single steps are noise on most machines, counts are not: they tell which functions a microsecond goes to, and
 whether a change has made a path shorter. One bytecode takes about 25 ns on the machine of docs/performance.md, the C
@@ -14,7 +16,9 @@ import collections
 import json
 import os
 import socket
+import ssl
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
@@ -52,8 +56,10 @@ def _frame(payload: bytes) -> bytes:
     return bytes((0x81, 0x80 | len(payload))) + bytes(4) + payload
 
 
-def _connect(port: int) -> socket.socket:
+def _connect(port: int, context: ssl.SSLContext | None = None) -> socket.socket:
     client = socket.create_connection(("127.0.0.1", port))
+    if context is not None:
+        client = context.wrap_socket(client, server_hostname="localhost")
     login = base64.b64encode(b"bench:bench-password").decode()
     client.sendall(
         f"GET / HTTP/1.1\r\nHost: localhost:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -72,17 +78,30 @@ def _ask(client: socket.socket, payload: bytes) -> None:
     assert b"result" in client.recv(4096)
 
 
+def _make_certificate() -> tuple[dict[str, str], ssl.SSLContext]:
+    """Settings of the server, and the context of a client that trusts it."""
+    import trustme  # not part of the package's own requirements
+
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with tempfile.NamedTemporaryFile("wb", suffix=".pem", delete=False) as file:  # with mode 0600
+        file.write(issued.private_key_and_cert_chain_pem.bytes())
+    return {"certificate": file.name, "private_key": file.name}, context
+
+
 def _count(what: str, counter: Counter) -> int:
     """Does it many times while the counter runs; returns how often."""
     rpc = RpcTable()
     rpc.register("getblockcount", lambda: 840_000)
     limits = Limits.from_names(leader_stall_timeout=10.0)  # traced code is slow: nothing is to be taken for a stall
-    config = Config(port=0, user="bench", password="bench-password", limits=limits)
-    server = WebSocketServer(rpc, config)
+    settings, context = _make_certificate() if what == "tls" else ({}, None)
+    server = WebSocketServer(rpc, Config(port=0, user="bench", password="bench-password", limits=limits, **settings))
     server.topic("ticks", permission="READ_BLOCKCHAIN")
     step: Callable[[], None]
     with server:
-        clients = [_connect(server.port) for _ in range(_SUBSCRIBERS if what in ("event", "broadcast") else 1)]
+        clients = [_connect(server.port, context) for _ in range(_SUBSCRIBERS if what in ("event", "broadcast") else 1)]
         for client in clients:
             _ask(client, _SUBSCRIBE if what == "event" else _CALL)
 
@@ -100,13 +119,13 @@ def _count(what: str, counter: Counter) -> int:
                 assert client.recv(4096)
 
         def connection() -> None:
-            with _connect(server.port) as client:
+            with _connect(server.port, context) as client:
                 _ask(client, _CALL)
                 client.sendall(_CLOSE)
                 while client.recv(4096):
                     pass
 
-        step = {"call": call, "event": event, "broadcast": broadcast, "connection": connection}[what]
+        step = {"call": call, "event": event, "broadcast": broadcast}.get(what, connection)
         step()
         counter.running = True
         for _ in range(_TIMES):
@@ -114,13 +133,15 @@ def _count(what: str, counter: Counter) -> int:
         counter.running = False
         for client in clients:
             client.close()
+    if settings:
+        os.unlink(settings["private_key"])
     return _TIMES * len(clients)
 
 
 def main() -> int:
     what = sys.argv[1] if len(sys.argv) > 1 else "call"
     as_json = sys.argv[2:] == ["--json"]
-    if what not in ("call", "event", "broadcast", "connection"):
+    if what not in ("call", "event", "broadcast", "connection", "tls"):
         print(__doc__, file=sys.stderr)
         return 2
     counter = Counter()

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
-    ("what", "ceiling"), [("call", 1210), ("event", 102), ("broadcast", 110), ("connection", 7200)]
+    ("what", "ceiling"), [("call", 1210), ("event", 102), ("broadcast", 110), ("connection", 7200), ("tls", 13500)]
 )
 def test_a_path_takes_no_more_steps_than_it_did(what: str, ceiling: int) -> None:
     command = [sys.executable, "-m", "benchmarks.steps", what, "--json"]

@@ -186,7 +186,8 @@ class ConnectionHandler:
                 return
             connection.last_received_at = reactor.now
             reactor.registry.bytes_received += len(data)
-        if connection.is_tls:  # before a handler runs, which may cost this thread the ownership of the loop
+        if connection.is_tls and len(data) == connection.read_size:
+            # OpenSSL may hold more. Noted before a handler runs, which may cost this thread the ownership of the loop.
             reactor.unpolled[connection] = None
         if state is OPEN:
             parser = connection.parser

@@ -72,7 +72,7 @@ class JobClass:
 
     def take_next(self) -> QueuedJob | None:
         """Remove the next job that may run now from the queue: one within a tenant's share, otherwise a brief one."""
-        if self.running >= self.limit:
+        if self.running >= self.limit or not self.queue:
             return None
         return self.queue.pop(self._has_share) or self.queue.pop(lambda job: job.is_brief)
 

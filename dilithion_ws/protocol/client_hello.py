@@ -11,7 +11,8 @@ prefers those, never selects a costly one, not even by a HelloRetryRequest (RFC 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Sequence
 
 __all__ = ["HEADER_SIZE", "record_size", "refuse_client_hello"]
 
@@ -26,6 +27,9 @@ _FINITE_FIELD = range(0x0100, 0x0200)
 _ALWAYS_THERE = {0x0017, 0x0018, 0x0019, 0x001D}
 """secp256r1, secp384r1, secp521r1 and x25519. A client could name groups that the server does not have beside a costly
 one, and would be asked for that."""
+
+_PAIR = struct.Struct(">HH").unpack_from
+"""Two numbers of two bytes, the second of which is a length."""
 
 _MALFORMED = "the ClientHello is malformed, or not in one record"
 
@@ -42,77 +46,62 @@ def refuse_client_hello(record: bytes) -> str:
         record: the first record that it has sent, complete (RFC 8446 section 4.1.2).
     """
     try:
-        extensions = dict(_extensions(_Reader(record[HEADER_SIZE:])))
-        groups = _groups(extensions.get(_SUPPORTED_GROUPS))
-        shares = _shares(extensions.get(_KEY_SHARE))
-    except ValueError:
+        groups, shares = _groups_and_shares(record)
+    except (ValueError, IndexError, struct.error):
         return _MALFORMED
     if any(group in _FINITE_FIELD for group in shares):
         return "it offers a key of a finite-field group, which costs the server too much"
-    if any(group in _FINITE_FIELD for group in groups) and not _ALWAYS_THERE & set(groups):
+    if not _ALWAYS_THERE.intersection(groups) and any(group in _FINITE_FIELD for group in groups):
         return "it knows finite-field groups and no usual ones; these cost the server too much"
     return ""
 
 
-class _Reader:
-    """Takes numbers and vectors (RFC 8446 section 3.4) from bytes. Raises ValueError at their end."""
+def _groups_and_shares(record: bytes) -> tuple[Sequence[int], list[int]]:
+    """Return the groups that a ClientHello names, and those of which it has a key.
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    @property
-    def is_empty(self) -> bool:
-        return self._at >= len(self._data)
-
-    def take(self, size: int) -> bytes:
-        start, self._at = self._at, self._at + size
-        if self._at > len(self._data):
-            raise ValueError("too short")
-        return self._data[start : self._at]
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
-
-    def vector(self, length_size: int) -> _Reader:
-        return _Reader(self.take(self.number(length_size)))
-
-
-def _extensions(record: _Reader) -> Iterator[tuple[int, _Reader]]:
-    """Yield type and content of each extension."""
-    if record.number(1) != _CLIENT_HELLO:
+    Raises:
+        ValueError, IndexError, struct.error: it is malformed.
+    """
+    if record[HEADER_SIZE] != _CLIENT_HELLO:
         raise ValueError("not a ClientHello")
-    hello = record.vector(3)
-    hello.take(2 + 32)  # version and random
-    hello.vector(1)  # session id
-    hello.vector(2)  # cipher suites
-    hello.vector(1)  # compression methods
-    if hello.is_empty:
-        return
-    seen = set()
-    extensions = hello.vector(2)
-    while not extensions.is_empty:
-        kind = extensions.number(2)
-        if kind in seen:
+    at, stop = _vector(record, HEADER_SIZE + 1, 3, len(record))
+    at += 2 + 32  # version and random
+    for length_size in (1, 2, 1):  # session id, cipher suites, compression methods
+        _, at = _vector(record, at, length_size, stop)
+    extensions: dict[int, tuple[int, int]] = {}
+    at, stop = _vector(record, at, 2, stop) if at < stop else (at, at)
+    while at < stop:
+        kind, size = _PAIR(record, at)
+        at += 4 + size
+        if kind in extensions:
             raise ValueError("an extension occurs twice")  # and OpenSSL may look at the other one
-        seen.add(kind)
-        yield kind, extensions.vector(2)
+        extensions[kind] = at - size, at
+    if at > stop:
+        raise ValueError("too short")
+    groups: Sequence[int] = ()
+    if _SUPPORTED_GROUPS in extensions:
+        at, stop = _vector(record, extensions[_SUPPORTED_GROUPS][0], 2, extensions[_SUPPORTED_GROUPS][1])
+        groups = struct.unpack(f">{(stop - at) // 2}H", record[at:stop])
+    shares = []
+    if _KEY_SHARE in extensions:
+        at, stop = _vector(record, extensions[_KEY_SHARE][0], 2, extensions[_KEY_SHARE][1])
+        while at < stop:
+            group, size = _PAIR(record, at)
+            at += 4 + size
+            shares.append(group)
+        if at > stop:
+            raise ValueError("too short")
+    return groups, shares
 
 
-def _groups(extension: _Reader | None) -> list[int]:
-    if extension is None:
-        return []
-    groups, found = extension.vector(2), []
-    while not groups.is_empty:
-        found.append(groups.number(2))
-    return found
+def _vector(data: bytes, at: int, length_size: int, end: int) -> tuple[int, int]:
+    """Return where the content of a vector (RFC 8446 section 3.4) begins and ends.
 
-
-def _shares(extension: _Reader | None) -> list[int]:
-    if extension is None:
-        return []
-    shares, found = extension.vector(2), []
-    while not shares.is_empty:
-        found.append(shares.number(2))
-        shares.vector(2)  # the key
-    return found
+    Raises:
+        ValueError: it ends after `end`.
+    """
+    start = at + length_size
+    stop = start + int.from_bytes(data[at:start], "big")
+    if stop > end:
+        raise ValueError("too short")
+    return start, stop
