@@ -35,7 +35,8 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _build(folder: Path, our_options: tuple[str, ...]) -> Tools:
+def build(folder: Path, our_options: tuple[str, ...] = ()) -> Tools:
+    """Compile the load generator and the bare loop, and make a certificate."""
     for name in ("load", "bare"):
         source = str(HERE / f"{name}.c")
         subprocess.run(["cc", "-O2", "-o", str(folder / name), source, "-lssl", "-lcrypto"], check=True)
@@ -69,7 +70,7 @@ def main() -> int:
     plan = {name: visits(SCENARIOS[name], options.rounds, peers) for name in chosen}
     total, done, begun = sum(map(len, plan.values())), 0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        tools = _build(Path(folder), ("open",) if options.without_users else ())
+        tools = build(Path(folder), ("open",) if options.without_users else ())
         for name, turns in plan.items():
             for number, server in turns:
                 done += 1

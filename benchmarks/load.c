@@ -5,6 +5,7 @@
  *     load fan   -p PORT -n CLIENTS -b TRIGGER -k MESSAGES [-r ROUNDS]             messages a second to all clients
  *     load churn -p PORT [-q AT_ONCE] [-t SECONDS] [-w WARM_UP]                    connect, call, close
  *     load hold  -p PORT -n CLIENTS                                                keeps them open until stdin ends
+ *     load listen -p PORT -n CLIENTS -g TEXT [-t SECONDS] [-w WARM_UP]             events, and how late they are
  *
  *     -m TEXT     the call                          -M SIZE   a call `echo` of that many bytes in place of it
  *     -g TEXT     first message of each client; one answer is awaited before the measurement
@@ -14,6 +15,7 @@
  *     -H LINE     another header line               -z        offer permessage-deflate
  *     -T          over TLS                          -P PID    CPU time of this process is reported
  *
+ * `listen` subscribes by TEXT to events that are the time of CLOCK_MONOTONIC in seconds.
  * `fan` has one client more, which sends TRIGGER; a round ends when each of the others has got MESSAGES.
  * The outcome is one line of JSON. The program gives up after 60 seconds without an end (hold: 300).
  */
@@ -84,6 +86,7 @@ static struct client *clients;
 static int total_clients, opening, open_now;
 static struct words call, greeting, slow_call, trigger;
 static struct samples fast_times, slow_times;
+static bool listening;
 static uint64_t answered, slow_answered, arrived, wrong, failed;
 static const char *first_failure = "";
 static bool measuring;
@@ -286,6 +289,18 @@ static void on_talk(struct client *client)
     else if (greeting.bytes) say(client, &greeting, 1);
 }
 
+/* The lateness of an event whose result is the time at which it was published. */
+static void on_event_time(struct client *client, const unsigned char *payload, size_t size)
+{
+    char digits[32] = "";
+    const char *found = memmem(payload, size, "\"result\":", 9);
+    if (!client->messages || !measuring || !found) return; /* the first message is the answer to the subscription */
+    size_t left = size - (found + 9 - (const char *)payload);
+    memcpy(digits, found + 9, left < 31 ? left : 31);
+    keep(&fast_times, clock_of(CLOCK_MONOTONIC) - atof(digits));
+    answered++;
+}
+
 static void on_message(struct client *client, bool right)
 {
     client->messages++;
@@ -345,6 +360,7 @@ static ssize_t take(struct client *client, const unsigned char *bytes, size_t si
         const unsigned char *payload = bytes + at + head;
         if (opcode == 1 || opcode == 2) {
             bool error = !(bytes[at] & 0x40) && memmem(payload, length < 200 ? length : 200, "\"error\"", 7);
+            if (listening) on_event_time(client, payload, length);
             on_message(client, opcode == 1 && !error);
         } else if (opcode == 9) {
             client->control_size = put_frame(client->control, 10, (const char *)payload, length);
@@ -547,6 +563,12 @@ static void run_calls(void)
     for_some_time();
 }
 
+static void run_listen(void)
+{
+    open_all();
+    for_some_time();
+}
+
 static void run_fan(void)
 {
     struct client *teller = &clients[wanted];
@@ -602,7 +624,7 @@ static const char *echo_text(long size)
 int main(int count, char **words)
 {
     int option;
-    if (count < 2) stop_with("calls, fan, churn or hold?");
+    if (count < 2) stop_with("calls, fan, churn, listen or hold?");
     mode = words[1];
     optind = 2;
     while ((option = getopt(count, words, "p:n:d:t:w:m:M:g:s:H:zTP:q:b:k:r:R:")) != -1) {
@@ -650,10 +672,12 @@ int main(int count, char **words)
     poller = epoll_create1(0);
     now = clock_of(CLOCK_MONOTONIC);
     give_up = now + (strcmp(mode, "hold") ? 60 : 300);
+    listening = !strcmp(mode, "listen");
     if (churn) for_some_time();
     else if (fan) run_fan();
     else if (!strcmp(mode, "calls")) run_calls();
     else if (!strcmp(mode, "hold")) run_hold();
-    else stop_with("calls, fan, churn or hold?");
+    else if (listening) run_listen();
+    else stop_with("calls, fan, churn, listen or hold?");
     return 0;
 }

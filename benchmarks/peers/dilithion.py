@@ -1,18 +1,28 @@
-"""This server as a user would run it: users, permissions, limits, pings, all settings as they are by default."""
+"""This server as a user would run it: users, permissions, limits, pings, all settings as they are by default.
+
+The words after the port: `open` for no users, `deflate`, `ticks=RATE` for the time as an event, so many a second,
+`store=URL` for the event store, and `CERTIFICATE,KEY` for TLS.
+"""
 
 import sys
+import threading
 import time
 
 from dilithion_ws import Config, Limits, RpcTable, WebSocketServer
 
 port = int(sys.argv[1])
 limits = {"connections": 20_000}
+rate = 0.0
 options = {"user": "bench", "password": "bench-password"}
 for word in sys.argv[2:]:
     if word == "deflate":
         options["deflate"] = True
     elif word == "open":
         del options["user"], options["password"]
+    elif word.startswith("ticks="):
+        rate = float(word.removeprefix("ticks="))
+    elif word.startswith("store="):
+        options["event_store"] = word.removeprefix("store=")
     else:
         options["certificate"], options["private_key"] = word.split(",")
 
@@ -51,6 +61,20 @@ def broadcast(count: int, size: int) -> int:
     return count
 
 
+def tick() -> None:
+    due = time.monotonic()
+    while not stopping.wait(max(0.0, due - time.monotonic())):
+        server.publish("ticks", time.monotonic())
+        due += 1 / rate
+
+
+stopping = threading.Event()
 server.start()
+ticker = threading.Thread(target=tick)
+if rate:
+    ticker.start()
 sys.stdin.read()
+stopping.set()
+if rate:
+    ticker.join()
 server.stop()
