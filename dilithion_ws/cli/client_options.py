@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import re
 import ssl
 import sys
 
@@ -22,6 +23,8 @@ _PASSWORD = "DILITHION_RPCPASSWORD"
 _MOST_CHARACTERS = 4096
 _MAX_TIMEOUT = 1e8
 _CONNECT_SECONDS = 10.0
+_MOST_CERTIFICATE = 1 << 20
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -127,20 +130,24 @@ def _load_config(options: argparse.Namespace) -> Config:
 def _tls_context(options: argparse.Namespace, config: Config) -> ssl.SSLContext | None:
     """Return a TLS context for the options, or None for the usual one.
 
-    A server that is found by its own configuration is known by the certificate that this names, of any authority.
+    A server that is found by its own configuration is known by the certificate that this names, and by no other of the
+    same authority.
 
     Raises:
         ConfigError: a file cannot be used.
     """
-    own = config.certificate if not options.url else ""
-    name, path = ("--ca", options.ca) if options.ca else ("rpcsslcertificatechainfile", own)
-    if not path:
+    if options.ca:
+        try:
+            return ssl.create_default_context(cafile=options.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"--ca: {options.ca} can't be used: {error}") from None
+    if options.url or not config.certificate:
         return None
     try:
-        context = ssl.create_default_context(cafile=path)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"{name}: {path} can't be used: {error}") from None
-    if not options.ca:
-        context.check_hostname = False  # its names are those of the outside, and this is the address inside
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        own = _CERTIFICATE.search(read_bounded_text(config.certificate, _MOST_CERTIFICATE))  # the others have issued it
+        context = ssl.create_default_context(cadata=own[0] if own else "none")
+    except (OSError, ssl.SSLError, ConfigError) as error:
+        raise ConfigError(f"rpcsslcertificatechainfile: {config.certificate} can't be used: {error}") from None
+    context.check_hostname = False  # its names are those of the outside, and this is the address inside
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context

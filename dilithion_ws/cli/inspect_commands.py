@@ -168,6 +168,8 @@ def _read_health(options: argparse.Namespace) -> dict[str, Any]:
         with urllib.request.build_opener(*handlers).open(address, timeout=options.timeout) as response:
             text = response.read(_MOST_HEALTH)
     except urllib.error.HTTPError as error:
+        if error.code == 426 and options.live:
+            return {"ready": True}  # a server without HTTP asks for an upgrade
         if error.code != 503:
             raise ConfigError(f"{address} has the status {error.code}; is it a server of dilithion_ws?") from None
         text = error.read(_MOST_HEALTH)

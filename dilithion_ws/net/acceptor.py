@@ -110,8 +110,8 @@ class Acceptor:
         """Accept one connection. The selector reports the listener again if there are more.
 
         Accepting until none is left would cost one more system call for nearly every connection, and each call here gives
-        the interpreter's lock to the leader and waits to get it back. For the same reason the leader makes the socket
-        non-blocking. Together this is 8 % of the processor time of a connection.
+        the interpreter's lock to the leader and waits to get it back. For the same reason the leader sets the options of
+        the socket. Together this is 8 % of the processor time of a connection.
         """
         try:
             sock, address = listener.accept()

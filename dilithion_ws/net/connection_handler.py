@@ -86,6 +86,10 @@ class ConnectionHandler:
         """Take over a socket that the acceptor has admitted, and make it non-blocking."""
         reactor = self._reactor
         sock.setblocking(False)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            pass  # the client has disconnected, which the first read reports
         connection = Connection(next(_ids), sock, address, reactor.clock)
         self._proxy.on_accepted(connection)
         self._tls.on_accepted(connection)
@@ -186,8 +190,9 @@ class ConnectionHandler:
                 return
             connection.last_received_at = reactor.now
             reactor.registry.bytes_received += len(data)
-        if connection.is_tls and len(data) == connection.read_size:
-            # OpenSSL may hold more. Noted before a handler runs, which may cost this thread the ownership of the loop.
+        if connection.is_tls and (not data or len(data) == connection.read_size):
+            # OpenSSL may hold more: this read ended for its size, or the parser still has bytes of one that did. Noted
+            # before a handler runs, which may cost this thread the ownership of the loop.
             reactor.unpolled[connection] = None
         if state is OPEN:
             parser = connection.parser

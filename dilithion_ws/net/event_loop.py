@@ -99,17 +99,19 @@ class EventLoop:
         reactor, on_ready = self.reactor, self.handler.on_ready
         reactor.now = now
         by_fd, mailbox = reactor.by_fd, reactor.mailbox
+        answers, clock = self.handler.messages.answers, reactor.clock
         for fd, mask in events:
             connection = by_fd.get(fd)
             if connection is not None:
                 if connection.is_admitted:
                     on_ready(connection, mask)
+                    if answers.waiting and clock() >= answers.due:
+                        answers.send()
                 else:
                     reactor.waiting[connection] = reactor.waiting.get(connection, 0) | mask
             elif fd == mailbox.waker.fd:
                 mailbox.waker.drain()
-        answers = self.handler.messages.answers  # sent after each stage: in none a connection comes twice
-        if answers.waiting:
+        if answers.waiting:  # answers leave after each stage, in none of which a connection comes twice
             answers.send()
         if reactor.unpolled:
             self._read_unpolled_bytes()
@@ -134,6 +136,9 @@ class EventLoop:
                 continue
             if connection.is_admitted:
                 self.handler.on_ready(connection, READ)
+                answers = self.handler.messages.answers
+                if answers.waiting and self.reactor.clock() >= answers.due:
+                    answers.send()
             else:
                 waiting = self.reactor.waiting
                 waiting[connection] = waiting.get(connection, 0) | READ

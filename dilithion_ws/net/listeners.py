@@ -37,8 +37,6 @@ class Listeners:
         self.sockets = list(sockets)
         self.port: int = self.sockets[0].getsockname()[1]
         self._shared = shared
-        for sock in self.sockets:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
 
     @owner_only
     def close(self) -> None:

@@ -64,7 +64,7 @@ class MessageServer:
         self._ownership = ownership
         self.service = reactor.service
         self.is_paused = reactor.is_paused
-        self.answers = AnswerBatch(reactor.clock, reactor.limits.connections.answer_delay, self.after_send)
+        self.answers = AnswerBatch(reactor.clock, reactor.limits.connections.answer_delay, self)
         self.pending_hooks: list[Callable[[bool], None]] = []
 
     @leader_only
@@ -247,7 +247,10 @@ class MessageServer:
     def on_fault(self, connection: Connection) -> None:
         """Close a connection after a fault of this package. The others continue. Call it in an exception handler."""
         logger.exception("serving %r failed", connection)
-        self._closer.fail(connection, _INTERNAL_ERROR)
+        try:
+            self._closer.fail(connection, _INTERNAL_ERROR)
+        except Exception:
+            logger.exception("closing %r failed", connection)
 
     @leader_only
     def on_encoding_fault(self, connection: Connection) -> None:

@@ -103,15 +103,23 @@ def replace_private_file(path: str, text: str, *, keep_readers: bool = False) ->
 
 def _keep_readers(fd: int, target: str) -> None:
     """Give an open file the owner, the group and the group's right to read of an existing one. See above."""
-    if not _HAS_PERMISSIONS:
+    if not _HAS_PERMISSIONS or _has_access_list(target):
         return
     try:
         old, folder = os.stat(target), os.stat(os.path.dirname(target))
         if folder.st_mode & 0o022 == 0 and folder.st_uid in (0, old.st_uid):
             os.fchown(fd, old.st_uid, old.st_gid)
             os.fchmod(fd, 0o600 | old.st_mode & 0o040)
-    except (FileNotFoundError, PermissionError):
+    except OSError:
         pass  # there is no old file, or this user may not give files away: the new one stays private
+
+
+def _has_access_list(path: str) -> bool:
+    """Return whether more than owner, group and others is said of a file: then its mode shows no right of the group."""
+    try:
+        return bool(os.getxattr(path, "system.posix_acl_access"))
+    except (OSError, AttributeError):  # none, or a system without them
+        return False
 
 
 def _make_private(fd: int) -> None:

@@ -79,6 +79,7 @@ def test_whether_it_is_live_does_not_depend_on_its_node(
 def test_a_server_is_found_by_its_own_configuration(run: Run, start: ServerFactory, tmp_path: Path) -> None:
     """By the gateway's port, and by its own certificate, of any authority."""
     authority = Authority(tmp_path)
+    authority.ca = authority.ca.create_child_ca()
     authority.renew("public.example.org")
     certificate, key = str(authority.certificate), str(authority.key)
     server = start(certificate=certificate, private_key=key)
@@ -89,10 +90,18 @@ def test_a_server_is_found_by_its_own_configuration(run: Run, start: ServerFacto
     )
     assert run("status", "--live", "--conf", str(conf)) == (0, "", "")
     assert run("call", "getblockcount", "--conf", str(conf))[0] == 0
-    Authority(tmp_path)  # another one writes its certificate there
+    authority.renew(
+        "public.example.org"
+    )  # the same authority has issued another one, which the server does not use yet
     status, _, errors = run("status", "--live", "--conf", str(conf))
     assert status == 1
     assert "certificate verify failed" in errors
+
+
+def test_a_server_without_http_is_live(run: Run, start: ServerFactory) -> None:
+    server = start(http=False)
+    assert run("status", "--live", "--url", f"ws://127.0.0.1:{server.port}") == (0, "", "")
+    assert "has the status 426" in run("status", "--url", f"ws://127.0.0.1:{server.port}")[2]
 
 
 def test_who_may_not_see_the_numbers_sees_the_health(run: Run, start: ServerFactory, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dilithion_ws import CloseStatus, Session
+from dilithion_ws.net.connection import Connection, SendResult
 from dilithion_ws.protocol.frames import CLOSE, PING, PONG, TEXT, encode_frame
 from dilithion_ws.util.enums import Speed
 
@@ -246,3 +247,56 @@ def test_a_client_that_does_not_read_gets_the_rest_later(make: Callable[..., Roo
         got += piece
         room.machine.step()
     assert got == wanted
+
+
+@pytest.mark.parametrize("kind", ["notification", "two messages", "for the pool"])
+def test_an_answer_waits_no_longer_than_its_delay_whatever_follows(make: Callable[..., Room], kind: str) -> None:
+    """Each of 38 others takes a millisecond, and none of them has a single answer to wait itself."""
+    room = make(clients=40, answer_delay=DELAY)
+    clock = room.machine.clock
+    first: list[int] = []
+    times: list[float] = []
+
+    class Brief(EchoTask):
+        def run(self) -> Any:
+            clock.now += 0.001
+            return None if kind == "notification" else b"echo 1"
+
+    def on_message(session: Session) -> Any:
+        if not first:
+            first.append(room.ids.index(session.connection_id))
+            times.append(clock())
+            return None
+        if len(times) < 2 and room.received(first[0]):
+            times.append(clock())
+        if kind == "for the pool":
+            clock.now += 0.001  # to parse it
+            return EchoTask(room.service, session, b"x", Speed.SLOW)
+        return Brief(room.service, session, b"", Speed.MEASURED_FAST)
+
+    room.service.on_message = on_message
+    for index, client in enumerate(room.clients):
+        twice = kind == "two messages" and index not in (0, 39)  # whichever of these two is the first one
+        client.send(client_frame(TEXT, b"echo 1") * (2 if twice else 1))
+    room.machine.step()
+    began, ended = times
+    assert ended - began < DELAY + 0.0025  # one client of two messages, and the look
+
+
+def test_a_fault_with_one_client_costs_no_other_its_answer(
+    make: Callable[..., Room], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = make(clients=3, answer_delay=DELAY)
+    real = Connection.send
+
+    def send(connection: Connection, data: bytes) -> SendResult:
+        if connection.id == room.ids[1]:
+            raise MemoryError
+        return real(connection, data)
+
+    monkeypatch.setattr(Connection, "send", send)
+    for client in room.clients:
+        client.send(client_frame(TEXT, b"echo 1"))
+    room.machine.step()
+    assert [room.received(at) for at in (0, 2)] == [ANSWER, ANSWER]
+    assert room.received(1) == encode_frame(CLOSE, b"\x03\xf3internal error")

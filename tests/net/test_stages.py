@@ -392,6 +392,17 @@ def test_a_stopping_server_closes_after_the_response(make: Callable[..., Machine
     assert machine.registry.all() == []
 
 
+def test_an_accepted_socket_sends_at_once_and_never_blocks(make: Callable[..., Machine]) -> None:
+    machine = make()
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        ours, address = listener.accept()
+        assert machine.limiter.acquire(address[0]) is None
+        machine.mailbox.post(lambda leader: leader.on_accepted(ours, address))
+        machine.step()
+        assert ours.getblocking() is False
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_frames_behind_a_request_and_an_upgrade_are_answered(make: Callable[..., Machine]) -> None:
     machine = make()
     with machine.accept() as sock:
