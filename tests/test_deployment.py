@@ -86,6 +86,13 @@ def test_the_units_are_valid_and_confined(tmp_path: Path) -> None:
     assert rated.returncode == 0, rated.stdout.splitlines()[-1]
 
 
+def test_starts_that_fail_are_tried_again_and_again() -> None:
+    """systemd would otherwise give up after five, and close the port of the socket unit."""
+    options = UNIT.partition("[Unit]")[2].partition("\n[")[0].splitlines()
+    assert "StartLimitIntervalSec=0" in options
+    assert "Restart=always" in UNIT.splitlines()
+
+
 @needs("systemd-sysusers", "systemd")
 def test_the_user_of_the_unit_is_made_by_sysusers() -> None:
     command = ["systemd-sysusers", "--dry-run", str(DEPLOY / "systemd" / "sysusers.conf")]

@@ -249,7 +249,7 @@ class MessageServer:
         logger.exception("serving %r failed", connection)
         try:
             self._closer.fail(connection, _INTERNAL_ERROR)
-        except Exception:
+        except Exception:  # it must not reach those who call this: a loop without a leader would be the worst of it
             logger.exception("closing %r failed", connection)
 
     @leader_only

@@ -70,15 +70,21 @@ def test_who_could_read_a_file_still_can_unless_another_may_have_put_it_there(
     assert given == ([] if folder_mode & 0o022 else [(os.geteuid(), os.getegid())])
 
 
-def test_a_file_with_an_access_list_becomes_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mode of such a file does not say what its group may do."""
-    monkeypatch.setattr("os.getxattr", lambda path, name: b"list" if name == "system.posix_acl_access" else b"")
+@pytest.fixture
+def group_file(tmp_path: Path) -> Path:
+    """A file that its group may read, in a folder that only its owner writes to."""
     tmp_path.chmod(0o755)
     path = tmp_path / "file"
     path.write_text("old")
     path.chmod(0o640)
-    replace_private_file(str(path), "new", keep_readers=True)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    return path
+
+
+def test_a_file_with_an_access_list_becomes_private(group_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mode of such a file does not say what its group may do."""
+    monkeypatch.setattr("os.getxattr", lambda path, name: b"list" if name == "system.posix_acl_access" else b"")
+    replace_private_file(str(group_file), "new", keep_readers=True)
+    assert stat.S_IMODE(group_file.stat().st_mode) == 0o600
 
 
 def test_a_new_file_is_private(tmp_path: Path) -> None:
@@ -90,18 +96,14 @@ def test_a_new_file_is_private(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL])
 def test_a_file_that_may_not_be_given_to_its_group_stays_private(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    group_file: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*arguments: object) -> None:
         raise OSError(number, "told to fail")
 
     monkeypatch.setattr("os.fchown", refuse)
-    tmp_path.chmod(0o755)
-    path = tmp_path / "file"
-    path.write_text("old")
-    path.chmod(0o640)
-    replace_private_file(str(path), "new", keep_readers=True)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    replace_private_file(str(group_file), "new", keep_readers=True)
+    assert stat.S_IMODE(group_file.stat().st_mode) == 0o600
 
 
 def test_a_private_file_that_cannot_be_written_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
