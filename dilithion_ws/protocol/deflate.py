@@ -143,6 +143,8 @@ class InflateExtension(Extension):
 
     Attributes:
         recent: the latest inflated bytes, with those of this message.
+        size: bytes inflated so far.
+        is_inflating: whether the present message is compressed, once the header of its first frame was passed.
     """
 
     name = _NAME
@@ -150,8 +152,8 @@ class InflateExtension(Extension):
     def __init__(self, window: int, limit: int, recent: bytes = b"") -> None:
         self._window = window
         self._limit = limit
-        self._size = 0
-        self._deflated = False
+        self.size = 0
+        self.is_inflating = False
         self._in_message = False
         self._is_control = False
         self._inflater: zlib._Decompress | None = None
@@ -174,12 +176,12 @@ class InflateExtension(Extension):
             return RsvBits(False, False, False)  # wsproto then refuses the bit
         if not self._in_message:
             self._in_message = True
-            self._deflated = rsv.rsv1
+            self.is_inflating = rsv.rsv1
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
         """Inflate bytes of a frame, if its message is compressed."""
-        if self._is_control or not self._deflated:
+        if self._is_control or not self.is_inflating:
             return data
         return self._inflate(bytes(data))
 
@@ -188,9 +190,9 @@ class InflateExtension(Extension):
         if self._is_control or not fin:
             return None
         self._in_message = False
-        if not self._deflated:
+        if not self.is_inflating:
             return None
-        self._deflated = False
+        self.is_inflating = False
         return self._inflate(_TAIL)
 
     def _inflate(self, data: bytes) -> bytes | CloseReason:
@@ -199,13 +201,14 @@ class InflateExtension(Extension):
             while data:
                 if self._inflater is None:
                     self._inflater = zlib.decompressobj(-self._window, zdict=self.recent)
-                room = self._limit - self._size
+                room = self._limit - self.size
                 piece = self._inflater.decompress(data, room + 1)
                 if len(piece) > room:
                     return CloseReason.MESSAGE_TOO_BIG
-                self._size += len(piece)
+                self.size += len(piece)
                 pieces.append(piece)
-                self.recent = (self.recent + piece)[-(1 << self._window) :]
+                window = 1 << self._window
+                self.recent = (self.recent + piece)[-window:] if len(piece) < window else piece[-window:]
                 data = self._inflater.unconsumed_tail
                 if self._inflater.eof:
                     # A final block does not end the message (section 7.2.3.4): another stream begins.

@@ -13,7 +13,8 @@ frame, and wsproto's decision is final: fragments, compressed messages, most clo
 
 One call of `receive` parses a bounded number of frames, so that it takes about as long whatever the bytes are. It keeps
 the others, and `has_more` says so: a packet of 64 KiB may consist of ten thousand empty fragments. A frame that wsproto
-parses counts as eight, and a KiB of a long frame as one, since that is what they cost.
+parses counts as eight, and a KiB of a long frame, or of what was inflated, as one, since that is what they cost. A
+compressed frame is inflated in pieces, and may wait within.
 
 A client that has not logged in gets a parser that is more strict (`one_frame`): messages in one frame only, and one at a
 time, so that what follows a login is parsed after it (`lift`).
@@ -35,6 +36,10 @@ from .wsproto_adapter import PROTOCOL_ERROR, MessageEvent, WsprotoAdapter
 __all__ = ["PROTOCOL_ERROR", "MessageEvent", "MessageParser"]
 
 _WSPROTO_COST = 8
+_FIRST_PIECE, _LARGEST_PIECE = 128, 1024
+_MUCH = 8192
+"""Bytes of a compressed message that are inflated at once: at first few, since they may become a thousand times as many,
+and twice as many after each piece that did not become this much."""
 _FIN, _DEFLATED = 0x80, 0x40
 _PLAIN = _FIN | _DEFLATED
 _TOO_BIG = int(CloseCode.MESSAGE_TOO_BIG).to_bytes(2, "big")
@@ -103,6 +108,7 @@ class MessageParser:
         "_missing",
         "_one_frame",
         "_partial",
+        "_piece",
         "_recent",
         "_spent",
         "_tail",
@@ -127,6 +133,7 @@ class MessageParser:
         self._wsproto: WsprotoAdapter | None = None  # exists while a message is fragmented
         self._inflate: InflateExtension | None = None  # that of the fragmented message
         self._recent = b""  # the latest inflated bytes, for a client that keeps its context
+        self._piece = _FIRST_PIECE  # compressed bytes to inflate at once
         self._missing = 0  # payload bytes that wsproto still needs of the frame whose header it has
         self._fragments_size = 0  # bytes announced so far for the fragmented message
         self._spent = 0  # what the frames of this call count for, beyond one for each event
@@ -173,6 +180,8 @@ class MessageParser:
                 at += self._continue_partial(data, at, events)
             elif self._missing or self._forward_all:
                 used = end - at if self._forward_all else min(self._missing, end - at)
+                if self._inflate is not None and self._inflate.is_inflating and not self._forward_all:
+                    used = min(used, self._piece)
                 self._missing = max(0, self._missing - used)
                 self._ask_wsproto(data[at : at + used], events)
                 at += used
@@ -215,6 +224,9 @@ class MessageParser:
         self._fragments_size += header.length
         self.fragments += 1
         self._spent += _WSPROTO_COST - 1
+        if self._window:
+            self._missing = header.length  # in pieces, if it turns out to be compressed
+            return self._ask_wsproto(data[at:start], events)
         self._missing = max(0, stop - len(data))
         return self._ask_wsproto(data[at:stop], events)
 
@@ -249,18 +261,24 @@ class MessageParser:
         if self._wsproto is None:
             if self._window:
                 self._inflate = InflateExtension(self._window, self._limit, self._recent)
+                self._piece = _FIRST_PIECE
             self._wsproto = WsprotoAdapter(self._inflate)
+        inflate = self._inflate
+        inflated = 0 if inflate is None else inflate.size
         for event in self._wsproto.feed(data):
             if event.kind == PROTOCOL_ERROR and event.payload[:2] == _TOO_BIG:
                 event = MessageEvent(PROTOCOL_ERROR, close_payload(CloseCode.MESSAGE_TOO_BIG, self._too_big))
             events.append(event)
             if event.kind in (TEXT, BINARY):  # the last fragment: back at a message boundary
                 self._wsproto, self._fragments_size = None, 0
-                if self._inflate is not None:
-                    self._recent = self._inflate.recent
-                    self._spent += len(event.payload) >> 10
+                if inflate is not None:
+                    self._recent = inflate.recent
             elif event.kind in (CLOSE, PROTOCOL_ERROR):
                 self.ended = True
+        if inflate is not None:
+            grown = inflate.size - inflated
+            self._spent += grown >> 10
+            self._piece = _FIRST_PIECE if grown > _MUCH else min(2 * self._piece, _LARGEST_PIECE)
         return len(data)
 
     def _fail(self, code: int, reason: str, events: list[MessageEvent]) -> None:

@@ -55,13 +55,16 @@ class WsprotoAdapter:
         self._connection.receive_data(data)
         for event in self._connection.events():
             if isinstance(event, TextMessage):
-                self._message += event.data.encode()
+                payload = event.data.encode()
                 if event.message_finished:
-                    yield MessageEvent(frames.TEXT, self._take_message())
+                    yield MessageEvent(frames.TEXT, self._finish_message(payload))
+                else:
+                    self._message += payload
             elif isinstance(event, BytesMessage):
-                self._message += event.data
                 if event.message_finished:
-                    yield MessageEvent(frames.BINARY, self._take_message())
+                    yield MessageEvent(frames.BINARY, self._finish_message(bytes(event.data)))
+                else:
+                    self._message += event.data
             elif isinstance(event, Ping):
                 yield MessageEvent(frames.PING, bytes(event.payload))
             elif isinstance(event, Pong):
@@ -72,7 +75,10 @@ class WsprotoAdapter:
                 payload = frames.close_payload(code, event.reason or "")
                 yield MessageEvent(PROTOCOL_ERROR if failed else frames.CLOSE, payload)
 
-    def _take_message(self) -> bytes:
-        message = bytes(self._message)
+    def _finish_message(self, end: bytes) -> bytes:
+        """Return the whole message. A message in one piece, which may be inflated from few bytes, is not copied."""
+        if not self._message:
+            return end
+        message = bytes(self._message) + end
         self._message.clear()
         return message

@@ -113,6 +113,21 @@ def test_small_messages_stay_as_they_are() -> None:
     assert Deflater(12, 1, 5, 1000).encode_frame(TEXT, b"a" * 1000)[0] == 0xC1
 
 
+@pytest.mark.parametrize(
+    "payload", [b" " * (1 << 20), b"".join(b"%d," % number for number in range(100_000))], ids=["a bomb", "numbers"]
+)
+def test_one_call_inflates_a_bounded_part(payload: bytes) -> None:
+    machine = TupleParser(1 << 21, "too big", 15, max_frames=32)
+    events = machine.receive(client_frame(TEXT, deflated(payload), rsv=RSV1) + client_frame(TEXT, b"next"))
+    calls = 1
+    while machine.has_more:
+        events += machine.receive(b"")
+        calls += 1
+    assert events == [(TEXT, payload), (TEXT, b"next")]
+    most = 1032 * 128  # zlib's best ratio, and a piece
+    assert calls > len(payload) / (most + 32 * 1024)
+
+
 def test_plain_and_deflated_messages_mix() -> None:
     data = client_frame(TEXT, b"one") + client_frame(TEXT, deflated(b"two"), rsv=RSV1) + client_frame(BINARY, b"three")
     assert feed(data) == [(TEXT, b"one"), (TEXT, b"two"), (BINARY, b"three")]
