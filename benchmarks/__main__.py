@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,9 +11,7 @@ from pathlib import Path
 
 from .report import Samples, plot, table
 from .scenarios import SCENARIOS, visits
-from .servers import HERE, PEERS, Tools
-
-ROOT = HERE.parent
+from .servers import PEERS, build
 
 
 def _options() -> argparse.Namespace:
@@ -33,28 +29,6 @@ def _options() -> argparse.Namespace:
     if wrong:
         parser.error(f"no such scenario: {', '.join(sorted(wrong))}")
     return options
-
-
-def build(folder: Path, our_options: tuple[str, ...] = ()) -> Tools:
-    """Compile the load generator and the bare loop, and make a certificate."""
-    for name in ("load", "bare"):
-        source = str(HERE / f"{name}.c")
-        subprocess.run(["cc", "-O2", "-o", str(folder / name), source, "-lssl", "-lcrypto"], check=True)
-    import trustme
-
-    certificate = trustme.CA().issue_cert("localhost", "127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    (folder / "key.pem").chmod(0o600)  # the server takes no other
-    modules = ROOT / ".cache" / "node_modules"
-    return Tools(
-        folder / "load",
-        folder / "bare",
-        folder / "certificate.pem",
-        folder / "key.pem",
-        modules if (modules / "ws").exists() and shutil.which("node") else None,
-        our_options,
-    )
 
 
 def main() -> int:

@@ -22,9 +22,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .__main__ import build
 from .scenarios import CALL, SUBSCRIBE
-from .servers import US, Server, Tools
+from .servers import US, Server, Tools, build
 
 _IDLE_SECONDS = 42.0
 """With the default settings a ping comes every 20 s."""

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -43,6 +44,28 @@ class Tools(NamedTuple):
     key: Path
     node_modules: Path | None
     our_options: tuple[str, ...] = ()
+
+
+def build(folder: Path, our_options: tuple[str, ...] = ()) -> Tools:
+    """Compile the load generator and the bare loop, and make a certificate."""
+    for name in ("load", "bare"):
+        source = str(HERE / f"{name}.c")
+        subprocess.run(["cc", "-O2", "-o", str(folder / name), source, "-lssl", "-lcrypto"], check=True)
+    import trustme
+
+    certificate = trustme.CA().issue_cert("localhost", "127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    (folder / "key.pem").chmod(0o600)  # the server takes no other
+    modules = HERE.parent / ".cache" / "node_modules"
+    return Tools(
+        folder / "load",
+        folder / "bare",
+        folder / "certificate.pem",
+        folder / "key.pem",
+        modules if (modules / "ws").exists() and shutil.which("node") else None,
+        our_options,
+    )
 
 
 class Server:

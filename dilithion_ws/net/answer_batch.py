@@ -4,7 +4,7 @@ A send wakes the client, if it waits: on another core this costs the server more
 answers come one right after the other find the next one when they look again, and are woken less often. And the processor
 keeps in its caches what receiving needs, and then what sending needs.
 
-Gain, measured with scripts/bench: with 50 or 500 connections a call takes 13 to 18 % less processor time.
+Gain, measured with scripts/bench: with 50 or 500 connections a call takes 10 to 18 % less processor time.
 Equivalence: tests/net/test_answer_batch.py compares what clients receive with and without it.
 
 An answer waits for `answer_delay` at most, and for the client whose messages are handled then. It leaves before

@@ -249,7 +249,7 @@ class MessageServer:
         logger.exception("serving %r failed", connection)
         try:
             self._closer.fail(connection, _INTERNAL_ERROR)
-        except Exception:  # it must not reach those who call this: a loop without a leader would be the worst of it
+        except Exception:  # those who call this go on with other clients, or have the loop to pass on
             logger.exception("closing %r failed", connection)
 
     @leader_only
@@ -381,7 +381,7 @@ class MessageServer:
     def on_ownership_revoked(self, revoked: RevokedWork) -> None:
         """Continue without a task that holds up its thread. Called by the thread that owns the loop now."""
         work, pending = revoked.work, revoked.pending
-        self.answers.send()
+        self.answers.send()  # before a connection can come again
         pending.on_stall()
         self._track(pending)
         self.send_all(work.connection, work.output)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dilithion_ws import CloseStatus, Session
+from dilithion_ws.net.close_handshake import CloseHandshake
 from dilithion_ws.net.connection import Connection, SendResult
 from dilithion_ws.protocol.frames import CLOSE, PING, PONG, TEXT, encode_frame
 from dilithion_ws.util.enums import Speed
@@ -166,6 +167,25 @@ def test_an_answer_does_not_wait_longer_than_its_delay(make: Callable[..., Room]
     assert room.machine.loop.handler.messages.answers.waiting == []
 
 
+def test_neither_does_one_to_a_message_that_waited_for_another_turn(make: Callable[..., Room]) -> None:
+    room = make(clients=4, answer_delay=DELAY, frames_per_turn=1)
+    seen: list[bytes] = []
+    order: list[int] = []
+
+    def on_message(session: Session) -> None:
+        order.append(room.ids.index(session.connection_id))
+        if len(order) > 4:  # the second message of each
+            seen.append(room.received(order[4]))
+            room.machine.clock.now += 0.7 * DELAY
+
+    room.service.on_message = on_message
+    for client in room.clients:
+        client.send(client_frame(TEXT, b"echo 1") * 2)
+    room.machine.step()
+    assert sorted(order[:4]) == sorted(order[4:]) == [0, 1, 2, 3]
+    assert seen == [ANSWER, b"", b"", ANSWER]  # first the answer to its first message
+
+
 def test_a_call_of_unknown_duration_keeps_no_answer_waiting(make: Callable[..., Room]) -> None:
     room = make(answer_delay=DELAY)
 
@@ -195,14 +215,16 @@ def test_a_handler_that_holds_up_the_loop_keeps_answers_until_the_loop_is_taken_
     stalled: list[EchoTask] = []
 
     def stall(session: Session) -> EchoTask:
+        for client in room.clients:
+            client.send(client_frame(PING, b""))  # which the next leader finds at once
         stalled.append(EchoTask(room.service, session, b"stalled", Speed.DECLARED_FAST))
         return stalled[0]
 
     seen, first = room.call_all(stall)
     assert seen == b""
     assert stalled[0].stalls == 1
-    assert room.received(first) == ANSWER
-    assert room.received(1 - first) == encode_frame(TEXT, b"stalled")
+    assert room.received(first) == ANSWER + encode_frame(PONG, b"")
+    assert room.received(1 - first) == encode_frame(TEXT, b"stalled") + encode_frame(PONG, b"")
 
 
 def test_a_close_that_policy_demands_follows_the_answer(make: Callable[..., Room]) -> None:
@@ -283,8 +305,9 @@ def test_an_answer_waits_no_longer_than_its_delay_whatever_follows(make: Callabl
     assert ended - began < DELAY + 0.0025  # one client of two messages, and the look
 
 
+@pytest.mark.parametrize("can_close", [True, False])
 def test_a_fault_with_one_client_costs_no_other_its_answer(
-    make: Callable[..., Room], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Room], monkeypatch: pytest.MonkeyPatch, can_close: bool
 ) -> None:
     room = make(clients=3, answer_delay=DELAY)
     real = Connection.send
@@ -294,9 +317,14 @@ def test_a_fault_with_one_client_costs_no_other_its_answer(
             raise MemoryError
         return real(connection, data)
 
+    def fail(*arguments: Any) -> None:
+        raise MemoryError
+
     monkeypatch.setattr(Connection, "send", send)
+    if not can_close:
+        monkeypatch.setattr(CloseHandshake, "fail", fail)
     for client in room.clients:
         client.send(client_frame(TEXT, b"echo 1"))
     room.machine.step()
     assert [room.received(at) for at in (0, 2)] == [ANSWER, ANSWER]
-    assert room.received(1) == encode_frame(CLOSE, b"\x03\xf3internal error")
+    assert room.received(1) == (encode_frame(CLOSE, b"\x03\xf3internal error") if can_close else b"")
